@@ -1,0 +1,34 @@
+/**
+ * Opening native libraries: by absolute path, at first use.
+ *
+ * @module
+ */
+
+/**
+ * Opens the first of `paths` that exists, and returns its symbols.
+ *
+ * Paths are absolute: under a restricted grant Deno would join a bare name onto the working directory, which no grant
+ * could name and where another's library might wait. Of several paths, one that `--allow-ffi` names is tried first, so
+ * that no grant is asked for that is not needed.
+ *
+ * @param paths Absolute paths of the same library on different systems.
+ * @param symbols The functions to bind.
+ * @returns The bound functions. They stay bound for the life of the process.
+ * @throws {Deno.errors.NotCapable} If ffi access to the library is not granted.
+ */
+export function openLibrary<const Symbols extends Deno.ForeignLibraryInterface>(
+  paths: readonly string[],
+  symbols: Symbols,
+): Deno.DynamicLibrary<Symbols>["symbols"] {
+  const granted = paths.filter((path) => Deno.permissions.querySync({ name: "ffi", path }).state === "granted");
+  let missing: unknown;
+  for (const path of granted.length > 0 ? granted : paths) {
+    try {
+      return Deno.dlopen(path, symbols).symbols;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw error;
+      missing = error;
+    }
+  }
+  throw missing;
+}

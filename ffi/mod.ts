@@ -1,0 +1,21 @@
+/**
+ * The native functions underneath, as they are: opened by absolute path at the first call, nothing checked. For those
+ * who need a call the library does not wrap.
+ *
+ * @example The error of a failed call
+ * ```ts
+ * import { WSA_ERRORS, WinsockError } from "@winsock/handoff/ffi";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const error = new WinsockError(WSA_ERRORS.WSAEINVAL, { operation: "bind to port 80", functionName: "bind" });
+ * assertEquals(error.message, "Cannot bind to port 80: bind failed with WSAEINVAL (10022)");
+ * ```
+ *
+ * @module
+ */
+export { INVALID_SOCKET, type SocketOptions } from "./socket_calls.ts";
+export { LIBRARY_PATHS } from "./system.ts";
+export { libc } from "./unix/libc.ts";
+export { kernel32 } from "./windows/kernel32.ts";
+export { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./windows/ws2_32.ts";
+export { WinsockError, type WinsockErrorName, type WinsockErrorOptions, WSA_ERRORS } from "./winsock_error.ts";

@@ -1,0 +1,55 @@
+/**
+ * Accepting on Linux: a non-blocking `accept4` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
+ *
+ * @module
+ */
+import type { Acceptor, SocketCalls } from "../socket_calls.ts";
+import { unixError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
+import { poll, POLLIN, Waker } from "./poll.ts";
+import { SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
+
+const EINTR = 4;
+const EAGAIN = 11;
+const ECONNABORTED = 103;
+
+/** Polls on a pool thread. */
+export class PollAcceptor implements Acceptor {
+  #waker: Waker | undefined;
+  #stopped = false;
+  #idle: Promise<void> = Promise.resolve();
+
+  constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
+
+  async accept(): Promise<bigint | undefined> {
+    while (!this.#stopped) {
+      const s = libc().accept4(this.listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (s !== -1) return BigInt(s);
+      const code = errno();
+      if (code === EAGAIN) await (this.#idle = this.#wait());
+      else if (code !== EINTR && code !== ECONNABORTED) {
+        throw unixError(code, `accept a connection on socket ${this.listener}`, "accept4");
+      }
+    }
+    return undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#waker?.wake();
+    await this.#idle;
+  }
+
+  close(): void {
+    this.#stopped = true;
+    this.#waker?.wake();
+    this.calls.close(this.listener);
+  }
+
+  async #wait(): Promise<void> {
+    using waker = new Waker();
+    this.#waker = waker;
+    await poll(-1, [this.listener, POLLIN], [waker.fd, POLLIN]);
+    this.#waker = undefined;
+  }
+}

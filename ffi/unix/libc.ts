@@ -1,0 +1,100 @@
+/**
+ * libc: Linux' socket functions as they are. Integers and buffers only, so that a grant for the one file is enough.
+ * Descriptors are declared `usize`, so that one bigint is a socket's handle on every system.
+ *
+ * @module
+ */
+import { openLibrary } from "../library.ts";
+
+const SYMBOLS = {
+  /** `int socket(int domain, int type, int protocol)` */
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  /** `int socketpair(int domain, int type, int protocol, int sv[2])` */
+  socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  /** `int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen)` */
+  bind: { parameters: ["usize", "buffer", "u32"], result: "i32" },
+  /** `int listen(int sockfd, int backlog)` */
+  listen: { parameters: ["usize", "i32"], result: "i32" },
+  /** `int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)` */
+  accept4: { parameters: ["usize", "buffer", "buffer", "i32"], result: "i32" },
+  /** `int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)` */
+  connect: { parameters: ["usize", "buffer", "u32"], result: "i32" },
+  /** `int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen)` */
+  getsockname: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
+  /** `int getpeername(int sockfd, struct sockaddr *addr, socklen_t *addrlen)` */
+  getpeername: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
+  /** `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)` */
+  getsockopt: { parameters: ["usize", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  /** `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)` */
+  setsockopt: { parameters: ["usize", "i32", "i32", "buffer", "u32"], result: "i32" },
+  /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
+  send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
+  /** `ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)` */
+  sendmsg: { parameters: ["usize", "usize", "i32"], result: "isize" },
+  /** `ssize_t recvmsg(int sockfd, struct msghdr *msg, int flags)` */
+  recvmsg: { parameters: ["usize", "usize", "i32"], result: "isize" },
+  /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)` on a pool thread */
+  poll: { parameters: ["buffer", "usize", "i32"], result: "i32", nonblocking: true },
+  /** `int fcntl(int fd, int cmd, int arg)` */
+  fcntl: { parameters: ["usize", "i32", "i32"], result: "i32" },
+  /** `int eventfd(unsigned int initval, int flags)` */
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  /** `ssize_t write(int fd, const void *buf, size_t count)` */
+  write: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+  /** `int close(int fd)` */
+  close: { parameters: ["usize"], result: "i32" },
+  /** `long syscall(long number, ...)`, with two integer arguments */
+  syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
+  /** `long syscall(long number, ...)`, with four integer arguments */
+  syscall4: { name: "syscall", parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
+  /** `int inet_pton(int af, const char *src, void *dst)` */
+  inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  /** `const char *inet_ntop(int af, const void *src, char *dst, socklen_t size)` */
+  inet_ntop: { parameters: ["i32", "buffer", "buffer", "u32"], result: "usize" },
+  /** `void *malloc(size_t size)`, the address as a number */
+  malloc: { parameters: ["usize"], result: "usize" },
+  /** `void free(void *ptr)` */
+  free: { parameters: ["usize"], result: "void" },
+  /** `void *memcpy(void *dest, const void *src, size_t n)`, into native memory */
+  copyIn: { name: "memcpy", parameters: ["usize", "buffer", "usize"], result: "usize" },
+  /** `void *memcpy(void *dest, const void *src, size_t n)`, out of native memory */
+  copyOut: { name: "memcpy", parameters: ["buffer", "usize", "usize"], result: "usize" },
+  /** `int *__errno_location(void)`: where this thread's errno is */
+  __errno_location: { parameters: [], result: "usize" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Where the distributions keep glibc; the first one that is granted is opened. */
+const PATHS = {
+  x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
+  aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
+} as const;
+
+/** Where this architecture's libc may be. */
+export const LIBC_PATHS: readonly string[] = PATHS[Deno.build.arch];
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+/**
+ * The functions of libc, opened at the first call.
+ *
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it.
+ *
+ * @returns The bound functions, raw: nothing is checked.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function libc(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary(LIBC_PATHS, SYMBOLS);
+}
+
+const errnoValue = new Int32Array(1);
+let errnoAddress: bigint | undefined;
+
+/**
+ * This thread's errno; belongs in the statement right behind the call it is about.
+ *
+ * @returns The number of the error.
+ */
+export function errno(): number {
+  libc().copyOut(errnoValue, errnoAddress ??= libc().__errno_location(), 4n);
+  return errnoValue[0]!;
+}

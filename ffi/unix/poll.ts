@@ -1,0 +1,54 @@
+/**
+ * Waiting for readiness on a pool thread.
+ *
+ * @module
+ */
+import { unixError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
+
+/** `POLLIN`: something to read or accept. */
+export const POLLIN = 0x0001;
+/** `POLLOUT`: room to write, or a finished connect. */
+export const POLLOUT = 0x0004;
+
+const EFD_CLOEXEC = 0o2000000;
+
+/**
+ * Waits until one of the descriptors is ready.
+ *
+ * @param timeout In milliseconds; -1 without limit.
+ * @param wanted Descriptors, each with the events wanted.
+ * @returns How many are ready; 0 after the timeout.
+ */
+export async function poll(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): Promise<number> {
+  const fds = new Uint8Array(wanted.length * 8);
+  const view = new DataView(fds.buffer);
+  wanted.forEach(([fd, events], index) => {
+    view.setInt32(index * 8, Number(fd), true);
+    view.setInt16(index * 8 + 4, events, true);
+  });
+  return await libc().poll(fds, BigInt(wanted.length), timeout);
+}
+
+/** Ends a {@linkcode poll} from the JavaScript thread: an `eventfd` that becomes readable. */
+export class Waker implements Disposable {
+  readonly fd: bigint;
+
+  constructor() {
+    const fd = libc().eventfd(0, EFD_CLOEXEC);
+    if (fd === -1) {
+      const code = errno();
+      throw unixError(code, "make a waker", "eventfd");
+    }
+    this.fd = BigInt(fd);
+  }
+
+  /** Wakes whoever polls it, now and from then on. */
+  wake(): void {
+    libc().write(this.fd, new BigUint64Array([1n]), 8n);
+  }
+
+  [Symbol.dispose](): void {
+    libc().close(this.fd);
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Accepting on Windows: a blocking `accept` on a pool thread.
+ *
+ * Where two processes listen on the same socket, even a non-blocking `accept` can block in the one that loses; so the
+ * JavaScript thread never calls it.
+ *
+ * @module
+ */
+import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../socket_calls.ts";
+import { WinsockError, WSA_ERRORS } from "../winsock_error.ts";
+import { disinherit } from "./inheritance.ts";
+import { kernel32 } from "./kernel32.ts";
+import { ws2_32 } from "./ws2_32.ts";
+
+/** How often an accept that fails on an open listener is tried again, and how long to wait before. */
+const RETRIES = 5;
+const RETRY_DELAY_MS = 20;
+/** How long a thread may take to get into `accept`, so that it can be woken there. */
+const CANCEL_INTERVAL_MS = 1;
+
+/** Waits on a pool thread. */
+export class ThreadAcceptor implements Acceptor {
+  #pending: Promise<bigint> | undefined;
+  #stopped = false;
+
+  constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
+
+  async accept(): Promise<bigint | undefined> {
+    for (let attempt = 0; !this.#stopped; attempt++) {
+      this.#pending = ws2_32().accept(this.listener, null, null);
+      const s = await this.#pending;
+      this.#pending = undefined;
+      if (s !== INVALID_SOCKET) return this.#keep(s);
+      if (this.#stopped) break;
+      if (attempt === RETRIES) this.#fail();
+      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** attempt));
+    }
+    return undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    while (this.#pending !== undefined && !this.#cancelled()) {
+      await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
+    }
+    await this.#pending;
+  }
+
+  close(): void {
+    this.#stopped = true;
+    // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
+    if (this.#pending === undefined || this.#cancelled()) return this.calls.close(this.listener);
+    this.stop().finally(() => this.calls.close(this.listener));
+  }
+
+  #cancelled(): boolean {
+    return kernel32().CancelIoEx(this.listener, 0n) !== 0;
+  }
+
+  #keep(s: bigint): bigint {
+    try {
+      disinherit(s);
+      return s;
+    } catch (error) {
+      this.calls.close(s);
+      throw error;
+    }
+  }
+
+  /** The code stayed with the pool thread: ask the listener, then the system, and say so where neither complains. */
+  #fail(): never {
+    const operation = `accept a connection on socket ${this.listener}`;
+    this.calls.kind(this.listener, operation);
+    this.calls.close(this.calls.open("0.0.0.0"));
+    throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
+      operation,
+      functionName: "accept",
+      detail: `${RETRIES} tries on a pool thread, which kept the code`,
+    });
+  }
+}

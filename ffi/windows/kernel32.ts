@@ -1,0 +1,35 @@
+/**
+ * kernel32.dll: what sockets need as handles.
+ *
+ * @module
+ */
+import { openLibrary } from "../library.ts";
+import { SYSTEM32 } from "./system32.ts";
+
+/** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
+export const HANDLE_FLAG_INHERIT = 0x1;
+/** What `CancelIoEx` reports when nothing was under way. */
+export const ERROR_NOT_FOUND = 1168;
+
+const SYMBOLS = {
+  /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
+  SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
+  /** `BOOL GetHandleInformation(HANDLE hObject, LPDWORD lpdwFlags)` */
+  GetHandleInformation: { parameters: ["usize", "buffer"], result: "i32" },
+  /** `BOOL CancelIoEx(HANDLE hFile, LPOVERLAPPED lpOverlapped)` */
+  CancelIoEx: { parameters: ["usize", "usize"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+/**
+ * The functions of `kernel32.dll`, opened at the first call.
+ *
+ * Needs `--allow-ffi=C:\Windows\System32\kernel32.dll`.
+ *
+ * @returns The bound functions, raw: nothing is checked.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function kernel32(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
+}

@@ -1,0 +1,124 @@
+/**
+ * {@linkcode SocketCalls} on ws2_32.
+ *
+ * @module
+ */
+import { AF_INET, BerkeleyCalls, type BerkeleyConstants, SOCK_STREAM } from "../berkeley_calls.ts";
+import { type Acceptor, INVALID_SOCKET } from "../socket_calls.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { ThreadAcceptor } from "./acceptor.ts";
+import { disinherit } from "./inheritance.ts";
+import { ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
+
+const SOL_SOCKET = 0xffff;
+const IPPROTO_TCP = 6;
+const IPPROTO_IPV6 = 41;
+const FIONBIO = 0x8004667e | 0;
+const WSAEWOULDBLOCK = 10035;
+const POLLWRNORM = 0x0010;
+const POLL_SLICE_MS = 50;
+
+const CONSTANTS: BerkeleyConstants = {
+  AF_INET6: 23,
+  SO_TYPE: [SOL_SOCKET, 0x1008],
+  SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
+  SO_ERROR: [SOL_SOCKET, 0x1007],
+  IPV6_V6ONLY: [IPPROTO_IPV6, 27],
+  // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could take the port over.
+  LISTENER: [SOL_SOCKET, ~0x0004],
+  options: {
+    TCP_NODELAY: [IPPROTO_TCP, 0x0001],
+    SO_KEEPALIVE: [SOL_SOCKET, 0x0008],
+    SO_RCVBUF: [SOL_SOCKET, 0x1002],
+    SO_SNDBUF: [SOL_SOCKET, 0x1001],
+  },
+};
+
+/** Winsock's sockets. */
+export class WinsockCalls extends BerkeleyCalls {
+  constructor() {
+    const ws = ws2_32();
+    super(
+      { ...ws, inet_ntop: (family, address, text, size) => ws.inet_ntop(family, address, text, BigInt(size)) },
+      CONSTANTS,
+    );
+  }
+
+  protected lastError(operation: string, functionName: string): WinsockError {
+    const code = ws2_32().WSAGetLastError();
+    return new WinsockError(code, { operation, functionName });
+  }
+
+  protected create(family: number): bigint {
+    const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
+    const s = ws2_32().WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, null, 0, flags);
+    if (s === INVALID_SOCKET) throw this.lastError("make a socket", "WSASocketW");
+    return s;
+  }
+
+  async connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void> {
+    const ws = ws2_32();
+    const name = this.encodeAddress(address);
+    const operation = `connect to ${address.hostname} port ${address.port}`;
+    this.#setNonBlocking(s, true);
+    const result = ws.connect(s, name, name.byteLength);
+    if (result === -1) {
+      const error = this.lastError(operation, "connect");
+      if (error.code !== WSAEWOULDBLOCK) throw error;
+      const pollfd = new BigUint64Array([s, BigInt(POLLWRNORM)]);
+      while (await ws.WSAPoll(pollfd, 1, POLL_SLICE_MS) === 0) signal?.throwIfAborted();
+      const code = this.getNumber(s, this.constants.SO_ERROR, operation);
+      if (code !== 0) throw new WinsockError(code, { operation, functionName: "connect" });
+    }
+    this.#setNonBlocking(s, false);
+  }
+
+  pair(): [bigint, bigint] {
+    const listener = this.listen({ hostname: "127.0.0.1", port: 0 }, 1);
+    const near = this.create(AF_INET);
+    try {
+      const name = this.encodeAddress(this.localAddress(listener));
+      // A local listener's system completes the connection before anyone accepts it.
+      const connected = ws2_32().connect(near, name, name.byteLength);
+      if (connected === -1) throw this.lastError("make a socket pair", "connect");
+      const far = ws2_32().acceptNow(listener, null, null);
+      if (far === INVALID_SOCKET) throw this.lastError("make a socket pair", "accept");
+      try {
+        disinherit(far);
+        this.#checkPeer(far, near);
+        return [near, far];
+      } catch (error) {
+        this.close(far);
+        throw error;
+      }
+    } catch (error) {
+      this.close(near);
+      throw error;
+    } finally {
+      this.close(listener);
+    }
+  }
+
+  acceptor(listener: bigint): Acceptor {
+    return new ThreadAcceptor(this, listener);
+  }
+
+  close(s: bigint): void {
+    const result = ws2_32().closesocket(s);
+    if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
+  }
+
+  /** Another process may have reached the pair's listener first. */
+  #checkPeer(far: bigint, near: bigint): void {
+    const { hostname, port } = this.remoteAddress(far);
+    const expected = this.localAddress(near);
+    if (hostname !== expected.hostname || port !== expected.port) {
+      throw new Error(`Cannot make a socket pair: ${hostname} port ${port} connected to it`);
+    }
+  }
+
+  #setNonBlocking(s: bigint, on: boolean): void {
+    const result = ws2_32().ioctlsocket(s, FIONBIO, new Uint32Array([on ? 1 : 0]));
+    if (result === -1) throw this.lastError(`set socket ${s} to ${on ? "non-blocking" : "blocking"}`, "ioctlsocket");
+  }
+}

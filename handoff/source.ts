@@ -1,0 +1,312 @@
+/**
+ * The source's side of a hand-off.
+ *
+ * @module
+ */
+import type net from "node:net";
+import { systemCalls } from "../ffi/system.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { adoptStream } from "../sockets/native_stream.ts";
+import { Socket } from "../sockets/socket.ts";
+import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
+import { FrameWriter } from "./frame_writer.ts";
+import { HandoffError } from "./handoff_error.ts";
+import { decodeReady, decodeReason, encodeData, encodeHello, encodeOffer, MAX_INITIAL_BYTES } from "./payload.ts";
+import { trace } from "./trace.ts";
+
+/** What a {@linkcode HandoffSource} needs of its child: a `Deno.ChildProcess` spawned with `stdin: "piped"` has it. */
+export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
+
+/** How a {@linkcode HandoffSource} works. */
+export interface HandoffSourceOptions {
+  /** How long the target may take to become ready, and then for each socket, in milliseconds. Default 10 000. */
+  timeout?: number;
+}
+
+/** What travels along with a socket. */
+export interface SendOptions {
+  /** Any JSON value, at most 1 MiB of it. */
+  data?: unknown;
+  /** Bytes already read from the connection, at most 1 MiB; the target's first read returns them. */
+  initialBytes?: Uint8Array;
+  /** Takes the socket back, as long as the target does not own it. */
+  signal?: AbortSignal;
+}
+
+interface PendingSend {
+  readonly socket: SharedSocket;
+  readonly info: Uint8Array;
+  readonly done: PromiseWithResolvers<void>;
+  committing: boolean;
+}
+
+/** Sockets on their way, whichever source sends them: none is offered twice at a time. */
+const onTheirWay = new WeakSet<SharedSocket>();
+
+/**
+ * Hands sockets to a child process over its stdin; the child takes them with {@linkcode receive}. The child's stdout and
+ * stderr stay free for its own output.
+ *
+ * The source keeps every socket until the child has claimed and accepted it. A child that rejects it, dies, or takes too
+ * long leaves it open and the source's.
+ *
+ * Needs ffi access to the system's socket library, and `--allow-run` to spawn the child.
+ *
+ * @example Handing every connection to a worker
+ * ```ts no-run
+ * import { HandoffSource, listen } from "@winsock/handoff";
+ *
+ * const child = new Deno.Command(Deno.execPath(), { args: ["run", "worker.ts"], stdin: "piped" }).spawn();
+ * await using source = new HandoffSource(child);
+ * using listener = listen({ port: 8080 });
+ * for await (const socket of listener) {
+ *   await source.send(socket);
+ * }
+ * ```
+ */
+export class HandoffSource implements AsyncDisposable {
+  /** Resolves when the target can take sockets; rejects with a {@linkcode HandoffError} if it never will. */
+  readonly ready: Promise<void>;
+  /** Resolves when this source can send no more: it was closed, the child ended, or the channel broke. */
+  readonly closed: Promise<void>;
+
+  readonly #child: HandoffChild;
+  readonly #timeout: number;
+  readonly #writer: FrameWriter;
+  readonly #control: net.Socket;
+  readonly #pending = new Map<number, PendingSend>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  #lastSequence = 0;
+  #failure: HandoffError | undefined;
+  #closing: Promise<void> | undefined;
+
+  /**
+   * Starts speaking to a child.
+   *
+   * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
+   * @param options How.
+   * @throws {TypeError} If the child's stdin is not piped, or is in use.
+   * @throws {WinsockError} WSAEINVAL if the child is gone already.
+   */
+  constructor(child: HandoffChild, options: HandoffSourceOptions = {}) {
+    this.#child = child;
+    this.#timeout = options.timeout ?? 10_000;
+    this.#writer = new FrameWriter(child.stdin);
+    this.ready = this.#ready.promise;
+    this.closed = this.#closed.promise;
+    this.ready.catch(() => {});
+    this.#control = this.#sendHello();
+    child.status.then(({ code }) =>
+      this.#fail(new HandoffError("target-died", `process ${child.pid} exited with code ${code}`))
+    );
+    const deadline = setTimeout(
+      () => this.#fail(new HandoffError("expired", `process ${child.pid} was not ready after ${this.#timeout} ms`)),
+      this.#timeout,
+    );
+    const settled = () => clearTimeout(deadline);
+    this.ready.then(settled, settled);
+  }
+
+  /**
+   * Hands a socket to the child.
+   *
+   * @param socket The socket. Once this resolves it is the target's, and closed here; if it rejects, it is as it was.
+   * @param options What travels along.
+   * @throws {HandoffError} If the target rejected it, died, or took too long; `outcome` says which.
+   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @throws {TypeError} If the socket is being handed off already, or `data` is no JSON.
+   * @throws {RangeError} If `data` or the initial bytes are too long.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  async send(socket: SharedSocket, options: SendOptions = {}): Promise<void> {
+    const data = encodeData(options.data);
+    const initialBytes = checkedInitialBytes(socket, options.initialBytes);
+    const { signal } = options;
+    signal?.throwIfAborted();
+    if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
+    if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
+    onTheirWay.add(socket);
+    try {
+      await withAbort(this.ready, signal);
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#offer(socket, data, initialBytes, signal);
+    } finally {
+      onTheirWay.delete(socket);
+    }
+  }
+
+  /** Waits for what is on its way, tells the target that no more will come, and closes its stdin. The child runs on. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  /** The same as {@linkcode HandoffSource.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.ready.catch(() => {});
+    await Promise.allSettled([...this.#pending.values()].map(({ done }) => done.promise));
+    this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
+    await this.#writer.close(this.#timeout);
+    this.#control.destroy();
+    this.#closed.resolve();
+  }
+
+  /** Steps 1 to 6 of the documented scenario, for the control socket. */
+  #sendHello(): net.Socket {
+    const calls = systemCalls();
+    const { pid } = this.#child;
+    const [near, far] = calls.pair();
+    let control: Uint8Array;
+    try {
+      control = defaultProvider().duplicateSocket(far, pid);
+    } catch (error) {
+      calls.close(near);
+      throw error;
+    } finally {
+      calls.close(far);
+    }
+    const hello = encodeHello({ sourceProcessId: Deno.pid, targetProcessId: pid, control });
+    this.#writer.write(encodeFrame(FrameType.HELLO, 0, ...hello)).catch((error) => this.#fail(died(pid, error)));
+    this.ready.catch(() => defaultProvider().withdraw(control));
+    trace("hello-sent", 0, pid);
+    const socket = adoptStream(near);
+    const decoder = new FrameDecoder();
+    socket.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
+    socket.on("end", () => this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`)));
+    socket.on("error", (error) => this.#fail(died(pid, error)));
+    socket.unref();
+    return socket;
+  }
+
+  async #offer(
+    socket: SharedSocket,
+    data: Uint8Array,
+    initialBytes: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { pid } = this.#child;
+    const info = duplicateSocket(socket, pid);
+    const sequence = this.#lastSequence = this.#lastSequence + 1 >>> 0;
+    const pending: PendingSend = { socket, info, done: Promise.withResolvers(), committing: false };
+    this.#pending.set(sequence, pending);
+    trace("duplicated", sequence, pid);
+    const deadline = setTimeout(() => {
+      this.#withdraw(sequence, new HandoffError("expired", `process ${pid} did not answer in ${this.#timeout} ms`));
+    }, this.#timeout);
+    const abort = () => this.#withdraw(sequence, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      const offer = encodeFrame(FrameType.OFFER, sequence, ...encodeOffer({ info, data, initialBytes }));
+      this.#writer.write(offer).catch((error) => this.#fail(died(pid, error)));
+      trace("offered", sequence, pid);
+      await pending.done.promise;
+    } finally {
+      clearTimeout(deadline);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  #takeAnswers(decoder: FrameDecoder, chunk: Uint8Array): void {
+    try {
+      for (const frame of decoder.push(chunk)) this.#takeAnswer(frame);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const failure = `process ${this.#child.pid} sent no valid answer: ${reason}`;
+      this.#fail(new HandoffError("channel-broken", failure, { cause: error }));
+    }
+  }
+
+  #takeAnswer({ type, sequence, payload }: Frame): void {
+    const { pid } = this.#child;
+    if (type === FrameType.READY) {
+      const claimant = decodeReady(payload);
+      if (claimant !== pid) throw new RangeError(`READY comes from process ${claimant}, not ${pid}`);
+      trace("ready-received", 0, pid);
+      return this.#ready.resolve();
+    }
+    if (sequence === 0 || sequence > this.#lastSequence) throw new RangeError(`No socket was offered as ${sequence}`);
+    // An answer to what was withdrawn meanwhile: the target learns of it from WITHDRAW.
+    const pending = this.#pending.get(sequence);
+    if (pending === undefined || pending.committing) return;
+    if (type === FrameType.ACCEPT) this.#commit(sequence, pending);
+    else if (type === FrameType.REJECT) this.#settle(sequence, new HandoffError("rejected", decodeReason(payload)));
+    else throw new RangeError(`Frame type ${type} is no answer`);
+  }
+
+  /** The target owns the socket from the moment COMMIT is on its way, and not before. */
+  async #commit(sequence: number, pending: PendingSend): Promise<void> {
+    pending.committing = true;
+    try {
+      await this.#writer.write(encodeFrame(FrameType.COMMIT, sequence));
+    } catch (error) {
+      return this.#settle(sequence, died(this.#child.pid, error));
+    }
+    this.#pending.delete(sequence);
+    pending.socket.close();
+    trace("committed", sequence, this.#child.pid);
+    pending.done.resolve();
+  }
+
+  /** Ends a hand-off from this side; the target closes its copy when it hears of it. */
+  #withdraw(sequence: number, reason: unknown): void {
+    if (this.#pending.get(sequence)?.committing !== false) return;
+    this.#writer.write(encodeFrame(FrameType.WITHDRAW, sequence)).catch(() => {});
+    trace("withdrawn", sequence, this.#child.pid);
+    this.#settle(sequence, reason);
+  }
+
+  /** Gives a socket back to whoever sent it. */
+  #settle(sequence: number, reason: unknown): void {
+    const pending = this.#pending.get(sequence);
+    if (pending === undefined) return;
+    this.#pending.delete(sequence);
+    defaultProvider().withdraw(pending.info);
+    pending.done.reject(reason);
+  }
+
+  /** Ends the channel: what is not committed goes back. */
+  #fail(failure: HandoffError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = failure;
+    this.#ready.reject(failure);
+    for (const [sequence, pending] of this.#pending) {
+      if (!pending.committing) this.#settle(sequence, failure);
+    }
+    this.#control.destroy();
+    this.close();
+  }
+}
+
+function died(pid: number, cause: unknown): HandoffError {
+  return new HandoffError("target-died", `process ${pid} no longer reads its stdin`, { cause });
+}
+
+function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined): Uint8Array {
+  if (!(socket instanceof Socket)) {
+    if (given !== undefined) throw new TypeError("A listener has no initial bytes");
+    return new Uint8Array(0);
+  }
+  const bytes = given ?? socket.initialBytes;
+  if (bytes.byteLength > MAX_INITIAL_BYTES) {
+    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes, more than ${MAX_INITIAL_BYTES}`);
+  }
+  return bytes;
+}
+
+/** Settles as the promise does, or rejects with the signal's reason. */
+async function withAbort(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return await promise;
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort);
+  try {
+    await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

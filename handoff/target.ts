@@ -1,0 +1,212 @@
+/**
+ * The target's side of a hand-off, as the protocol sees it.
+ *
+ * @module
+ */
+import type net from "node:net";
+import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { adoptStream } from "../sockets/native_stream.ts";
+import { Socket } from "../sockets/socket.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
+import { HandoffError } from "./handoff_error.ts";
+import { Offer } from "./offer.ts";
+import { decodeHello, decodeOffer, encodeReady, encodeReason, type OfferPayload } from "./payload.ts";
+import type { ReceiveOptions } from "./received.ts";
+import { trace } from "./trace.ts";
+
+const DEFAULT_HIGH_WATER_MARK = 16;
+
+/** Reads frames, claims what is offered, and queues what this process may use. */
+export class Target {
+  readonly #options: ReceiveOptions;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #offers = new Map<number, Offer>();
+  /** Claimed and waiting for room: automatic acceptance only. */
+  #waiting: Offer[] = [];
+  /** Ready for the loop. */
+  #queue: Offer[] = [];
+  /** Accepted automatically and not taken by the loop yet. */
+  #ahead = 0;
+  #control: net.Socket | undefined;
+  #source = 0;
+  #changed = Promise.withResolvers<void>();
+  #ended = false;
+  #failure: unknown;
+
+  constructor(options: ReceiveOptions) {
+    this.#options = options;
+    this.#reader = (options.input ?? Deno.stdin.readable).getReader();
+    options.signal?.addEventListener("abort", () => this.#end());
+    if (options.signal?.aborted) this.#end();
+    this.#read();
+  }
+
+  /** The next socket; `undefined` when no more will come. */
+  async next(): Promise<Offer | undefined> {
+    for (;;) {
+      const offer = this.#queue.shift();
+      if (offer !== undefined) {
+        this.#makeRoom();
+        return offer;
+      }
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#ended) return undefined;
+      await this.#changed.promise;
+    }
+  }
+
+  /** Refuses what is on its way, and closes what nobody has taken. */
+  close(): void {
+    this.#end();
+    for (const offer of this.#queue) offer.socket.close();
+    this.#queue = [];
+    this.#control?.end();
+  }
+
+  async #read(): Promise<void> {
+    try {
+      const decoder = new FrameDecoder();
+      while (!this.#ended) {
+        const { done, value } = await this.#reader.read();
+        if (done) break;
+        for (const frame of decoder.push(value)) await this.#take(frame);
+      }
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#failure = new HandoffError("channel-broken", reason, { cause: error });
+    } finally {
+      this.#end();
+    }
+  }
+
+  /** No frame comes any more: what is not committed stays the source's. */
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#reader.cancel().catch(() => {});
+    for (const [sequence, offer] of this.#offers) {
+      this.#offers.delete(sequence);
+      offer.withdraw(new HandoffError("channel-broken", "the source sends no more"));
+    }
+    this.#waiting = [];
+    this.#wake();
+  }
+
+  async #take({ type, sequence, payload }: Frame): Promise<void> {
+    if (this.#control === undefined && type !== FrameType.HELLO) throw new RangeError("The first frame is not HELLO");
+    switch (type) {
+      case FrameType.HELLO:
+        return await this.#takeHello(payload);
+      case FrameType.OFFER:
+        if (this.#offers.has(sequence)) throw new RangeError(`Socket ${sequence} is offered twice`);
+        return this.#takeOffer(sequence, decodeOffer(payload));
+      case FrameType.COMMIT:
+        return this.#takeCommit(sequence);
+      case FrameType.WITHDRAW:
+        return this.#takeWithdraw(sequence);
+      case FrameType.END:
+        return this.#end();
+      default:
+        throw new RangeError(`Frame type ${type} is for a source`);
+    }
+  }
+
+  async #takeHello(payload: Uint8Array): Promise<void> {
+    if (this.#control !== undefined) throw new RangeError("HELLO came twice");
+    const { sourceProcessId, targetProcessId, control } = decodeHello(payload);
+    if (targetProcessId !== Deno.pid) {
+      throw new RangeError(
+        `HELLO is for process ${targetProcessId}, this is ${Deno.pid}: spawn Deno.execPath() itself, not a wrapper`,
+      );
+    }
+    this.#source = sourceProcessId;
+    trace("hello-received", 0, sourceProcessId);
+    this.#control = adoptStream(await defaultProvider().socket(control));
+    // A source that died is noticed at the end of stdin.
+    this.#control.on("error", () => {});
+    this.#control.unref();
+    this.#control.write(encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid)));
+  }
+
+  #takeOffer(sequence: number, payload: OfferPayload): void {
+    trace("offer-received", sequence, this.#source);
+    const offer = new Offer(sequence, payload, {
+      accept: () => this.#answer(FrameType.ACCEPT, sequence),
+      reject: (reason) => {
+        this.#offers.delete(sequence);
+        this.#answer(FrameType.REJECT, sequence, encodeReason(reason));
+      },
+    });
+    this.#offers.set(sequence, offer);
+    offer.claim(async (info, options) => this.#checkKind(await openSocket(info, options))).then(
+      () => this.#claimed(offer),
+      () => {},
+    );
+  }
+
+  #claimed(offer: Offer): void {
+    trace("claimed", offer.sequence, this.#source);
+    if (this.#byHand) return this.#enqueue(offer);
+    this.#waiting.push(offer);
+    this.#acceptWaiting();
+  }
+
+  #acceptWaiting(): void {
+    const most = this.#options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK;
+    while (this.#ahead < most && this.#waiting.length > 0) {
+      const offer = this.#waiting.shift()!;
+      this.#ahead++;
+      offer.accept().catch(() => {});
+    }
+  }
+
+  #makeRoom(): void {
+    if (this.#byHand) return;
+    this.#ahead--;
+    this.#acceptWaiting();
+  }
+
+  #enqueue(offer: Offer): void {
+    this.#queue.push(offer);
+    this.#wake();
+  }
+
+  get #byHand(): boolean {
+    return this.#options.accept === "manual";
+  }
+
+  #takeCommit(sequence: number): void {
+    const offer = this.#offers.get(sequence);
+    if (offer === undefined) throw new RangeError(`COMMIT is for socket ${sequence}, which was not accepted`);
+    offer.commit();
+    this.#offers.delete(sequence);
+    if (!this.#byHand) this.#enqueue(offer);
+  }
+
+  #takeWithdraw(sequence: number): void {
+    const offer = this.#offers.get(sequence);
+    if (offer === undefined) return;
+    this.#offers.delete(sequence);
+    const accepted = offer.accepted;
+    offer.withdraw(new HandoffError("expired", "the source has taken the socket back"));
+    this.#waiting = this.#waiting.filter((waiting) => waiting !== offer);
+    if (accepted) this.#makeRoom();
+  }
+
+  #checkKind(socket: SharedSocket): SharedSocket {
+    if (socket instanceof Socket || this.#options.listeners === true) return socket;
+    socket.close();
+    throw new TypeError("this process takes no listeners");
+  }
+
+  #answer(type: FrameType, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
+    this.#control?.write(encodeFrame(type, sequence, payload));
+    trace(type === FrameType.ACCEPT ? "accepted" : "rejected", sequence, this.#source);
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * What happens on the way, for whoever wants to watch: a channel of Node's `diagnostics_channel`.
+ *
+ * @module
+ */
+import diagnostics from "node:diagnostics_channel";
+
+/** A step of a hand-off, published on the channel {@linkcode TRACE_CHANNEL}. */
+export interface HandoffStep {
+  /** What this process has just done. */
+  readonly step:
+    | "hello-sent"
+    | "hello-received"
+    | "ready-received"
+    | "duplicated"
+    | "offered"
+    | "offer-received"
+    | "claimed"
+    | "accepted"
+    | "committed"
+    | "rejected"
+    | "withdrawn";
+  /** Which hand-off of the channel; 0 for those that set the channel up. */
+  readonly sequence: number;
+  /** The process at the other end. */
+  readonly peerProcessId: number;
+}
+
+/** Name of the diagnostics channel: `@winsock/handoff`. */
+export const TRACE_CHANNEL = "@winsock/handoff";
+
+const channel = diagnostics.channel(TRACE_CHANNEL);
+
+/** Publishes a step; costs next to nothing while nobody watches. */
+export function trace(step: HandoffStep["step"], sequence: number, peerProcessId: number): void {
+  if (channel.hasSubscribers) channel.publish({ step, sequence, peerProcessId } satisfies HandoffStep);
+}

@@ -1,0 +1,33 @@
+/**
+ * Live sockets handed from one process to another: an accepted connection to a worker, a listening socket to the next
+ * version of a server. On Windows through `WSADuplicateSocketW`, on Linux through `SCM_RIGHTS`.
+ *
+ * At every moment a socket has one owner, and a receiver that dies before it took the socket gives it back.
+ *
+ * @example A server that lets a worker answer
+ * ```ts no-run
+ * import { HandoffSource, listen } from "@winsock/handoff";
+ *
+ * // worker.ts: for await (const { socket } of receive()) serve(socket.toConn());
+ * const child = new Deno.Command(Deno.execPath(), { args: ["run", "worker.ts"], stdin: "piped" }).spawn();
+ * await using worker = new HandoffSource(child);
+ * using listener = listen({ port: 8080 });
+ * for await (const socket of listener) {
+ *   await worker.send(socket, { data: { from: socket.remoteAddr } });
+ * }
+ * ```
+ *
+ * @module
+ */
+export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
+export { LIBRARY_PATHS } from "./ffi/system.ts";
+export type { SocketOptions } from "./ffi/socket_calls.ts";
+export { HandoffError, type HandoffOutcome } from "./handoff/handoff_error.ts";
+export { receive } from "./handoff/receive.ts";
+export type { Received, ReceiveOptions } from "./handoff/received.ts";
+export { type HandoffChild, HandoffSource, type HandoffSourceOptions, type SendOptions } from "./handoff/source.ts";
+export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
+export { connect, type ConnectOptions } from "./sockets/connect.ts";
+export { duplicateSocket, openSocket, type SharedSocket } from "./sockets/duplicate_socket.ts";
+export { listen, Listener, type ListenOptions } from "./sockets/listener.ts";
+export { type FromHandleOptions, Socket } from "./sockets/socket.ts";

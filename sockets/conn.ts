@@ -1,0 +1,133 @@
+/**
+ * `Deno.TcpConn` on an adopted stream.
+ *
+ * @module
+ */
+import type net from "node:net";
+
+/** What `Deno.TcpConn` promises, on a `node:net` socket. */
+export class AdoptedConn implements Deno.TcpConn {
+  readonly #socket: net.Socket;
+  #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
+  #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
+  #failure: Error | undefined;
+
+  constructor(socket: net.Socket, readonly localAddr: Deno.NetAddr, readonly remoteAddr: Deno.NetAddr) {
+    this.#socket = socket;
+    socket.on("error", (error) => this.#failure = toDenoError(error));
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (buffer.byteLength === 0) return 0;
+    for (;;) {
+      if (this.#failure !== undefined) throw this.#failure;
+      const available = Math.min(buffer.byteLength, this.#socket.readableLength);
+      const chunk: Uint8Array | null = available > 0 ? this.#socket.read(available) : null;
+      if (chunk !== null) {
+        buffer.set(chunk);
+        return chunk.byteLength;
+      }
+      if (this.#socket.readableEnded) return null;
+      if (this.#socket.destroyed) throw closed();
+      await this.#readableEvent();
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<number> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#socket.destroyed) throw closed();
+    await new Promise<void>((resolve, reject) => {
+      this.#socket.write(bytes, (error) => error ? reject(toDenoError(error)) : resolve());
+    });
+    return bytes.byteLength;
+  }
+
+  async closeWrite(): Promise<void> {
+    if (this.#socket.destroyed) throw closed();
+    await new Promise<void>((resolve, reject) => {
+      this.#socket.once("error", reject);
+      this.#socket.end(() => resolve());
+    });
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return this.#readable ??= new ReadableStream({
+      type: "bytes",
+      autoAllocateChunkSize: 65_536,
+      pull: async (controller) => {
+        const request = controller.byobRequest!;
+        const view = request.view!;
+        const length = await this.read(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+        if (length === null) controller.close();
+        request.respond(length ?? 0);
+      },
+      cancel: () => this.close(),
+    });
+  }
+
+  get writable(): WritableStream<Uint8Array<ArrayBufferLike>> {
+    return this.#writable ??= new WritableStream({
+      write: async (chunk) => void await this.write(chunk),
+      close: () => this.closeWrite(),
+      abort: () => this.close(),
+    });
+  }
+
+  setNoDelay(noDelay = true): void {
+    this.#socket.setNoDelay(noDelay);
+  }
+
+  setKeepAlive(keepAlive = true): void {
+    this.#socket.setKeepAlive(keepAlive);
+  }
+
+  ref(): void {
+    this.#socket.ref();
+  }
+
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  /** Settles at the next event after which reading may go on: data, the end, an error, the close. */
+  #readableEvent(): Promise<void> {
+    return new Promise((resolve) => {
+      const events = ["readable", "end", "error", "close"] as const;
+      const done = () => {
+        for (const event of events) this.#socket.off(event, done);
+        resolve();
+      };
+      for (const event of events) this.#socket.on(event, done);
+      this.#socket.read(0);
+    });
+  }
+}
+
+function closed(): Error {
+  return new Deno.errors.BadResource("Connection has been closed");
+}
+
+/** Node's error as the class Deno's own connections throw. */
+function toDenoError(error: Error & { code?: string }): Error {
+  switch (error.code) {
+    case "ECONNRESET":
+      return new Deno.errors.ConnectionReset(error.message, { cause: error });
+    case "ECONNABORTED":
+      return new Deno.errors.ConnectionAborted(error.message, { cause: error });
+    case "EPIPE":
+      return new Deno.errors.BrokenPipe(error.message, { cause: error });
+    case "ERR_STREAM_DESTROYED":
+    case "ERR_STREAM_WRITE_AFTER_END":
+      return closed();
+    default:
+      return error;
+  }
+}

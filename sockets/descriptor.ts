@@ -1,0 +1,64 @@
+/**
+ * Ownership of a descriptor: exactly one object has it, until it closes it or gives it up.
+ *
+ * @module
+ */
+import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+
+const owned = new Set<bigint>();
+
+/**
+ * Whether an object of this process has the descriptor. On Windows proper a number the system has just handed out is
+ * always new; Wine hands out the same one for a blob that is opened twice.
+ */
+export function isOwned(handle: bigint): boolean {
+  return owned.has(handle);
+}
+
+/** A descriptor and the right to close it. */
+export class Descriptor {
+  #handle: bigint;
+
+  private constructor(handle: bigint) {
+    this.#handle = handle;
+    owned.add(handle);
+  }
+
+  /** Owns a descriptor the system has just made. */
+  static own(handle: bigint): Descriptor {
+    return new Descriptor(handle);
+  }
+
+  /**
+   * Owns a descriptor somebody names.
+   *
+   * @throws {TypeError} If it already belongs to another object of this process.
+   */
+  static adopt(handle: bigint): Descriptor {
+    if (owned.has(handle)) throw new TypeError(`Socket ${handle} already has an owner in this process`);
+    return new Descriptor(handle);
+  }
+
+  /** The handle; INVALID_SOCKET once it was closed or given up, so that the system itself refuses calls with it. */
+  get handle(): bigint {
+    return this.#handle;
+  }
+
+  get open(): boolean {
+    return this.#handle !== INVALID_SOCKET;
+  }
+
+  /** Gives up ownership without closing. */
+  release(): bigint {
+    const handle = this.#handle;
+    this.#handle = INVALID_SOCKET;
+    owned.delete(handle);
+    return handle;
+  }
+
+  /** Closes the descriptor; once it is gone, does nothing. */
+  close(): void {
+    if (this.open) defaultProvider().closeSocket(this.release());
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * The two calls of shared sockets, for any means of communication between the processes.
+ *
+ * @module
+ */
+import { systemCalls } from "../ffi/system.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import { WinsockError, WSA_ERRORS } from "../ffi/winsock_error.ts";
+import { isOwned } from "./descriptor.ts";
+import { type Listener, ownListener } from "./listener.ts";
+import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
+
+/** A socket that can be shared with another process. */
+export type SharedSocket = Socket | Listener;
+
+/**
+ * Prepares one more descriptor of a socket for another process, or this one
+ * ([WSADuplicateSocketW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketw)).
+ *
+ * The target opens it with {@linkcode openSocket}; on Windows also with `WSASocketW` in C, `socket.fromshare` in Python
+ * or `new Socket(SocketInformation)` in .NET. The socket itself stays open and the caller's. A duplicate that is never
+ * opened keeps the connection alive: on Windows until the target process ends, on Linux for 30 seconds.
+ *
+ * @param socket The socket to share.
+ * @param processId The one process that may open the duplicate. Keep the process from ending meanwhile: a child has its
+ * id as long as its `Deno.ChildProcess` is held.
+ * @returns A WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Opaque: send it as it is.
+ * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
+ */
+export function duplicateSocket(socket: SharedSocket, processId: number): Uint8Array<ArrayBuffer> {
+  return defaultProvider().duplicateSocket(socket.handle, processId);
+}
+
+/**
+ * Opens what {@linkcode duplicateSocket} prepared for this process
+ * ([WSASocketW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw) with
+ * `FROM_PROTOCOL_INFO` and `WSA_FLAG_OVERLAPPED`).
+ *
+ * @example Within one process
+ * ```ts
+ * import { connect, duplicateSocket, listen, openSocket, Socket } from "@winsock/handoff";
+ * import { assert } from "@std/assert";
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * using client = await connect({ port: listener.addr.port });
+ * using duplicate = await openSocket(duplicateSocket(client, Deno.pid));
+ * assert(duplicate instanceof Socket && duplicate.localAddr.port === client.localAddr.port);
+ * ```
+ *
+ * @param protocolInfo Exactly 628 bytes.
+ * @param options What else is known about the socket.
+ * @returns A {@linkcode Socket} or {@linkcode Listener}, whichever was duplicated; the caller's to close.
+ * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
+ * @throws {WinsockError} If the system refuses: made for another process, opened before, expired, or garbage.
+ * @throws {TypeError} If it is a datagram socket.
+ */
+export async function openSocket(protocolInfo: Uint8Array, options: FromHandleOptions = {}): Promise<SharedSocket> {
+  const provider = defaultProvider();
+  const handle = await provider.socket(protocolInfo);
+  if (isOwned(handle)) {
+    throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
+      operation: "open a shared socket",
+      functionName: "WSASocketW",
+      detail: `it was opened before, as socket ${handle}`,
+    });
+  }
+  const kind = systemCalls().kind(handle, "open a shared socket");
+  switch (kind) {
+    case "connection":
+      return ownSocket(handle, options);
+    case "listener":
+      return ownListener(handle);
+    case "datagram":
+      provider.closeSocket(handle);
+      throw new TypeError("Cannot open a shared socket: it is a datagram socket");
+  }
+}

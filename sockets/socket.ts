@@ -1,0 +1,169 @@
+/**
+ * A connected stream socket and its owner.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type net from "node:net";
+import type { SocketOptions } from "../ffi/socket_calls.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { AdoptedConn } from "./conn.ts";
+import { Descriptor } from "./descriptor.ts";
+import { adoptStream } from "./native_stream.ts";
+
+/** How a {@linkcode Socket} is made from a handle. */
+export interface FromHandleOptions {
+  /** Bytes already read from the connection; whoever reads it next gets them first. Copied. */
+  initialBytes?: Uint8Array;
+}
+
+/** Makes the {@linkcode Socket} of a descriptor the system has just made. */
+export let ownSocket: (handle: bigint, options?: FromHandleOptions) => Socket;
+
+/**
+ * A connected TCP socket. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
+ * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
+ * sending it to another process.
+ *
+ * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
+ * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux.
+ *
+ * @example Accepting a connection and echoing what it says
+ * ```ts
+ * import { connect, listen } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * using client = (await connect({ port: listener.addr.port })).toConn();
+ * using server = (await listener.accept()).toConn();
+ * await client.write(new TextEncoder().encode("hello"));
+ * const buffer = new Uint8Array(16);
+ * const length = await server.read(buffer);
+ * assertEquals(new TextDecoder().decode(buffer.subarray(0, length ?? 0)), "hello");
+ * ```
+ */
+export class Socket implements Disposable {
+  readonly #descriptor: Descriptor;
+  readonly #initialBytes: Uint8Array;
+
+  private constructor(descriptor: Descriptor, initialBytes?: Uint8Array) {
+    this.#descriptor = descriptor;
+    this.#initialBytes = initialBytes?.slice() ?? new Uint8Array(0);
+  }
+
+  /**
+   * Takes ownership of a connected stream socket's descriptor: a SOCKET on Windows, a file descriptor elsewhere.
+   *
+   * @param handle The descriptor. It is left alone if this throws.
+   * @param options What else is known about it.
+   * @returns The socket that owns it.
+   * @throws {TypeError} If it is a listening or datagram socket, or belongs to another object already.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+   */
+  static fromHandle(handle: bigint, options: FromHandleOptions = {}): Socket {
+    const kind = systemCalls().kind(handle, `take over socket ${handle}`);
+    if (kind !== "connection") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}`);
+    return new Socket(Descriptor.adopt(handle), options.initialBytes);
+  }
+
+  static {
+    ownSocket = (handle, options) => new Socket(Descriptor.own(handle), options?.initialBytes);
+  }
+
+  /** The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  get handle(): bigint {
+    return this.#descriptor.handle;
+  }
+
+  /** Bytes that were read from the connection before; whoever reads it next gets them first, here or after a hand-off. */
+  get initialBytes(): Uint8Array {
+    return this.#initialBytes;
+  }
+
+  /**
+   * The address and port on this side (`getsockname`).
+   *
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   */
+  get localAddr(): Deno.NetAddr {
+    return systemCalls().localAddress(this.handle);
+  }
+
+  /**
+   * The address and port of the peer (`getpeername`).
+   *
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAENOTCONN if the peer has reset it.
+   */
+  get remoteAddr(): Deno.NetAddr {
+    return systemCalls().remoteAddress(this.handle);
+  }
+
+  /**
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
+   * same value.
+   *
+   * @param name The option.
+   * @returns Its value.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   */
+  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
+    return systemCalls().getOption(this.handle, name);
+  }
+
+  /**
+   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
+   *
+   * @param name The option.
+   * @param value Its new value.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   */
+  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
+    systemCalls().setOption(this.handle, name, value);
+  }
+
+  /**
+   * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
+   *
+   * @returns The descriptor.
+   */
+  detach(): bigint {
+    return this.#descriptor.release();
+  }
+
+  /**
+   * Makes a connection in the shape of `Deno.TcpConn` and gives it the descriptor. Needs no net permission.
+   *
+   * @returns The connection; its first read returns the initial bytes, if there are any.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   */
+  toConn(): Deno.TcpConn {
+    const { localAddr, remoteAddr } = this;
+    return new AdoptedConn(this.toNodeSocket(), localAddr, remoteAddr);
+  }
+
+  /**
+   * Makes a `node:net` socket and gives it the descriptor. Needs no net permission. The socket is paused until it is
+   * read, and stays writable when the peer has ended its side (`allowHalfOpen`).
+   *
+   * @returns The socket; its first read returns the initial bytes, if there are any.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
+   */
+  toNodeSocket(): net.Socket {
+    systemCalls().kind(this.handle, "make a node:net socket");
+    const socket = adoptStream(this.handle);
+    if (this.#initialBytes.byteLength > 0) socket.unshift(Buffer.from(this.#initialBytes));
+    this.detach();
+    return socket;
+  }
+
+  /** Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes. */
+  close(): void {
+    this.#descriptor.close();
+  }
+
+  /** The same as {@linkcode Socket.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

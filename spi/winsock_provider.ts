@@ -1,0 +1,70 @@
+/**
+ * The provider every Windows has: Winsock itself.
+ *
+ * @module
+ */
+import { disinherit } from "../ffi/windows/inheritance.ts";
+import { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
+import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import type { ServiceProvider } from "./service_provider.ts";
+
+const SOL_SOCKET = 0xffff;
+const SO_PROTOCOL_INFOW = 0x2005;
+
+/**
+ * Shares sockets through `WSADuplicateSocketW` and `WSASocketW`.
+ *
+ * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`.
+ */
+export class WinsockProvider implements ServiceProvider {
+  /** The catalogue entry TCP sockets get here; another's where a layered provider is installed over it. */
+  get protocolInfo(): WSAPROTOCOL_INFOW {
+    const s = systemCalls().open("0.0.0.0");
+    try {
+      const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
+      const result = ws2_32().getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, info, new Int32Array([info.byteLength]));
+      if (result === 0) return WSAPROTOCOL_INFOW.decode(info);
+      const code = ws2_32().WSAGetLastError();
+      throw new WinsockError(code, { operation: "read the catalogue entry of TCP", functionName: "getsockopt" });
+    } finally {
+      this.closeSocket(s);
+    }
+  }
+
+  duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
+    const result = ws2_32().WSADuplicateSocketW(s, processId, info);
+    if (result === 0) return info;
+    const code = ws2_32().WSAGetLastError();
+    throw new WinsockError(code, {
+      operation: `duplicate socket ${s} for process ${processId}`,
+      functionName: "WSADuplicateSocketW",
+    });
+  }
+
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  async socket(info: Uint8Array): Promise<bigint> {
+    WSAPROTOCOL_INFOW.decode(info);
+    const own = info.slice();
+    const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
+    const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
+    if (s === INVALID_SOCKET) {
+      const code = ws2_32().WSAGetLastError();
+      throw new WinsockError(code, { operation: "open a shared socket", functionName: "WSASocketW" });
+    }
+    // Wine hands out the number it finds in the blob without looking: ask whether it is a socket before touching it.
+    systemCalls().kind(s, "open a shared socket");
+    disinherit(s);
+    return s;
+  }
+
+  /** Nothing to do: the duplicate belongs to the target, which opens and closes it, or takes it along when it ends. */
+  withdraw(): void {}
+
+  closeSocket(s: bigint): void {
+    systemCalls().close(s);
+  }
+}

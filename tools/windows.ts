@@ -1,0 +1,75 @@
+/**
+ * Runs the Windows build of Deno: `deno task windows run script.ts`.
+ *
+ * On Windows that is the Deno that runs this. Elsewhere it is deno.exe under Wine 9 or newer; where there is none, a
+ * Debian system with Wine 10 is set up once in `.cache/windows`, which needs root and Debian.
+ *
+ * @module
+ */
+import { setUpDeno, setUpPackages, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts";
+
+const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** The Windows lane cannot be had on this machine; the message says why. */
+export class LaneUnavailable extends Error {
+  override readonly name = "LaneUnavailable";
+}
+
+/**
+ * Prepares the Windows lane; what is there already is used.
+ *
+ * @returns Makes the command that runs the Windows build with the given arguments, in the project's folder.
+ * @throws {LaneUnavailable} If this machine cannot have it.
+ */
+export async function windowsLane(): Promise<(args: string[]) => Deno.Command> {
+  if (Deno.build.os === "windows") return (args) => new Deno.Command(Deno.execPath(), { args });
+  if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
+    throw new LaneUnavailable(
+      `it needs Windows, or Linux on x86_64, and this is ${Deno.build.os} on ${Deno.build.arch}`,
+    );
+  }
+  const cache = `${PROJECT}/.cache/windows`;
+  await Deno.mkdir(cache, { recursive: true });
+  const wine = await setUpWine(cache);
+  if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
+  await setUpDeno(cache);
+  await setUpPackages(cache, PROJECT);
+  await setUpPrefix(command(cache, wine, ["wineboot", "--update"]), cache);
+  return (args) => command(cache, wine, ["wine", `${cache}/deno.exe`, ...args]);
+}
+
+/** A command under Wine, in namespaces of its own: what it mounts and starts goes when it ends. */
+function command(cache: string, wine: Wine, program: string[]): Deno.Command {
+  const environment = [
+    "HOME=/root",
+    "PATH=/usr/bin:/bin",
+    "LANG=C.UTF-8",
+    "WINEDEBUG=-all",
+    `WINEPREFIX=${cache}/prefix`,
+    `DENO_DIR=Z:${cache.replaceAll("/", "\\")}\\deno_dir`,
+    "DENO_NO_UPDATE_CHECK=1",
+    "NO_COLOR=1",
+  ];
+  const run = ["env", "-i", `--chdir=${PROJECT}`, ...environment, ...program];
+  if (wine.root === undefined) return new Deno.Command(run[0]!, { args: run.slice(1) });
+  const script = `set -e
+    mkdir -p "$0$1"
+    mount -t proc proc "$0/proc"
+    mount --bind "$1" "$0$1"
+    root=$0; shift
+    exec chroot "$root" "$@"`;
+  const namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
+  return new Deno.Command("unshare", { args: [...namespaces, "sh", "-c", script, wine.root, PROJECT, ...run] });
+}
+
+if (import.meta.main) {
+  try {
+    const lane = await windowsLane();
+    const { code } = await lane(Deno.args).spawn().status;
+    Deno.exit(code);
+  } catch (error) {
+    if (!(error instanceof LaneUnavailable)) throw error;
+    console.error(`The Windows lane cannot run here: ${error.message}`);
+    Deno.exit(1);
+  }
+}
