@@ -15,20 +15,21 @@
  * @param symbols The functions to bind.
  * @returns The bound functions. They stay bound for the life of the process.
  * @throws {Deno.errors.NotCapable} If ffi access to the library is not granted.
+ * @throws {Deno.errors.NotFound} If none of the paths can be opened; the message names them.
  */
 export function openLibrary<const Symbols extends Deno.ForeignLibraryInterface>(
   paths: readonly string[],
   symbols: Symbols,
 ): Deno.DynamicLibrary<Symbols>["symbols"] {
   const granted = paths.filter((path) => Deno.permissions.querySync({ name: "ffi", path }).state === "granted");
-  let missing: unknown;
+  let cause: unknown;
   for (const path of granted.length > 0 ? granted : paths) {
     try {
       return Deno.dlopen(path, symbols).symbols;
     } catch (error) {
       if (error instanceof Deno.errors.NotCapable) throw error;
-      missing = error;
+      cause = error;
     }
   }
-  throw missing;
+  throw new Deno.errors.NotFound(`Cannot open ${paths.join(" or ")}`, { cause });
 }

@@ -29,10 +29,12 @@ export class FrameWriter {
    * @param timeout How long a reader may take to read what was written, in milliseconds; then the rest is dropped.
    */
   async close(timeout: number): Promise<void> {
-    const deadline = setTimeout(() => this.#writer.abort().catch(() => {}), timeout);
-    await this.#next?.catch(() => {});
-    await this.#writer.close().catch(() => {});
+    const late = Promise.withResolvers<void>();
+    const deadline = setTimeout(late.resolve, timeout);
+    const written = (this.#next ?? this.#current).catch(() => {});
+    await Promise.race([written.then(() => this.#writer.close()).catch(() => {}), late.promise]);
     clearTimeout(deadline);
+    this.#writer.abort().catch(() => {});
   }
 
   async #flush(): Promise<void> {

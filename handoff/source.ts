@@ -150,8 +150,8 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await Promise.allSettled([...this.#pending.values()].map(({ done }) => done.promise));
-    this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
-    await this.#writer.close(this.#timeout);
+    if (this.#failure === undefined) this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
+    await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
     this.#closed.resolve();
   }

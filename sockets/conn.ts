@@ -11,6 +11,7 @@ export class AdoptedConn implements Deno.TcpConn {
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
   #failure: Error | undefined;
+  #closed = false;
 
   constructor(socket: net.Socket, readonly localAddr: Deno.NetAddr, readonly remoteAddr: Deno.NetAddr) {
     this.#socket = socket;
@@ -20,6 +21,7 @@ export class AdoptedConn implements Deno.TcpConn {
   async read(buffer: Uint8Array): Promise<number | null> {
     if (buffer.byteLength === 0) return 0;
     for (;;) {
+      if (this.#closed) throw closedError();
       if (this.#failure !== undefined) throw this.#failure;
       const available = Math.min(buffer.byteLength, this.#socket.readableLength);
       const chunk: Uint8Array | null = available > 0 ? this.#socket.read(available) : null;
@@ -28,14 +30,14 @@ export class AdoptedConn implements Deno.TcpConn {
         return chunk.byteLength;
       }
       if (this.#socket.readableEnded) return null;
-      if (this.#socket.destroyed) throw closed();
+      if (this.#socket.destroyed) throw closedError();
       await this.#readableEvent();
     }
   }
 
   async write(bytes: Uint8Array): Promise<number> {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#socket.destroyed) throw closed();
+    if (this.#socket.destroyed) throw closedError();
     await new Promise<void>((resolve, reject) => {
       this.#socket.write(bytes, (error) => error ? reject(toDenoError(error)) : resolve());
     });
@@ -43,14 +45,19 @@ export class AdoptedConn implements Deno.TcpConn {
   }
 
   async closeWrite(): Promise<void> {
-    if (this.#socket.destroyed) throw closed();
+    if (this.#socket.destroyed) throw closedError();
     await new Promise<void>((resolve, reject) => {
-      this.#socket.once("error", reject);
-      this.#socket.end(() => resolve());
+      const failed = (error: Error) => reject(toDenoError(error));
+      this.#socket.once("error", failed);
+      this.#socket.end(() => {
+        this.#socket.off("error", failed);
+        resolve();
+      });
     });
   }
 
   close(): void {
+    this.#closed = true;
     this.#socket.destroy();
   }
 
@@ -111,7 +118,7 @@ export class AdoptedConn implements Deno.TcpConn {
   }
 }
 
-function closed(): Error {
+function closedError(): Error {
   return new Deno.errors.BadResource("Connection has been closed");
 }
 
@@ -126,7 +133,7 @@ function toDenoError(error: Error & { code?: string }): Error {
       return new Deno.errors.BrokenPipe(error.message, { cause: error });
     case "ERR_STREAM_DESTROYED":
     case "ERR_STREAM_WRITE_AFTER_END":
-      return closed();
+      return closedError();
     default:
       return error;
   }

@@ -7,7 +7,7 @@ import { disinherit } from "../ffi/windows/inheritance.ts";
 import { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { WinsockError, WSA_ERRORS } from "../ffi/winsock_error.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 
@@ -55,8 +55,7 @@ export class WinsockProvider implements ServiceProvider {
       const code = ws2_32().WSAGetLastError();
       throw new WinsockError(code, { operation: "open a shared socket", functionName: "WSASocketW" });
     }
-    // Wine hands out the number it finds in the blob without looking: ask whether it is a socket before touching it.
-    systemCalls().kind(s, "open a shared socket");
+    checkSocket(s);
     disinherit(s);
     return s;
   }
@@ -66,5 +65,19 @@ export class WinsockProvider implements ServiceProvider {
 
   closeSocket(s: bigint): void {
     systemCalls().close(s);
+  }
+}
+
+/** Wine hands out whatever number it finds in a blob: ask whether it is a socket of this process before touching it. */
+function checkSocket(s: bigint): void {
+  try {
+    systemCalls().kind(s, "open a shared socket");
+  } catch (cause) {
+    throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
+      operation: "open a shared socket",
+      functionName: "WSASocketW",
+      detail: `it names socket ${s}, which is none in this process`,
+      cause,
+    });
   }
 }

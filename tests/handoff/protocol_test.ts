@@ -1,0 +1,335 @@
+// Source and target in one process, and what either does when the other breaks the protocol.
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  duplicateSocket,
+  type HandoffChild,
+  HandoffError,
+  HandoffSource,
+  type HandoffStep,
+  openSocket,
+  receive,
+  type ReceiveOptions,
+  Socket,
+  TRACE_CHANNEL,
+} from "@winsock/handoff";
+import { systemCalls } from "../../ffi/system.ts";
+import { encodeFrame, type Frame, FrameDecoder, FrameType } from "../../handoff/frame.ts";
+import { decodeHello, encodeHello, encodeOffer, encodeReady } from "../../handoff/payload.ts";
+import { adoptStream } from "../../sockets/native_stream.ts";
+import { defaultProvider } from "@winsock/handoff/spi";
+import diagnostics from "node:diagnostics_channel";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
+import { until, within } from "../kit/process.ts";
+
+/** A child that is this process: its stdin is a stream, it ends when it is told. */
+function fakeChild(): { child: HandoffChild; input: ReadableStream<Uint8Array>; exit: (code: number) => void } {
+  const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
+  const status = Promise.withResolvers<Deno.CommandStatus>();
+  const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
+  return { child, input: stdin.readable, exit: (code) => status.resolve({ success: code === 0, code, signal: null }) };
+}
+
+/** A source and a target in this process. */
+async function together(
+  test: (source: HandoffSource, received: ReturnType<typeof receive>, exit: (code: number) => void) => Promise<void>,
+  options: ReceiveOptions = {},
+): Promise<void> {
+  const { child, input, exit } = fakeChild();
+  const source = new HandoffSource(child, { timeout: 5_000 });
+  const received = receive({ ...options, input });
+  try {
+    await within(20_000, test(source, received, exit));
+  } finally {
+    exit(0);
+    await within(20_000, source.closed);
+    await received.return();
+  }
+}
+
+/** A target that says what the test wants: frames as they come, and a way to answer. */
+async function liar(
+  test: (source: HandoffSource, say: (bytes: Uint8Array) => void, frames: () => Promise<Frame>) => Promise<void>,
+  timeout = 5_000,
+): Promise<void> {
+  const { child, input, exit } = fakeChild();
+  const source = new HandoffSource(child, { timeout });
+  const frames = readFrames(input);
+  const next = async () => (await within(10_000, frames.next())).value as Frame;
+  const control = adoptStream(await defaultProvider().socket(decodeHello((await next()).payload).control));
+  control.on("error", () => {});
+  try {
+    await within(20_000, test(source, (bytes) => control.write(bytes), next));
+  } finally {
+    control.destroy();
+    exit(0);
+    await within(20_000, source.closed);
+  }
+}
+
+async function* readFrames(input: ReadableStream<Uint8Array>): AsyncGenerator<Frame, void, void> {
+  const decoder = new FrameDecoder();
+  for await (const chunk of input) yield* decoder.push(chunk);
+}
+
+async function outcome(promise: Promise<unknown>): Promise<[string, string]> {
+  const error = await assertRejects(() => promise, HandoffError);
+  return [error.outcome, error.reason];
+}
+
+const READY = encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid));
+
+Deno.test("source and target take the documented steps in order", async () => {
+  const steps: string[] = [];
+  const watch = (message: unknown) => steps.push((message as HandoffStep).step);
+  diagnostics.subscribe(TRACE_CHANNEL, watch);
+  try {
+    await together(async (source, received) => {
+      using pair = await connection();
+      const sending = source.send(pair.server, { data: 1 });
+      const { value } = await received.next();
+      await sending;
+      value?.socket.close();
+    });
+  } finally {
+    diagnostics.unsubscribe(TRACE_CHANNEL, watch);
+  }
+  const told = ["hello-sent", "hello-received", "ready-received", "duplicated", "offered", "offer-received", "claimed"];
+  assertEquals(steps, [...told, "accepted", "committed"]);
+});
+
+Deno.test("a socket that is passed on takes its initial bytes along", async () => {
+  await together(async (source, received) => {
+    using pair = await connection();
+    const bytes = new TextEncoder().encode("early ");
+    const socket = Socket.fromHandle(pair.server.detach(), { initialBytes: bytes });
+    const sending = source.send(socket);
+    const { value } = await received.next();
+    await sending;
+    using client = pair.client.toConn();
+    using server = value!.socket.toConn();
+    await writeText(client, "late");
+    assertEquals(await readText(server, 10), "early late");
+  });
+});
+
+Deno.test("a target accepts no further ahead than it was told", async () => {
+  await together(async (source, received) => {
+    using one = await connection();
+    using two = await connection();
+    const first = source.send(one.server);
+    let secondDone = false;
+    const second = source.send(two.server).then(() => secondDone = true);
+    const taken = received.next();
+    await first;
+    (await taken).value?.socket.close();
+    await second;
+    assert(secondDone);
+    using three = await connection();
+    await assertRejects(() => source.send(three.server, { signal: AbortSignal.timeout(300) }), DOMException);
+    assert(three.server.localAddr.port > 0);
+  }, { highWaterMark: 1 });
+});
+
+Deno.test("a socket withdrawn while the target decides is closed there and open here", async () => {
+  await together(async (source, received) => {
+    using pair = await connection();
+    const abort = new AbortController();
+    const sending = assertRejects(() => source.send(pair.server, { signal: abort.signal }), Error, "enough");
+    const { value } = await received.next();
+    abort.abort(new Error("enough"));
+    await sending;
+    assertEquals((await outcome(value!.accept()))[0], "expired");
+    assertEquals(value!.socket.handle, (1n << 64n) - 1n);
+    assert(pair.server.remoteAddr.port > 0);
+  }, { accept: "manual" });
+});
+
+Deno.test("what was accepted cannot be rejected, and what was rejected not accepted", async () => {
+  await together(async (source, received) => {
+    using pair = await connection();
+    const sending = outcome(source.send(pair.server));
+    const first = (await received.next()).value!;
+    first.reject("no");
+    first.reject("no again");
+    assertEquals(await sending, ["rejected", "no"]);
+    await assertRejects(() => first.accept(), TypeError, "was rejected");
+    const again = source.send(pair.server);
+    const second = (await received.next()).value!;
+    await second.accept();
+    await again;
+    let message = "";
+    try {
+      second.reject("too late");
+    } catch (error) {
+      message = String(error);
+    }
+    assert(message.includes("it was accepted"));
+    second.socket.close();
+  }, { accept: "manual" });
+});
+
+Deno.test("leaving the loop gives back what was not accepted", async () => {
+  await together(async (source, received) => {
+    using pair = await connection();
+    const sending = outcome(source.send(pair.server));
+    await received.next();
+    await received.return();
+    assertEquals((await sending)[0], "target-died");
+    assert(pair.server.remoteAddr.port > 0);
+  }, { accept: "manual" });
+});
+
+Deno.test("a target that says nonsense breaks the channel, and the socket stays here", async () => {
+  const lies: [string, Uint8Array, string][] = [
+    ["garbage", new TextEncoder().encode("HTTP/1.1 200 OK\r\n"), "Expected a frame"],
+    ["a sequence number nobody used", encodeFrame(FrameType.ACCEPT, 99), "No socket was offered as 99"],
+    ["another process's id", encodeFrame(FrameType.READY, 0, encodeReady(1)), "READY comes from process 1"],
+    ["a source's frame", encodeFrame(FrameType.COMMIT, 1), "is no answer"],
+    ["a payload too long", encodeFrame(FrameType.REJECT, 1, new Uint8Array(5_000)), "Expected REJECT to have"],
+  ];
+  for (const [name, lie, reason] of lies) {
+    await liar(async (source, say, frames) => {
+      using pair = await connection();
+      say(READY);
+      const sending = outcome(source.send(pair.server));
+      assertEquals((await frames()).type, FrameType.OFFER);
+      say(lie);
+      const [how, why] = await sending;
+      assertEquals([how, why.includes(reason)], ["channel-broken", true], `${name}: ${why}`);
+      assert(pair.server.remoteAddr.port > 0);
+    });
+  }
+});
+
+Deno.test("a target that accepts after its time gets WITHDRAW, not COMMIT, and an answer twice changes nothing", async () => {
+  await liar(async (source, say, frames) => {
+    using pair = await connection();
+    say(READY);
+    const sending = outcome(source.send(pair.server));
+    const offer = await frames();
+    assertEquals((await sending)[0], "expired");
+    assertEquals((await frames()).type, FrameType.WITHDRAW);
+    say(encodeFrame(FrameType.ACCEPT, offer.sequence));
+    say(encodeFrame(FrameType.ACCEPT, offer.sequence));
+    const again = source.send(pair.server);
+    const second = await frames();
+    assertEquals([second.type, second.sequence], [FrameType.OFFER, offer.sequence + 1]);
+    say(encodeFrame(FrameType.ACCEPT, second.sequence));
+    say(encodeFrame(FrameType.REJECT, second.sequence));
+    assertEquals((await frames()).type, FrameType.COMMIT);
+    await again;
+  }, 300);
+});
+
+/** What `receive` makes of the bytes of a source that does not keep to the protocol. */
+async function receiveFrom(...parts: Uint8Array[]): Promise<unknown> {
+  const input = new ReadableStream<Uint8Array>({
+    start(controller) {
+      for (const part of parts) controller.enqueue(part);
+      controller.close();
+    },
+  });
+  return (await receive({ input }).next()).value;
+}
+
+/** A HELLO this process would take, and this side's end of its control socket. */
+function hello(targetProcessId = Deno.pid): { frame: Uint8Array; near: bigint } {
+  const [near, far] = systemCalls().pair();
+  const control = defaultProvider().duplicateSocket(far, Deno.pid);
+  systemCalls().close(far);
+  const payload = encodeHello({ sourceProcessId: Deno.pid, targetProcessId, control });
+  return { frame: encodeFrame(FrameType.HELLO, 0, ...payload), near };
+}
+
+Deno.test("a source that says nonsense ends the loop with channel-broken", async () => {
+  using pair = await connection();
+  const offer = (sequence: number) => {
+    const info = duplicateSocket(pair.server, Deno.pid);
+    return encodeFrame(
+      FrameType.OFFER,
+      sequence,
+      ...encodeOffer({ info, data: new Uint8Array(0), initialBytes: new Uint8Array(0) }),
+    );
+  };
+  assertEquals(await receiveFrom(), undefined);
+  assertEquals(
+    (await outcome(receiveFrom(new TextEncoder().encode("hello, are you there?"))))[1].includes("Expected a frame"),
+    true,
+  );
+  assertEquals((await outcome(receiveFrom(offer(1))))[1], "The first frame is not HELLO");
+  const wrong = hello(1);
+  assertEquals((await outcome(receiveFrom(wrong.frame)))[1].includes("HELLO is for process 1, this is"), true);
+  systemCalls().close(wrong.near);
+  const cases: [Uint8Array[], string][] = [
+    [[offer(1), offer(1)], "Socket 1 is offered twice"],
+    [[encodeFrame(FrameType.COMMIT, 5)], "COMMIT is for socket 5, which was not accepted"],
+    [[encodeFrame(FrameType.ACCEPT, 1)], "Frame type 17 is for a source"],
+    [[hello().frame], "HELLO came twice"],
+    [[encodeFrame(FrameType.OFFER, 1, new Uint8Array(10))], "Expected OFFER to have"],
+  ];
+  for (const [frames, reason] of cases) {
+    const { frame, near } = hello();
+    const [how, why] = await outcome(receiveFrom(frame, ...frames));
+    assertEquals([how, why.includes(reason)], ["channel-broken", true], why);
+    systemCalls().close(near);
+  }
+});
+
+Deno.test("a source that breaks off in the middle ends the loop, and the connection with it", async () => {
+  const { frame, near } = hello();
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const payload = encodeOffer({
+    info: duplicateSocket(pair.server, Deno.pid),
+    data: new Uint8Array(0),
+    initialBytes: new Uint8Array(0),
+  });
+  const offer = encodeFrame(FrameType.OFFER, 1, ...payload);
+  pair.server.close();
+  assertEquals(
+    await within(10_000, receiveFrom(frame, offer, encodeFrame(FrameType.COMMIT, 1).subarray(0, 9))),
+    undefined,
+  );
+  assert(await readEnd(client));
+  systemCalls().close(near);
+});
+
+Deno.test("no way a hand-off ends leaves a descriptor behind", async () => {
+  const everyWay = async () => {
+    await together(async (source, received) => {
+      using committed = await connection();
+      const sending = source.send(committed.server);
+      (await received.next()).value?.socket.close();
+      await sending;
+    });
+    await together(async (source, received, exit) => {
+      using rejected = await connection();
+      const sending = outcome(source.send(rejected.server));
+      (await received.next()).value?.reject("no");
+      await sending;
+      using died = await connection();
+      const dying = outcome(source.send(died.server));
+      await received.next();
+      exit(1);
+      assertEquals((await dying)[0], "target-died");
+    }, { accept: "manual" });
+    await liar(async (source, say, frames) => {
+      using pair = await connection();
+      say(READY);
+      const sending = outcome(source.send(pair.server));
+      await frames();
+      say(new Uint8Array(64));
+      await sending;
+    });
+    using pair = await connection();
+    await assertRejects(() => openSocket(new Uint8Array(628)), Error);
+    const unused = duplicateSocket(pair.server, Deno.pid);
+    (await openSocket(unused)).close();
+  };
+  await everyWay();
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  const before = countDescriptors();
+  for (let round = 0; round < 10; round++) await everyWay();
+  await until(() => countDescriptors() <= before, `there are ${before} descriptors again, not ${countDescriptors()}`);
+});

@@ -1,0 +1,62 @@
+/** Child processes for tests: this Deno, one script of `tests/children`, a deadline on everything. */
+import { LIBRARY_PATHS } from "@winsock/handoff";
+
+export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
+
+/** Spawns a script of `tests/children` with ffi access to the socket library and nothing else. */
+export function spawnChild(script: string, args: string[] = []): Deno.ChildProcess {
+  const url = new URL(`../children/${script}`, import.meta.url).href;
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", FFI_GRANT, url, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+}
+
+/** Ends a child and waits until it is gone. */
+export async function endChild(child: Deno.ChildProcess): Promise<void> {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // it has ended by itself
+  }
+  await child.status;
+  if (!child.stdout.locked) await child.stdout.cancel();
+}
+
+/** The lines a child prints, one at a time. */
+export function lines(child: Deno.ChildProcess): () => Promise<string | undefined> {
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  return async () => {
+    while (!text.includes("\n")) {
+      const { done, value } = await within(20_000, reader.read());
+      if (done) return undefined;
+      text += value;
+    }
+    const end = text.indexOf("\n");
+    const line = text.slice(0, end);
+    text = text.slice(end + 1);
+    return line;
+  };
+}
+
+/** The promise's outcome, or a failure when it takes longer. */
+export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`Nothing happened in ${milliseconds} ms`)), milliseconds);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Waits until a condition holds. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  for (const deadline = Date.now() + 20_000; !await condition();) {
+    if (Date.now() > deadline) throw new Error(`Waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

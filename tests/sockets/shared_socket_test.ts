@@ -1,0 +1,162 @@
+// The rules of shared sockets, between real processes.
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
+import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
+
+/** Runs a test with a child that opens blobs and keeps what it opened. */
+async function withOpener(
+  test: (open: (blob: Uint8Array) => Promise<string>, child: Deno.ChildProcess) => Promise<void>,
+): Promise<void> {
+  const child = spawnChild("open.ts");
+  const line = lines(child);
+  const writer = child.stdin.getWriter();
+  try {
+    assertEquals(await line(), "started");
+    await test(async (blob) => {
+      await writer.write(blob);
+      return await line() ?? "the child ended";
+    }, child);
+  } finally {
+    await writer.close().catch(() => {});
+    await endChild(child);
+  }
+}
+
+for (const hostname of ADDRESSES) {
+  Deno.test(`${hostname}: within one process, both descriptors are of one socket`, async () => {
+    using pair = await connection(hostname);
+    using duplicate = await openSocket(duplicateSocket(pair.server, Deno.pid));
+    assert(duplicate instanceof Socket);
+    assert(duplicate.handle !== pair.server.handle);
+    assertEquals(duplicate.localAddr, pair.server.localAddr);
+    pair.server.setOption("TCP_NODELAY", true);
+    assertEquals(duplicate.getOption("TCP_NODELAY"), true);
+    duplicate.setOption("SO_KEEPALIVE", true);
+    assertEquals(pair.server.getOption("SO_KEEPALIVE"), true);
+    pair.server.close();
+    using client = pair.client.toConn();
+    using server = duplicate.toConn();
+    await writeText(server, "still here");
+    assertEquals(await readText(client, 10), "still here");
+  });
+
+  Deno.test(`${hostname}: the peer sees the end only after the last descriptor, in another process, closed`, async () => {
+    await withOpener(async (open, child) => {
+      using pair = await connection(hostname);
+      using client = pair.client.toConn();
+      assertEquals(await open(duplicateSocket(pair.server, child.pid)), "opened Socket");
+      pair.server.close();
+      const ended = readEnd(client);
+      const first = await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 200, "open"))]);
+      assertEquals(first, "open");
+      await endChild(child);
+      assert(await ended);
+    });
+  });
+}
+
+Deno.test("a listener can be shared, and is one", async () => {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  using duplicate = await openSocket(duplicateSocket(listener, Deno.pid));
+  assert(duplicate instanceof Listener);
+  listener.close();
+  using client = await connect({ port });
+  using server = await within(10_000, duplicate.accept());
+  assertEquals(server.remoteAddr.port, client.localAddr.port);
+});
+
+Deno.test("a blob is for one use", async () => {
+  using pair = await connection();
+  const blob = duplicateSocket(pair.server, Deno.pid);
+  using first = await openSocket(blob);
+  const error = await assertRejects(() => openSocket(blob), WinsockError);
+  assertEquals(error.codeName, "WSAEINVAL");
+  assert(first instanceof Socket);
+  assertEquals(first.localAddr, pair.server.localAddr);
+});
+
+Deno.test("a blob is for one process", async () => {
+  await withOpener(async (open) => {
+    using pair = await connection();
+    assertMatch(
+      await open(duplicateSocket(pair.server, Deno.pid)),
+      /^refused WinsockError WSAEINVAL Cannot open a shared socket/,
+    );
+  });
+});
+
+Deno.test("truncated, oversized and garbage blobs are refused with a clear error", async () => {
+  using pair = await connection();
+  const blob = duplicateSocket(pair.server, Deno.pid);
+  for (const length of [0, 1, 372, 627]) {
+    const message = `Cannot decode WSAPROTOCOL_INFOW: expected 628 bytes, got ${length}`;
+    await assertRejects(() => openSocket(blob.subarray(0, length)), RangeError, message);
+  }
+  await assertRejects(() => openSocket(new Uint8Array(629)), RangeError, "expected 628 bytes, got 629");
+  await assertRejects(() => openSocket(new Uint8Array(628)), WinsockError, "Cannot open a shared socket");
+  const garbage = new Uint8Array(628).fill(0xa5);
+  await assertRejects(() => openSocket(garbage), RangeError, "ProtocolChain at offset 40");
+  new DataView(garbage.buffer).setInt32(40, 1, true);
+  await assertRejects(() => openSocket(garbage), WinsockError, "Cannot open a shared socket");
+  using opened = await openSocket(blob);
+  assert(opened instanceof Socket);
+});
+
+Deno.test("a dead or impossible process id is WSAEINVAL", async () => {
+  using pair = await connection();
+  const child = spawnChild("silent.ts");
+  await endChild(child);
+  // Under Wine a process that was killed takes another moment to go.
+  await until(() => {
+    try {
+      duplicateSocket(pair.server, child.pid);
+      return false;
+    } catch {
+      return true;
+    }
+  }, `process ${child.pid} is gone`);
+  for (const pid of [child.pid, 0x7ffffff0]) {
+    const error = assertThrows(() => duplicateSocket(pair.server, pid), WinsockError, `for process ${pid}`);
+    assertEquals([error.code, error.codeName], [10022, "WSAEINVAL"]);
+  }
+  assertEquals(pair.server.remoteAddr, pair.client.localAddr);
+});
+
+Deno.test("a closed socket is WSAENOTSOCK", async () => {
+  using pair = await connection();
+  pair.server.close();
+  const error = assertThrows(() => duplicateSocket(pair.server, Deno.pid), WinsockError, "Cannot duplicate socket");
+  assertEquals([error.code, error.codeName], [10038, "WSAENOTSOCK"]);
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  listener.close();
+  assertThrows(() => duplicateSocket(listener, Deno.pid), WinsockError, "WSAENOTSOCK");
+});
+
+Deno.test("child processes inherit no socket", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  using client = await connect({ port: listener.addr.port });
+  using server = await listener.accept();
+  using duplicate = await openSocket(duplicateSocket(server, Deno.pid));
+  const child = spawnChild("silent.ts");
+  try {
+    assertEquals(await lines(child)(), "started");
+    using peer = client.toConn();
+    duplicate.close();
+    server.close();
+    assert(await readEnd(peer));
+    const { port } = listener.addr;
+    listener.close();
+    await until(async () => {
+      try {
+        (await connect({ port })).close();
+        return false;
+      } catch {
+        return true;
+      }
+    }, "nobody listens any more");
+  } finally {
+    await endChild(child);
+  }
+});

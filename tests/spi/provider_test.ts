@@ -1,0 +1,89 @@
+import { assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { WinsockError } from "@winsock/handoff";
+import { libc } from "@winsock/handoff/ffi";
+import { defaultProvider, openProvider, UnixProvider } from "@winsock/handoff/spi";
+import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import { openCalls } from "../../ffi/system.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
+import { connection, readEnd } from "../kit/connections.ts";
+import { until } from "../kit/process.ts";
+
+const onLinux = { ignore: Deno.build.os !== "linux" };
+
+Deno.test("a system without a provider is named", () => {
+  for (const os of ["freebsd", "android"] as const) {
+    assertThrows(() => openProvider(os), Deno.errors.NotSupported, `Cannot share sockets on ${os}`);
+    assertThrows(() => openCalls(os), Deno.errors.NotSupported, `Cannot use sockets on ${os}`);
+  }
+});
+
+Deno.test("a blob is a WSAPROTOCOL_INFOW of the provider that made it", async () => {
+  using pair = await connection();
+  const blob = defaultProvider().duplicateSocket(pair.server.handle, Deno.pid);
+  const info = WSAPROTOCOL_INFOW.decode(blob);
+  assertEquals(WSAPROTOCOL_INFOW.encode(info), blob);
+  assertEquals(info.ProviderId, defaultProvider().protocolInfo.ProviderId);
+  assertEquals([info.iSocketType, info.iProtocol, info.ProtocolChain.ChainLen], [1, 6, 1]);
+  const s = await defaultProvider().socket(blob);
+  assertNotEquals(s, pair.server.handle);
+  defaultProvider().closeSocket(s);
+  const error = assertThrows(() => defaultProvider().duplicateSocket(s, Deno.pid), WinsockError, `socket ${s}`);
+  assertEquals(error.codeName, "WSAENOTSOCK");
+});
+
+Deno.test("a withdrawn blob is refused, and withdrawing it again is nothing", onLinux, async () => {
+  using pair = await connection();
+  const blob = defaultProvider().duplicateSocket(pair.server.handle, Deno.pid);
+  defaultProvider().withdraw(blob);
+  defaultProvider().withdraw(blob);
+  await assertRejects(() => defaultProvider().socket(blob), WinsockError, "WSAEINVAL");
+});
+
+Deno.test("an unclaimed blob expires and lets the connection end", onLinux, async () => {
+  const provider = new UnixProvider({ timeToLive: 100 });
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const blob = provider.duplicateSocket(pair.server.handle, Deno.pid);
+  pair.server.close();
+  assertEquals(await readEnd(client), true);
+  await assertRejects(() => provider.socket(blob), WinsockError, "opened before, or has expired");
+});
+
+Deno.test("many blobs are claimed at a time over one connection", onLinux, async () => {
+  using pair = await connection();
+  const provider = new UnixProvider();
+  const first = await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const before = countDescriptors();
+  const blobs = Array.from({ length: 200 }, () => provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const claimed = await Promise.all(blobs.map((blob) => provider.socket(blob)));
+  assertEquals(new Set(claimed).size, 200);
+  assertEquals(countDescriptors(), before + 200);
+  for (const s of [first, ...claimed]) provider.closeSocket(s);
+  assertEquals(countDescriptors(), before - 1);
+});
+
+Deno.test("a blob whose source is gone is refused", onLinux, async () => {
+  using pair = await connection();
+  const info = WSAPROTOCOL_INFOW.decode(defaultProvider().duplicateSocket(pair.server.handle, Deno.pid));
+  const blob = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol: "winsock-handoff/1/nobody" });
+  await assertRejects(() => defaultProvider().socket(blob), WinsockError, "WSAECONNREFUSED");
+});
+
+Deno.test("what is no socket cannot be shared", onLinux, () => {
+  const fd = BigInt(libc().eventfd(0, 0));
+  try {
+    const error = assertThrows(() => defaultProvider().duplicateSocket(fd, Deno.pid), WinsockError, "ENOTSOCK (88)");
+    assertEquals(error.codeName, "WSAENOTSOCK");
+  } finally {
+    libc().close(fd);
+  }
+});
+
+Deno.test("an idle claim connection closes by itself", onLinux, async () => {
+  using pair = await connection();
+  const provider = new UnixProvider();
+  provider.withdraw(provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const before = countDescriptors();
+  provider.closeSocket(await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid)));
+  await until(() => countDescriptors() === before, "the connection is closed");
+});
