@@ -5,7 +5,7 @@
  * At every moment a socket has one owner, and a receiver that dies before it took the socket gives it back.
  *
  * @example A server that lets a worker answer
- * ```ts no-run
+ * ```ts ignore
  * import { HandoffSource, listen } from "@winsock/handoff";
  *
  * // worker.ts: for await (const { socket } of receive()) serve(socket.toConn());

@@ -15,7 +15,13 @@
  */
 export { INVALID_SOCKET, type SocketOptions } from "./socket_calls.ts";
 export { LIBRARY_PATHS } from "./system.ts";
-export { libc } from "./unix/libc.ts";
-export { kernel32 } from "./windows/kernel32.ts";
-export { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./windows/ws2_32.ts";
+export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";
+export { kernel32, KERNEL32_SYMBOLS } from "./windows/kernel32.ts";
+export {
+  FROM_PROTOCOL_INFO,
+  ws2_32,
+  WS2_32_SYMBOLS,
+  WSA_FLAG_NO_HANDLE_INHERIT,
+  WSA_FLAG_OVERLAPPED,
+} from "./windows/ws2_32.ts";
 export { WinsockError, type WinsockErrorName, type WinsockErrorOptions, WSA_ERRORS } from "./winsock_error.ts";

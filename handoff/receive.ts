@@ -19,7 +19,7 @@ import { Target } from "./target.ts";
  * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux. No net, env, read or run permission.
  *
  * @example A worker that echoes
- * ```ts no-run
+ * ```ts ignore
  * import { receive } from "@winsock/handoff";
  *
  * for await (const { socket } of receive()) {
@@ -35,6 +35,12 @@ import { Target } from "./target.ts";
 export function receive(
   options: ReceiveOptions & { listeners: true },
 ): AsyncGenerator<Received<Socket> | Received<Listener>, void, void>;
+/**
+ * The connections that the process that spawned this one hands over; listeners are rejected.
+ *
+ * @param options How.
+ * @returns What arrives, in the order in which the source let go of it.
+ */
 export function receive(options?: ReceiveOptions): AsyncGenerator<Received<Socket>, void, void>;
 export async function* receive(options: ReceiveOptions = {}): AsyncGenerator<Received<SharedSocket>, void, void> {
   const target = new Target(options);

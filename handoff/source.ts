@@ -54,7 +54,7 @@ const onTheirWay = new WeakSet<SharedSocket>();
  * Needs ffi access to the system's socket library, and `--allow-run` to spawn the child.
  *
  * @example Handing every connection to a worker
- * ```ts no-run
+ * ```ts ignore
  * import { HandoffSource, listen } from "@winsock/handoff";
  *
  * const child = new Deno.Command(Deno.execPath(), { args: ["run", "worker.ts"], stdin: "piped" }).spawn();

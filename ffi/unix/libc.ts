@@ -6,7 +6,8 @@
  */
 import { openLibrary } from "../library.ts";
 
-const SYMBOLS = {
+/** The functions of libc the library binds, with their parameters' types. */
+export const LIBC_SYMBOLS = {
   /** `int socket(int domain, int type, int protocol)` */
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   /** `int socketpair(int domain, int type, int protocol, int sv[2])` */
@@ -72,7 +73,7 @@ const PATHS = {
 /** Where this architecture's libc may be. */
 export const LIBC_PATHS: readonly string[] = PATHS[Deno.build.arch];
 
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
 
 /**
  * The functions of libc, opened at the first call.
@@ -82,8 +83,8 @@ let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
-export function libc(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary(LIBC_PATHS, SYMBOLS);
+export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary(LIBC_PATHS, LIBC_SYMBOLS);
 }
 
 const errnoValue = new Int32Array(1);

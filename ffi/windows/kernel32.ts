@@ -11,7 +11,8 @@ export const HANDLE_FLAG_INHERIT = 0x1;
 /** What `CancelIoEx` reports when nothing was under way. */
 export const ERROR_NOT_FOUND = 1168;
 
-const SYMBOLS = {
+/** The functions of kernel32.dll the library binds, with their parameters' types. */
+export const KERNEL32_SYMBOLS = {
   /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
   SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
   /** `BOOL GetHandleInformation(HANDLE hObject, LPDWORD lpdwFlags)` */
@@ -20,7 +21,7 @@ const SYMBOLS = {
   CancelIoEx: { parameters: ["usize", "usize"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+let symbols: Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] | undefined;
 
 /**
  * The functions of `kernel32.dll`, opened at the first call.
@@ -30,6 +31,6 @@ let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
-export function kernel32(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
+export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], KERNEL32_SYMBOLS);
 }

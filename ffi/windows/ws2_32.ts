@@ -8,13 +8,14 @@ import { WinsockError } from "../winsock_error.ts";
 import { SYSTEM32 } from "./system32.ts";
 
 /** `FROM_PROTOCOL_INFO`: take address family, socket type or protocol from the WSAPROTOCOL_INFO. */
-export const FROM_PROTOCOL_INFO = -1;
+export const FROM_PROTOCOL_INFO: -1 = -1;
 /** `WSA_FLAG_OVERLAPPED`: what `socket()` sets too, so that both sides of a shared socket use the same flags. */
 export const WSA_FLAG_OVERLAPPED = 0x01;
 /** `WSA_FLAG_NO_HANDLE_INHERIT`: child processes get no copy. */
 export const WSA_FLAG_NO_HANDLE_INHERIT = 0x80;
 
-const SYMBOLS = {
+/** The functions of ws2_32.dll the library binds, with their parameters' types. */
+export const WS2_32_SYMBOLS = {
   /** `int WSAStartup(WORD wVersionRequested, LPWSADATA lpWSAData)` */
   WSAStartup: { parameters: ["u16", "buffer"], result: "i32" },
   /** `int WSAGetLastError()`; belongs in the statement right behind the call it is about */
@@ -56,7 +57,7 @@ const SYMBOLS = {
 const WINSOCK_2_2 = 0x0202;
 const WSADATA_SIZE = 408;
 
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
 
 /**
  * The functions of `ws2_32.dll`, opened and started (`WSAStartup` 2.2) at the first call.
@@ -67,9 +68,9 @@ let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
  */
-export function ws2_32(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] {
   if (symbols !== undefined) return symbols;
-  const opened = openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
+  const opened = openLibrary([`${SYSTEM32}\\ws2_32.dll`], WS2_32_SYMBOLS);
   const code = opened.WSAStartup(WINSOCK_2_2, new Uint8Array(WSADATA_SIZE));
   if (code !== 0) throw new WinsockError(code, { operation: "start Winsock 2.2", functionName: "WSAStartup" });
   return symbols = opened;

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { libc } from "../../ffi/unix/libc.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
