@@ -76,6 +76,7 @@ export class HandoffSource implements AsyncDisposable {
   readonly #writer: FrameWriter;
   readonly #control: net.Socket;
   readonly #pending = new Map<number, PendingSend>();
+  readonly #sending = new Set<Promise<void>>();
   readonly #ready = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
   #lastSequence = 0;
@@ -128,11 +129,12 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
     if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
     onTheirWay.add(socket);
+    const sending = this.#offerWhenReady(socket, data, initialBytes, signal);
+    this.#sending.add(sending);
     try {
-      await withAbort(this.ready, signal);
-      if (this.#failure !== undefined) throw this.#failure;
-      await this.#offer(socket, data, initialBytes, signal);
+      await sending;
     } finally {
+      this.#sending.delete(sending);
       onTheirWay.delete(socket);
     }
   }
@@ -149,7 +151,7 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await Promise.allSettled([...this.#pending.values()].map(({ done }) => done.promise));
+    await Promise.allSettled(this.#sending);
     if (this.#failure === undefined) this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
@@ -183,12 +185,14 @@ export class HandoffSource implements AsyncDisposable {
     return socket;
   }
 
-  async #offer(
+  async #offerWhenReady(
     socket: SharedSocket,
     data: Uint8Array,
     initialBytes: Uint8Array,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    await withAbort(this.ready, signal);
+    if (this.#failure !== undefined) throw this.#failure;
     const { pid } = this.#child;
     const info = duplicateSocket(socket, pid);
     const sequence = this.#lastSequence = this.#lastSequence + 1 >>> 0;

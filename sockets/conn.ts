@@ -12,10 +12,22 @@ export class AdoptedConn implements Deno.TcpConn {
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
   #failure: Error | undefined;
   #closed = false;
+  readonly #remoteAddr: Deno.NetAddr | Error;
 
-  constructor(socket: net.Socket, readonly localAddr: Deno.NetAddr, readonly remoteAddr: Deno.NetAddr) {
+  /**
+   * @param socket The stream; it is the connection's from now on.
+   * @param localAddr The address on this side.
+   * @param remoteAddr The peer's address, or why the system no longer tells it: the peer may be gone already.
+   */
+  constructor(socket: net.Socket, readonly localAddr: Deno.NetAddr, remoteAddr: Deno.NetAddr | Error) {
     this.#socket = socket;
+    this.#remoteAddr = remoteAddr;
     socket.on("error", (error) => this.#failure = toDenoError(error));
+  }
+
+  get remoteAddr(): Deno.NetAddr {
+    if (this.#remoteAddr instanceof Error) throw this.#remoteAddr;
+    return this.#remoteAddr;
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {

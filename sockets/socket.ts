@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type net from "node:net";
 import type { SocketOptions } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { WinsockError, WSA_ERRORS } from "../ffi/winsock_error.ts";
 import { AdoptedConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
 import { adoptStream } from "./native_stream.ts";
@@ -137,8 +138,19 @@ export class Socket implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    */
   toConn(): Deno.TcpConn {
-    const { localAddr, remoteAddr } = this;
+    const { localAddr } = this;
+    const remoteAddr = this.#remoteAddrOrError();
     return new AdoptedConn(this.toNodeSocket(), localAddr, remoteAddr);
+  }
+
+  /** A peer that has reset the connection has no address any more; reading is what tells that, not asking for it. */
+  #remoteAddrOrError(): Deno.NetAddr | Error {
+    try {
+      return this.remoteAddr;
+    } catch (error) {
+      if (error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTCONN) return error;
+      throw error;
+    }
   }
 
   /**

@@ -33,7 +33,14 @@ export class Rendezvous {
 
   /** Opens the rendezvous; it does not keep the process running. */
   constructor(readonly timeToLive: number) {
-    this.#server = net.createServer((connection) => this.#serve(connection));
+    this.#server = net.createServer((connection) => {
+      try {
+        this.#serve(connection);
+      } catch {
+        // Its process sees the connection end, and refuses the blob.
+        connection.destroy();
+      }
+    });
     this.#server.listen({ fd: Number(listenAbstract(this.name)) });
     this.#server.unref();
   }

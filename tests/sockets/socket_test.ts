@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { connect, listen, Listener, Socket, WinsockError } from "@winsock/handoff";
+import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
 import { INVALID_SOCKET } from "@winsock/handoff/ffi";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
@@ -206,4 +206,20 @@ Deno.test("a connection that is closed says so, and a reset one too", async () =
     }
   }, Error);
   client.close();
+});
+
+Deno.test("a connection the peer has reset can still be made, and reading it says so", async () => {
+  using pair = await connection();
+  const writer = (await openSocket(duplicateSocket(pair.server, Deno.pid))) as Socket;
+  {
+    using conn = writer.toConn();
+    await writeText(conn, "never read");
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  // Closed with bytes unread, a connection is reset.
+  pair.client.close();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  using conn = pair.server.toConn();
+  const error = await assertRejects(() => within(10_000, conn.read(new Uint8Array(1))), Error);
+  assert(error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.ConnectionAborted, String(error));
 });
