@@ -4,7 +4,8 @@
  *
  * @example The error of a failed call
  * ```ts
- * import { WSA_ERRORS, WinsockError } from "@winsock/handoff/ffi";
+ * import { WinsockError } from "@winsock/handoff/ffi";
+ * import { WSA_ERRORS } from "@winsock/handoff/structs";
  * import { assertEquals } from "@std/assert";
  *
  * const error = new WinsockError(WSA_ERRORS.WSAEINVAL, { operation: "bind to port 80", functionName: "bind" });
@@ -24,4 +25,4 @@ export {
   WSA_FLAG_NO_HANDLE_INHERIT,
   WSA_FLAG_OVERLAPPED,
 } from "./windows/ws2_32.ts";
-export { WinsockError, type WinsockErrorName, type WinsockErrorOptions, WSA_ERRORS } from "./winsock_error.ts";
+export { WinsockError, type WinsockErrorOptions } from "./winsock_error.ts";

@@ -5,7 +5,8 @@
  */
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { WinsockError, WSA_ERRORS } from "../ffi/winsock_error.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { isOwned } from "./descriptor.ts";
 import { type Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";

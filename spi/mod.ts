@@ -11,6 +11,7 @@
  *
  * @module
  */
+export { protocolCatalog } from "./catalog.ts";
 export { defaultProvider, openProvider } from "./default_provider.ts";
 export type { ServiceProvider } from "./service_provider.ts";
 export { UnixProvider, type UnixProviderOptions } from "./unix/provider.ts";

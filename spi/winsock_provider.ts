@@ -7,7 +7,8 @@ import { disinherit } from "../ffi/windows/inheritance.ts";
 import { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { WinsockError, WSA_ERRORS } from "../ffi/winsock_error.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 

@@ -10,7 +10,16 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
 /** Where each byte of the text form stands in memory: the first three groups are little-endian numbers. */
 const TEXT_ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
-const PATTERN = /^\{?([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})\}?$/i;
+/** Where each byte's two digits stand in the text without braces, in the order of the text. */
+const DIGITS = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34] as const;
+const DASHES = [8, 13, 18, 23] as const;
+const DASH = 0x2d;
+
+/** The value of each hexadecimal digit by its character code; 256, which no byte can hold, for everything else. */
+const NIBBLES = Uint16Array.from({ length: 128 }, (_, code) => {
+  const value = parseInt(String.fromCharCode(code), 16);
+  return Number.isNaN(value) ? 256 : value;
+});
 
 /**
  * A `GUID` member (16 bytes). Its value is the lower-case text without braces, such as
@@ -29,14 +38,32 @@ export const guid: FieldType<string> = {
     return text;
   },
   write(view, offset, text) {
-    const groups = PATTERN.exec(text);
-    if (groups === null) throw new RangeError(`"${text}" is no GUID`);
-    const digits = groups.slice(1).join("");
+    const start = textStart(text);
     for (let index = 0; index < 16; index++) {
-      view.setUint8(offset + TEXT_ORDER[index]!, parseInt(digits.slice(index * 2, index * 2 + 2), 16));
+      const digit = start + DIGITS[index]!;
+      const byte = nibble(text, digit) << 4 | nibble(text, digit + 1);
+      if (byte > 255) throw noGuid(text);
+      view.setUint8(offset + TEXT_ORDER[index]!, byte);
     }
   },
 };
+
+/** Where the digits begin; only the places of dashes and braces are checked. */
+function textStart(text: string): number {
+  const start = text.length === 38 && text[0] === "{" && text[37] === "}" ? 1 : 0;
+  if (text.length - 2 * start !== 36) throw noGuid(text);
+  for (const dash of DASHES) if (text.charCodeAt(start + dash) !== DASH) throw noGuid(text);
+  return start;
+}
+
+function nibble(text: string, index: number): number {
+  const code = text.charCodeAt(index);
+  return code < 128 ? NIBBLES[code]! : 256;
+}
+
+function noGuid(text: string): RangeError {
+  return new RangeError(`"${text}" is no GUID`);
+}
 
 /**
  * The text of a GUID's 16 bytes.

@@ -16,7 +16,24 @@
  *
  * @module
  */
-export type { Field, FieldType, Struct } from "./codec.ts";
+export type { Field, FieldNames, FieldType, Struct } from "./codec.ts";
+export { AF, BYTE_ORDER, FD, IPPROTO, PFL, SECURITY_PROTOCOL, SOCK, WSA_FLAG, XP1 } from "./constants.ts";
+export { WSPPROC_TABLE, WSPUPCALLTABLE } from "./function_tables.ts";
 export { formatGuid, parseGuid } from "./guid.ts";
-export { MAX_PROTOCOL_CHAIN, WSAPROTOCOL_INFOW, WSAPROTOCOL_LEN, type WSAPROTOCOLCHAIN } from "./wsaprotocol_info.ts";
-export { SOCKADDR_IN, SOCKADDR_IN6 } from "./sockaddr.ts";
+export { WSABUF, WSANETWORKEVENTS } from "./io.ts";
+export { SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_STORAGE, SOCKADDR_UN } from "./sockaddr.ts";
+export { WSADATA, WSPDATA } from "./startup_data.ts";
+export {
+  describeWinsockError,
+  WINSOCK_ERROR_TABLE,
+  type WinsockErrorEntry,
+  type WinsockErrorName,
+  WSA_ERRORS,
+} from "./winsock_errors.ts";
+export {
+  MAX_PROTOCOL_CHAIN,
+  WSAPROTOCOL_INFOA,
+  WSAPROTOCOL_INFOW,
+  WSAPROTOCOL_LEN,
+  WSAPROTOCOLCHAIN,
+} from "./wsaprotocol_info.ts";

@@ -3,7 +3,11 @@
  *
  * @module
  */
-import { byteArray, type Struct, struct, u16, u16be, u32 } from "./codec.ts";
+import { type Struct, struct } from "./codec.ts";
+import { AF } from "./constants.ts";
+import { byteArray, named, u16, u16be, u32, u64 } from "./field_types.ts";
+
+const family = named(u16, "value", AF);
 
 /** [SOCKADDR_IN](https://learn.microsoft.com/windows/win32/api/ws2def/ns-ws2def-sockaddr_in), 16 bytes: an IPv4 address and port. */
 export interface SOCKADDR_IN {
@@ -19,7 +23,7 @@ export interface SOCKADDR_IN {
 
 /** The codec of {@linkcode SOCKADDR_IN}, 16 bytes; Linux' `struct sockaddr_in` has the same layout. */
 export const SOCKADDR_IN: Struct<SOCKADDR_IN> = struct<SOCKADDR_IN>("SOCKADDR_IN", {
-  sin_family: u16,
+  sin_family: family,
   sin_port: u16be,
   sin_addr: byteArray(4),
   sin_zero: byteArray(8),
@@ -41,9 +45,43 @@ export interface SOCKADDR_IN6 {
 
 /** The codec of {@linkcode SOCKADDR_IN6}, 28 bytes; Linux' `struct sockaddr_in6` has the same layout. */
 export const SOCKADDR_IN6: Struct<SOCKADDR_IN6> = struct<SOCKADDR_IN6>("SOCKADDR_IN6", {
-  sin6_family: u16,
+  sin6_family: family,
   sin6_port: u16be,
   sin6_flowinfo: u32,
   sin6_addr: byteArray(16),
   sin6_scope_id: u32,
+});
+
+/** [SOCKADDR_UN](https://learn.microsoft.com/windows/win32/winsock/af-unix), 110 bytes: the path of a local socket. */
+export interface SOCKADDR_UN {
+  /** `AF_UNIX`. */
+  sun_family: number;
+  /** The path in UTF-8, 108 bytes; an abstract name begins with a zero. */
+  sun_path: Uint8Array;
+}
+
+/** The codec of {@linkcode SOCKADDR_UN}, 110 bytes; Linux' `struct sockaddr_un` has the same layout. */
+export const SOCKADDR_UN: Struct<SOCKADDR_UN> = struct<SOCKADDR_UN>("SOCKADDR_UN", {
+  sun_family: family,
+  sun_path: byteArray(108),
+});
+
+/** [SOCKADDR_STORAGE](https://learn.microsoft.com/windows/win32/api/ws2def/ns-ws2def-sockaddr_storage_lh), 128 bytes: room for any address. */
+export interface SOCKADDR_STORAGE {
+  /** The address family, `AF_*`. */
+  ss_family: number;
+  /** What follows the family, 6 bytes. */
+  __ss_pad1: Uint8Array;
+  /** What makes the structure 8-byte aligned: 8 bytes, as they stand in memory. */
+  __ss_align: bigint;
+  /** The rest, 112 bytes. */
+  __ss_pad2: Uint8Array;
+}
+
+/** The codec of {@linkcode SOCKADDR_STORAGE}, 128 bytes. */
+export const SOCKADDR_STORAGE: Struct<SOCKADDR_STORAGE> = struct<SOCKADDR_STORAGE>("SOCKADDR_STORAGE", {
+  ss_family: family,
+  __ss_pad1: byteArray(6),
+  __ss_align: u64,
+  __ss_pad2: byteArray(112),
 });

@@ -1,9 +1,11 @@
 /**
- * WSAPROTOCOL_INFOW: the structure a shared socket travels in.
+ * WSAPROTOCOL_INFOW and WSAPROTOCOL_INFOA: the structure a shared socket travels in.
  *
  * @module
  */
-import { type FieldType, i32, type Struct, struct, u32, u32Array, wcharArray } from "./codec.ts";
+import { type FieldType, type Struct, struct } from "./codec.ts";
+import { AF, BYTE_ORDER, IPPROTO, PFL, SECURITY_PROTOCOL, SOCK, XP1 } from "./constants.ts";
+import { arrayOf, charArray, i32, named, u32, wcharArray } from "./field_types.ts";
 import { guid } from "./guid.ts";
 
 /** `MAX_PROTOCOL_CHAIN`: entries a protocol chain has room for. */
@@ -72,18 +74,36 @@ export interface WSAPROTOCOL_INFOW {
   szProtocol: string;
 }
 
-const chainEntries = u32Array(MAX_PROTOCOL_CHAIN);
+/**
+ * [WSAPROTOCOL_INFOA](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsaprotocol_infoa), 372 bytes:
+ * as {@linkcode WSAPROTOCOL_INFOW} with the name in the ANSI code page. Which one that is the bytes do not tell: each byte
+ * becomes the character with the same number (ISO 8859-1), so that it is kept, and ASCII is what it seems.
+ */
+export type WSAPROTOCOL_INFOA = WSAPROTOCOL_INFOW;
+
+const chainLength: FieldType<number> = {
+  ...i32,
+  read: (view, offset) => checkedChainLength(view.getInt32(offset, true)),
+  write: (view, offset, value) => view.setInt32(offset, checkedChainLength(value), true),
+};
+const chainEntries = arrayOf(u32, MAX_PROTOCOL_CHAIN);
+
+/** The codec of {@linkcode WSAPROTOCOLCHAIN}, 32 bytes. A length outside 0 to 7 is refused. */
+export const WSAPROTOCOLCHAIN: Struct<WSAPROTOCOLCHAIN> = struct<WSAPROTOCOLCHAIN>("WSAPROTOCOLCHAIN", {
+  ChainLen: chainLength,
+  ChainEntries: chainEntries,
+});
 
 const protocolChain: FieldType<WSAPROTOCOLCHAIN> = {
   cType: "WSAPROTOCOLCHAIN",
   size: 32,
   align: 4,
   read: (view, offset) => ({
-    ChainLen: checkedChainLength(view.getInt32(offset, true)),
+    ChainLen: chainLength.read(view, offset),
     ChainEntries: chainEntries.read(view, offset + 4),
   }),
   write(view, offset, chain) {
-    view.setInt32(offset, checkedChainLength(chain.ChainLen), true);
+    chainLength.write(view, offset, chain.ChainLen);
     chainEntries.write(view, offset + 4, chain.ChainEntries);
   },
 };
@@ -93,6 +113,77 @@ function checkedChainLength(length: number): number {
     throw new RangeError(`ChainLen ${length} is not between 0 and ${MAX_PROTOCOL_CHAIN}`);
   }
   return length;
+}
+
+/** Both forms, which differ in the type of the name only. */
+function protocolInfo(name: string, szProtocol: FieldType<string>): Struct<WSAPROTOCOL_INFOW> {
+  return struct<WSAPROTOCOL_INFOW>(name, {
+    dwServiceFlags1: named(u32, "flags", XP1),
+    dwServiceFlags2: u32,
+    dwServiceFlags3: u32,
+    dwServiceFlags4: u32,
+    dwProviderFlags: named(u32, "flags", PFL),
+    ProviderId: guid,
+    dwCatalogEntryId: u32,
+    ProtocolChain: protocolChain,
+    iVersion: i32,
+    iAddressFamily: named(i32, "value", AF),
+    iMaxSockAddr: i32,
+    iMinSockAddr: i32,
+    iSocketType: named(i32, "value", SOCK),
+    iProtocol: named(i32, "value", IPPROTO),
+    iProtocolMaxOffset: i32,
+    iNetworkByteOrder: named(i32, "value", BYTE_ORDER),
+    iSecurityScheme: named(i32, "value", SECURITY_PROTOCOL),
+    dwMessageSize: u32,
+    dwProviderReserved: u32,
+    szProtocol,
+  }, {
+    decode: (view) => ({
+      dwServiceFlags1: u32.read(view, 0),
+      dwServiceFlags2: u32.read(view, 4),
+      dwServiceFlags3: u32.read(view, 8),
+      dwServiceFlags4: u32.read(view, 12),
+      dwProviderFlags: u32.read(view, 16),
+      ProviderId: guid.read(view, 20),
+      dwCatalogEntryId: u32.read(view, 36),
+      ProtocolChain: protocolChain.read(view, 40),
+      iVersion: i32.read(view, 72),
+      iAddressFamily: i32.read(view, 76),
+      iMaxSockAddr: i32.read(view, 80),
+      iMinSockAddr: i32.read(view, 84),
+      iSocketType: i32.read(view, 88),
+      iProtocol: i32.read(view, 92),
+      iProtocolMaxOffset: i32.read(view, 96),
+      iNetworkByteOrder: i32.read(view, 100),
+      iSecurityScheme: i32.read(view, 104),
+      dwMessageSize: u32.read(view, 108),
+      dwProviderReserved: u32.read(view, 112),
+      szProtocol: szProtocol.read(view, 116),
+    }),
+    encode(view, info) {
+      u32.write(view, 0, info.dwServiceFlags1);
+      u32.write(view, 4, info.dwServiceFlags2);
+      u32.write(view, 8, info.dwServiceFlags3);
+      u32.write(view, 12, info.dwServiceFlags4);
+      u32.write(view, 16, info.dwProviderFlags);
+      guid.write(view, 20, info.ProviderId);
+      u32.write(view, 36, info.dwCatalogEntryId);
+      protocolChain.write(view, 40, info.ProtocolChain);
+      i32.write(view, 72, info.iVersion);
+      i32.write(view, 76, info.iAddressFamily);
+      i32.write(view, 80, info.iMaxSockAddr);
+      i32.write(view, 84, info.iMinSockAddr);
+      i32.write(view, 88, info.iSocketType);
+      i32.write(view, 92, info.iProtocol);
+      i32.write(view, 96, info.iProtocolMaxOffset);
+      i32.write(view, 100, info.iNetworkByteOrder);
+      i32.write(view, 104, info.iSecurityScheme);
+      u32.write(view, 108, info.dwMessageSize);
+      u32.write(view, 112, info.dwProviderReserved);
+      szProtocol.write(view, 116, info.szProtocol);
+    },
+  });
 }
 
 /**
@@ -109,26 +200,23 @@ function checkedChainLength(length: number): number {
  * const info = WSAPROTOCOL_INFOW.decode(new Uint8Array(628));
  * assertEquals(info.ProviderId, "00000000-0000-0000-0000-000000000000");
  * ```
+ *
+ * @example Reading one field of many blobs
+ * ```ts
+ * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
+ * assertEquals(readSocketType(new Uint8Array(628)), 0);
+ * ```
  */
-export const WSAPROTOCOL_INFOW: Struct<WSAPROTOCOL_INFOW> = struct<WSAPROTOCOL_INFOW>("WSAPROTOCOL_INFOW", {
-  dwServiceFlags1: u32,
-  dwServiceFlags2: u32,
-  dwServiceFlags3: u32,
-  dwServiceFlags4: u32,
-  dwProviderFlags: u32,
-  ProviderId: guid,
-  dwCatalogEntryId: u32,
-  ProtocolChain: protocolChain,
-  iVersion: i32,
-  iAddressFamily: i32,
-  iMaxSockAddr: i32,
-  iMinSockAddr: i32,
-  iSocketType: i32,
-  iProtocol: i32,
-  iProtocolMaxOffset: i32,
-  iNetworkByteOrder: i32,
-  iSecurityScheme: i32,
-  dwMessageSize: u32,
-  dwProviderReserved: u32,
-  szProtocol: wcharArray(WSAPROTOCOL_LEN + 1),
-});
+export const WSAPROTOCOL_INFOW: Struct<WSAPROTOCOL_INFOW> = protocolInfo(
+  "WSAPROTOCOL_INFOW",
+  wcharArray(WSAPROTOCOL_LEN + 1),
+);
+
+/** The codec of {@linkcode WSAPROTOCOL_INFOA}, 372 bytes. Every byte is kept, as in the W form. */
+export const WSAPROTOCOL_INFOA: Struct<WSAPROTOCOL_INFOA> = protocolInfo(
+  "WSAPROTOCOL_INFOA",
+  charArray(WSAPROTOCOL_LEN + 1),
+);

@@ -64,7 +64,7 @@ export async function setUpPackages(cache: string, project: string): Promise<voi
     for await (const file of typescriptFiles(`${project}/${folder}`)) entryPoints.push(file);
   }
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["install", "--quiet", "--no-lock", "--entrypoint", ...entryPoints],
+    args: ["install", "--quiet", "--entrypoint", ...entryPoints],
     cwd: project,
     env: { DENO_DIR: `${cache}/deno_dir` },
   }).output();

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { WinsockError, type WinsockErrorName, WSA_ERRORS } from "../winsock_error.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { type WinsockErrorName, WSA_ERRORS } from "../../structs/winsock_errors.ts";
 
 /** Linux' numbers and names, each with the Winsock code that means the same for a socket. */
 const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErrorName]>> = {

@@ -7,7 +7,8 @@
  * @module
  */
 import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../socket_calls.ts";
-import { WinsockError, WSA_ERRORS } from "../winsock_error.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { disinherit } from "./inheritance.ts";
 import { kernel32 } from "./kernel32.ts";
 import { ws2_32 } from "./ws2_32.ts";

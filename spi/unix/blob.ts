@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { WinsockError, WSA_ERRORS } from "../../ffi/winsock_error.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 
 /** The unix provider's GUID. */

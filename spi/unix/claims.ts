@@ -7,7 +7,8 @@ import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { poll, POLLIN } from "../../ffi/unix/poll.ts";
-import { WinsockError, WSA_ERRORS } from "../../ffi/winsock_error.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { decodeAnswer, encodeClaim } from "./blob.ts";
 
 const CONNECT_DELAY_MS = 2;

@@ -10,7 +10,7 @@ import { unixError } from "../../ffi/unix/errno.ts";
 import { errno, libc } from "../../ffi/unix/libc.ts";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, ProcessReference } from "../../ffi/unix/process.ts";
-import { WSA_ERRORS } from "../../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { type Answer, CLAIM_SIZE, encodeAnswer, newRendezvousName } from "./blob.ts";
 
 const F_DUPFD_CLOEXEC = 1030;

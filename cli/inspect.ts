@@ -1,0 +1,151 @@
+/**
+ * `inspect`: a blob as an annotated hex dump.
+ *
+ * @module
+ */
+import type { Field, Struct } from "../structs/codec.ts";
+import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { describe } from "./describe.ts";
+import { styled, type Terminal } from "./terminal.ts";
+
+const NIL = "00000000-0000-0000-0000-000000000000";
+const NAME_WIDTH = 18;
+const GAP = 2;
+const WIDE = 110;
+
+/** A field as it is in the blob. */
+interface Row {
+  readonly field: Field;
+  readonly bytes: Uint8Array;
+  readonly value?: unknown;
+  readonly text: string;
+  readonly names: readonly string[];
+  /** What is wrong with it. */
+  readonly problem?: string;
+}
+
+/**
+ * Shows a blob, field by field.
+ *
+ * @param terminal Where.
+ * @param path The file, or `-`.
+ * @param json Whether for a program.
+ * @returns 0, or 1 if something is wrong with the blob.
+ */
+export async function inspect(terminal: Terminal, path: string, json: boolean): Promise<number> {
+  const bytes = await terminal.read(path);
+  const struct = [WSAPROTOCOL_INFOW, WSAPROTOCOL_INFOA].find(({ size }) => size === bytes.byteLength);
+  if (struct === undefined) {
+    terminal.complain(
+      `${path}: expected 628 bytes (WSAPROTOCOL_INFOW) or 372 (WSAPROTOCOL_INFOA), got ${bytes.byteLength}`,
+    );
+    return 1;
+  }
+  const rows = readRows(struct, bytes);
+  if (json) terminal.print(JSON.stringify(asJson(struct, rows), undefined, 2));
+  else dump(terminal, struct, rows);
+  const problems = rows.filter(({ problem }) => problem !== undefined);
+  for (const { field, problem } of problems) {
+    terminal.complain(`${path}: ${field.name} at offset ${field.offset}: ${problem}`);
+  }
+  return problems.length === 0 ? 0 : 1;
+}
+
+function readRows(struct: Struct<WSAPROTOCOL_INFOW>, blob: Uint8Array): Row[] {
+  const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
+  return struct.fields.map((field) => {
+    const bytes = blob.subarray(field.offset, field.offset + field.type.size);
+    try {
+      const value = field.type.read(view, field.offset);
+      const description = describe(field, value);
+      const problem = implausible(field, value, description.names);
+      return { field, bytes, value, ...description, ...(problem === undefined ? {} : { problem }) };
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error);
+      return { field, bytes, text: "?", names: [], problem };
+    }
+  });
+}
+
+/** What no provider would have written. */
+function implausible(field: Field, value: unknown, names: readonly string[]): string | undefined {
+  if (field.name === "ProviderId" && value === NIL) return "no provider has the GUID of zeros";
+  if ((field.name === "iAddressFamily" || field.name === "iSocketType") && names.length === 0) {
+    return `${String(value)} is no ${field.name === "iSocketType" ? "socket type" : "address family"}`;
+  }
+  return undefined;
+}
+
+function asJson(struct: Struct<WSAPROTOCOL_INFOW>, rows: readonly Row[]): unknown {
+  return {
+    struct: struct.name,
+    size: struct.size,
+    fields: rows.map(({ field, bytes, value, names, problem }) => ({
+      name: field.name,
+      offset: field.offset,
+      size: field.type.size,
+      type: field.type.cType,
+      bytes: bytes.toHex(),
+      value,
+      ...(names.length > 0 ? { names } : {}),
+      ...(problem === undefined ? {} : { problem }),
+    })),
+  };
+}
+
+function dump(terminal: Terminal, struct: Struct<WSAPROTOCOL_INFOW>, rows: readonly Row[]): void {
+  const perLine = terminal.columns >= WIDE ? 16 : 8;
+  const hexWidth = perLine * 3 - 1;
+  const room = Math.max(20, terminal.columns - (4 + GAP + hexWidth + GAP + NAME_WIDTH + GAP));
+  terminal.print(styled(terminal, "heading", `${struct.name}, ${struct.size} bytes`));
+  for (const row of rows) {
+    const hex = hexLines(row.bytes, perLine);
+    const notes = noteLines(terminal, row, room);
+    for (let line = 0; line < Math.max(hex.length, notes.length); line++) {
+      const bytes = hex[line];
+      const offset = bytes === undefined ? "    " : (row.field.offset + bytes.offset).toString(16).padStart(4, "0");
+      const parts = [
+        styled(terminal, "dim", offset),
+        (bytes?.text ?? "").padEnd(hexWidth),
+        styled(terminal, "name", (line === 0 ? row.field.name : "").padEnd(NAME_WIDTH)),
+        notes[line] ?? "",
+      ];
+      terminal.print(parts.join(" ".repeat(GAP)).trimEnd());
+    }
+  }
+}
+
+/** The value, and its names: beside it where one fits, else each on a line of its own. */
+function noteLines(terminal: Terminal, { text, names, problem }: Row, room: number): string[] {
+  if (problem !== undefined) return wrap(`${text}: ${problem}`, room).map((line) => styled(terminal, "wrong", line));
+  const [name = ""] = names;
+  if (names.length === 1 && text.length + GAP + name.length <= room) {
+    return [`${text}${" ".repeat(GAP)}${styled(terminal, "flag", name)}`];
+  }
+  return [...wrap(text, room), ...names.map((name) => styled(terminal, "flag", name))];
+}
+
+/** Lines of at most `room` characters, broken behind a space or a dash where there is one. */
+function wrap(text: string, room: number): string[] {
+  const lines: string[] = [];
+  for (let rest = text; rest !== "";) {
+    const head = rest.slice(0, room);
+    const end = rest.length <= room ? rest.length : Math.max(head.lastIndexOf(" "), head.lastIndexOf("-")) + 1 || room;
+    lines.push(rest.slice(0, end).trimEnd());
+    rest = rest.slice(end);
+  }
+  return lines.length === 0 ? [""] : lines;
+}
+
+/** Bytes in lines; lines of zeros at the end are told, not shown. */
+function hexLines(bytes: Uint8Array, perLine: number): { offset: number; text: string }[] {
+  const used = bytes.findLastIndex((byte) => byte !== 0) + 1;
+  const shown = Math.min(bytes.byteLength, Math.max(perLine, Math.ceil(used / perLine) * perLine));
+  const lines = [];
+  for (let offset = 0; offset < shown; offset += perLine) {
+    const line = bytes.subarray(offset, Math.min(offset + perLine, bytes.byteLength));
+    lines.push({ offset, text: Array.from(line, (byte) => byte.toString(16).padStart(2, "0")).join(" ") });
+  }
+  if (shown < bytes.byteLength) lines.push({ offset: shown, text: `${bytes.byteLength - shown} zero bytes` });
+  return lines;
+}

@@ -1,0 +1,85 @@
+/**
+ * The command line: `deno run jsr:@winsock/handoff/cli --help`.
+ *
+ * Shows what a blob holds, what the system's protocol catalogue holds, and what Winsock's errors mean. `inspect FILE`
+ * needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `catalog` on Windows ffi access to ws2_32.dll and
+ * kernel32.dll.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import project from "../deno.json" with { type: "json" };
+import { catalog } from "./catalog.ts";
+import { errors } from "./errors.ts";
+import { inspect } from "./inspect.ts";
+import { processTerminal, type Terminal } from "./terminal.ts";
+
+const HELP = `Looks into shared sockets.
+
+  handoff inspect FILE|-      shows a WSAPROTOCOL_INFO of 628 or 372 bytes, field by field
+  handoff catalog             lists the system's protocol catalogue
+  handoff errors CODE|NAME    explains a Winsock error
+
+  --json      for programs
+  --help      this text
+  --version   the version
+
+Exit codes: 0 all is well, 1 something is wrong with what was asked about, 2 the command was.`;
+
+export type { Terminal };
+
+/**
+ * Runs a command.
+ *
+ * @example
+ * ```ts
+ * import { main } from "@winsock/handoff/cli";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await main(["errors", "10038"]), 0);
+ * ```
+ *
+ * @param args The command and its arguments.
+ * @param terminal Where it reads and writes. Default: this process's.
+ * @returns The exit code: 0, 1 if something is wrong with what was asked about, 2 if the arguments are.
+ */
+export async function main(args: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
+  const unknown: string[] = [];
+  const options = parseArgs([...args], {
+    boolean: ["help", "version", "json"],
+    string: ["_"],
+    unknown: (arg: string) => {
+      if (arg.startsWith("-") && arg !== "-") unknown.push(arg);
+      return !arg.startsWith("-") || arg === "-";
+    },
+  });
+  const [command, ...operands] = options._.map(String);
+  if (options.help) return terminal.print(HELP), 0;
+  if (options.version) return terminal.print(project.version), 0;
+  if (unknown.length > 0) return misused(terminal, `${unknown[0]} is no option`);
+  try {
+    switch (command) {
+      case "inspect":
+        if (operands.length !== 1) return misused(terminal, "inspect takes one file, or - for standard input");
+        return await inspect(terminal, operands[0]!, options.json);
+      case "catalog":
+        if (operands.length !== 0) return misused(terminal, "catalog takes no arguments");
+        return catalog(terminal, options.json);
+      case "errors":
+        if (operands.length !== 1) return misused(terminal, "errors takes one code or name");
+        return errors(terminal, operands[0]!, options.json);
+      default:
+        return misused(terminal, command === undefined ? "a command is missing" : `${command} is no command`);
+    }
+  } catch (error) {
+    terminal.complain(`handoff: ${error instanceof Error ? error.message : String(error)}`);
+    return 1;
+  }
+}
+
+function misused(terminal: Terminal, problem: string): number {
+  terminal.complain(`handoff: ${problem}; --help tells more`);
+  return 2;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
