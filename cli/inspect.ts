@@ -62,7 +62,7 @@ function readRows(struct: Struct<WSAPROTOCOL_INFOW>, blob: Uint8Array): Row[] {
       return { field, bytes, value, ...description, ...(problem === undefined ? {} : { problem }) };
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
-      return { field, bytes, text: "?", names: [], problem };
+      return { field, bytes, text: "", names: [], problem };
     }
   });
 }
@@ -117,7 +117,7 @@ function dump(terminal: Terminal, struct: Struct<WSAPROTOCOL_INFOW>, rows: reado
 
 /** The value, and its names: beside it where one fits, else each on a line of its own. */
 function noteLines(terminal: Terminal, { text, names, problem }: Row, room: number): string[] {
-  if (problem !== undefined) return wrap(`${text}: ${problem}`, room).map((line) => styled(terminal, "wrong", line));
+  if (problem !== undefined) return wrap(problem, room).map((line) => styled(terminal, "wrong", line));
   const [name = ""] = names;
   if (names.length === 1 && text.length + GAP + name.length <= room) {
     return [`${text}${" ".repeat(GAP)}${styled(terminal, "flag", name)}`];
