@@ -180,7 +180,9 @@ export class HandoffSource implements AsyncDisposable {
     const decoder = new FrameDecoder();
     socket.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
     socket.on("end", () => this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`)));
-    socket.on("error", (error) => this.#fail(died(pid, error)));
+    socket.on("error", (cause) => {
+      this.#fail(new HandoffError("target-died", `process ${pid} broke its control socket`, { cause }));
+    });
     socket.unref();
     return socket;
   }

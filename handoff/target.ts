@@ -37,7 +37,7 @@ export class Target {
   constructor(options: ReceiveOptions) {
     this.#options = options;
     this.#reader = (options.input ?? Deno.stdin.readable).getReader();
-    options.signal?.addEventListener("abort", () => this.#end());
+    options.signal?.addEventListener("abort", () => this.#end(), { once: true });
     if (options.signal?.aborted) this.#end();
     this.#read();
   }
@@ -61,7 +61,7 @@ export class Target {
     this.#end();
     for (const offer of this.#queue) offer.socket.close();
     this.#queue = [];
-    this.#control?.end();
+    this.#control?.destroySoon();
   }
 
   async #read(): Promise<void> {

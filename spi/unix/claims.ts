@@ -20,6 +20,7 @@ export class ClaimConnection {
   readonly #pending = new Map<number, PromiseWithResolvers<bigint>>();
   readonly #fd: bigint;
   readonly #onClosed: () => void;
+  #open = true;
   #reading = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
 
@@ -46,30 +47,33 @@ export class ClaimConnection {
   /** Claims an offer; the descriptor is the caller's to close. */
   async claim(number: number): Promise<bigint> {
     if (this.#pending.has(number)) throw claimError(WSA_ERRORS.WSAEINVAL, "it is being opened already");
-    while (!sendMessage(this.#fd, encodeClaim(number))) {
-      await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
-    }
-    const claimed = Promise.withResolvers<bigint>();
-    this.#pending.set(number, claimed);
     clearTimeout(this.#idle);
-    if (!this.#reading) this.#read();
+    const claimed = Promise.withResolvers<bigint>();
+    claimed.promise.catch(() => {});
+    this.#pending.set(number, claimed);
+    try {
+      while (this.#open && !sendMessage(this.#fd, encodeClaim(number))) {
+        await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    if (this.#open && !this.#reading) this.#read();
     return await claimed.promise;
   }
 
   async #read(): Promise<void> {
     this.#reading = true;
     try {
-      while (this.#pending.size > 0) {
+      while (this.#open && this.#pending.size > 0) {
         const ready = await poll(ANSWER_TIMEOUT_MS, [this.#fd, POLLIN]);
         if (ready === 0) throw claimError(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
-        this.#takeAnswers();
+        if (this.#open) this.#takeAnswers();
       }
       this.#idle = setTimeout(() => this.#close(), IDLE_MS);
       Deno.unrefTimer(this.#idle);
     } catch (error) {
-      this.#close();
-      for (const claimed of this.#pending.values()) claimed.reject(error);
-      this.#pending.clear();
+      this.#fail(error);
     } finally {
       this.#reading = false;
     }
@@ -95,7 +99,16 @@ export class ClaimConnection {
     }
   }
 
+  /** The connection can claim no more, and what waits for it neither. */
+  #fail(error: unknown): void {
+    this.#close();
+    for (const claimed of this.#pending.values()) claimed.reject(error);
+    this.#pending.clear();
+  }
+
   #close(): void {
+    if (!this.#open) return;
+    this.#open = false;
     this.#onClosed();
     libc().close(this.#fd);
   }

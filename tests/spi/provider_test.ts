@@ -4,6 +4,7 @@ import { libc } from "@winsock/handoff/ffi";
 import { defaultProvider, openProvider, UnixProvider } from "@winsock/handoff/spi";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { openCalls } from "../../ffi/system.ts";
+import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
 import { until } from "../kit/process.ts";
@@ -78,6 +79,28 @@ Deno.test("what is no socket cannot be shared", onLinux, () => {
     libc().close(fd);
   }
 });
+
+Deno.test(
+  "a source that closes its rendezvous fails the claims that wait, and the next begins anew",
+  onLinux,
+  async () => {
+    using pair = await connection();
+    const provider = new UnixProvider();
+    const other = listenAbstract("winsock-handoff/test-" + Deno.pid);
+    const info = WSAPROTOCOL_INFOW.decode(provider.duplicateSocket(pair.server.handle, Deno.pid));
+    const blob = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol: "winsock-handoff/test-" + Deno.pid });
+    const claims = [blob, blob].map((blob, index) => {
+      return provider.socket(
+        WSAPROTOCOL_INFOW.encode({ ...WSAPROTOCOL_INFOW.decode(blob), dwProviderReserved: index }),
+      );
+    });
+    const failed = Promise.allSettled(claims);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    libc().close(other);
+    for (const { status } of await failed) assertEquals(status, "rejected");
+    await assertRejects(() => provider.socket(blob), WinsockError, "WSAECONNREFUSED");
+  },
+);
 
 Deno.test("an idle claim connection closes by itself", onLinux, async () => {
   using pair = await connection();
