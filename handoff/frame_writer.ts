@@ -5,22 +5,45 @@
  */
 import { concat } from "@std/bytes";
 
+/** Frames that are written together. */
+interface Batch {
+  readonly frames: Uint8Array[];
+  /** Whether only further last frames may join. */
+  sealed: boolean;
+  written: Promise<void>;
+}
+
+/** Last frames of one write: together they fit what a pipe takes whole or not at all (PIPE_BUF, 4096 bytes). */
+const MAX_LAST_FRAMES = 64;
+
 /** Writes frames in order; those that come while a write is under way leave together in the next. */
 export class FrameWriter {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
-  #waiting: Uint8Array[] = [];
-  /** The write that takes what waits; once broken it stays, and refuses all that follow. */
-  #next: Promise<void> | undefined;
+  /** The batch that still takes frames. */
+  #open: Batch | undefined;
+  /** Settles with the last batch; once broken it refuses all that follow. */
   #current: Promise<void> = Promise.resolve();
 
   constructor(stream: WritableStream<Uint8Array<ArrayBuffer>>) {
     this.#writer = stream.getWriter();
   }
 
-  /** Resolves when the stream has taken the frame; rejects when it broke, with all that waited. */
-  write(frame: Uint8Array): Promise<void> {
-    this.#waiting.push(frame);
-    return this.#next ??= this.#flush();
+  /**
+   * Writes a frame behind those that wait.
+   *
+   * @param frame Its bytes.
+   * @param last Whether nothing but other last frames may follow in the same write. Then a write that fails has not
+   * delivered this frame: a reader cannot have seen it and missed what came behind it.
+   * @returns Settles when the stream has taken the frame and all that was written with it, or broke.
+   */
+  write(frame: Uint8Array, last = false): Promise<void> {
+    if (this.#open === undefined || this.#open.sealed && (!last || this.#open.frames.length >= MAX_LAST_FRAMES)) {
+      this.#open = this.#begin();
+    }
+    const batch = this.#open;
+    batch.frames.push(frame);
+    batch.sealed ||= last;
+    return batch.written;
   }
 
   /**
@@ -31,17 +54,18 @@ export class FrameWriter {
   async close(timeout: number): Promise<void> {
     const late = Promise.withResolvers<void>();
     const deadline = setTimeout(late.resolve, timeout);
-    const written = (this.#next ?? this.#current).catch(() => {});
-    await Promise.race([written.then(() => this.#writer.close()).catch(() => {}), late.promise]);
+    const closed = this.#current.then(() => this.#writer.close()).catch(() => {});
+    await Promise.race([closed, late.promise]);
     clearTimeout(deadline);
     this.#writer.abort().catch(() => {});
   }
 
-  async #flush(): Promise<void> {
-    await this.#current;
-    const frames = this.#waiting;
-    this.#waiting = [];
-    this.#next = undefined;
-    await (this.#current = this.#writer.write(concat(frames)));
+  #begin(): Batch {
+    const batch: Batch = { frames: [], sealed: false, written: this.#current };
+    batch.written = this.#current = this.#current.then(() => {
+      if (this.#open === batch) this.#open = undefined;
+      return this.#writer.write(concat(batch.frames));
+    });
+    return batch;
   }
 }

@@ -24,7 +24,7 @@ import { Target } from "./target.ts";
  *
  * for await (const { socket } of receive()) {
  *   const conn = socket.toConn();
- *   conn.readable.pipeTo(conn.writable);
+ *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
  * }
  * ```
  *

@@ -4,11 +4,10 @@
  * @module
  */
 import type net from "node:net";
-import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { adoptStream } from "../sockets/native_stream.ts";
 import { Socket } from "../sockets/socket.ts";
+import { openControlSocket } from "./control_socket.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
@@ -20,7 +19,10 @@ export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
 
 /** How a {@linkcode HandoffSource} works. */
 export interface HandoffSourceOptions {
-  /** How long the target may take to become ready, and then for each socket, in milliseconds. Default 10 000. */
+  /**
+   * How long the target may take to become ready, and then for each socket, in milliseconds. Default 10 000, at most
+   * 30 000.
+   */
   timeout?: number;
 }
 
@@ -33,6 +35,8 @@ export interface SendOptions {
   /** Takes the socket back, as long as the target does not own it. */
   signal?: AbortSignal;
 }
+
+const MAX_TIMEOUT_MS = 30_000;
 
 interface PendingSend {
   readonly socket: SharedSocket;
@@ -89,16 +93,24 @@ export class HandoffSource implements AsyncDisposable {
    * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
    * @param options How.
    * @throws {TypeError} If the child's stdin is not piped, or is in use.
+   * @throws {RangeError} If the timeout is longer than 30 000.
    * @throws {WinsockError} WSAEINVAL if the child is gone already.
    */
   constructor(child: HandoffChild, options: HandoffSourceOptions = {}) {
     this.#child = child;
-    this.#timeout = options.timeout ?? 10_000;
-    this.#writer = new FrameWriter(child.stdin);
+    this.#timeout = checkedTimeout(options.timeout ?? 10_000);
     this.ready = this.#ready.promise;
     this.closed = this.#closed.promise;
     this.ready.catch(() => {});
-    this.#control = this.#sendHello();
+    const { socket, duplicate } = openControlSocket(child.pid);
+    this.#control = socket;
+    try {
+      this.#writer = new FrameWriter(child.stdin);
+    } catch (error) {
+      this.#control.destroy();
+      throw error;
+    }
+    this.#sendHello(duplicate);
     child.status.then(({ code }) =>
       this.#fail(new HandoffError("target-died", `process ${child.pid} exited with code ${code}`))
     );
@@ -158,33 +170,23 @@ export class HandoffSource implements AsyncDisposable {
     this.#closed.resolve();
   }
 
-  /** Steps 1 to 6 of the documented scenario, for the control socket. */
-  #sendHello(): net.Socket {
-    const calls = systemCalls();
+  /** Sends the target its end of the control socket, and listens at this one. */
+  #sendHello(control: Uint8Array): void {
     const { pid } = this.#child;
-    const [near, far] = calls.pair();
-    let control: Uint8Array;
-    try {
-      control = defaultProvider().duplicateSocket(far, pid);
-    } catch (error) {
-      calls.close(near);
-      throw error;
-    } finally {
-      calls.close(far);
-    }
     const hello = encodeHello({ sourceProcessId: Deno.pid, targetProcessId: pid, control });
     this.#writer.write(encodeFrame(FrameType.HELLO, 0, ...hello)).catch((error) => this.#fail(died(pid, error)));
     this.ready.catch(() => defaultProvider().withdraw(control));
     trace("hello-sent", 0, pid);
-    const socket = adoptStream(near);
     const decoder = new FrameDecoder();
-    socket.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
-    socket.on("end", () => this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`)));
-    socket.on("error", (cause) => {
+    this.#control.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
+    this.#control.on(
+      "end",
+      () => this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`)),
+    );
+    this.#control.on("error", (cause) => {
       this.#fail(new HandoffError("target-died", `process ${pid} broke its control socket`, { cause }));
     });
-    socket.unref();
-    return socket;
+    this.#control.unref();
   }
 
   async #offerWhenReady(
@@ -194,6 +196,7 @@ export class HandoffSource implements AsyncDisposable {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withAbort(this.ready, signal);
+    signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     const { pid } = this.#child;
     const info = duplicateSocket(socket, pid);
@@ -248,14 +251,18 @@ export class HandoffSource implements AsyncDisposable {
   async #commit(sequence: number, pending: PendingSend): Promise<void> {
     pending.committing = true;
     try {
-      await this.#writer.write(encodeFrame(FrameType.COMMIT, sequence));
+      await this.#writer.write(encodeFrame(FrameType.COMMIT, sequence), true);
     } catch (error) {
       return this.#settle(sequence, died(this.#child.pid, error));
     }
     this.#pending.delete(sequence);
-    pending.socket.close();
     trace("committed", sequence, this.#child.pid);
-    pending.done.resolve();
+    try {
+      pending.socket.close();
+      pending.done.resolve();
+    } catch (error) {
+      pending.done.reject(error);
+    }
   }
 
   /** Ends a hand-off from this side; the target closes its copy when it hears of it. */
@@ -286,6 +293,12 @@ export class HandoffSource implements AsyncDisposable {
     this.#control.destroy();
     this.close();
   }
+}
+
+/** On Linux a duplicate lives no longer than this. */
+function checkedTimeout(timeout: number): number {
+  if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
+  throw new RangeError(`The timeout is ${timeout} ms, not from 1 to ${MAX_TIMEOUT_MS}`);
 }
 
 function died(pid: number, cause: unknown): HandoffError {

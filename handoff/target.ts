@@ -70,7 +70,10 @@ export class Target {
       while (!this.#ended) {
         const { done, value } = await this.#reader.read();
         if (done) break;
-        for (const frame of decoder.push(value)) await this.#take(frame);
+        for (const frame of decoder.push(value)) {
+          await this.#take(frame);
+          if (this.#ended) return;
+        }
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -125,6 +128,7 @@ export class Target {
     this.#control = adoptStream(await defaultProvider().socket(control));
     // A source that died is noticed at the end of stdin.
     this.#control.on("error", () => {});
+    if (this.#ended) return void this.#control.destroy();
     this.#control.unref();
     this.#control.write(encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid)));
   }

@@ -59,12 +59,7 @@ export class AdoptedConn implements Deno.TcpConn {
   async closeWrite(): Promise<void> {
     if (this.#socket.destroyed) throw closedError();
     await new Promise<void>((resolve, reject) => {
-      const failed = (error: Error) => reject(toDenoError(error));
-      this.#socket.once("error", failed);
-      this.#socket.end(() => {
-        this.#socket.off("error", failed);
-        resolve();
-      });
+      this.#socket.end((error?: Error | null) => error ? reject(toDenoError(error)) : resolve());
     });
   }
 
@@ -143,6 +138,8 @@ function toDenoError(error: Error & { code?: string }): Error {
       return new Deno.errors.ConnectionAborted(error.message, { cause: error });
     case "EPIPE":
       return new Deno.errors.BrokenPipe(error.message, { cause: error });
+    case "ECANCELED":
+    case "ERR_STREAM_ALREADY_FINISHED":
     case "ERR_STREAM_DESTROYED":
     case "ERR_STREAM_WRITE_AFTER_END":
       return closedError();

@@ -65,14 +65,17 @@ export async function openSocket(protocolInfo: Uint8Array, options: FromHandleOp
       detail: `it was opened before, as socket ${handle}`,
     });
   }
-  const kind = systemCalls().kind(handle, "open a shared socket");
-  switch (kind) {
-    case "connection":
-      return ownSocket(handle, options);
-    case "listener":
-      return ownListener(handle);
-    case "datagram":
-      provider.closeSocket(handle);
-      throw new TypeError("Cannot open a shared socket: it is a datagram socket");
+  try {
+    switch (systemCalls().kind(handle, "open a shared socket")) {
+      case "connection":
+        return ownSocket(handle, options);
+      case "listener":
+        return ownListener(handle);
+      case "datagram":
+        throw new TypeError("Cannot open a shared socket: it is a datagram socket");
+    }
+  } catch (error) {
+    provider.closeSocket(handle);
+    throw error;
   }
 }

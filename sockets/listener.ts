@@ -128,7 +128,7 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
    * @returns The descriptor.
    */
   detach(): bigint {
-    this.#acceptor?.stop();
+    this.#acceptor?.stop().catch(() => {});
     return this.#descriptor.release();
   }
 

@@ -57,8 +57,13 @@ export class WinsockProvider implements ServiceProvider {
       throw new WinsockError(code, { operation: "open a shared socket", functionName: "WSASocketW" });
     }
     checkSocket(s);
-    disinherit(s);
-    return s;
+    try {
+      disinherit(s);
+      return s;
+    } catch (error) {
+      this.closeSocket(s);
+      throw error;
+    }
   }
 
   /** Nothing to do: the duplicate belongs to the target, which opens and closes it, or takes it along when it ends. */

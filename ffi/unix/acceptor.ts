@@ -9,6 +9,8 @@ import { errno, libc } from "./libc.ts";
 import { poll, POLLIN, Waker } from "./poll.ts";
 import { SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
 
+const F_GETFL = 3;
+const F_SETFL = 4;
 const EINTR = 4;
 const EAGAIN = 11;
 const ECONNABORTED = 103;
@@ -19,7 +21,14 @@ export class PollAcceptor implements Acceptor {
   #stopped = false;
   #idle: Promise<void> = Promise.resolve();
 
-  constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
+  /** A listener somebody else made may block; here it must not, whoever shares it. */
+  constructor(readonly calls: SocketCalls, readonly listener: bigint) {
+    const flags = libc().fcntl(listener, F_GETFL, 0);
+    const set = flags === -1 ? -1 : libc().fcntl(listener, F_SETFL, flags | SOCK_NONBLOCK);
+    if (set !== -1) return;
+    const code = errno();
+    throw unixError(code, `accept connections on socket ${listener}`, "fcntl");
+  }
 
   async accept(): Promise<bigint | undefined> {
     while (!this.#stopped) {

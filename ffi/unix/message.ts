@@ -29,10 +29,10 @@ const IOV = 56;
 const CONTROL = 72;
 const CONTROL_DATA = CONTROL + 16;
 const CONTROL_SPACE = 24;
+/** Room for one descriptor exactly: should more come, the kernel closes them. */
+const CONTROL_LENGTH = 20;
 const DATA = CONTROL + CONTROL_SPACE;
 const BLOCK_SIZE = DATA + MESSAGE_SIZE;
-/** `cmsg_len` of one descriptor: the header and the number, without the padding behind it. */
-const CMSG_LEN = 20n;
 
 /** What one message brought. */
 export interface Message {
@@ -52,9 +52,9 @@ export interface Message {
  * @throws {WinsockError} If the connection is gone.
  */
 export function sendMessage(fd: bigint, bytes: Uint8Array, descriptor?: bigint): boolean {
-  const { address, block, view } = layOut(descriptor === undefined ? 0 : CONTROL_SPACE);
+  const { address, block, view } = layOut(descriptor === undefined ? 0 : CONTROL_LENGTH);
   if (descriptor !== undefined) {
-    view.setBigUint64(CONTROL, CMSG_LEN, true);
+    view.setBigUint64(CONTROL, BigInt(CONTROL_LENGTH), true);
     view.setInt32(CONTROL + 8, SOL_SOCKET, true);
     view.setInt32(CONTROL + 12, SCM_RIGHTS, true);
     view.setInt32(CONTROL_DATA, Number(descriptor), true);
@@ -76,7 +76,7 @@ export function sendMessage(fd: bigint, bytes: Uint8Array, descriptor?: bigint):
  * @throws {WinsockError} If the connection is broken.
  */
 export function receiveMessage(fd: bigint): Message | undefined {
-  const { address, block, view } = layOut(CONTROL_SPACE);
+  const { address, block, view } = layOut(CONTROL_LENGTH);
   libc().copyIn(address, block, BigInt(BLOCK_SIZE));
   const received = libc().recvmsg(fd, address, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (received === -1n) {
@@ -86,7 +86,8 @@ export function receiveMessage(fd: bigint): Message | undefined {
   }
   libc().copyOut(block, address, BigInt(BLOCK_SIZE));
   const bytes = block.slice(DATA, DATA + Number(received));
-  const carries = view.getBigUint64(MSG_CONTROLLEN, true) !== 0n && view.getBigUint64(CONTROL, true) === CMSG_LEN;
+  const carries = view.getBigUint64(MSG_CONTROLLEN, true) !== 0n &&
+    view.getBigUint64(CONTROL, true) === BigInt(CONTROL_LENGTH);
   return carries ? { bytes, descriptor: BigInt(view.getInt32(CONTROL_DATA, true)) } : { bytes };
 }
 

@@ -57,9 +57,12 @@ export class UnixCalls extends BerkeleyCalls {
     if (result === 0) return;
     const code = errno();
     if (code !== EINPROGRESS) throw unixError(code, operation, "connect");
-    while (await poll(POLL_SLICE_MS, [s, POLLOUT]) === 0) signal?.throwIfAborted();
-    const outcome = this.getNumber(s, this.constants.SO_ERROR, operation);
-    if (outcome !== 0) throw unixError(outcome, operation, "connect");
+    for (let ready = 0; ready <= 0;) {
+      ready = await poll(POLL_SLICE_MS, [s, POLLOUT]);
+      signal?.throwIfAborted();
+      const outcome = this.getNumber(s, this.constants.SO_ERROR, operation);
+      if (outcome !== 0) throw unixError(outcome, operation, "connect");
+    }
   }
 
   pair(): [bigint, bigint] {

@@ -51,7 +51,7 @@ export class ThreadAcceptor implements Acceptor {
     this.#stopped = true;
     // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
     if (this.#pending === undefined || this.#cancelled()) return this.calls.close(this.listener);
-    this.stop().finally(() => this.calls.close(this.listener));
+    this.stop().then(() => this.calls.close(this.listener)).catch(() => {});
   }
 
   #cancelled(): boolean {

@@ -66,33 +66,35 @@ export class WinsockCalls extends BerkeleyCalls {
       const error = this.lastError(operation, "connect");
       if (error.code !== WSAEWOULDBLOCK) throw error;
       const pollfd = new BigUint64Array([s, BigInt(POLLWRNORM)]);
-      while (await ws.WSAPoll(pollfd, 1, POLL_SLICE_MS) === 0) signal?.throwIfAborted();
-      const code = this.getNumber(s, this.constants.SO_ERROR, operation);
-      if (code !== 0) throw new WinsockError(code, { operation, functionName: "connect" });
+      // Older Windows does not wake WSAPoll for a connection that failed: ask after every slice.
+      for (let ready = 0; ready <= 0;) {
+        ready = await ws.WSAPoll(pollfd, 1, POLL_SLICE_MS);
+        signal?.throwIfAborted();
+        const code = this.getNumber(s, this.constants.SO_ERROR, operation);
+        if (code !== 0) throw new WinsockError(code, { operation, functionName: "connect" });
+      }
     }
     this.#setNonBlocking(s, false);
   }
 
   pair(): [bigint, bigint] {
     const listener = this.listen({ hostname: "127.0.0.1", port: 0 }, 1);
-    const near = this.create(AF_INET);
+    const made: bigint[] = [];
     try {
+      const near = this.create(AF_INET);
+      made.push(near);
       const name = this.encodeAddress(this.localAddress(listener));
       // A local listener's system completes the connection before anyone accepts it.
       const connected = ws2_32().connect(near, name, name.byteLength);
       if (connected === -1) throw this.lastError("make a socket pair", "connect");
       const far = ws2_32().acceptNow(listener, null, null);
       if (far === INVALID_SOCKET) throw this.lastError("make a socket pair", "accept");
-      try {
-        disinherit(far);
-        this.#checkPeer(far, near);
-        return [near, far];
-      } catch (error) {
-        this.close(far);
-        throw error;
-      }
+      made.push(far);
+      disinherit(far);
+      this.#checkPeer(far, near);
+      return [near, far];
     } catch (error) {
-      this.close(near);
+      for (const s of made) this.close(s);
       throw error;
     } finally {
       this.close(listener);

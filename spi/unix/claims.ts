@@ -46,6 +46,7 @@ export class ClaimConnection {
 
   /** Claims an offer; the descriptor is the caller's to close. */
   async claim(number: number): Promise<bigint> {
+    if (!this.#open) throw claimError(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
     if (this.#pending.has(number)) throw claimError(WSA_ERRORS.WSAEINVAL, "it is being opened already");
     clearTimeout(this.#idle);
     const claimed = Promise.withResolvers<bigint>();
@@ -87,9 +88,9 @@ export class ClaimConnection {
       const { number, code } = decodeAnswer(message.bytes);
       const claimed = this.#pending.get(number);
       this.#pending.delete(number);
-      if (claimed === undefined) {
-        if (message.descriptor !== undefined) libc().close(message.descriptor);
-      } else if (code !== 0) {
+      if (message.descriptor !== undefined && (claimed === undefined || code !== 0)) libc().close(message.descriptor);
+      if (claimed === undefined) continue;
+      if (code !== 0) {
         claimed.reject(claimError(code, "it was made for another process, opened before, or has expired"));
       } else if (message.descriptor === undefined) {
         claimed.reject(claimError(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));

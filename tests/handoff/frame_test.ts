@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { FrameWriter } from "../../handoff/frame_writer.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameError, FrameType, MAX_PAYLOAD } from "../../handoff/frame.ts";
 import {
   decodeData,
@@ -60,6 +61,35 @@ Deno.test("bytes that are no frames are refused at the header", () => {
   for (const [bytes, message] of refused) {
     assertThrows(() => [...new FrameDecoder().push(bytes)], FrameError, message);
   }
+});
+
+Deno.test("nothing but last frames follows a last frame in one write", async () => {
+  const writes: number[][] = [];
+  const writer = new FrameWriter(
+    new WritableStream({ write: (chunk: Uint8Array) => void writes.push([...chunk]) }),
+  );
+  const [offer, commit] = [Uint8Array.of(1), Uint8Array.of(2)];
+  const all = [[offer], [commit, true], [commit, true], [offer], [offer], [commit, true]] as const;
+  await Promise.all(all.map(([frame, last]) => writer.write(frame, last)));
+  assertEquals(writes, [[1, 2, 2], [1, 1, 2]]);
+  await Promise.all(Array.from({ length: 65 }, () => writer.write(commit, true)));
+  assertEquals(writes.map(({ length }) => length), [3, 3, 64, 1]);
+  await writer.close(1_000);
+});
+
+Deno.test("a stream that breaks refuses all that waits and all that follows", async () => {
+  let count = 0;
+  const stream = new WritableStream({
+    write: () => {
+      if (++count === 2) throw new Error("broken pipe");
+    },
+  });
+  const writer = new FrameWriter(stream);
+  await writer.write(Uint8Array.of(1), true);
+  const failing = [writer.write(Uint8Array.of(2), true), writer.write(Uint8Array.of(3))];
+  for (const write of failing) await assertRejects(() => write, Error);
+  await assertRejects(() => writer.write(Uint8Array.of(4)), Error);
+  await writer.close(1_000);
 });
 
 Deno.test("payloads come out as they went in", () => {

@@ -1,5 +1,6 @@
 // Source and target in one process, and what either does when the other breaks the protocol.
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { concat } from "@std/bytes";
 import {
   duplicateSocket,
   type HandoffChild,
@@ -129,6 +130,48 @@ Deno.test("a target accepts no further ahead than it was told", async () => {
     await assertRejects(() => source.send(three.server, { signal: AbortSignal.timeout(300) }), DOMException);
     assert(three.server.localAddr.port > 0);
   }, { highWaterMark: 1 });
+});
+
+Deno.test("a signal aborted right after sending takes the socket back", async () => {
+  await together(async (source, received) => {
+    const loop = received.next();
+    await source.ready;
+    using pair = await connection();
+    const abort = new AbortController();
+    const sending = source.send(pair.server, { signal: abort.signal });
+    abort.abort(new Error("at once"));
+    await assertRejects(() => sending, Error, "at once");
+    assert(pair.server.remoteAddr.port > 0);
+    await source.close();
+    assertEquals((await loop).done, true);
+  });
+});
+
+Deno.test("a loop that is left opens nothing that came with the last frames", async () => {
+  const { frame, near } = hello();
+  using pair = await connection();
+  const offers = Array.from({ length: 20 }, (_, index) => {
+    const info = duplicateSocket(pair.server, Deno.pid);
+    const payload = encodeOffer({ info, data: new Uint8Array(0), initialBytes: new Uint8Array(0) });
+    return { info, frame: encodeFrame(FrameType.OFFER, index + 2, ...payload) };
+  });
+  const abort = new AbortController();
+  const input = new TransformStream<Uint8Array, Uint8Array>();
+  const writer = input.writable.getWriter();
+  const loop = receive({ input: input.readable, signal: abort.signal }).next();
+  await writer.write(concat([frame, encodeFrame(FrameType.END, 0), ...offers.map(({ frame }) => frame)]));
+  assertEquals((await within(10_000, loop)).done, true);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  for (const { info } of offers) (await openSocket(info)).close();
+  systemCalls().close(near);
+});
+
+Deno.test("a timeout a blob would not outlive is refused", () => {
+  const { child } = fakeChild();
+  for (const timeout of [0, 30_001, NaN]) {
+    assertThrows(() => new HandoffSource(child, { timeout }), RangeError, `The timeout is ${timeout} ms`);
+  }
+  assertEquals(child.stdin.locked, false);
 });
 
 Deno.test("a socket withdrawn while the target decides is closed there and open here", async () => {

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
-import { INVALID_SOCKET } from "@winsock/handoff/ffi";
+import { INVALID_SOCKET, libc } from "@winsock/handoff/ffi";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -223,3 +223,36 @@ Deno.test("a connection the peer has reset can still be made, and reading it say
   const error = await assertRejects(() => within(10_000, conn.read(new Uint8Array(1))), Error);
   assert(error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.ConnectionAborted, String(error));
 });
+
+Deno.test("a connect that is aborted while it is under way throws the signal's reason", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const abort = new AbortController();
+  const connecting = connect({ port: listener.addr.port, signal: abort.signal });
+  abort.abort(new Error("no longer"));
+  await assertRejects(() => connecting, Error, "no longer");
+});
+
+Deno.test("what closeWrite could not deliver is no success", async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const writing = assertRejects(() => client.write(new Uint8Array(30_000_000)), Error);
+  const ending = assertRejects(() => client.closeWrite(), Error);
+  client.close();
+  await within(10_000, Promise.all([writing, ending]));
+});
+
+Deno.test(
+  "accepting on a listener that somebody else made blocking does not block",
+  { ignore: Deno.build.os !== "linux" },
+  async () => {
+    const made = listen({ hostname: "127.0.0.1", port: 0 });
+    const handle = made.detach();
+    const [F_GETFL, F_SETFL, O_NONBLOCK] = [3, 4, 0o4000];
+    libc().fcntl(handle, F_SETFL, libc().fcntl(handle, F_GETFL, 0) & ~O_NONBLOCK);
+    using listener = Listener.fromHandle(handle);
+    const pending = assertRejects(() => listener.accept(), Deno.errors.BadResource);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    listener.close();
+    await within(2_000, pending);
+  },
+);

@@ -7,7 +7,7 @@ import { openCalls } from "../../ffi/system.ts";
 import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
-import { until } from "../kit/process.ts";
+import { until, within } from "../kit/process.ts";
 
 const onLinux = { ignore: Deno.build.os !== "linux" };
 
@@ -109,4 +109,22 @@ Deno.test("an idle claim connection closes by itself", onLinux, async () => {
   const before = countDescriptors();
   provider.closeSocket(await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid)));
   await until(() => countDescriptors() === before, "the connection is closed");
+});
+
+Deno.test("claims on a connection whose source has gone fail at once, however many", onLinux, async () => {
+  const name = `winsock-handoff/gone-${Deno.pid}`;
+  using pair = await connection();
+  const provider = new UnixProvider();
+  const info = WSAPROTOCOL_INFOW.decode(provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const blob = (number: number) => {
+    return WSAPROTOCOL_INFOW.encode({ ...info, dwProviderReserved: number, szProtocol: name });
+  };
+  const listener = listenAbstract(name);
+  const first = provider.socket(blob(1));
+  const waiting = Promise.allSettled([first]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  libc().close(listener);
+  await waiting;
+  const later = [2, 3, 4].map((number) => provider.socket(blob(number)));
+  for (const { status } of await within(5_000, Promise.allSettled(later))) assertEquals(status, "rejected");
 });
