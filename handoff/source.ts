@@ -6,37 +6,20 @@
 import type net from "node:net";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { Socket } from "../sockets/socket.ts";
+import { withAbort } from "./abort.ts";
 import { openControlSocket } from "./control_socket.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
-import { decodeReady, decodeReason, encodeData, encodeHello, encodeOffer, MAX_INITIAL_BYTES } from "./payload.ts";
+import { decodeReady, decodeReason, encodeData, encodeHello, encodeOffer } from "./payload.ts";
+import {
+  checkedInitialBytes,
+  checkedTimeout,
+  type HandoffChild,
+  type HandoffSourceOptions,
+  type SendOptions,
+} from "./sending.ts";
 import { trace } from "./trace.ts";
-
-/** What a {@linkcode HandoffSource} needs of its child: a `Deno.ChildProcess` spawned with `stdin: "piped"` has it. */
-export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
-
-/** How a {@linkcode HandoffSource} works. */
-export interface HandoffSourceOptions {
-  /**
-   * How long the target may take to become ready, and then for each socket, in milliseconds. Default 10 000, at most
-   * 30 000.
-   */
-  timeout?: number;
-}
-
-/** What travels along with a socket. */
-export interface SendOptions {
-  /** Any JSON value, at most 1 MiB of it. */
-  data?: unknown;
-  /** Bytes already read from the connection, at most 1 MiB; the target's first read returns them. */
-  initialBytes?: Uint8Array;
-  /** Takes the socket back, as long as the target does not own it. */
-  signal?: AbortSignal;
-}
-
-const MAX_TIMEOUT_MS = 30_000;
 
 interface PendingSend {
   readonly socket: SharedSocket;
@@ -295,37 +278,6 @@ export class HandoffSource implements AsyncDisposable {
   }
 }
 
-/** On Linux a duplicate lives no longer than this. */
-function checkedTimeout(timeout: number): number {
-  if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
-  throw new RangeError(`The timeout is ${timeout} ms, not from 1 to ${MAX_TIMEOUT_MS}`);
-}
-
 function died(pid: number, cause: unknown): HandoffError {
   return new HandoffError("target-died", `process ${pid} no longer reads its stdin`, { cause });
-}
-
-function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined): Uint8Array {
-  if (!(socket instanceof Socket)) {
-    if (given !== undefined) throw new TypeError("A listener has no initial bytes");
-    return new Uint8Array(0);
-  }
-  const bytes = given ?? socket.initialBytes;
-  if (bytes.byteLength > MAX_INITIAL_BYTES) {
-    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes, more than ${MAX_INITIAL_BYTES}`);
-  }
-  return bytes;
-}
-
-/** Settles as the promise does, or rejects with the signal's reason. */
-async function withAbort(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return await promise;
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort);
-  try {
-    await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
