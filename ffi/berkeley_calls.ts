@@ -41,6 +41,7 @@ export const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const BOOLEAN_OPTIONS: ReadonlySet<string> = new Set(["TCP_NODELAY", "SO_KEEPALIVE"]);
 const TEXT_SIZE = 64;
+const POLL_SLICE_MS = 50;
 
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
@@ -48,6 +49,8 @@ export abstract class BerkeleyCalls implements SocketCalls {
 
   /** The error of the call in the statement before, as this system keeps it. */
   protected abstract lastError(operation: string, functionName: string): WinsockError;
+  /** The error of a code the system told in another way. */
+  protected abstract errorOf(code: number, operation: string, functionName: string): WinsockError;
   /** Makes a stream socket that children do not inherit. */
   protected abstract create(family: number): bigint;
   abstract connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void>;
@@ -105,6 +108,24 @@ export abstract class BerkeleyCalls implements SocketCalls {
 
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
     this.setNumber(s, this.constants.options[name], Number(value), `set option ${name} of socket ${s}`);
+  }
+
+  /**
+   * Waits until a non-blocking `connect` has succeeded or failed. Asks after every slice: a poll may be interrupted, and
+   * older Windows does not wake WSAPoll for a connection that failed.
+   */
+  protected async connected(
+    s: bigint,
+    operation: string,
+    poll: (milliseconds: number) => Promise<number>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    for (let ready = 0; ready <= 0;) {
+      ready = await poll(POLL_SLICE_MS);
+      signal?.throwIfAborted();
+      const code = this.getNumber(s, this.constants.SO_ERROR, operation);
+      if (code !== 0) throw this.errorOf(code, operation, "connect");
+    }
   }
 
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {

@@ -12,6 +12,7 @@ export async function withAbort(promise: Promise<void>, signal: AbortSignal | un
   signal.addEventListener("abort", abort);
   try {
     await Promise.race([promise, aborted.promise]);
+    signal.throwIfAborted();
   } finally {
     signal.removeEventListener("abort", abort);
   }

@@ -179,7 +179,6 @@ export class HandoffSource implements AsyncDisposable {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withAbort(this.ready, signal);
-    signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
     const { pid } = this.#child;
     const info = duplicateSocket(socket, pid);

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { ws2_32 } from "../ffi/windows/ws2_32.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { defaultProvider } from "./default_provider.ts";
@@ -36,9 +35,7 @@ function enumProtocols(): WSAPROTOCOL_INFOW[] {
         return WSAPROTOCOL_INFOW.decode(buffer.subarray(index * size, (index + 1) * size));
       });
     }
-    const code = ws2_32().WSAGetLastError();
-    if (code !== WSA_ERRORS.WSAENOBUFS || length[0]! <= buffer.byteLength) {
-      throw new WinsockError(code, { operation: "read the protocol catalogue", functionName: "WSAEnumProtocolsW" });
-    }
+    const error = lastWinsockError("read the protocol catalogue", "WSAEnumProtocolsW");
+    if (error.code !== WSA_ERRORS.WSAENOBUFS || length[0]! <= buffer.byteLength) throw error;
   }
 }

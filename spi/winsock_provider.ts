@@ -4,7 +4,13 @@
  * @module
  */
 import { disinherit } from "../ffi/windows/inheritance.ts";
-import { FROM_PROTOCOL_INFO, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
+import {
+  FROM_PROTOCOL_INFO,
+  lastWinsockError,
+  ws2_32,
+  WSA_FLAG_NO_HANDLE_INHERIT,
+  WSA_FLAG_OVERLAPPED,
+} from "../ffi/windows/ws2_32.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -27,9 +33,8 @@ export class WinsockProvider implements ServiceProvider {
     try {
       const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
       const result = ws2_32().getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, info, new Int32Array([info.byteLength]));
-      if (result === 0) return WSAPROTOCOL_INFOW.decode(info);
-      const code = ws2_32().WSAGetLastError();
-      throw new WinsockError(code, { operation: "read the catalogue entry of TCP", functionName: "getsockopt" });
+      if (result !== 0) throw lastWinsockError("read the catalogue entry of TCP", "getsockopt");
+      return WSAPROTOCOL_INFOW.decode(info);
     } finally {
       this.closeSocket(s);
     }
@@ -38,12 +43,8 @@ export class WinsockProvider implements ServiceProvider {
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
     const result = ws2_32().WSADuplicateSocketW(s, processId, info);
-    if (result === 0) return info;
-    const code = ws2_32().WSAGetLastError();
-    throw new WinsockError(code, {
-      operation: `duplicate socket ${s} for process ${processId}`,
-      functionName: "WSADuplicateSocketW",
-    });
+    if (result !== 0) throw lastWinsockError(`duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketW");
+    return info;
   }
 
   // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
@@ -52,10 +53,7 @@ export class WinsockProvider implements ServiceProvider {
     const own = info.slice();
     const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
     const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
-    if (s === INVALID_SOCKET) {
-      const code = ws2_32().WSAGetLastError();
-      throw new WinsockError(code, { operation: "open a shared socket", functionName: "WSASocketW" });
-    }
+    if (s === INVALID_SOCKET) throw lastWinsockError("open a shared socket", "WSASocketW");
     checkSocket(s);
     try {
       disinherit(s);

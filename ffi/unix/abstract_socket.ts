@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { unixError } from "./errno.ts";
+import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
 
@@ -21,9 +21,9 @@ const BACKLOG = 512;
 export function listenAbstract(name: string): bigint {
   return withSocket((fd, address) => {
     const bound = libc().bind(fd, address, address.byteLength);
-    if (bound === -1) throw lastError(`bind to @${name}`, "bind");
+    if (bound === -1) throw lastUnixError(`bind to @${name}`, "bind");
     const listening = libc().listen(fd, BACKLOG);
-    if (listening === -1) throw lastError(`listen on @${name}`, "listen");
+    if (listening === -1) throw lastUnixError(`listen on @${name}`, "listen");
     return fd;
   }, name);
 }
@@ -52,16 +52,11 @@ function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T,
   address[0] = AF_UNIX;
   address.set(text, 3);
   const fd = libc().socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd === -1) throw lastError("make a local socket", "socket");
+  if (fd === -1) throw lastUnixError("make a local socket", "socket");
   try {
     return use(BigInt(fd), address);
   } catch (error) {
     libc().close(BigInt(fd));
     throw error;
   }
-}
-
-function lastError(operation: string, functionName: string): Error {
-  const code = errno();
-  return unixError(code, operation, functionName);
 }

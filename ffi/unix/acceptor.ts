@@ -4,7 +4,7 @@
  * @module
  */
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
-import { unixError } from "./errno.ts";
+import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { poll, POLLIN, Waker } from "./poll.ts";
 import { SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
@@ -25,9 +25,7 @@ export class PollAcceptor implements Acceptor {
   constructor(readonly calls: SocketCalls, readonly listener: bigint) {
     const flags = libc().fcntl(listener, F_GETFL, 0);
     const set = flags === -1 ? -1 : libc().fcntl(listener, F_SETFL, flags | SOCK_NONBLOCK);
-    if (set !== -1) return;
-    const code = errno();
-    throw unixError(code, `accept connections on socket ${listener}`, "fcntl");
+    if (set === -1) throw lastUnixError(`accept connections on socket ${listener}`, "fcntl");
   }
 
   async accept(): Promise<bigint | undefined> {

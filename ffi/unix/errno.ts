@@ -5,6 +5,7 @@
  */
 import { WinsockError } from "../winsock_error.ts";
 import { type WinsockErrorName, WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { errno } from "./libc.ts";
 
 /** Linux' numbers and names, each with the Winsock code that means the same for a socket. */
 const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErrorName]>> = {
@@ -49,12 +50,23 @@ const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErr
 /**
  * The error of a Linux call.
  *
- * @param errno What the call left in errno.
+ * @param number What the call left in errno.
  * @param operation What was being done, to what.
  * @param functionName The call.
  * @returns The error, with the Winsock code that means the same and Linux' own name in its message.
  */
-export function unixError(errno: number, operation: string, functionName: string): WinsockError {
-  const [name, winsock] = ERRNO[errno] ?? ["errno", "WSASYSCALLFAILURE" as const];
-  return new WinsockError(WSA_ERRORS[winsock], { operation, functionName, detail: `${name} (${errno})` });
+export function unixError(number: number, operation: string, functionName: string): WinsockError {
+  const [name, winsock] = ERRNO[number] ?? ["errno", "WSASYSCALLFAILURE" as const];
+  return new WinsockError(WSA_ERRORS[winsock], { operation, functionName, detail: `${name} (${number})` });
+}
+
+/**
+ * The error of the Linux call in the statement before.
+ *
+ * @param operation What was being done, to what.
+ * @param functionName The call.
+ * @returns The error.
+ */
+export function lastUnixError(operation: string, functionName: string): WinsockError {
+  return unixError(errno(), operation, functionName);
 }

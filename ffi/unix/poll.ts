@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { unixError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { lastUnixError } from "./errno.ts";
+import { libc } from "./libc.ts";
 
 /** `POLLIN`: something to read or accept. */
 export const POLLIN = 0x0001;
@@ -36,10 +36,7 @@ export class Waker implements Disposable {
 
   constructor() {
     const fd = libc().eventfd(0, EFD_CLOEXEC);
-    if (fd === -1) {
-      const code = errno();
-      throw unixError(code, "make a waker", "eventfd");
-    }
+    if (fd === -1) throw lastUnixError("make a waker", "eventfd");
     this.fd = BigInt(fd);
   }
 

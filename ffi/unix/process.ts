@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { unixError } from "./errno.ts";
+import { lastUnixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { SOL_SOCKET } from "./socket_flags.ts";
 
@@ -27,10 +27,7 @@ export class ProcessReference implements Disposable {
    */
   constructor(readonly pid: number, operation: string) {
     this.#pidfd = libc().syscall2(SYS_PIDFD_OPEN, BigInt(pid), 0n);
-    if (this.#pidfd === -1n) {
-      const code = errno();
-      throw unixError(code, operation, "pidfd_open");
-    }
+    if (this.#pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
   }
 
   /** Whether the process still exists. */
@@ -55,9 +52,6 @@ export function peerProcessId(fd: bigint): number {
   const ucred = new Int32Array(3);
   const length = new Int32Array([ucred.byteLength]);
   const result = libc().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ucred, length);
-  if (result === -1) {
-    const code = errno();
-    throw unixError(code, `read the peer's process id of socket ${fd}`, "getsockopt");
-  }
+  if (result === -1) throw lastUnixError(`read the peer's process id of socket ${fd}`, "getsockopt");
   return ucred[0]!;
 }

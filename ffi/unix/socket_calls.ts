@@ -7,7 +7,7 @@ import { BerkeleyCalls, type BerkeleyConstants, SOCK_STREAM } from "../berkeley_
 import type { Acceptor } from "../socket_calls.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { PollAcceptor } from "./acceptor.ts";
-import { unixError } from "./errno.ts";
+import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { poll, POLLOUT } from "./poll.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } from "./socket_flags.ts";
@@ -15,7 +15,6 @@ import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } from "./socket_flags
 const IPPROTO_TCP = 6;
 const IPPROTO_IPV6 = 41;
 const EINPROGRESS = 115;
-const POLL_SLICE_MS = 50;
 
 const CONSTANTS: BerkeleyConstants = {
   AF_INET6: 10,
@@ -40,7 +39,10 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   protected lastError(operation: string, functionName: string): WinsockError {
-    const code = errno();
+    return lastUnixError(operation, functionName);
+  }
+
+  protected errorOf(code: number, operation: string, functionName: string): WinsockError {
     return unixError(code, operation, functionName);
   }
 
@@ -57,12 +59,7 @@ export class UnixCalls extends BerkeleyCalls {
     if (result === 0) return;
     const code = errno();
     if (code !== EINPROGRESS) throw unixError(code, operation, "connect");
-    for (let ready = 0; ready <= 0;) {
-      ready = await poll(POLL_SLICE_MS, [s, POLLOUT]);
-      signal?.throwIfAborted();
-      const outcome = this.getNumber(s, this.constants.SO_ERROR, operation);
-      if (outcome !== 0) throw unixError(outcome, operation, "connect");
-    }
+    await this.connected(s, operation, (milliseconds) => poll(milliseconds, [s, POLLOUT]), signal);
   }
 
   pair(): [bigint, bigint] {

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { WinsockError } from "../winsock_error.ts";
 import { HANDLE_FLAG_INHERIT, kernel32 } from "./kernel32.ts";
-import { ws2_32 } from "./ws2_32.ts";
+import { lastWinsockError } from "./ws2_32.ts";
 
 /**
  * Keeps child processes from inheriting a socket. `accept` and an opened blob give inheritable handles, and a copy
@@ -16,11 +15,5 @@ import { ws2_32 } from "./ws2_32.ts";
  */
 export function disinherit(s: bigint): void {
   const done = kernel32().SetHandleInformation(s, HANDLE_FLAG_INHERIT, 0);
-  if (done !== 0) return;
-  // WSAGetLastError and GetLastError read the same slot of the thread.
-  const code = ws2_32().WSAGetLastError();
-  throw new WinsockError(code, {
-    operation: `keep socket ${s} from being inherited`,
-    functionName: "SetHandleInformation",
-  });
+  if (done === 0) throw lastWinsockError(`keep socket ${s} from being inherited`, "SetHandleInformation");
 }

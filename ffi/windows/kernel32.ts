@@ -8,15 +8,11 @@ import { SYSTEM32 } from "./system32.ts";
 
 /** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
 export const HANDLE_FLAG_INHERIT = 0x1;
-/** What `CancelIoEx` reports when nothing was under way. */
-export const ERROR_NOT_FOUND = 1168;
 
 /** The functions of kernel32.dll the library binds, with their parameters' types. */
 export const KERNEL32_SYMBOLS = {
   /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
   SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
-  /** `BOOL GetHandleInformation(HANDLE hObject, LPDWORD lpdwFlags)` */
-  GetHandleInformation: { parameters: ["usize", "buffer"], result: "i32" },
   /** `BOOL CancelIoEx(HANDLE hFile, LPOVERLAPPED lpOverlapped)` */
   CancelIoEx: { parameters: ["usize", "usize"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -8,7 +8,7 @@ import { type Acceptor, INVALID_SOCKET } from "../socket_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { ThreadAcceptor } from "./acceptor.ts";
 import { disinherit } from "./inheritance.ts";
-import { ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
+import { lastWinsockError, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
 const IPPROTO_TCP = 6;
@@ -16,7 +16,6 @@ const IPPROTO_IPV6 = 41;
 const FIONBIO = 0x8004667e | 0;
 const WSAEWOULDBLOCK = 10035;
 const POLLWRNORM = 0x0010;
-const POLL_SLICE_MS = 50;
 
 const CONSTANTS: BerkeleyConstants = {
   AF_INET6: 23,
@@ -45,7 +44,10 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   protected lastError(operation: string, functionName: string): WinsockError {
-    const code = ws2_32().WSAGetLastError();
+    return lastWinsockError(operation, functionName);
+  }
+
+  protected errorOf(code: number, operation: string, functionName: string): WinsockError {
     return new WinsockError(code, { operation, functionName });
   }
 
@@ -66,13 +68,7 @@ export class WinsockCalls extends BerkeleyCalls {
       const error = this.lastError(operation, "connect");
       if (error.code !== WSAEWOULDBLOCK) throw error;
       const pollfd = new BigUint64Array([s, BigInt(POLLWRNORM)]);
-      // Older Windows does not wake WSAPoll for a connection that failed: ask after every slice.
-      for (let ready = 0; ready <= 0;) {
-        ready = await ws.WSAPoll(pollfd, 1, POLL_SLICE_MS);
-        signal?.throwIfAborted();
-        const code = this.getNumber(s, this.constants.SO_ERROR, operation);
-        if (code !== 0) throw new WinsockError(code, { operation, functionName: "connect" });
-      }
+      await this.connected(s, operation, (milliseconds) => ws.WSAPoll(pollfd, 1, milliseconds), signal);
     }
     this.#setNonBlocking(s, false);
   }

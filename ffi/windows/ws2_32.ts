@@ -77,3 +77,14 @@ export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] 
   if (code !== 0) throw new WinsockError(code, { operation: "start Winsock 2.2", functionName: "WSAStartup" });
   return symbols = opened;
 }
+
+/**
+ * The error of the Winsock or kernel32 call in the statement before; both keep it in the same slot of the thread.
+ *
+ * @param operation What was being done, to what.
+ * @param functionName The call.
+ * @returns The error.
+ */
+export function lastWinsockError(operation: string, functionName: string): WinsockError {
+  return new WinsockError(ws2_32().WSAGetLastError(), { operation, functionName });
+}

@@ -6,8 +6,8 @@
 import { concat } from "@std/bytes";
 import net from "node:net";
 import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
-import { unixError } from "../../ffi/unix/errno.ts";
-import { errno, libc } from "../../ffi/unix/libc.ts";
+import { lastUnixError } from "../../ffi/unix/errno.ts";
+import { libc } from "../../ffi/unix/libc.ts";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
@@ -127,7 +127,6 @@ function handleDescriptor(connection: net.Socket): bigint {
 
 function duplicateDescriptor(s: bigint, operation: string): number {
   const descriptor = libc().fcntl(s, F_DUPFD_CLOEXEC, 0);
-  if (descriptor !== -1) return descriptor;
-  const code = errno();
-  throw unixError(code, operation, "fcntl");
+  if (descriptor === -1) throw lastUnixError(operation, "fcntl");
+  return descriptor;
 }

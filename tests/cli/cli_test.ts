@@ -3,6 +3,7 @@ import { main } from "@winsock/handoff/cli";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { catalog } from "../../cli/catalog.ts";
 import type { Terminal } from "../../cli/terminal.ts";
+import { RUN } from "../kit/process.ts";
 import blobs from "../golden/blobs.json" with { type: "json" };
 
 const W = Uint8Array.fromHex(blobs.WSAPROTOCOL_INFOW);
@@ -136,7 +137,7 @@ Deno.test("wrong commands are exit code 2, help and version 0", async () => {
 Deno.test("the command reads a pipe, and needs no permission for it", async () => {
   const cli = new URL("../../cli/mod.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", cli, "inspect", "-"],
+    args: [...RUN, cli, "inspect", "-"],
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

@@ -1,13 +1,12 @@
 // The examples run as they are, under the permissions they say.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { LIBRARY_PATHS } from "@winsock/handoff";
-
-const FFI = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
+import { FFI_GRANT, RUN } from "../kit/process.ts";
 
 async function runExample(script: string, ...grants: string[]): Promise<{ code: number; output: string }> {
   const path = new URL(`../../examples/${script}`, import.meta.url).href;
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", ...grants, path],
+    args: [...RUN, ...grants, path],
     stdout: "piped",
     stderr: "piped",
   }).output();
@@ -15,7 +14,7 @@ async function runExample(script: string, ...grants: string[]): Promise<{ code: 
 }
 
 Deno.test("the demo hands three connections over, and prints the ten steps with both process ids", async () => {
-  const { code, output } = await runExample("handoff_http.ts", "--allow-run", FFI);
+  const { code, output } = await runExample("handoff_http.ts", "--allow-run", FFI_GRANT);
   assertEquals(code, 0, output);
   const source = /Process (\d+) listens/.exec(output)?.[1];
   const target = /asks process (\d+) for its process id/.exec(output)?.[1];

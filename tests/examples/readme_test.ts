@@ -1,8 +1,8 @@
 // The README's source and worker, as they are printed there, in processes of their own.
 import { assert, assertMatch } from "@std/assert";
-import { connect, LIBRARY_PATHS, listen, WinsockError } from "@winsock/handoff";
+import { connect, listen, WinsockError } from "@winsock/handoff";
 import { readText } from "../kit/connections.ts";
-import { until } from "../kit/process.ts";
+import { FFI_GRANT, until } from "../kit/process.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const README = (await Deno.readTextFile(new URL("README.md", ROOT))).replaceAll("\r\n", "\n");
@@ -37,7 +37,7 @@ Deno.test("the README's source and worker run as written, under the permissions 
   await Deno.mkdir(folder, { recursive: true });
   await Deno.writeTextFile(new URL("source.ts", folder), snippet("source.ts").replace("8080", `${port}`));
   await Deno.writeTextFile(new URL("worker.ts", folder), snippet("worker.ts"));
-  const grants = ["--no-prompt", "--allow-run", `--allow-ffi=${LIBRARY_PATHS.join(",")}`];
+  const grants = ["--no-prompt", "--allow-run", FFI_GRANT];
   const source = new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--cached-only", ...grants, "source.ts"],
     cwd: folder,

@@ -1,13 +1,14 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { LIBRARY_PATHS, WinsockError } from "@winsock/handoff";
 import { openLibrary } from "../../ffi/library.ts";
+import { FFI_GRANT, RUN } from "../kit/process.ts";
 import { unixError } from "../../ffi/unix/errno.ts";
 
 /** Runs code in a process with the given grants; its output. */
 async function run(code: string, ...grants: string[]): Promise<string> {
   const mod = new URL("../../mod.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", ...grants, "-"],
+    args: [...RUN, ...grants, "-"],
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
@@ -33,7 +34,7 @@ Deno.test("the grant for the library files is enough", async () => {
     using copy = await handoff.openSocket(handoff.duplicateSocket(server, Deno.pid));
     using conn = copy.toConn();
     console.log("served", conn.remoteAddr.port === client.localAddr.port);`;
-  assertEquals((await run(code, `--allow-ffi=${LIBRARY_PATHS.join(",")}`)).trim(), "served true");
+  assertEquals((await run(code, FFI_GRANT)).trim(), "served true");
 });
 
 Deno.test("a library is opened from the first path that exists", () => {
