@@ -43,6 +43,10 @@ const BOOLEAN_OPTIONS: ReadonlySet<string> = new Set(["TCP_NODELAY", "SO_KEEPALI
 const TEXT_SIZE = 64;
 const POLL_SLICE_MS = 50;
 
+/** An option's value and its size, of one call at a time. */
+const optionValue = new Int32Array(1);
+const optionLength = new Int32Array(1);
+
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
   protected constructor(readonly functions: BerkeleyFunctions, readonly constants: BerkeleyConstants) {}
@@ -81,8 +85,16 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   kind(s: bigint, operation: string): SocketKind {
-    if (this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK_DGRAM) return "datagram";
-    return this.getNumber(s, this.constants.SO_ACCEPTCONN, operation) === 0 ? "connection" : "listener";
+    if (this.isDatagram(s, operation)) return "datagram";
+    return this.isListening(s, operation) ? "listener" : "connection";
+  }
+
+  isDatagram(s: bigint, operation: string): boolean {
+    return this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK_DGRAM;
+  }
+
+  isListening(s: bigint, operation: string): boolean {
+    return this.getNumber(s, this.constants.SO_ACCEPTCONN, operation) !== 0;
   }
 
   localAddress(s: bigint): Deno.NetAddr {
@@ -129,16 +141,15 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {
-    const value = new Int32Array(1);
-    const length = new Int32Array([value.byteLength]);
-    const result = this.functions.getsockopt(s, level, optname, value, length);
+    optionLength[0] = optionValue.byteLength;
+    const result = this.functions.getsockopt(s, level, optname, optionValue, optionLength);
     if (result === -1) throw this.lastError(operation, "getsockopt");
-    return value[0]!;
+    return optionValue[0]!;
   }
 
   protected setNumber(s: bigint, [level, optname]: OptionNumbers, value: number, operation: string): void {
-    const bytes = new Int32Array([value]);
-    const result = this.functions.setsockopt(s, level, optname, bytes, bytes.byteLength);
+    optionValue[0] = value;
+    const result = this.functions.setsockopt(s, level, optname, optionValue, optionValue.byteLength);
     if (result === -1) throw this.lastError(operation, "setsockopt");
   }
 

@@ -50,8 +50,12 @@ export interface SocketCalls {
   connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void>;
   /** Two connected local sockets. */
   pair(): [bigint, bigint];
-  /** What `s` is, asked for the sake of `operation`; this is also how a number shows that it is a socket at all. */
+  /** What `s` is, asked for the sake of `operation`. */
   kind(s: bigint, operation: string): SocketKind;
+  /** Whether `s` is a datagram socket (`SO_TYPE`); this is also how a number shows that it is a socket at all. */
+  isDatagram(s: bigint, operation: string): boolean;
+  /** Whether `s` listens (`SO_ACCEPTCONN`). */
+  isListening(s: bigint, operation: string): boolean;
   /** `getsockname` */
   localAddress(s: bigint): Deno.NetAddr;
   /** `getpeername` */

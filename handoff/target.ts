@@ -9,6 +9,7 @@ import { adoptStream } from "../sockets/native_stream.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
+import { type FrameInput, stdinInput, streamInput } from "./frame_input.ts";
 import { HandoffError } from "./handoff_error.ts";
 import { Offer } from "./offer.ts";
 import { decodeHello, decodeOffer, encodeReady, encodeReason, type OfferPayload } from "./payload.ts";
@@ -20,7 +21,7 @@ const DEFAULT_HIGH_WATER_MARK = 16;
 /** Reads frames, claims what is offered, and queues what this process may use. */
 export class Target {
   readonly #options: ReceiveOptions;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #input: FrameInput;
   readonly #offers = new Map<number, Offer>();
   /** Claimed and waiting for room: automatic acceptance only. */
   #waiting: Offer[] = [];
@@ -36,7 +37,7 @@ export class Target {
 
   constructor(options: ReceiveOptions) {
     this.#options = options;
-    this.#reader = (options.input ?? Deno.stdin.readable).getReader();
+    this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
     options.signal?.addEventListener("abort", () => this.#end(), { once: true });
     if (options.signal?.aborted) this.#end();
     this.#read();
@@ -68,9 +69,9 @@ export class Target {
     try {
       const decoder = new FrameDecoder();
       while (!this.#ended) {
-        const { done, value } = await this.#reader.read();
-        if (done) break;
-        for (const frame of decoder.push(value)) {
+        const chunk = await this.#input.read();
+        if (chunk === undefined) break;
+        for (const frame of decoder.push(chunk)) {
           await this.#take(frame);
           if (this.#ended) return;
         }
@@ -87,7 +88,7 @@ export class Target {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#reader.cancel().catch(() => {});
+    this.#input.cancel();
     for (const [sequence, offer] of this.#offers) {
       this.#offers.delete(sequence);
       offer.withdraw(new HandoffError("channel-broken", "the source sends no more"));

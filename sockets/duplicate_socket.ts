@@ -7,9 +7,13 @@ import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isOwned } from "./descriptor.ts";
 import { type Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
+
+const SOCK_DGRAM = 2;
+const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
 
 /** A socket that can be shared with another process. */
 export type SharedSocket = Socket | Listener;
@@ -66,14 +70,11 @@ export async function openSocket(protocolInfo: Uint8Array, options: FromHandleOp
     });
   }
   try {
-    switch (systemCalls().kind(handle, "open a shared socket")) {
-      case "connection":
-        return ownSocket(handle, options);
-      case "listener":
-        return ownListener(handle);
-      case "datagram":
-        throw new TypeError("Cannot open a shared socket: it is a datagram socket");
+    if (readSocketType(protocolInfo) === SOCK_DGRAM) {
+      throw new TypeError("Cannot open a shared socket: it is a datagram socket");
     }
+    const listening = systemCalls().isListening(handle, "open a shared socket");
+    return listening ? ownListener(handle) : ownSocket(handle, options);
   } catch (error) {
     provider.closeSocket(handle);
     throw error;

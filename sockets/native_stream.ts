@@ -5,8 +5,10 @@
  */
 import net from "node:net";
 import process from "node:process";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
-/** `TCP` of Node's internal `tcp_wrap`. */
+/** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
 interface TcpHandle {
   open(descriptor: number): number;
 }
@@ -20,13 +22,12 @@ const SOCKET_TYPE = 0;
  *
  * @param handle The descriptor. It is left alone if this throws.
  * @returns The socket.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 export function adoptStream(handle: bigint): net.Socket {
-  // On Windows a descriptor given as `fd` is taken for one of the C runtime, and ends the process.
-  const options = Deno.build.os === "windows" ? { handle: openTcp(handle) } : { fd: Number(handle) };
   return new net.Socket(
-    { ...options, allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
+    { handle: openTcp(handle), allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
   );
 }
 
@@ -36,6 +37,7 @@ function openTcp(handle: bigint): TcpHandle {
   if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
   const tcp = new TCP(SOCKET_TYPE);
   const code = tcp.open(Number(handle));
-  if (code !== 0) throw new Deno.errors.NotSupported(`Cannot adopt socket ${handle}: open failed with ${code}`);
-  return tcp;
+  if (code === 0) return tcp;
+  const operation = `make a stream of socket ${handle}`;
+  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "TCP.open", detail: `code ${code}` });
 }

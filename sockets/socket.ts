@@ -163,7 +163,6 @@ export class Socket implements Disposable {
    * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
    */
   toNodeSocket(): net.Socket {
-    systemCalls().kind(this.handle, "make a node:net socket");
     const socket = adoptStream(this.handle);
     if (this.#initialBytes.byteLength > 0) socket.unshift(Buffer.from(this.#initialBytes));
     this.detach();

@@ -75,7 +75,7 @@ export class WinsockProvider implements ServiceProvider {
 /** Wine hands out whatever number it finds in a blob: ask whether it is a socket of this process before touching it. */
 function checkSocket(s: bigint): void {
   try {
-    systemCalls().kind(s, "open a shared socket");
+    systemCalls().isDatagram(s, "open a shared socket");
   } catch (cause) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
 import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
@@ -19,7 +20,7 @@ const ECONNABORTED = 103;
 export class PollAcceptor implements Acceptor {
   #waker: Waker | undefined;
   #stopped = false;
-  #idle: Promise<void> = Promise.resolve();
+  #idle: Promise<unknown> = Promise.resolve();
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
   constructor(readonly calls: SocketCalls, readonly listener: bigint) {
@@ -29,14 +30,17 @@ export class PollAcceptor implements Acceptor {
   }
 
   async accept(): Promise<bigint | undefined> {
-    while (!this.#stopped) {
+    for (let idle = false; !this.#stopped;) {
       const s = libc().accept4(this.listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
       if (s !== -1) return BigInt(s);
       const code = errno();
-      if (code === EAGAIN) await (this.#idle = this.#wait());
-      else if (code !== EINTR && code !== ECONNABORTED) {
+      if (code !== EAGAIN && code !== EINTR && code !== ECONNABORTED) {
         throw unixError(code, `accept a connection on socket ${this.listener}`, "accept4");
       }
+      // A turn of the event loop costs less than a pool thread, and while it is busy brings the next connection.
+      if (idle) await (this.#idle = poll(-1, [this.listener, POLLIN], [(this.#waker ??= new Waker()).fd, POLLIN]));
+      else await new Promise<void>((resolve) => setImmediate(resolve));
+      idle = !idle;
     }
     return undefined;
   }
@@ -45,18 +49,12 @@ export class PollAcceptor implements Acceptor {
     this.#stopped = true;
     this.#waker?.wake();
     await this.#idle;
+    this.#waker?.[Symbol.dispose]();
+    this.#waker = undefined;
   }
 
   close(): void {
-    this.#stopped = true;
-    this.#waker?.wake();
+    this.stop().catch(() => {});
     this.calls.close(this.listener);
-  }
-
-  async #wait(): Promise<void> {
-    using waker = new Waker();
-    this.#waker = waker;
-    await poll(-1, [this.listener, POLLIN], [waker.fd, POLLIN]);
-    this.#waker = undefined;
   }
 }

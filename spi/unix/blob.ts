@@ -12,6 +12,8 @@ export const UNIX_PROVIDER_ID = "6f5d2f0b-3f0e-4f7c-9b39-8d0c2a5e71d4";
 
 /** `XP1_GUARANTEED_DELIVERY | XP1_GUARANTEED_ORDER | XP1_GRACEFUL_CLOSE | XP1_IFS_HANDLES`: a stream of real descriptors. */
 const STREAM_SERVICES = 0x00000002 | 0x00000004 | 0x00000020 | 0x00020000;
+/** `XP1_CONNECTIONLESS | XP1_MESSAGE_ORIENTED | XP1_IFS_HANDLES`: datagrams. */
+const DATAGRAM_SERVICES = 0x00000001 | 0x00000008 | 0x00020000;
 /** `PFL_MATCHES_PROTOCOL_ZERO`. */
 const PFL_MATCHES_PROTOCOL_ZERO = 0x00000008;
 const NAME_PREFIX = "winsock-handoff/";
@@ -40,12 +42,19 @@ export const UNIX_PROTOCOL_INFO: WSAPROTOCOL_INFOW = {
   szProtocol: "SCM_RIGHTS",
 };
 
-/** A duplicate that waits to be claimed: the rendezvous, and which of its offers. */
+/** In what the entry of UDP differs from that of TCP. */
+const DATAGRAM = { dwServiceFlags1: DATAGRAM_SERVICES, iSocketType: 2, iProtocol: 17 };
+
+/** A duplicate that waits to be claimed: the rendezvous, which of its offers, and what it is. */
 export interface Offer {
   /** Abstract name of the source's rendezvous, without the leading NUL. */
   readonly rendezvous: string;
   /** The offer's number there, never used twice. */
   readonly number: number;
+  /** The process it is for. */
+  readonly processId: number;
+  /** Whether it is a datagram socket. */
+  readonly datagram: boolean;
 }
 
 /**
@@ -63,8 +72,14 @@ export function newRendezvousName(): string {
  * @param offer The offer.
  * @returns 628 bytes.
  */
-export function encodeOffer({ rendezvous, number }: Offer): Uint8Array<ArrayBuffer> {
-  return WSAPROTOCOL_INFOW.encode({ ...UNIX_PROTOCOL_INFO, dwProviderReserved: number, szProtocol: rendezvous });
+export function encodeOffer({ rendezvous, number, processId, datagram }: Offer): Uint8Array<ArrayBuffer> {
+  return WSAPROTOCOL_INFOW.encode({
+    ...UNIX_PROTOCOL_INFO,
+    ...datagram ? DATAGRAM : {},
+    dwServiceFlags3: processId,
+    dwProviderReserved: number,
+    szProtocol: rendezvous,
+  });
 }
 
 /**
@@ -76,7 +91,7 @@ export function encodeOffer({ rendezvous, number }: Offer): Uint8Array<ArrayBuff
  * @throws {WinsockError} WSAEINVAL if it is another provider's.
  */
 export function decodeOffer(info: Uint8Array): Offer {
-  const { ProviderId, dwProviderReserved, szProtocol } = WSAPROTOCOL_INFOW.decode(info);
+  const { ProviderId, dwServiceFlags3, dwProviderReserved, iSocketType, szProtocol } = WSAPROTOCOL_INFOW.decode(info);
   if (ProviderId !== UNIX_PROVIDER_ID || !szProtocol.startsWith(NAME_PREFIX)) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",
@@ -84,13 +99,21 @@ export function decodeOffer(info: Uint8Array): Offer {
       detail: `provider ${ProviderId} is not this system's`,
     });
   }
-  return { rendezvous: szProtocol, number: dwProviderReserved };
+  return {
+    rendezvous: szProtocol,
+    number: dwProviderReserved,
+    processId: dwServiceFlags3,
+    datagram: iSocketType === DATAGRAM.iSocketType,
+  };
 }
 
 /** A claim is the offer's number and four zeros: 8 bytes, little-endian. */
 export const CLAIM_SIZE = 8;
 
-/** An answer says to which claim, and 0 with the descriptor or a Winsock error code without: 8 bytes. */
+/**
+ * An answer says to which claim, and 0 with the descriptor or a Winsock error code without: 8 bytes. It may come before
+ * the claim, which is then not made; WSAECANCELLED takes such an answer back, and WSAEDISCON is the last of all.
+ */
 export interface Answer {
   readonly number: number;
   readonly code: number;

@@ -10,22 +10,30 @@ import { poll, POLLIN } from "../../ffi/unix/poll.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { decodeAnswer, encodeClaim } from "./blob.ts";
+import type { EarlyDescriptors } from "./early_descriptors.ts";
 
 const CONNECT_DELAY_MS = 2;
 const ANSWER_TIMEOUT_MS = 30_000;
 const IDLE_MS = 1_000;
+const SHUT_WR = 1;
 
 /** One connection to a source's rendezvous, for any number of claims at a time. */
 export class ClaimConnection {
-  readonly #pending = new Map<number, PromiseWithResolvers<bigint>>();
+  readonly #rendezvous: string;
   readonly #fd: bigint;
+  readonly #early: EarlyDescriptors;
   readonly #onClosed: () => void;
+  readonly #pending = new Map<number, PromiseWithResolvers<bigint>>();
   #open = true;
   #reading = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
+  #lastUse = 0;
+  #dismissed = false;
 
-  private constructor(fd: bigint, onClosed: () => void) {
+  private constructor(rendezvous: string, fd: bigint, early: EarlyDescriptors, onClosed: () => void) {
+    this.#rendezvous = rendezvous;
     this.#fd = fd;
+    this.#early = early;
     this.#onClosed = onClosed;
   }
 
@@ -33,12 +41,13 @@ export class ClaimConnection {
    * Connects to a rendezvous.
    *
    * @param rendezvous Its abstract name.
-   * @param onClosed Called once, when the connection can claim no more.
+   * @param early Where descriptors go that come before they are claimed.
+   * @param onClosed Called once, when the connection takes no more claims.
    */
-  static async connect(rendezvous: string, onClosed: () => void): Promise<ClaimConnection> {
+  static async connect(rendezvous: string, early: EarlyDescriptors, onClosed: () => void): Promise<ClaimConnection> {
     for (const deadline = Date.now() + ANSWER_TIMEOUT_MS; Date.now() < deadline;) {
       const fd = connectAbstract(rendezvous);
-      if (fd !== undefined) return new ClaimConnection(fd, onClosed);
+      if (fd !== undefined) return new ClaimConnection(rendezvous, fd, early, onClosed);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
     }
     throw claimError(WSA_ERRORS.WSAETIMEDOUT, "the source does not accept claims");
@@ -46,9 +55,21 @@ export class ClaimConnection {
 
   /** Claims an offer; the descriptor is the caller's to close. */
   async claim(number: number): Promise<bigint> {
-    if (!this.#open) throw claimError(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
+    if (!this.#open) throw gone();
+    try {
+      this.#receive();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+    const early = this.#early.take(this.#rendezvous, number);
+    if (early === undefined) return await this.#ask(number);
+    this.#rest();
+    return early;
+  }
+
+  async #ask(number: number): Promise<bigint> {
     if (this.#pending.has(number)) throw claimError(WSA_ERRORS.WSAEINVAL, "it is being opened already");
-    clearTimeout(this.#idle);
     const claimed = Promise.withResolvers<bigint>();
     claimed.promise.catch(() => {});
     this.#pending.set(number, claimed);
@@ -69,10 +90,9 @@ export class ClaimConnection {
       while (this.#open && this.#pending.size > 0) {
         const ready = await poll(ANSWER_TIMEOUT_MS, [this.#fd, POLLIN]);
         if (ready === 0) throw claimError(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
-        if (this.#open) this.#takeAnswers();
+        if (this.#open) this.#receive();
       }
-      this.#idle = setTimeout(() => this.#close(), IDLE_MS);
-      Deno.unrefTimer(this.#idle);
+      this.#rest();
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -80,39 +100,77 @@ export class ClaimConnection {
     }
   }
 
-  #takeAnswers(): void {
+  /** Takes what has come, without waiting. */
+  #receive(): void {
     for (let message = receiveMessage(this.#fd); message !== undefined; message = receiveMessage(this.#fd)) {
-      if (message.bytes.byteLength === 0) {
-        throw claimError(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
-      }
+      if (message.bytes.byteLength === 0) throw gone();
       const { number, code } = decodeAnswer(message.bytes);
-      const claimed = this.#pending.get(number);
-      this.#pending.delete(number);
-      if (message.descriptor !== undefined && (claimed === undefined || code !== 0)) libc().close(message.descriptor);
-      if (claimed === undefined) continue;
-      if (code !== 0) {
-        claimed.reject(claimError(code, "it was made for another process, opened before, or has expired"));
-      } else if (message.descriptor === undefined) {
-        claimed.reject(claimError(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));
-      } else {
-        claimed.resolve(message.descriptor);
-      }
+      this.#take(number, code, message.descriptor);
     }
   }
 
-  /** The connection can claim no more, and what waits for it neither. */
+  #take(number: number, code: number, descriptor: bigint | undefined): void {
+    if (code === WSA_ERRORS.WSAEDISCON) this.#dismissed = true;
+    const claimed = this.#pending.get(number);
+    this.#pending.delete(number);
+    if (code !== 0) {
+      if (descriptor !== undefined) libc().close(descriptor);
+      this.#early.discard(this.#rendezvous, number);
+      claimed?.reject(claimError(code, "it was made for another process, opened before, or has expired"));
+    } else if (descriptor === undefined) {
+      claimed?.reject(claimError(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));
+    } else if (claimed === undefined) {
+      this.#early.add(this.#rendezvous, number, descriptor);
+    } else {
+      claimed.resolve(descriptor);
+    }
+  }
+
+  /** Ends the connection when it has not been needed for a while. */
+  #rest(): void {
+    this.#lastUse = performance.now();
+    this.#idle ??= this.#restLater();
+  }
+
+  #restLater(): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => {
+      this.#idle = undefined;
+      const idle = this.#pending.size === 0 && performance.now() - this.#lastUse >= IDLE_MS;
+      if (idle) this.#retire();
+      else this.#idle = this.#restLater();
+    }, IDLE_MS);
+    Deno.unrefTimer(timer);
+    return timer;
+  }
+
+  /** Tells the source to send nothing more here, and takes what it has sent until it heard of that. */
+  async #retire(): Promise<void> {
+    this.#open = false;
+    this.#onClosed();
+    libc().shutdown(this.#fd, SHUT_WR);
+    try {
+      while (await poll(IDLE_MS, [this.#fd, POLLIN]) > 0) this.#receive();
+    } catch {
+      if (!this.#dismissed) this.#early.discardAll(this.#rendezvous);
+    }
+    libc().close(this.#fd);
+  }
+
+  /** The source is gone or speaks otherwise: what waits for it fails, and what it has sent ahead is void. */
   #fail(error: unknown): void {
-    this.#close();
+    if (!this.#open) return;
+    this.#open = false;
+    clearTimeout(this.#idle);
+    this.#onClosed();
+    libc().close(this.#fd);
+    this.#early.discardAll(this.#rendezvous);
     for (const claimed of this.#pending.values()) claimed.reject(error);
     this.#pending.clear();
   }
+}
 
-  #close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#onClosed();
-    libc().close(this.#fd);
-  }
+function gone(): WinsockError {
+  return claimError(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
 }
 
 function claimError(code: number, detail: string): WinsockError {

@@ -8,6 +8,7 @@ import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
 import { decodeOffer, encodeOffer, UNIX_PROTOCOL_INFO } from "./blob.ts";
 import { ClaimConnection } from "./claims.ts";
+import { EarlyDescriptors } from "./early_descriptors.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
 /** How a {@linkcode UnixProvider} shares sockets. */
@@ -20,8 +21,9 @@ export interface UnixProviderOptions {
  * Shares sockets through `SCM_RIGHTS` (unix(7)).
  *
  * A duplicate waits in the source process until the target claims it: the blob names the source's rendezvous, an
- * abstract local socket, and the kernel says (`SO_PEERCRED`) which process is claiming. Source and target must be in the
- * same network namespace, and the source must keep running, and return to its event loop, until the claim.
+ * abstract local socket, and the kernel says (`SO_PEERCRED`) which process is claiming. To a target that has claimed
+ * before, and is still connected, the descriptor is sent at once. Source and target must be in the same network
+ * namespace, and the source must keep running, and return to its event loop, until the claim.
  *
  * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it.
  */
@@ -29,6 +31,7 @@ export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;
   readonly #timeToLive: number;
   readonly #connections = new Map<string, Promise<ClaimConnection>>();
+  readonly #early: EarlyDescriptors;
   #rendezvous: Rendezvous | undefined;
 
   /**
@@ -38,23 +41,28 @@ export class UnixProvider implements ServiceProvider {
    */
   constructor(options: UnixProviderOptions = {}) {
     this.#timeToLive = options.timeToLive ?? 30_000;
+    this.#early = new EarlyDescriptors(this.#timeToLive);
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
-    systemCalls().kind(s, `duplicate socket ${s} for process ${processId}`);
+    const datagram = systemCalls().isDatagram(s, `duplicate socket ${s} for process ${processId}`);
     const rendezvous = this.#rendezvous ??= new Rendezvous(this.#timeToLive);
-    return encodeOffer({ rendezvous: rendezvous.name, number: rendezvous.offer(s, processId) });
+    return encodeOffer({ rendezvous: rendezvous.name, number: rendezvous.offer(s, processId), processId, datagram });
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
     const { rendezvous, number } = decodeOffer(info);
+    if (!this.#connections.has(rendezvous)) {
+      const early = this.#early.take(rendezvous, number);
+      if (early !== undefined) return early;
+    }
     const connection = await this.#connect(rendezvous);
     return await connection.claim(number);
   }
 
   withdraw(info: Uint8Array): void {
-    const { rendezvous, number } = decodeOffer(info);
-    if (this.#rendezvous?.name === rendezvous) this.#rendezvous.withdraw(number);
+    const { rendezvous, number, processId } = decodeOffer(info);
+    if (this.#rendezvous?.name === rendezvous) this.#rendezvous.withdraw(number, processId);
   }
 
   closeSocket(s: bigint): void {
@@ -65,7 +73,7 @@ export class UnixProvider implements ServiceProvider {
     const known = this.#connections.get(rendezvous);
     if (known !== undefined) return known;
     const forget = () => this.#connections.delete(rendezvous);
-    const connecting = ClaimConnection.connect(rendezvous, forget);
+    const connecting = ClaimConnection.connect(rendezvous, this.#early, forget);
     this.#connections.set(rendezvous, connecting);
     connecting.catch(forget);
     return connecting;

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, HandoffError, HandoffSource, listen, type Socket, WinsockError } from "@winsock/handoff";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { countDescriptors } from "../kit/descriptors.ts";
+import { settledDescriptors } from "../kit/descriptors.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 
 /** Runs a test with a source that speaks to a child, and ends both. */
@@ -214,23 +214,14 @@ Deno.test("1 000 hand-offs leave both processes with the descriptors they had", 
     const many = async (count: number) => {
       for (let done = 0; done < count; done += 20) await Promise.all(Array.from({ length: 20 }, handOff));
     };
-    const settled = async () => {
-      let last = -1;
-      await until(async () => {
-        await new Promise((resolve) => setTimeout(resolve, 300));
-        const now = countDescriptors() * 10_000 + countDescriptors(child.pid);
-        return now === last || (last = now, false);
-      }, "the number of descriptors settles");
-      return { here: countDescriptors(), there: countDescriptors(child.pid) };
-    };
     await many(100);
     await new Promise((resolve) => setTimeout(resolve, 1_500));
-    const before = await settled();
+    const before = await settledDescriptors(Deno.pid, child.pid);
     await many(1_000);
     await until(async () => {
-      const after = await settled();
-      return after.here <= before.here && after.there <= before.there;
-    }, `there are ${before.here} descriptors here and ${before.there} in the child again`);
+      const after = await settledDescriptors(Deno.pid, child.pid);
+      return after.every((count, index) => count <= before[index]!);
+    }, `there are ${before} descriptors in the two processes again`);
     await endChild(child);
     await output;
   });

@@ -1,4 +1,5 @@
 /** Counting descriptors: Linux by /proc, Windows by the system's own table of handles. */
+import { until } from "./process.ts";
 
 const SYSTEM_EXTENDED_HANDLE_INFORMATION = 64;
 const STATUS_INFO_LENGTH_MISMATCH = 0xc0000004 | 0;
@@ -6,6 +7,19 @@ const STATUS_INFO_LENGTH_MISMATCH = 0xc0000004 | 0;
 /** How many descriptors a process has open. */
 export function countDescriptors(processId: number = Deno.pid): number {
   return Deno.build.os === "windows" ? countHandles(processId) : countFiles(processId);
+}
+
+/** How many descriptors each of the processes has open, once that stays the same for a while. */
+export async function settledDescriptors(...processIds: number[]): Promise<number[]> {
+  let last: number[] = [];
+  await until(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const now = processIds.map(countDescriptors);
+    const same = now.every((count, index) => count === last[index]);
+    last = now;
+    return same;
+  }, "the number of descriptors settles");
+  return last;
 }
 
 function countFiles(processId: number): number {

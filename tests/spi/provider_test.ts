@@ -5,7 +5,7 @@ import { defaultProvider, openProvider, UnixProvider } from "@winsock/handoff/sp
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { openCalls } from "../../ffi/system.ts";
 import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
-import { countDescriptors } from "../kit/descriptors.ts";
+import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -102,13 +102,58 @@ Deno.test(
   },
 );
 
-Deno.test("an idle claim connection closes by itself", onLinux, async () => {
+Deno.test("an idle claim connection closes by itself, and the next claim makes a new one", onLinux, async () => {
   using pair = await connection();
   const provider = new UnixProvider();
-  provider.withdraw(provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const claim = async () =>
+    provider.closeSocket(await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid)));
+  await claim();
+  const connected = countDescriptors();
+  await until(() => countDescriptors() < connected, "the connection is closed");
+  const [before] = await settledDescriptors(Deno.pid);
+  await claim();
+  await until(() => countDescriptors() <= before!, "the second connection is closed too");
+});
+
+Deno.test("what was sent ahead of its claim can be withdrawn, is for one process and one use", onLinux, async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const provider = new UnixProvider();
+  const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
+  provider.closeSocket(await provider.socket(duplicate()));
   const before = countDescriptors();
-  provider.closeSocket(await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid)));
-  await until(() => countDescriptors() === before, "the connection is closed");
+  const [withdrawn, used, second, other] = [
+    duplicate(),
+    duplicate(),
+    duplicate(),
+    provider.duplicateSocket(pair.server.handle, 1),
+  ];
+  assertEquals(countDescriptors(), before + 2, "only what is for another process is kept here");
+  provider.withdraw(withdrawn);
+  const s = await provider.socket(used);
+  for (const blob of [withdrawn, used, other]) {
+    await assertRejects(() => provider.socket(blob), WinsockError, "WSAEINVAL");
+  }
+  assertEquals(countDescriptors(), before + 4, "one in use, one kept early, and two for the other process");
+  provider.withdraw(second);
+  provider.withdraw(other);
+  await assertRejects(() => provider.socket(second), WinsockError, "WSAEINVAL");
+  provider.closeSocket(s);
+  assertEquals(countDescriptors(), before);
+  pair.server.close();
+  assertEquals(await readEnd(client), true);
+});
+
+Deno.test("what was sent ahead and is never claimed lets the connection end", onLinux, async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const provider = new UnixProvider({ timeToLive: 200 });
+  const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
+  provider.closeSocket(await provider.socket(duplicate()));
+  const late = duplicate();
+  pair.server.close();
+  assertEquals(await readEnd(client), true);
+  await assertRejects(() => provider.socket(late), WinsockError, "WSAEINVAL");
 });
 
 Deno.test("claims on a connection whose source has gone fail at once, however many", onLinux, async () => {

@@ -1,0 +1,131 @@
+/**
+ * One target process at a source's rendezvous.
+ *
+ * @module
+ */
+import { concat } from "@std/bytes";
+import type net from "node:net";
+import { sendMessage } from "../../ffi/unix/message.ts";
+import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { type Answer, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+
+const RESEND_DELAY_MS = 2;
+/** Answers a process may leave unread before its connection is dropped. */
+const MAX_UNSENT = 4096;
+
+/** What a rendezvous decides for its claimants. */
+export interface Claims {
+  /** Whether the process may have what it asks for. */
+  mayClaim(number: number, processId: number): boolean;
+  /** The descriptor to send; `undefined` if it was withdrawn meanwhile. */
+  descriptor(number: number): bigint | undefined;
+  /** It was sent. Returns the process it was for. */
+  sent(number: number): ProcessReference;
+  /** The claimant takes no more. */
+  left(claimant: Claimant): void;
+}
+
+/** Answers the claims of one connection. Once one was granted it also sends descriptors ahead of their claims. */
+export class Claimant {
+  readonly processId: number;
+  readonly #connection: net.Socket;
+  readonly #fd: bigint;
+  readonly #claims: Claims;
+  readonly #unsent: Answer[] = [];
+  #process: ProcessReference | undefined;
+  #rest = new Uint8Array(0);
+
+  constructor(connection: net.Socket, claims: Claims) {
+    this.#connection = connection;
+    this.#claims = claims;
+    this.#fd = handleDescriptor(connection);
+    this.processId = peerProcessId(this.#fd);
+    connection.unref();
+    connection.on("error", () => connection.destroy());
+    connection.on("data", (chunk: Uint8Array) => this.#takeClaims(chunk));
+    connection.on("end", () => this.#dismiss());
+    connection.on("close", () => {
+      this.#claims.left(this);
+      this.#process?.[Symbol.dispose]();
+      this.#process = undefined;
+    });
+  }
+
+  /**
+   * Sends a descriptor ahead of its claim, without waiting.
+   *
+   * @returns Whether it was sent: not to a process that has claimed nothing yet, reads nothing, or has ended.
+   */
+  give(number: number, descriptor: bigint): boolean {
+    if (this.#unsent.length > 0 || this.#process?.alive !== true) return false;
+    try {
+      return sendMessage(this.#fd, encodeAnswer({ number, code: 0 }), descriptor);
+    } catch {
+      this.#connection.destroy();
+      return false;
+    }
+  }
+
+  /** Takes back what was given, if it has not been claimed. */
+  takeBack(number: number): void {
+    this.#answer({ number, code: WSA_ERRORS.WSAECANCELLED });
+  }
+
+  #takeClaims(chunk: Uint8Array): void {
+    const bytes = concat([this.#rest, chunk]);
+    const end = bytes.byteLength - bytes.byteLength % CLAIM_SIZE;
+    const view = new DataView(bytes.buffer);
+    this.#rest = bytes.slice(end);
+    for (let offset = 0; offset < end; offset += CLAIM_SIZE) {
+      const number = view.getUint32(offset, true);
+      const code = this.#claims.mayClaim(number, this.processId) ? 0 : WSA_ERRORS.WSAEINVAL;
+      this.#unsent.push({ number, code });
+    }
+    this.#send();
+  }
+
+  /** The process asks to be sent no more. */
+  #dismiss(): void {
+    this.#claims.left(this);
+    this.#answer({ number: 0, code: WSA_ERRORS.WSAEDISCON });
+  }
+
+  #answer(answer: Answer): void {
+    this.#unsent.push(answer);
+    this.#send();
+  }
+
+  #send(): void {
+    if (this.#connection.destroyed) return;
+    try {
+      while (this.#unsent.length > 0 && this.#sendOne(this.#unsent[0]!)) this.#unsent.shift();
+    } catch {
+      this.#connection.destroy();
+    }
+    if (this.#unsent.length > MAX_UNSENT) this.#connection.destroy();
+    else if (this.#unsent.length > 0) Deno.unrefTimer(setTimeout(() => this.#send(), RESEND_DELAY_MS));
+  }
+
+  #sendOne({ number, code }: Answer): boolean {
+    if (code !== 0) {
+      if (!sendMessage(this.#fd, encodeAnswer({ number, code }))) return false;
+      if (code === WSA_ERRORS.WSAEDISCON) this.#connection.end();
+      return true;
+    }
+    const descriptor = this.#claims.descriptor(number);
+    if (descriptor === undefined) return sendMessage(this.#fd, encodeAnswer({ number, code: WSA_ERRORS.WSAEINVAL }));
+    if (!sendMessage(this.#fd, encodeAnswer({ number, code }), descriptor)) return false;
+    const process = this.#claims.sent(number);
+    if (this.#process === undefined) this.#process = process;
+    else process[Symbol.dispose]();
+    return true;
+  }
+}
+
+/** The descriptor under an accepted connection, for what only `sendmsg` and `getsockopt` can do. */
+function handleDescriptor(connection: net.Socket): bigint {
+  const fd = (connection as unknown as { _handle?: { fd?: number } })._handle?.fd;
+  if (fd === undefined || fd < 0) throw new Deno.errors.NotSupported("This Deno does not tell a socket's descriptor");
+  return BigInt(fd);
+}
