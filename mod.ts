@@ -25,7 +25,7 @@ export type { SocketOptions } from "./ffi/socket_calls.ts";
 export { HandoffError, type HandoffOutcome } from "./handoff/handoff_error.ts";
 export { receive } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions } from "./handoff/received.ts";
-export type { HandoffChild, HandoffSourceOptions, SendOptions } from "./handoff/sending.ts";
+export type { HandoffChild, HandoffSourceOptions, SendOptions } from "./handoff/send_options.ts";
 export { HandoffSource } from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
 export { connect, type ConnectOptions } from "./sockets/connect.ts";

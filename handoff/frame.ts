@@ -32,6 +32,8 @@ export const FrameType = {
   ACCEPT: 17,
   /** The target does not take the socket. */
   REJECT: 18,
+  /** The target has closed, or given up, a socket it was given. */
+  DONE: 19,
 } as const;
 
 /** One of {@linkcode FrameType}'s numbers. */
@@ -75,6 +77,12 @@ export function encodeFrame(type: FrameType, sequence: number, ...payload: Uint8
 export class FrameDecoder {
   #chunks: Uint8Array[] = [];
   #length = 0;
+  readonly #maxPayload: number;
+
+  /** @param maxPayload Longest payload to take, in bytes. */
+  constructor(maxPayload = MAX_PAYLOAD) {
+    this.#maxPayload = maxPayload;
+  }
 
   /**
    * Decodes what has become whole.
@@ -87,7 +95,7 @@ export class FrameDecoder {
     this.#chunks.push(chunk);
     this.#length += chunk.byteLength;
     while (this.#length >= HEADER_SIZE) {
-      const { type, sequence, payloadLength } = decodeHeader(this.#peek(HEADER_SIZE));
+      const { type, sequence, payloadLength } = decodeHeader(this.#peek(HEADER_SIZE), this.#maxPayload);
       const size = HEADER_SIZE + payloadLength;
       if (this.#length < size) return;
       const frame = this.#peek(size);
@@ -109,7 +117,10 @@ export class FrameDecoder {
   }
 }
 
-function decodeHeader(header: Uint8Array): { type: FrameType; sequence: number; payloadLength: number } {
+function decodeHeader(
+  header: Uint8Array,
+  maxPayload: number,
+): { type: FrameType; sequence: number; payloadLength: number } {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   const magic = view.getUint32(0, true);
   if (magic !== MAGIC) throw new FrameError(`Expected a frame, got bytes ${[...header.subarray(0, 4)].join(" ")}`);
@@ -122,8 +133,8 @@ function decodeHeader(header: Uint8Array): { type: FrameType; sequence: number; 
   const reserved = view.getUint16(6, true);
   if (reserved !== 0) throw new FrameError(`Reserved bytes of a frame are ${reserved}, not 0`);
   const payloadLength = view.getUint32(12, true);
-  if (payloadLength > MAX_PAYLOAD) {
-    throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${MAX_PAYLOAD}`);
+  if (payloadLength > maxPayload) {
+    throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${maxPayload}`);
   }
   return { type: type as FrameType, sequence: view.getUint32(8, true), payloadLength };
 }

@@ -19,8 +19,8 @@ const MAX_LAST_FRAMES = 64;
 /** Writes frames in order; those that come while a write is under way leave together in the next. */
 export class FrameWriter {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
-  /** The batch that still takes frames. */
-  #open: Batch | undefined;
+  /** The batches that have not begun to leave; the last one may still take frames. */
+  readonly #waiting: Batch[] = [];
   /** Settles with the last batch; once broken it refuses all that follow. */
   #current: Promise<void> = Promise.resolve();
 
@@ -37,13 +37,22 @@ export class FrameWriter {
    * @returns Settles when the stream has taken the frame and all that was written with it, or broke.
    */
   write(frame: Uint8Array, last = false): Promise<void> {
-    if (this.#open === undefined || this.#open.sealed && (!last || this.#open.frames.length >= MAX_LAST_FRAMES)) {
-      this.#open = this.#begin();
-    }
-    const batch = this.#open;
+    let batch = this.#waiting.at(-1);
+    if (batch === undefined || batch.sealed && (!last || batch.frames.length >= MAX_LAST_FRAMES)) batch = this.#begin();
     batch.frames.push(frame);
     batch.sealed ||= last;
     return batch.written;
+  }
+
+  /** Takes back a frame. Returns whether that was possible: it is not once the frame has begun to leave. */
+  revoke(frame: Uint8Array): boolean {
+    for (const { frames } of this.#waiting) {
+      const index = frames.indexOf(frame);
+      if (index === -1) continue;
+      frames.splice(index, 1);
+      return true;
+    }
+    return false;
   }
 
   /**
@@ -62,9 +71,10 @@ export class FrameWriter {
 
   #begin(): Batch {
     const batch: Batch = { frames: [], sealed: false, written: this.#current };
-    batch.written = this.#current = this.#current.then(() => {
-      if (this.#open === batch) this.#open = undefined;
-      return this.#writer.write(concat(batch.frames));
+    this.#waiting.push(batch);
+    batch.written = this.#current = this.#current.then(async () => {
+      this.#waiting.shift();
+      if (batch.frames.length > 0) await this.#writer.write(concat(batch.frames));
     });
     return batch;
   }

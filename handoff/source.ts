@@ -5,28 +5,22 @@
  */
 import type net from "node:net";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { withAbort } from "./abort.ts";
+import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { openControlSocket } from "./control_socket.ts";
-import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
+import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
-import { decodeReady, decodeReason, encodeData, encodeHello, encodeOffer } from "./payload.ts";
+import { Outbox } from "./outbox.ts";
+import { Outgoing } from "./outgoing.ts";
+import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
 import {
   checkedInitialBytes,
   checkedTimeout,
   type HandoffChild,
   type HandoffSourceOptions,
   type SendOptions,
-} from "./sending.ts";
+} from "./send_options.ts";
 import { trace } from "./trace.ts";
-
-interface PendingSend {
-  readonly socket: SharedSocket;
-  readonly info: Uint8Array;
-  readonly done: PromiseWithResolvers<void>;
-  committing: boolean;
-}
 
 /** Sockets on their way, whichever source sends them: none is offered twice at a time. */
 const onTheirWay = new WeakSet<SharedSocket>();
@@ -37,6 +31,9 @@ const onTheirWay = new WeakSet<SharedSocket>();
  *
  * The source keeps every socket until the child has claimed and accepted it. A child that rejects it, dies, or takes too
  * long leaves it open and the source's.
+ *
+ * At most 256 sockets, and 4 MiB of what goes along with them (or one that takes more), are on their way at a time;
+ * further ones wait here. A child that does not read makes its source hold no more than twice that.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` to spawn the child.
  *
@@ -62,11 +59,10 @@ export class HandoffSource implements AsyncDisposable {
   readonly #timeout: number;
   readonly #writer: FrameWriter;
   readonly #control: net.Socket;
-  readonly #pending = new Map<number, PendingSend>();
-  readonly #sending = new Set<Promise<void>>();
+  readonly #outbox: Outbox;
   readonly #ready = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
-  #lastSequence = 0;
+  #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
 
@@ -93,6 +89,11 @@ export class HandoffSource implements AsyncDisposable {
       this.#control.destroy();
       throw error;
     }
+    this.#outbox = new Outbox(child.pid, this.#writer, {
+      ready: () => this.#ready.resolve(),
+      released: () => options.onRelease?.(),
+      broken: (failure) => this.#fail(failure),
+    });
     this.#sendHello(duplicate);
     child.status.then(({ code }) =>
       this.#fail(new HandoffError("target-died", `process ${child.pid} exited with code ${code}`))
@@ -103,6 +104,21 @@ export class HandoffSource implements AsyncDisposable {
     );
     const settled = () => clearTimeout(deadline);
     this.ready.then(settled, settled);
+  }
+
+  /** How many sockets are on their way, or wait to be. */
+  get inFlight(): number {
+    return this.#outbox.count;
+  }
+
+  /** How many sockets the target has been given and has not closed, or given up, yet. */
+  get held(): number {
+    return this.#outbox.held;
+  }
+
+  /** When the target was last heard of, as `performance.now()` tells time; at first, when this source began. */
+  get lastHeard(): number {
+    return this.#lastHeard;
   }
 
   /**
@@ -124,12 +140,24 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
     if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
     onTheirWay.add(socket);
-    const sending = this.#offerWhenReady(socket, data, initialBytes, signal);
-    this.#sending.add(sending);
+    const outgoing = new Outgoing(socket, data, initialBytes);
+    const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    let deadline: ReturnType<typeof setTimeout> | undefined;
+    this.#outbox.add(outgoing);
+    this.ready.then(() => {
+      if (outgoing.state === "settled") return;
+      deadline = setTimeout(() => {
+        const reason = `process ${this.#child.pid} did not take it in ${this.#timeout} ms`;
+        this.#outbox.withdraw(outgoing, new HandoffError("expired", reason));
+      }, this.#timeout);
+      this.#outbox.offerWaiting();
+    }, () => {});
     try {
-      await sending;
+      await outgoing.settled;
     } finally {
-      this.#sending.delete(sending);
+      clearTimeout(deadline);
+      signal?.removeEventListener("abort", abort);
       onTheirWay.delete(socket);
     }
   }
@@ -146,7 +174,7 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await Promise.allSettled(this.#sending);
+    await this.#outbox.allSettled();
     if (this.#failure === undefined) this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
@@ -157,10 +185,12 @@ export class HandoffSource implements AsyncDisposable {
   #sendHello(control: Uint8Array): void {
     const { pid } = this.#child;
     const hello = encodeHello({ sourceProcessId: Deno.pid, targetProcessId: pid, control });
-    this.#writer.write(encodeFrame(FrameType.HELLO, 0, ...hello)).catch((error) => this.#fail(died(pid, error)));
+    this.#writer.write(encodeFrame(FrameType.HELLO, 0, ...hello)).catch((cause) => {
+      this.#fail(new HandoffError("target-died", `process ${pid} does not read its stdin`, { cause }));
+    });
     this.ready.catch(() => defaultProvider().withdraw(control));
     trace("hello-sent", 0, pid);
-    const decoder = new FrameDecoder();
+    const decoder = new FrameDecoder(MAX_REASON);
     this.#control.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
     this.#control.on(
       "end",
@@ -172,39 +202,12 @@ export class HandoffSource implements AsyncDisposable {
     this.#control.unref();
   }
 
-  async #offerWhenReady(
-    socket: SharedSocket,
-    data: Uint8Array,
-    initialBytes: Uint8Array,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    await withAbort(this.ready, signal);
-    if (this.#failure !== undefined) throw this.#failure;
-    const { pid } = this.#child;
-    const info = duplicateSocket(socket, pid);
-    const sequence = this.#lastSequence = this.#lastSequence + 1 >>> 0;
-    const pending: PendingSend = { socket, info, done: Promise.withResolvers(), committing: false };
-    this.#pending.set(sequence, pending);
-    trace("duplicated", sequence, pid);
-    const deadline = setTimeout(() => {
-      this.#withdraw(sequence, new HandoffError("expired", `process ${pid} did not answer in ${this.#timeout} ms`));
-    }, this.#timeout);
-    const abort = () => this.#withdraw(sequence, signal?.reason);
-    signal?.addEventListener("abort", abort);
-    try {
-      const offer = encodeFrame(FrameType.OFFER, sequence, ...encodeOffer({ info, data, initialBytes }));
-      this.#writer.write(offer).catch((error) => this.#fail(died(pid, error)));
-      trace("offered", sequence, pid);
-      await pending.done.promise;
-    } finally {
-      clearTimeout(deadline);
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
   #takeAnswers(decoder: FrameDecoder, chunk: Uint8Array): void {
+    this.#lastHeard = performance.now();
     try {
-      for (const frame of decoder.push(chunk)) this.#takeAnswer(frame);
+      for (const frame of decoder.push(chunk)) {
+        if (this.#failure === undefined) this.#outbox.takeAnswer(frame);
+      }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const failure = `process ${this.#child.pid} sent no valid answer: ${reason}`;
@@ -212,71 +215,13 @@ export class HandoffSource implements AsyncDisposable {
     }
   }
 
-  #takeAnswer({ type, sequence, payload }: Frame): void {
-    const { pid } = this.#child;
-    if (type === FrameType.READY) {
-      const claimant = decodeReady(payload);
-      if (claimant !== pid) throw new RangeError(`READY comes from process ${claimant}, not ${pid}`);
-      trace("ready-received", 0, pid);
-      return this.#ready.resolve();
-    }
-    if (sequence === 0 || sequence > this.#lastSequence) throw new RangeError(`No socket was offered as ${sequence}`);
-    // An answer to what was withdrawn meanwhile: the target learns of it from WITHDRAW.
-    const pending = this.#pending.get(sequence);
-    if (pending === undefined || pending.committing) return;
-    if (type === FrameType.ACCEPT) this.#commit(sequence, pending);
-    else if (type === FrameType.REJECT) this.#settle(sequence, new HandoffError("rejected", decodeReason(payload)));
-    else throw new RangeError(`Frame type ${type} is no answer`);
-  }
-
-  /** The target owns the socket from the moment COMMIT is on its way, and not before. */
-  async #commit(sequence: number, pending: PendingSend): Promise<void> {
-    pending.committing = true;
-    try {
-      await this.#writer.write(encodeFrame(FrameType.COMMIT, sequence), true);
-    } catch (error) {
-      return this.#settle(sequence, died(this.#child.pid, error));
-    }
-    this.#pending.delete(sequence);
-    trace("committed", sequence, this.#child.pid);
-    try {
-      pending.socket.close();
-      pending.done.resolve();
-    } catch (error) {
-      pending.done.reject(error);
-    }
-  }
-
-  /** Ends a hand-off from this side; the target closes its copy when it hears of it. */
-  #withdraw(sequence: number, reason: unknown): void {
-    if (this.#pending.get(sequence)?.committing !== false) return;
-    this.#writer.write(encodeFrame(FrameType.WITHDRAW, sequence)).catch(() => {});
-    trace("withdrawn", sequence, this.#child.pid);
-    this.#settle(sequence, reason);
-  }
-
-  /** Gives a socket back to whoever sent it. */
-  #settle(sequence: number, reason: unknown): void {
-    const pending = this.#pending.get(sequence);
-    if (pending === undefined) return;
-    this.#pending.delete(sequence);
-    defaultProvider().withdraw(pending.info);
-    pending.done.reject(reason);
-  }
-
   /** Ends the channel: what is not committed goes back. */
   #fail(failure: HandoffError): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
     this.#ready.reject(failure);
-    for (const [sequence, pending] of this.#pending) {
-      if (!pending.committing) this.#settle(sequence, failure);
-    }
+    this.#outbox.giveBackAll(failure);
     this.#control.destroy();
     this.close();
   }
-}
-
-function died(pid: number, cause: unknown): HandoffError {
-  return new HandoffError("target-died", `process ${pid} no longer reads its stdin`, { cause });
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type net from "node:net";
+import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { adoptStream } from "../sockets/native_stream.ts";
 import { Socket } from "../sockets/socket.ts";
@@ -17,6 +18,11 @@ import type { ReceiveOptions } from "./received.ts";
 import { trace } from "./trace.ts";
 
 const DEFAULT_HIGH_WATER_MARK = 16;
+const ANSWER_STEPS = {
+  [FrameType.ACCEPT]: "accepted",
+  [FrameType.REJECT]: "rejected",
+  [FrameType.DONE]: "done",
+} as const;
 
 /** Reads frames, claims what is offered, and queues what this process may use. */
 export class Target {
@@ -186,6 +192,8 @@ export class Target {
     if (offer === undefined) throw new RangeError(`COMMIT is for socket ${sequence}, which was not accepted`);
     offer.commit();
     this.#offers.delete(sequence);
+    whenReleased(offer.socket, () => this.#answer(FrameType.DONE, sequence));
+    trace("committed", sequence, this.#source);
     if (!this.#byHand) this.#enqueue(offer);
   }
 
@@ -193,7 +201,9 @@ export class Target {
     const offer = this.#offers.get(sequence);
     if (offer === undefined) return;
     this.#offers.delete(sequence);
-    const accepted = offer.accepted;
+    trace("withdrawn", sequence, this.#source);
+    const { accepted } = offer;
+    if (!accepted) this.#answer(FrameType.REJECT, sequence, encodeReason("it was taken back"));
     offer.withdraw(new HandoffError("expired", "the source has taken the socket back"));
     this.#waiting = this.#waiting.filter((waiting) => waiting !== offer);
     if (accepted) this.#makeRoom();
@@ -205,9 +215,10 @@ export class Target {
     throw new TypeError("this process takes no listeners");
   }
 
-  #answer(type: FrameType, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
-    this.#control?.write(encodeFrame(type, sequence, payload));
-    trace(type === FrameType.ACCEPT ? "accepted" : "rejected", sequence, this.#source);
+  #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
+    if (this.#control === undefined || this.#control.destroyed) return;
+    this.#control.write(encodeFrame(type, sequence, payload));
+    trace(ANSWER_STEPS[type], sequence, this.#source);
   }
 
   #wake(): void {

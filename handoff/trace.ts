@@ -17,7 +17,9 @@ export interface HandoffStep {
     | "offer-received"
     | "claimed"
     | "accepted"
+    | "accept-received"
     | "committed"
+    | "done"
     | "rejected"
     | "withdrawn";
   /** Which hand-off of the channel; 0 for those that set the channel up. */

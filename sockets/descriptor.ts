@@ -6,7 +6,7 @@
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 
-const owned = new Set<bigint>();
+const owned = new Map<bigint, Descriptor>();
 
 /**
  * Whether an object of this process has the descriptor. On Windows proper a number the system has just handed out is
@@ -16,13 +16,24 @@ export function isOwned(handle: bigint): boolean {
   return owned.has(handle);
 }
 
+/**
+ * Calls back once, when a descriptor is closed or given up; one that became a stream, when that is closed.
+ *
+ * @param owner What has it, and has not given it up.
+ */
+export function whenReleased(owner: { readonly handle: bigint }, callback: () => void): void {
+  owned.get(owner.handle)!.released = callback;
+}
+
 /** A descriptor and the right to close it. */
 export class Descriptor {
   #handle: bigint;
+  /** What waits for the descriptor to be closed or given up. */
+  released: (() => void) | undefined;
 
   private constructor(handle: bigint) {
     this.#handle = handle;
-    owned.add(handle);
+    owned.set(handle, this);
   }
 
   /** Owns a descriptor the system has just made. */
@@ -54,7 +65,18 @@ export class Descriptor {
     const handle = this.#handle;
     this.#handle = INVALID_SOCKET;
     owned.delete(handle);
+    const { released } = this;
+    this.released = undefined;
+    released?.();
     return handle;
+  }
+
+  /** Gives up ownership to an object that tells when it closes. */
+  releaseTo(stream: { once(event: "close", listener: () => void): unknown }): void {
+    const { released } = this;
+    this.released = undefined;
+    if (released !== undefined) stream.once("close", released);
+    this.release();
   }
 
   /** Closes the descriptor; once it is gone, does nothing. */

@@ -165,7 +165,7 @@ export class Socket implements Disposable {
   toNodeSocket(): net.Socket {
     const socket = adoptStream(this.handle);
     if (this.#initialBytes.byteLength > 0) socket.unshift(Buffer.from(this.#initialBytes));
-    this.detach();
+    this.#descriptor.releaseTo(socket);
     return socket;
   }
 

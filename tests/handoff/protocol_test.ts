@@ -90,13 +90,17 @@ Deno.test("source and target take the documented steps in order", async () => {
       const sending = source.send(pair.server, { data: 1 });
       const { value } = await received.next();
       await sending;
+      assertEquals([source.held, source.inFlight], [1, 0]);
       value?.socket.close();
+      await until(() => source.held === 0, "the source hears that the socket was closed");
     });
   } finally {
     diagnostics.unsubscribe(TRACE_CHANNEL, watch);
   }
-  const told = ["hello-sent", "hello-received", "ready-received", "duplicated", "offered", "offer-received", "claimed"];
-  assertEquals(steps, [...told, "accepted", "committed"]);
+  const setUp = ["hello-sent", "hello-received", "ready-received"];
+  const offer = ["duplicated", "offered", "offer-received", "claimed", "accepted", "accept-received"];
+  assertEquals(steps.slice(0, 9), [...setUp, ...offer]);
+  assertEquals(steps.slice(9).toSorted(), ["committed", "committed", "done", "done"]);
 });
 
 Deno.test("a socket that is passed on takes its initial bytes along", async () => {
@@ -226,10 +230,21 @@ Deno.test("leaving the loop gives back what was not accepted", async () => {
 Deno.test("a target that says nonsense breaks the channel, and the socket stays here", async () => {
   const lies: [string, Uint8Array, string][] = [
     ["garbage", new TextEncoder().encode("HTTP/1.1 200 OK\r\n"), "Expected a frame"],
-    ["a sequence number nobody used", encodeFrame(FrameType.ACCEPT, 99), "No socket was offered as 99"],
+    ["a sequence number nobody used", encodeFrame(FrameType.ACCEPT, 99), "No answer is due for socket 99"],
+    ["no sequence number", encodeFrame(FrameType.REJECT, 0), "No answer is due for socket 0"],
+    ["that it is ready again", READY, "READY came twice"],
+    [
+      "that it has closed what it never had",
+      encodeFrame(FrameType.DONE, 1),
+      "DONE is for socket 1, which the target has not",
+    ],
     ["another process's id", encodeFrame(FrameType.READY, 0, encodeReady(1)), "READY comes from process 1"],
     ["a source's frame", encodeFrame(FrameType.COMMIT, 1), "is no answer"],
-    ["a payload too long", encodeFrame(FrameType.REJECT, 1, new Uint8Array(5_000)), "Expected REJECT to have"],
+    [
+      "a payload too long",
+      encodeFrame(FrameType.REJECT, 1, new Uint8Array(5_000)),
+      "A frame announces 5000 bytes, more than 4096",
+    ],
   ];
   for (const [name, lie, reason] of lies) {
     await liar(async (source, say, frames) => {
@@ -245,7 +260,7 @@ Deno.test("a target that says nonsense breaks the channel, and the socket stays 
   }
 });
 
-Deno.test("a target that accepts after its time gets WITHDRAW, not COMMIT, and an answer twice changes nothing", async () => {
+Deno.test("a target that accepts after its time gets WITHDRAW, not COMMIT", async () => {
   await liar(async (source, say, frames) => {
     using pair = await connection();
     say(READY);
@@ -254,15 +269,96 @@ Deno.test("a target that accepts after its time gets WITHDRAW, not COMMIT, and a
     assertEquals((await sending)[0], "expired");
     assertEquals((await frames()).type, FrameType.WITHDRAW);
     say(encodeFrame(FrameType.ACCEPT, offer.sequence));
-    say(encodeFrame(FrameType.ACCEPT, offer.sequence));
     const again = source.send(pair.server);
     const second = await frames();
     assertEquals([second.type, second.sequence], [FrameType.OFFER, offer.sequence + 1]);
     say(encodeFrame(FrameType.ACCEPT, second.sequence));
-    say(encodeFrame(FrameType.REJECT, second.sequence));
     assertEquals((await frames()).type, FrameType.COMMIT);
     await again;
   }, 300);
+});
+
+Deno.test("a target that answers twice breaks the channel, and what it owns stays its own", async () => {
+  for (const second of [FrameType.ACCEPT, FrameType.REJECT]) {
+    await liar(async (source, say, frames) => {
+      using committed = await connection();
+      using returned = await connection();
+      say(READY);
+      const sending = source.send(committed.server);
+      const offer = await frames();
+      say(encodeFrame(FrameType.ACCEPT, offer.sequence));
+      assertEquals((await frames()).type, FrameType.COMMIT);
+      await sending;
+      const other = outcome(source.send(returned.server));
+      assertEquals((await frames()).type, FrameType.OFFER);
+      say(encodeFrame(second, offer.sequence));
+      const [how, why] = await other;
+      assertEquals([how, why.includes("No answer is due")], ["channel-broken", true]);
+      assert(returned.server.remoteAddr.port > 0);
+    });
+  }
+});
+
+/** Closes what an offer brings: on Windows a duplicate is in the target's process, claimed or not. */
+async function refuse(offer: Frame): Promise<void> {
+  assertEquals(offer.type, FrameType.OFFER);
+  await openSocket(decodeOffer(offer.payload).info).then((duplicate) => duplicate.close(), () => {});
+}
+
+Deno.test("an offer taken back before it leaves never leaves, and a commit neither", async () => {
+  await liar(async (source, say, frames) => {
+    using first = await connection();
+    using second = await connection();
+    using third = await connection();
+    say(READY);
+    await source.ready;
+    const sent = outcome(source.send(first.server));
+    const accepted = outcome(source.send(second.server));
+    const offers = [await frames(), await frames()];
+    for (const offer of offers) await refuse(offer);
+    const blocking = outcome(source.send(third.server));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    say(encodeFrame(FrameType.ACCEPT, offers[1]!.sequence));
+    const abort = new AbortController();
+    using fourth = await connection();
+    const aborted = assertRejects(() => source.send(fourth.server, { signal: abort.signal }), Error, "enough");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    abort.abort(new Error("enough"));
+    await aborted;
+    for (const end of [sent, accepted, blocking]) assertEquals((await end)[0], "expired");
+    await refuse(await frames());
+    const left = [await frames(), await frames(), await frames()];
+    assertEquals(left.map(({ type }) => type), Array(3).fill(FrameType.WITHDRAW));
+    assertEquals(left.map(({ sequence }) => sequence).toSorted(), [1, 2, 3]);
+    for (const { server } of [first, second, third, fourth]) assert(server.remoteAddr.port > 0);
+  }, 800);
+});
+
+Deno.test("for a target that reads nothing no more is kept than the stated bound, and all of it comes back", async () => {
+  let offered = 0;
+  const watch = (message: unknown) => (message as HandoffStep).step === "offered" && offered++;
+  diagnostics.subscribe(TRACE_CHANNEL, watch);
+  await liar(async (source, say, frames) => {
+    using pair = await connection();
+    say(READY);
+    await source.ready;
+    const sockets: Socket[] = [];
+    for (let count = 0; count < 100; count++) {
+      sockets.push(await openSocket(duplicateSocket(pair.server, Deno.pid)) as Socket);
+    }
+    const data = "x".repeat(100_000);
+    const sent = sockets.map((socket) => outcome(source.send(socket, { data })));
+    assertEquals(source.inFlight, 100);
+    await until(() => offered > 0, "the first sockets are offered");
+    const left = Math.floor(4 * 1024 * 1024 / 100_650);
+    assertEquals(offered, left);
+    for (const end of sent) assertEquals((await end)[0], "expired");
+    for (const socket of sockets) socket[Symbol.dispose]();
+    assertEquals(source.inFlight, 0);
+    for (let count = 0; count < left; count++) await refuse(await frames());
+    for (let count = 0; count < left; count++) assertEquals((await frames()).type, FrameType.WITHDRAW);
+  }, 500);
+  diagnostics.unsubscribe(TRACE_CHANNEL, watch);
 });
 
 /** What `receive` makes of the bytes of a source that does not keep to the protocol. */

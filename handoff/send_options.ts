@@ -17,6 +17,8 @@ export interface HandoffSourceOptions {
    * 30 000.
    */
   timeout?: number;
+  /** Called when the target has closed, or given up, a socket it was handed. */
+  onRelease?: () => void;
 }
 
 /** What travels along with a socket. */
