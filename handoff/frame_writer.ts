@@ -5,9 +5,12 @@
  */
 import { concat } from "@std/bytes";
 
+/** A frame's bytes, made when they leave: none if it has become pointless. Does not throw. */
+export type MakeFrame = () => Uint8Array;
+
 /** Frames that are written together. */
 interface Batch {
-  readonly frames: Uint8Array[];
+  readonly frames: MakeFrame[];
   /** Whether only further last frames may join. */
   sealed: boolean;
   written: Promise<void>;
@@ -31,12 +34,12 @@ export class FrameWriter {
   /**
    * Writes a frame behind those that wait.
    *
-   * @param frame Its bytes.
+   * @param frame Makes its bytes.
    * @param last Whether nothing but other last frames may follow in the same write. Then a write that fails has not
    * delivered this frame: a reader cannot have seen it and missed what came behind it.
    * @returns Settles when the stream has taken the frame and all that was written with it, or broke.
    */
-  write(frame: Uint8Array, last = false): Promise<void> {
+  write(frame: MakeFrame, last = false): Promise<void> {
     let batch = this.#waiting.at(-1);
     if (batch === undefined || batch.sealed && (!last || batch.frames.length >= MAX_LAST_FRAMES)) batch = this.#begin();
     batch.frames.push(frame);
@@ -45,7 +48,7 @@ export class FrameWriter {
   }
 
   /** Takes back a frame. Returns whether that was possible: it is not once the frame has begun to leave. */
-  revoke(frame: Uint8Array): boolean {
+  revoke(frame: MakeFrame): boolean {
     for (const { frames } of this.#waiting) {
       const index = frames.indexOf(frame);
       if (index === -1) continue;
@@ -74,7 +77,8 @@ export class FrameWriter {
     this.#waiting.push(batch);
     batch.written = this.#current = this.#current.then(async () => {
       this.#waiting.shift();
-      if (batch.frames.length > 0) await this.#writer.write(concat(batch.frames));
+      const bytes = concat(batch.frames.map((frame) => frame()));
+      if (bytes.byteLength > 0) await this.#writer.write(bytes);
     });
     return batch;
   }

@@ -107,7 +107,7 @@ export class Outbox {
     if (state === "committing" && !unsent) return;
     if (state === "offered" && !unsent) this.#expectAnswer(sequence);
     if (state === "committing" || state === "offered" && !unsent) {
-      this.#writer.write(encodeFrame(FrameType.WITHDRAW, sequence)).catch(() => {});
+      this.#writer.write(() => encodeFrame(FrameType.WITHDRAW, sequence)).catch(() => {});
       trace("withdrawn", sequence, this.#processId);
     }
     this.#end(outgoing, reason);
@@ -125,31 +125,40 @@ export class Outbox {
   }
 
   #offer(outgoing: Outgoing): void {
-    const sequence = this.#lastSequence = (this.#lastSequence + 1 >>> 0) || 1;
-    let frame: Uint8Array;
-    try {
-      frame = outgoing.offer(sequence, this.#processId);
-    } catch (error) {
-      return outgoing.giveBack(error);
-    }
-    trace("duplicated", sequence, this.#processId);
-    this.#offered.set(sequence, outgoing);
+    outgoing.sequence = this.#lastSequence = (this.#lastSequence + 1 >>> 0) || 1;
+    outgoing.state = "offered";
+    outgoing.frame = () => this.#encodeOffer(outgoing);
+    this.#offered.set(outgoing.sequence, outgoing);
     this.#bytes += outgoing.size;
-    this.#writer.write(frame).catch((error) => this.#events.broken(this.#died(error)));
-    trace("offered", sequence, this.#processId);
+    this.#writer.write(outgoing.frame).catch((error) => this.#events.broken(this.#died(error)));
+  }
+
+  #encodeOffer(outgoing: Outgoing): Uint8Array {
+    try {
+      const frame = outgoing.encodeOffer(this.#processId);
+      trace("duplicated", outgoing.sequence, this.#processId);
+      trace("offered", outgoing.sequence, this.#processId);
+      return frame;
+    } catch (error) {
+      this.#end(outgoing, error);
+      return new Uint8Array(0);
+    }
   }
 
   async #commit(outgoing: Outgoing): Promise<void> {
     const { sequence } = outgoing;
     trace("accept-received", sequence, this.#processId);
     this.#held.add(sequence);
+    outgoing.state = "committing";
+    outgoing.frame = () => outgoing.encodeCommit();
     try {
-      await this.#writer.write(outgoing.commit(), true);
+      await this.#writer.write(outgoing.frame, true);
     } catch (error) {
       this.#held.delete(sequence);
       return this.#end(outgoing, this.#died(error));
     }
-    if (outgoing.state === "settled") return void this.#held.delete(sequence);
+    // Taken back while it waited to leave, where this has no more to do.
+    if (!this.#offered.has(sequence)) return void this.#held.delete(sequence);
     trace("committed", sequence, this.#processId);
     this.#forget(outgoing);
     outgoing.complete();

@@ -6,6 +6,7 @@
 import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { encodeFrame, FrameType, HEADER_SIZE } from "./frame.ts";
+import type { MakeFrame } from "./frame_writer.ts";
 import { encodeOffer } from "./payload.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
@@ -24,8 +25,8 @@ export class Outgoing {
   readonly size: number;
   state: State = "waiting";
   sequence = 0;
-  /** The frame on its way, as long as it may still be taken back. */
-  frame: Uint8Array | undefined;
+  /** The frame that waits to leave, or has left. */
+  frame: MakeFrame | undefined;
   readonly #data: Uint8Array;
   readonly #initialBytes: Uint8Array;
   readonly #done = Promise.withResolvers<void>();
@@ -40,23 +41,21 @@ export class Outgoing {
   }
 
   /**
-   * Duplicates the socket for a process.
+   * Duplicates the socket for a process. A duplicate that has no offer would stay in the target, so it is made when its
+   * offer leaves.
    *
    * @returns OFFER.
    * @throws {WinsockError} If the socket cannot be shared.
    */
-  offer(sequence: number, processId: number): Uint8Array {
+  encodeOffer(processId: number): Uint8Array {
     this.#info = duplicateSocket(this.socket, processId);
-    this.sequence = sequence;
-    this.state = "offered";
     const payload = encodeOffer({ info: this.#info, data: this.#data, initialBytes: this.#initialBytes });
-    return this.frame = encodeFrame(FrameType.OFFER, sequence, ...payload);
+    return encodeFrame(FrameType.OFFER, this.sequence, ...payload);
   }
 
-  /** COMMIT: from the moment it is on its way the target owns the socket, and not before. */
-  commit(): Uint8Array {
-    this.state = "committing";
-    return this.frame = encodeFrame(FrameType.COMMIT, this.sequence);
+  /** COMMIT: from the moment it leaves the target owns the socket, and not before. */
+  encodeCommit(): Uint8Array {
+    return encodeFrame(FrameType.COMMIT, this.sequence);
   }
 
   /** The target has the socket: closes it here. */

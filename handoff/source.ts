@@ -175,7 +175,7 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await this.#outbox.allSettled();
-    if (this.#failure === undefined) this.#writer.write(encodeFrame(FrameType.END, 0)).catch(() => {});
+    if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
     this.#closed.resolve();
@@ -185,7 +185,7 @@ export class HandoffSource implements AsyncDisposable {
   #sendHello(control: Uint8Array): void {
     const { pid } = this.#child;
     const hello = encodeHello({ sourceProcessId: Deno.pid, targetProcessId: pid, control });
-    this.#writer.write(encodeFrame(FrameType.HELLO, 0, ...hello)).catch((cause) => {
+    this.#writer.write(() => encodeFrame(FrameType.HELLO, 0, ...hello)).catch((cause) => {
       this.#fail(new HandoffError("target-died", `process ${pid} does not read its stdin`, { cause }));
     });
     this.ready.catch(() => defaultProvider().withdraw(control));

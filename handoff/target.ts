@@ -193,7 +193,7 @@ export class Target {
     offer.commit();
     this.#offers.delete(sequence);
     whenReleased(offer.socket, () => this.#answer(FrameType.DONE, sequence));
-    trace("committed", sequence, this.#source);
+    trace("commit-received", sequence, this.#source);
     if (!this.#byHand) this.#enqueue(offer);
   }
 

@@ -19,6 +19,7 @@ export interface HandoffStep {
     | "accepted"
     | "accept-received"
     | "committed"
+    | "commit-received"
     | "done"
     | "rejected"
     | "withdrawn";

@@ -68,12 +68,32 @@ Deno.test("nothing but last frames follows a last frame in one write", async () 
   const writer = new FrameWriter(
     new WritableStream({ write: (chunk: Uint8Array) => void writes.push([...chunk]) }),
   );
-  const [offer, commit] = [Uint8Array.of(1), Uint8Array.of(2)];
+  const [offer, commit] = [() => Uint8Array.of(1), () => Uint8Array.of(2)];
   const all = [[offer], [commit, true], [commit, true], [offer], [offer], [commit, true]] as const;
   await Promise.all(all.map(([frame, last]) => writer.write(frame, last)));
   assertEquals(writes, [[1, 2, 2], [1, 1, 2]]);
   await Promise.all(Array.from({ length: 65 }, () => writer.write(commit, true)));
   assertEquals(writes.map(({ length }) => length), [3, 3, 64, 1]);
+  await writer.close(1_000);
+});
+
+Deno.test("a frame is made when it leaves, and can be taken back until then", async () => {
+  const writes: number[][] = [];
+  let made = 0;
+  const writer = new FrameWriter(new WritableStream({ write: (chunk: Uint8Array) => void writes.push([...chunk]) }));
+  const frames = [1, 2, 3].map((byte) => () => {
+    made++;
+    return Uint8Array.of(byte);
+  });
+  const written = frames.map((frame) => writer.write(frame));
+  assertEquals([writer.revoke(frames[1]!), writer.revoke(frames[1]!), made], [true, false, 0]);
+  await Promise.all(written);
+  assertEquals([writes, made, writer.revoke(frames[0]!)], [[[1, 3]], 2, false]);
+  const alone = () => Uint8Array.of(4);
+  const revoked = writer.write(alone);
+  writer.revoke(alone);
+  await revoked;
+  assertEquals(writes.length, 1, "nothing to write is no write");
   await writer.close(1_000);
 });
 
@@ -85,10 +105,10 @@ Deno.test("a stream that breaks refuses all that waits and all that follows", as
     },
   });
   const writer = new FrameWriter(stream);
-  await writer.write(Uint8Array.of(1), true);
-  const failing = [writer.write(Uint8Array.of(2), true), writer.write(Uint8Array.of(3))];
+  await writer.write(() => Uint8Array.of(1), true);
+  const failing = [writer.write(() => Uint8Array.of(2), true), writer.write(() => Uint8Array.of(3))];
   for (const write of failing) await assertRejects(() => write, Error);
-  await assertRejects(() => writer.write(Uint8Array.of(4)), Error);
+  await assertRejects(() => writer.write(() => Uint8Array.of(4)), Error);
   await writer.close(1_000);
 });
 

@@ -100,7 +100,7 @@ Deno.test("source and target take the documented steps in order", async () => {
   const setUp = ["hello-sent", "hello-received", "ready-received"];
   const offer = ["duplicated", "offered", "offer-received", "claimed", "accepted", "accept-received"];
   assertEquals(steps.slice(0, 9), [...setUp, ...offer]);
-  assertEquals(steps.slice(9).toSorted(), ["committed", "committed", "done", "done"]);
+  assertEquals(steps.slice(9).toSorted(), ["commit-received", "committed", "done", "done"]);
 });
 
 Deno.test("a socket that is passed on takes its initial bytes along", async () => {
