@@ -106,6 +106,11 @@ export class HandoffSource implements AsyncDisposable {
     this.ready.then(settled, settled);
   }
 
+  /** Why this source can send no more; `undefined` while it can, and after {@linkcode HandoffSource.close}. */
+  get failure(): HandoffError | undefined {
+    return this.#failure;
+  }
+
   /** How many sockets are on their way, or wait to be. */
   get inFlight(): number {
     return this.#outbox.count;
@@ -222,6 +227,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#ready.reject(failure);
     this.#outbox.giveBackAll(failure);
     this.#control.destroy();
+    this.#closed.resolve();
     this.close();
   }
 }

@@ -1,0 +1,96 @@
+/**
+ * How a pool of workers works.
+ *
+ * @module
+ */
+import { checkedTimeout } from "../send_options.ts";
+
+/** Which worker gets the next socket: the one with the fewest, or each in turn. */
+export type WorkerStrategy = "least-loaded" | "round-robin";
+
+/** One worker process of a pool. */
+export interface WorkerInfo {
+  /** Its place in the pool, from 0; a worker that takes another's place has the same. */
+  readonly index: number;
+  /** Its process id. */
+  readonly processId: number;
+}
+
+/** How a {@linkcode WorkerPool} works. Give `script` or `command`. */
+export interface WorkerPoolOptions {
+  /** A Deno program that calls {@linkcode receive}, run with ffi access to the system's socket library. */
+  script?: string | URL;
+  /** More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. */
+  permissions?: readonly string[];
+  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
+  command?: string | URL;
+  /** Arguments of the script or command. */
+  args?: readonly string[];
+  /** Environment variables for the workers, beside this process's own. */
+  env?: Readonly<Record<string, string>>;
+  /** The workers' folder. Default: this process's. */
+  cwd?: string | URL;
+  /** How many workers. Default `navigator.hardwareConcurrency`. */
+  size?: number;
+  /** Which worker gets the next socket. Default `least-loaded`. */
+  strategy?: WorkerStrategy;
+  /** How many sockets a worker may have: on their way to it, or its own and not closed. Default 1024. */
+  credit?: number;
+  /** How many sockets may wait in the pool for a worker that has credit; more are refused. Default 1024. */
+  maxWaiting?: number;
+  /** How many workers a socket is offered to, one after the other, before it comes back. Default 3. */
+  attempts?: number;
+  /**
+   * How long a worker may take to become ready, to take a socket, and a socket may wait for a worker, in milliseconds.
+   * Default 10 000, at most 30 000.
+   */
+  timeout?: number;
+  /**
+   * How long a worker's place stays empty after it has ended, in milliseconds; twice as long after each one more that
+   * ended within a second. Default 100.
+   */
+  restartDelay?: number;
+  /** The longest that a place stays empty, in milliseconds. Default 10 000. */
+  maxRestartDelay?: number;
+  /** How many workers in a row may end within a second before their place is given up. Default 10. */
+  maxRestarts?: number;
+  /** Put before each line a worker prints. Without it, workers print where this process does, untouched. */
+  prefix?: string | ((worker: WorkerInfo) => string);
+  /** Ends the pool at once, workers included. */
+  signal?: AbortSignal;
+}
+
+/** Options with everything filled in that has a default. */
+export type PoolSettings = WorkerPoolOptions & Required<Omit<WorkerPoolOptions, OptionalOption>>;
+type OptionalOption = "script" | "permissions" | "command" | "args" | "env" | "cwd" | "prefix" | "signal";
+
+/** Fills in the defaults. Throws what is wrong with the options. */
+export function poolSettings(options: WorkerPoolOptions): PoolSettings {
+  if ((options.script === undefined) === (options.command === undefined)) {
+    throw new TypeError("A pool needs a script or a command, and not both");
+  }
+  if (options.permissions !== undefined && options.script === undefined) {
+    throw new TypeError("Permissions are for a script, not for a command");
+  }
+  const settings: PoolSettings = {
+    ...options,
+    size: options.size ?? navigator.hardwareConcurrency,
+    strategy: options.strategy ?? "least-loaded",
+    credit: options.credit ?? 1024,
+    maxWaiting: options.maxWaiting ?? 1024,
+    attempts: options.attempts ?? 3,
+    timeout: checkedTimeout(options.timeout ?? 10_000),
+    restartDelay: options.restartDelay ?? 100,
+    maxRestartDelay: options.maxRestartDelay ?? 10_000,
+    maxRestarts: options.maxRestarts ?? 10,
+  };
+  for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
+  for (const name of ["maxWaiting", "restartDelay", "maxRestartDelay", "maxRestarts"] as const) {
+    atLeast(0, name, settings[name]);
+  }
+  return settings;
+}
+
+function atLeast(least: number, name: string, value: number): void {
+  if (!(value >= least)) throw new RangeError(`The pool's ${name} is ${value}, not ${least} or more`);
+}

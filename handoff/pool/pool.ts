@@ -1,0 +1,315 @@
+/**
+ * Worker processes that share the sockets of one.
+ *
+ * @module
+ */
+import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
+import { HandoffError } from "../handoff_error.ts";
+import type { SendOptions } from "../send_options.ts";
+import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
+import { Counters, type WorkerPoolStatistics } from "./statistics.ts";
+import { Place } from "./worker.ts";
+
+/** What happens to a pool's workers. */
+export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "workergiveup";
+
+/** Something happened to a worker of a {@linkcode WorkerPool}. */
+export class WorkerEvent extends Event {
+  declare readonly type: WorkerEventType;
+  /** The worker. */
+  readonly worker: WorkerInfo;
+  /** Why it ended; empty for other events. */
+  readonly reason: string;
+
+  /**
+   * Makes the event.
+   *
+   * @param type What happened.
+   * @param worker To which worker.
+   * @param reason Why.
+   */
+  constructor(type: WorkerEventType, worker: WorkerInfo, reason = "") {
+    super(type);
+    this.worker = worker;
+    this.reason = reason;
+  }
+}
+
+/** Who got a socket, and after how many offers. */
+export interface Dispatched {
+  /** The worker that owns the socket now. */
+  readonly worker: WorkerInfo;
+  /** How many workers it was offered to. */
+  readonly attempts: number;
+}
+
+/** A socket that waits for a worker. */
+interface Waiting {
+  /** Processes that have had their chance. */
+  readonly tried: ReadonlySet<number>;
+  readonly place: PromiseWithResolvers<Place>;
+  readonly lastError: unknown;
+}
+
+/**
+ * Keeps worker processes running and hands them sockets.
+ *
+ * A socket that a worker rejects, or that comes back because the worker died, is offered to another. A worker that ends
+ * is replaced, the sooner the longer it has lived. One that does not answer gets nothing more, and is ended when it
+ * stays silent for as long as `timeout` again.
+ *
+ * What waits is bounded: `maxWaiting` sockets here and `credit` for each worker.
+ *
+ * Needs ffi access to the system's socket library, and `--allow-run` for the workers' command: for a `script`, this
+ * Deno's own path.
+ *
+ * @example Four workers behind one listener
+ * ```ts ignore
+ * import { listen, WorkerPool } from "@winsock/handoff";
+ *
+ * await using pool = new WorkerPool({ script: new URL("worker.ts", import.meta.url), size: 4, prefix: "worker: " });
+ * using listener = listen({ port: 8080 });
+ * for await (const socket of listener) {
+ *   pool.dispatch(socket).catch(() => socket.close());
+ * }
+ * ```
+ */
+export class WorkerPool extends EventTarget implements AsyncDisposable {
+  /** Resolves when every place has had a worker that is ready; rejects if none will. */
+  readonly ready: Promise<void>;
+
+  readonly #settings: PoolSettings;
+  readonly #places: Place[];
+  readonly #counters = new Counters();
+  readonly #waiting = new Set<Waiting>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #neverReady: Set<Place>;
+  #next = 0;
+  #inFlight = 0;
+  #closing: Promise<void> | undefined;
+
+  /**
+   * Makes the pool; the workers start right after.
+   *
+   * @param options How.
+   * @throws {TypeError} If neither or both of `script` and `command` are given.
+   * @throws {RangeError} If a number is out of its range.
+   */
+  constructor(options: WorkerPoolOptions) {
+    super();
+    this.#settings = poolSettings(options);
+    this.ready = this.#ready.promise;
+    this.ready.catch(() => {});
+    const events = {
+      changed: () => this.#assign(),
+      started: (place: Place) => this.#tell("workerstart", place),
+      ready: (place: Place) => this.#becomeReady(place),
+      ended: (place: Place, reason: string) => this.#tell("workerend", place, reason),
+      givenUp: (place: Place) => this.#giveUp(place),
+    };
+    this.#places = Array.from({ length: this.#settings.size }, (_, index) => new Place(index, this.#settings, events));
+    this.#neverReady = new Set(this.#places);
+    this.#settings.signal?.addEventListener("abort", () => this.#abort(), { once: true });
+    if (this.#settings.signal?.aborted) this.#abort();
+    // Later, so that whoever made the pool can listen first.
+    queueMicrotask(() => {
+      if (this.#closing !== undefined) return;
+      for (const place of this.#places) place.start();
+    });
+  }
+
+  /** What the pool has done so far. */
+  get statistics(): WorkerPoolStatistics {
+    const { offered, committed, returned, timeToCommit } = this.#counters;
+    const workers = this.#places.map(({ statistics }) => statistics);
+    return {
+      offered,
+      committed,
+      returned,
+      inFlight: this.#inFlight,
+      waiting: this.#waiting.size,
+      timeToCommit,
+      workers,
+    };
+  }
+
+  /**
+   * Hands a socket to a worker, and to another if that one does not take it.
+   *
+   * @param socket The socket. Once this resolves it is a worker's, and closed here; if it rejects, it is as it was.
+   * @param options What travels along.
+   * @returns Who has it.
+   * @throws {HandoffError} If no worker took it, in the words of the last one; if too many wait already (`rejected`); if
+   * no worker had room in time (`expired`); if the pool is closed (`channel-broken`).
+   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @throws {TypeError} If the socket is being handed off already, or `data` is no JSON.
+   * @throws {RangeError} If `data` or the initial bytes are too long.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  async dispatch(socket: SharedSocket, options: SendOptions = {}): Promise<Dispatched> {
+    const tried = new Set<number>();
+    let lastError: unknown;
+    for (let attempts = 1;; attempts++) {
+      const place = await this.#pick(tried, lastError, options.signal);
+      const worker = { index: place.index, processId: place.processId };
+      const began = performance.now();
+      this.#counters.offered++;
+      this.#inFlight++;
+      try {
+        const sending = place.send(socket, options);
+        place.promised--;
+        await sending;
+        this.#counters.commit(performance.now() - began);
+        return { worker, attempts };
+      } catch (error) {
+        this.#counters.returned++;
+        if (!(error instanceof HandoffError) || attempts >= this.#settings.attempts) throw error;
+        tried.add(worker.processId);
+        lastError = error;
+      } finally {
+        this.#inFlight--;
+        this.#assign();
+      }
+    }
+  }
+
+  /**
+   * Ends the pool: refuses what waits, lets the workers take what is on its way and finish what they have, and ends
+   * those that take longer.
+   *
+   * @param options `timeout`: how long the workers may take, in milliseconds. Default 10 000.
+   */
+  close(options: { timeout?: number } = {}): Promise<void> {
+    return this.#closing ??= this.#close(options.timeout ?? 10_000);
+  }
+
+  /** The same as {@linkcode WorkerPool.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /**
+   * Listens for what happens to the workers.
+   *
+   * @param type What.
+   * @param listener What to do about it.
+   * @param options As for any `EventTarget`.
+   */
+  override addEventListener(
+    type: WorkerEventType,
+    listener: (event: WorkerEvent) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /**
+   * As for any `EventTarget`.
+   *
+   * @param type What.
+   * @param listener What to do about it.
+   * @param options How.
+   */
+  override addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  override addEventListener(
+    type: string,
+    // deno-lint-ignore no-explicit-any -- what the declarations above allow
+    listener: any,
+    options?: boolean | AddEventListenerOptions,
+  ): void {
+    super.addEventListener(type, listener, options);
+  }
+
+  async #close(timeout: number): Promise<void> {
+    this.#ready.reject(closed());
+    for (const { place } of this.#waiting) place.reject(closed());
+    this.#waiting.clear();
+    await Promise.all(this.#places.map((place) => place.close(timeout)));
+  }
+
+  #abort(): void {
+    this.close({ timeout: 0 });
+    for (const place of this.#places) place.kill();
+  }
+
+  /** The worker that is to have a socket; waits until there is one with room. */
+  async #pick(tried: ReadonlySet<number>, lastError: unknown, signal: AbortSignal | undefined): Promise<Place> {
+    signal?.throwIfAborted();
+    if (this.#closing !== undefined) throw lastError ?? closed();
+    const waiting: Waiting = { tried, lastError, place: Promise.withResolvers() };
+    if (this.#waiting.size === 0 && this.#offerTo(waiting)) return await waiting.place.promise;
+    if (this.#waiting.size >= this.#settings.maxWaiting) {
+      throw new HandoffError("rejected", `${this.#waiting.size} sockets wait for a worker already`);
+    }
+    const { timeout } = this.#settings;
+    const expire = () => waiting.place.reject(new HandoffError("expired", `no worker had room in ${timeout} ms`));
+    const deadline = setTimeout(expire, timeout);
+    const abort = () => waiting.place.reject(signal?.reason);
+    signal?.addEventListener("abort", abort);
+    this.#waiting.add(waiting);
+    try {
+      return await waiting.place.promise;
+    } finally {
+      this.#waiting.delete(waiting);
+      clearTimeout(deadline);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Gives waiting sockets to workers that have room. */
+  #assign(): void {
+    for (const waiting of this.#waiting) {
+      if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
+      else if (waiting.tried.size === 0) return;
+    }
+  }
+
+  /** Finds a worker for one socket, or that there can be none. Returns whether it need not wait any longer. */
+  #offerTo({ tried, lastError, place }: Waiting): boolean {
+    const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
+    if (candidates.length === 0) {
+      place.reject(lastError ?? new HandoffError("target-died", "no worker of the pool can be kept running"));
+      return true;
+    }
+    const chosen = this.#choose(candidates.filter(({ free }) => free));
+    if (chosen === undefined) return false;
+    this.#next = (chosen.index + 1) % this.#places.length;
+    chosen.promised++;
+    place.resolve(chosen);
+    return true;
+  }
+
+  /** The first in turn, or of those with the least to do the first in turn. */
+  #choose(free: Place[]): Place | undefined {
+    const size = this.#places.length;
+    const turn = ({ index }: Place) => (index - this.#next + size) % size;
+    const leastLoaded = this.#settings.strategy === "least-loaded";
+    return free.reduce<Place | undefined>((best, place) => {
+      if (best === undefined) return place;
+      const difference = leastLoaded ? place.load - best.load : 0;
+      return (difference || turn(place) - turn(best)) < 0 ? place : best;
+    }, undefined);
+  }
+
+  #becomeReady(place: Place): void {
+    this.#neverReady.delete(place);
+    if (this.#neverReady.size === 0) this.#ready.resolve();
+    this.#tell("workerready", place);
+  }
+
+  #giveUp(place: Place): void {
+    if (this.#places.every(({ alive }) => !alive)) {
+      this.#ready.reject(new HandoffError("target-died", "no worker of the pool can be kept running"));
+    }
+    this.#tell("workergiveup", place);
+  }
+
+  #tell(type: WorkerEventType, { index, processId }: Place, reason?: string): void {
+    this.dispatchEvent(new WorkerEvent(type, { index, processId }, reason));
+  }
+}
+
+function closed(): HandoffError {
+  return new HandoffError("channel-broken", "the pool was closed");
+}

@@ -1,0 +1,67 @@
+/**
+ * What a pool has done so far.
+ *
+ * @module
+ */
+import { createHistogram } from "node:perf_hooks";
+import type { WorkerInfo } from "./options.ts";
+
+/** Where a worker stands. */
+export type WorkerState = "starting" | "ready" | "leaving" | "ended" | "given-up";
+
+/** What one place of a pool has done. */
+export interface WorkerStatistics extends WorkerInfo {
+  /** Where its worker stands. */
+  readonly state: WorkerState;
+  /** Sockets the worker has and has not closed. */
+  readonly held: number;
+  /** Sockets on their way to it. */
+  readonly inFlight: number;
+  /** Sockets that became its own, in this place's time. */
+  readonly committed: number;
+  /** Sockets that came back from it, in this place's time. */
+  readonly returned: number;
+  /** How many workers have taken this place after the first. */
+  readonly restarts: number;
+}
+
+/** What a {@linkcode WorkerPool} has done so far. */
+export interface WorkerPoolStatistics {
+  /** Times a socket was offered to a worker. */
+  readonly offered: number;
+  /** Offers that ended with the worker owning the socket. */
+  readonly committed: number;
+  /** Offers that ended with the socket back here. */
+  readonly returned: number;
+  /** Offers under way. */
+  readonly inFlight: number;
+  /** Sockets that wait for a worker with credit. */
+  readonly waiting: number;
+  /** Time from offer to commit, in milliseconds. */
+  readonly timeToCommit: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** Each place of the pool. */
+  readonly workers: readonly WorkerStatistics[];
+}
+
+/** Counts offers, in constant memory however many there are. */
+export class Counters {
+  readonly #microseconds = createHistogram();
+  offered = 0;
+  committed = 0;
+  returned = 0;
+
+  commit(milliseconds: number): void {
+    this.committed++;
+    this.#microseconds.record(Math.max(1, Math.round(milliseconds * 1000)));
+  }
+
+  get timeToCommit(): WorkerPoolStatistics["timeToCommit"] {
+    if (this.committed === 0) return { p50: 0, p99: 0, max: 0 };
+    const histogram = this.#microseconds;
+    return {
+      p50: histogram.percentile(50) / 1000,
+      p99: histogram.percentile(99) / 1000,
+      max: histogram.max / 1000,
+    };
+  }
+}

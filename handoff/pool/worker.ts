@@ -1,0 +1,208 @@
+/**
+ * One place of a pool, and the worker processes that take it one after the other.
+ *
+ * @module
+ */
+import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
+import { HandoffError } from "../handoff_error.ts";
+import type { SendOptions } from "../send_options.ts";
+import { HandoffSource } from "../source.ts";
+import type { PoolSettings } from "./options.ts";
+import { spawnWorker } from "./spawn_worker.ts";
+import type { WorkerState, WorkerStatistics } from "./statistics.ts";
+
+/** A worker that ends sooner than this after it was ready, or never was, counts as one that cannot stay. */
+const SHORT_LIFE_MS = 1_000;
+
+/** What a pool is told of a place. */
+export interface PlaceEvents {
+  /** It may be able to take a socket now, or never will again. */
+  changed(): void;
+  started(place: Place): void;
+  ready(place: Place): void;
+  ended(place: Place, reason: string): void;
+  givenUp(place: Place): void;
+}
+
+/** One worker process. */
+interface Worker {
+  readonly child: Deno.ChildProcess;
+  readonly source: HandoffSource;
+}
+
+/** Keeps one worker running. */
+export class Place {
+  readonly index: number;
+  state: WorkerState = "ended";
+  committed = 0;
+  returned = 0;
+  restarts = -1;
+  /** Sockets that were promised to this worker and are not on their way yet. */
+  promised = 0;
+  readonly #settings: PoolSettings;
+  readonly #events: PlaceEvents;
+  #worker: Worker | undefined;
+  #readyAt = Infinity;
+  #shortLives = 0;
+  /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
+  #silentSince: number | undefined;
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
+  /** All worker processes of this place that have not ended. */
+  readonly #running = new Set<Deno.ChildProcess>();
+
+  constructor(index: number, settings: PoolSettings, events: PlaceEvents) {
+    this.index = index;
+    this.#settings = settings;
+    this.#events = events;
+  }
+
+  get processId(): number {
+    return this.#worker?.child.pid ?? 0;
+  }
+
+  get load(): number {
+    return (this.#worker === undefined ? 0 : this.#worker.source.held + this.#worker.source.inFlight) + this.promised;
+  }
+
+  /** Whether the worker can take one more socket now. */
+  get free(): boolean {
+    return this.state === "ready" && this.load < this.#settings.credit && !this.#silent;
+  }
+
+  /** Whether this place has, or will have, a worker. */
+  get alive(): boolean {
+    return !this.#closed && this.state !== "given-up";
+  }
+
+  get statistics(): WorkerStatistics {
+    const { index, processId, state, committed, returned } = this;
+    const { held = 0, inFlight = 0 } = this.#worker?.source ?? {};
+    return { index, processId, state, held, inFlight, committed, returned, restarts: Math.max(0, this.restarts) };
+  }
+
+  /** Spawns a worker. */
+  start(): void {
+    this.#readyAt = Infinity;
+    this.#silentSince = undefined;
+    let child: Deno.ChildProcess;
+    try {
+      child = spawnWorker(this.#settings, this.index);
+    } catch (error) {
+      return this.#vacate(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
+    }
+    this.#running.add(child);
+    child.status.then(() => this.#running.delete(child));
+    this.restarts++;
+    let source: HandoffSource;
+    try {
+      source = new HandoffSource(child, {
+        timeout: this.#settings.timeout,
+        onRelease: () => this.#events.changed(),
+      });
+    } catch (error) {
+      end(child);
+      return this.#vacate(`it ended at once: ${error instanceof Error ? error.message : error}`);
+    }
+    const worker = this.#worker = { child, source };
+    this.state = "starting";
+    this.#events.started(this);
+    source.ready.then(() => this.#becomeReady(worker), () => {});
+    source.closed.then(() => this.#leave(worker));
+  }
+
+  /** Hands a socket to the worker. */
+  async send(socket: SharedSocket, options: SendOptions): Promise<void> {
+    const worker = this.#worker;
+    if (worker === undefined) throw new HandoffError("target-died", "the worker has ended");
+    const began = performance.now();
+    try {
+      await worker.source.send(socket, options);
+      this.committed++;
+    } catch (error) {
+      this.returned++;
+      if (error instanceof HandoffError && error.outcome === "expired") this.#suspect(worker, began);
+      throw error;
+    }
+  }
+
+  /** Lets the worker finish what it has, and ends it when that takes too long. */
+  async close(timeout: number): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#restart);
+    const deadline = setTimeout(() => this.kill(), timeout);
+    if (this.state === "starting") this.kill();
+    await this.#worker?.source.close();
+    await Promise.all([...this.#running].map((child) => child.status));
+    clearTimeout(deadline);
+  }
+
+  /** Ends all processes of this place at once. */
+  kill(): void {
+    for (const child of this.#running) end(child);
+  }
+
+  get #silent(): boolean {
+    if (this.#silentSince === undefined) return false;
+    if ((this.#worker?.source.lastHeard ?? 0) <= this.#silentSince) return true;
+    this.#silentSince = undefined;
+    return false;
+  }
+
+  #becomeReady(worker: Worker): void {
+    if (worker !== this.#worker) return;
+    this.state = "ready";
+    this.#readyAt = performance.now();
+    this.#events.ready(this);
+    this.#events.changed();
+  }
+
+  /** A worker that let an offer expire gets nothing until it is heard of, and is ended if it is not for as long again. */
+  #suspect(worker: Worker, since: number): void {
+    if (worker !== this.#worker || worker.source.lastHeard > since) return;
+    this.#silentSince ??= since;
+    const timer = setTimeout(() => {
+      if (worker === this.#worker && this.#silent) end(worker.child);
+      else this.#events.changed();
+    }, this.#settings.timeout);
+    Deno.unrefTimer(timer);
+  }
+
+  /** The channel is over. The worker may still have connections of its own to finish. */
+  #leave(worker: Worker): void {
+    if (worker !== this.#worker) return;
+    this.state = "leaving";
+    const reason = this.#closed ? "the pool was closed" : worker.source.failure?.reason ?? "it takes no more sockets";
+    if (this.#closed) return void worker.child.status.then(() => this.#vacate(reason));
+    if (worker.source.failure?.outcome !== "target-died") end(worker.child);
+    const deadline = setTimeout(() => end(worker.child), this.#settings.timeout);
+    worker.child.status.then(() => clearTimeout(deadline));
+    this.#vacate(reason);
+  }
+
+  /** The place is empty: a new worker takes it after a while. */
+  #vacate(reason: string): void {
+    this.state = "ended";
+    this.#events.ended(this, reason);
+    this.#worker = undefined;
+    if (this.#closed) return;
+    const short = performance.now() - this.#readyAt < SHORT_LIFE_MS || this.#readyAt === Infinity;
+    this.#shortLives = short ? this.#shortLives + 1 : 0;
+    if (this.#shortLives > this.#settings.maxRestarts) {
+      this.state = "given-up";
+      this.#events.givenUp(this);
+      return this.#events.changed();
+    }
+    const delay = this.#settings.restartDelay * 2 ** Math.max(0, this.#shortLives - 1);
+    this.#restart = setTimeout(() => this.start(), Math.min(delay, this.#settings.maxRestartDelay));
+    this.#events.changed();
+  }
+}
+
+function end(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // it has ended already
+  }
+}

@@ -1,0 +1,303 @@
+// A pool of real worker processes.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { HandoffError, type Socket, type WorkerEvent, WorkerPool, type WorkerPoolOptions } from "@winsock/handoff";
+import { PrefixLines } from "../../handoff/pool/prefix_lines.ts";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
+import { until, within } from "../kit/process.ts";
+
+const SCRIPT = new URL("../children/pool_worker.ts", import.meta.url);
+
+/** Runs a test with a pool, and checks that none of its processes is left. */
+async function withPool(
+  options: Partial<WorkerPoolOptions>,
+  test: (pool: WorkerPool, events: WorkerEvent[]) => Promise<void>,
+): Promise<void> {
+  const permissions = ["--no-check", "--cached-only"];
+  const pool = new WorkerPool({ script: SCRIPT, permissions, size: 2, timeout: 10_000, prefix: "", ...options });
+  const events: WorkerEvent[] = [];
+  for (const type of ["workerstart", "workerready", "workerend", "workergiveup"] as const) {
+    pool.addEventListener(type, (event) => void events.push(event));
+  }
+  try {
+    await test(pool, events);
+  } finally {
+    await within(20_000, pool.close({ timeout: 5_000 }));
+    for (const { state } of pool.statistics.workers) assert(state === "ended" || state === "given-up", state);
+  }
+}
+
+/** A connection that was dispatched, and the client's end of it. */
+async function dispatched(pool: WorkerPool, data?: unknown): Promise<{ client: Deno.Conn; processId: number }> {
+  const pair = await connection();
+  const { worker } = await within(20_000, pool.dispatch(pair.server, { data }));
+  return { client: pair.client.toConn(), processId: worker.processId };
+}
+
+async function ask(client: Deno.Conn, request = "who"): Promise<string> {
+  await writeText(client, request);
+  const buffer = new Uint8Array(100);
+  const length = await within(20_000, client.read(buffer));
+  return new TextDecoder().decode(buffer.subarray(0, length ?? 0));
+}
+
+async function rejection(promise: Promise<unknown>): Promise<[string, string]> {
+  const { outcome, reason } = await within(25_000, assertRejects(() => promise, HandoffError));
+  return [outcome, reason];
+}
+
+function usable(socket: Socket): boolean {
+  return socket.remoteAddr.port > 0;
+}
+
+Deno.test("options that make no sense are refused", () => {
+  assertThrows(() => new WorkerPool({}), TypeError, "a script or a command");
+  assertThrows(() => new WorkerPool({ script: SCRIPT, command: "x" }), TypeError, "and not both");
+  assertThrows(() => new WorkerPool({ command: "x", permissions: [] }), TypeError, "not for a command");
+  for (const name of ["size", "credit", "attempts"]) {
+    assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: 0 }), RangeError, `The pool's ${name} is 0`);
+  }
+  assertThrows(() => new WorkerPool({ script: SCRIPT, maxWaiting: NaN }), RangeError, "maxWaiting is NaN");
+  assertThrows(() => new WorkerPool({ script: SCRIPT, timeout: 40_000 }), RangeError, "timeout");
+});
+
+Deno.test("sockets go to each worker in turn, with data, and are counted", async () => {
+  await withPool({ strategy: "round-robin", size: 3 }, async (pool, events) => {
+    await within(20_000, pool.ready);
+    const clients = [];
+    for (let count = 0; count < 6; count++) clients.push(await dispatched(pool, { count }));
+    const processes = clients.map(({ processId }) => processId);
+    assertEquals(processes.slice(0, 3), processes.slice(3));
+    assertEquals(new Set(processes).size, 3);
+    for (const [count, { client, processId }] of clients.entries()) {
+      assertEquals(await ask(client), `${processId} {"count":${count}}`);
+      client.close();
+    }
+    const { offered, committed, returned, inFlight, waiting, timeToCommit, workers } = pool.statistics;
+    assertEquals([offered, committed, returned, inFlight, waiting], [6, 6, 0, 0, 0]);
+    assert(timeToCommit.p50 > 0 && timeToCommit.p50 <= timeToCommit.p99 && timeToCommit.p99 <= timeToCommit.max);
+    assertEquals(
+      workers.map(({ committed, restarts, state }) => [committed, restarts, state]),
+      Array(3).fill([2, 0, "ready"]),
+    );
+    await until(() => pool.statistics.workers.every(({ held }) => held === 0), "the workers have closed what they had");
+    assertEquals(events.map(({ type }) => type).toSorted(), [
+      ...Array(3).fill("workerready"),
+      ...Array(3).fill("workerstart"),
+    ]);
+  });
+});
+
+Deno.test("the worker with the fewest open connections gets the next", async () => {
+  await withPool({}, async (pool) => {
+    await within(20_000, pool.ready);
+    const open = [];
+    for (let count = 0; count < 4; count++) open.push(await dispatched(pool));
+    const [first] = open;
+    const others = open.filter(({ processId }) => processId === first!.processId);
+    assertEquals(others.length, 2);
+    for (const { client } of others) client.close();
+    await until(() => pool.statistics.workers.some(({ held }) => held === 0), "one worker has nothing to do");
+    for (let count = 0; count < 2; count++) {
+      const next = await dispatched(pool);
+      assertEquals(next.processId, first!.processId);
+      open.push(next);
+    }
+    for (const { client } of open) {
+      try {
+        client.close();
+      } catch {
+        // one of those that were closed
+      }
+    }
+  });
+});
+
+Deno.test("no worker gets more than its credit, and what waits is bounded and served in turn", async () => {
+  await withPool({ credit: 1, maxWaiting: 1 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const open = [await dispatched(pool), await dispatched(pool)];
+    const pair = await connection();
+    const waiting = pool.dispatch(pair.server);
+    assertEquals(pool.statistics.waiting, 1);
+    using refused = await connection();
+    assertEquals(await rejection(pool.dispatch(refused.server)), ["rejected", "1 sockets wait for a worker already"]);
+    assert(usable(refused.server));
+    open[0]!.client.close();
+    assertEquals((await within(20_000, waiting)).worker.processId, open[0]!.processId);
+    using aborted = await connection();
+    const signal = AbortSignal.timeout(50);
+    await assertRejects(() => pool.dispatch(aborted.server, { signal }), DOMException);
+    assert(usable(aborted.server));
+    open[1]!.client.close();
+    pair.client.close();
+  });
+});
+
+Deno.test("a socket nobody has room for in time comes back", async () => {
+  await withPool({ credit: 1, size: 1, timeout: 2_000 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const open = await dispatched(pool);
+    using pair = await connection();
+    assertEquals(await rejection(pool.dispatch(pair.server)), ["expired", "no worker had room in 2000 ms"]);
+    assert(usable(pair.server));
+    open.client.close();
+  });
+});
+
+Deno.test("a rejected socket is offered to each worker once, and then comes back", async () => {
+  await withPool({ args: ["reject"], size: 2, attempts: 5 }, async (pool) => {
+    await within(20_000, pool.ready);
+    using pair = await connection();
+    assertEquals(await rejection(pool.dispatch(pair.server)), ["rejected", "not here"]);
+    assert(usable(pair.server));
+    const { offered, returned, workers } = pool.statistics;
+    assertEquals([offered, returned, workers.map(({ returned }) => returned)], [2, 2, [1, 1]]);
+  });
+});
+
+Deno.test("a worker that dies is replaced, and what was not its own yet goes to another", async () => {
+  await withPool({ restartDelay: 10 }, async (pool, events) => {
+    await within(20_000, pool.ready);
+    const victim = await dispatched(pool);
+    await writeText(victim.client, "die");
+    assert(await readEnd(victim.client).catch(() => true));
+    const dispatches = await Promise.all(Array.from({ length: 10 }, () => dispatched(pool)));
+    for (const { client, processId } of dispatches) {
+      assertEquals(await ask(client), `${processId} null`);
+      client.close();
+    }
+    await until(() => pool.statistics.workers.every(({ state }) => state === "ready"), "there are two workers again");
+    assert(!pool.statistics.workers.some(({ processId }) => processId === victim.processId));
+    const ended = events.find(({ type }) => type === "workerend")!;
+    assertEquals([ended.worker.processId, ended.reason.length > 0], [victim.processId, true]);
+    victim.client.close();
+  });
+});
+
+Deno.test("a worker that hangs gets nothing more, and is ended and replaced", async () => {
+  await withPool({ timeout: 3_000, size: 2, restartDelay: 10 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const victim = await dispatched(pool);
+    await writeText(victim.client, "hang");
+    for (let count = 0; count < 4; count++) {
+      const { client, processId } = await dispatched(pool);
+      assert(processId !== victim.processId);
+      assertEquals(await ask(client), `${processId} null`);
+      client.close();
+    }
+    await until(
+      () =>
+        pool.statistics.workers.every(({ processId, state }) => processId !== victim.processId && state === "ready"),
+      "the worker is replaced",
+    );
+    assert(await readEnd(victim.client).catch(() => true));
+    victim.client.close();
+  });
+});
+
+Deno.test("a place whose workers cannot stay is given up, and the sockets come back", async () => {
+  await withPool({ args: ["crash"], size: 1, restartDelay: 1, maxRestarts: 2 }, async (pool, events) => {
+    using pair = await connection();
+    const dispatching = rejection(pool.dispatch(pair.server));
+    assertEquals((await rejection(pool.ready))[1], "no worker of the pool can be kept running");
+    assertEquals(await dispatching, ["target-died", "no worker of the pool can be kept running"]);
+    assert(usable(pair.server));
+    assertEquals(events.map(({ type }) => type), [
+      ...["workerstart", "workerend", "workerstart", "workerend", "workerstart", "workerend"],
+      "workergiveup",
+    ]);
+  });
+});
+
+Deno.test("a command that cannot be spawned is given up too", async () => {
+  const pool = new WorkerPool({ command: "/no/such/program", size: 1, restartDelay: 1, maxRestarts: 1 });
+  assertEquals((await rejection(pool.ready))[0], "target-died");
+  await pool.close();
+});
+
+Deno.test("a closed pool finishes what it has, and takes no more", async () => {
+  await withPool({ credit: 1, size: 1 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const { client, processId } = await dispatched(pool);
+    using waits = await connection();
+    const waiting = rejection(pool.dispatch(waits.server));
+    let closed = false;
+    const closing = pool.close().then(() => closed = true);
+    assertEquals(await waiting, ["channel-broken", "the pool was closed"]);
+    assertEquals(await rejection(pool.dispatch(waits.server)), ["channel-broken", "the pool was closed"]);
+    assert(usable(waits.server));
+    assertEquals([await ask(client), closed], [`${processId} null`, false]);
+    client.close();
+    await within(20_000, closing);
+  });
+});
+
+Deno.test("a worker that does not finish in time is ended", async () => {
+  await withPool({ size: 1 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const { client } = await dispatched(pool);
+    const closing = pool.close({ timeout: 300 });
+    assert(await readEnd(client).catch(() => true));
+    await within(20_000, closing);
+    client.close();
+  });
+});
+
+Deno.test("a signal ends the pool at once", async () => {
+  const abort = new AbortController();
+  await withPool({ signal: abort.signal }, async (pool) => {
+    await within(20_000, pool.ready);
+    const { client } = await dispatched(pool);
+    abort.abort();
+    assert(await readEnd(client).catch(() => true));
+    client.close();
+  });
+});
+
+Deno.test("a pool leaves no descriptor behind", async () => {
+  const round = () =>
+    withPool({}, async (pool) => {
+      await within(20_000, pool.ready);
+      for (const { client } of await Promise.all(Array.from({ length: 10 }, () => dispatched(pool)))) client.close();
+    });
+  await round();
+  const [before] = await settledDescriptors(Deno.pid);
+  await round();
+  await until(() => countDescriptors() <= before!, "there are as many descriptors as before");
+});
+
+Deno.test("lines are passed on whole, each behind the prefix", async () => {
+  const parts = ["one\ntw", "o\n\nthr", "ee", "\x80\n", "x".repeat(70_000), "end"];
+  const bytes = parts.map((part) => Uint8Array.from(part, (character) => character.charCodeAt(0)));
+  let text = "";
+  await ReadableStream.from(bytes).pipeThrough(new PrefixLines("> "))
+    .pipeTo(
+      new WritableStream({
+        write: (chunk) => void (text += String.fromCharCode(...chunk.slice(0, 60_000), ...chunk.slice(60_000))),
+      }),
+    );
+  const long = "x".repeat(65_536);
+  assertEquals(text, `> one\n> two\n> \n> three\x80\n> ${long}> ${"x".repeat(70_000 - 65_536)}end\n`);
+});
+
+Deno.test("what workers print comes out behind their prefix", async () => {
+  const script = `
+    import { WorkerPool } from "@winsock/handoff";
+    await using pool = new WorkerPool({
+      script: ${JSON.stringify(SCRIPT.href)}, permissions: ["--no-check", "--cached-only"], size: 2,
+      prefix: ({ index, processId }) => \`[\${index} \${processId}] \`,
+    });
+    await pool.ready;`;
+  const { stdout, stderr, code } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-check", "--cached-only", script],
+  }).output();
+  assertEquals(code, 0);
+  const lines = new TextDecoder().decode(stdout).trimEnd().split("\n").toSorted();
+  assertEquals(lines.length, 4);
+  for (const [index, line] of lines.entries()) {
+    const [, place, pid, worker] = /^\[(\d) (\d+)\] worker (\d+) (?:started|leaves)$/.exec(line.trim()) ?? [];
+    assertEquals([place, worker], [String(index >> 1), pid], line);
+  }
+  assertEquals(new TextDecoder().decode(stderr).match(/^\[\d \d+\] to stderr$/gm)?.length, 2);
+});
