@@ -1,0 +1,87 @@
+/**
+ * How results are printed.
+ *
+ * @module
+ */
+import type { Results } from "./results.ts";
+import type { CpuPerHandoff } from "./samples.ts";
+
+const NAME_WIDTH = 22;
+
+/** The table of one number in flight. Ratios are to the best of the others; above 1 is faster. */
+export function handoffTable(results: Results, ours: string, inFlight: number): string {
+  const medians = results.handoffs(inFlight);
+  const best = bestOther(new Map([...medians].map(([name, { perSecond }]) => [name, perSecond])), ours);
+  const lines = [
+    `${inFlight} in flight`,
+    row(
+      "",
+      [
+        "per second",
+        "ratio",
+        "first byte p50, p99",
+        "commit p50, p99",
+        "CPU µs user+system: source, target, wineserver",
+      ],
+    ),
+  ];
+  for (const [name, sample] of medians) {
+    lines.push(row(name, [
+      sample.perSecond.toFixed(0),
+      ratio(sample.perSecond, best?.perSecond),
+      `${milliseconds(sample.firstByteP50)}, ${milliseconds(sample.firstByteP99)}`,
+      `${milliseconds(sample.commitP50)}, ${milliseconds(sample.commitP99)}`,
+      cpu(sample.cpu),
+    ]));
+    if (sample.trouble !== "") lines.push(`    ${sample.trouble}`);
+  }
+  lines.push(...[...medians.keys()].map((name) => samplesLine(name, results.rates(name, inFlight))));
+  return lines.join("\n");
+}
+
+/** The table of the channel alone. */
+export function channelTable(results: Results, ours: string): string {
+  const medians = results.channel();
+  const best = bestOther(medians, ours);
+  const lines = ["The channel alone: one connection again and again, 64 in a batch", row("", ["per second", "ratio"])];
+  for (const [name, perSecond] of medians) {
+    lines.push(row(name, [perSecond.toFixed(0), ratio(perSecond, best?.perSecond)]));
+  }
+  lines.push(...[...medians.keys()].map((name) => samplesLine(name, results.channelRates(name))));
+  return lines.join("\n");
+}
+
+/** The fastest but for this library. */
+export function bestOther(
+  rates: Map<string, number>,
+  ours: string,
+): { name: string; perSecond: number } | undefined {
+  const others = [...rates].filter(([name]) => name !== ours).sort((a, b) => b[1] - a[1]);
+  return others[0] && { name: others[0][0], perSecond: others[0][1] };
+}
+
+function ratio(value: number, base: number | undefined): string {
+  return base === undefined ? "-" : `${(value / base).toFixed(2)}×`;
+}
+
+function milliseconds(value: number): string {
+  return Number.isFinite(value) ? `${value.toFixed(2)} ms` : "-";
+}
+
+function cpu({ source, target, wineserver }: CpuPerHandoff): string {
+  const one = ({ user, system }: { user: number; system: number }) => `${user.toFixed(0)}+${system.toFixed(0)}`;
+  const server = wineserver.user + wineserver.system > 0 ? `, ${one(wineserver)}` : "";
+  return `${one(source)}, ${one(target)}${server}`;
+}
+
+function samplesLine(name: string, rates: readonly number[]): string {
+  return `    all samples of ${name}: ${rates.map((rate) => rate.toFixed(0)).join(" ")}`;
+}
+
+function row(name: string, [rate = "", ...cells]: string[]): string {
+  const [ratio = "", first = "", commit = "", last = ""] = cells;
+  return `  ${name.padEnd(NAME_WIDTH)}${rate.padStart(10)}${ratio.padStart(8)}${first.padStart(22)}${
+    commit.padStart(22)
+  }  ${last}`
+    .trimEnd();
+}
