@@ -17,6 +17,11 @@ export class ClientProcess implements AsyncDisposable {
     this.#under = under;
   }
 
+  /** The process of the next sample. */
+  get processId(): number {
+    return (this.#running ??= this.#start()).child.pid;
+  }
+
   /** Takes one sample. */
   async sample(request: SampleRequest): Promise<ClientSample> {
     const { lines, stdin } = this.#running ??= this.#start();

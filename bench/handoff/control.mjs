@@ -2,12 +2,12 @@
  * How a contestant's source speaks with the benchmark: over a TCP connection, for Node for Windows cannot read a stdin it
  * is given through Wine. It says which port it listens on, then answers every line, and ends when the connection does.
  *
- * Runs unmodified under Node, Bun and Deno.
+ * Runs unmodified under Node, Bun and Deno. None of these scripts imports `node:process`: that opens stdout, which Node for
+ * Windows cannot do with what it is given through Wine.
  *
  * @module
  */
 import net from "node:net";
-import process from "node:process";
 import { createInterface } from "node:readline";
 import { quantile } from "./quantile.mjs";
 
@@ -24,7 +24,7 @@ export function serveControl(controlPort, port, answer, end) {
   control.on("error", () => {});
   control.on("close", async () => {
     await end?.();
-    process.exit(0);
+    globalThis.process.exit(0);
   });
   createInterface({ input: control }).on("line", async (line) => say(await answer(line)));
   say({ port, version: runtime() });
@@ -34,7 +34,7 @@ export function serveControl(controlPort, port, answer, end) {
 function runtime() {
   if (globalThis.Bun !== undefined) return `Bun ${globalThis.Bun.version}`;
   if (globalThis.Deno !== undefined) return `Deno ${globalThis.Deno.version.deno}`;
-  return `Node ${process.versions.node}`;
+  return `Node ${globalThis.process.versions.node}`;
 }
 
 /** How long hand-offs took, since it was asked last. */

@@ -6,7 +6,7 @@
  */
 
 /** Who a process is in a hand-off. */
-export type Role = "source" | "target" | "wineserver";
+export type Role = "source" | "target" | "client" | "wineserver";
 
 /** Seconds of processor time since the processes began. */
 export type CpuTimes = Record<Role, { user: number; system: number }>;
@@ -20,16 +20,17 @@ interface Process {
   readonly system: number;
 }
 
-/** The times of a process and all its descendants. */
-export function cpuTimes(root: number): CpuTimes {
+/** The times of some processes and all their descendants. */
+export function cpuTimes(roots: readonly number[]): CpuTimes {
   const processes = readProcesses();
   const times: CpuTimes = {
     source: { user: 0, system: 0 },
     target: { user: 0, system: 0 },
+    client: { user: 0, system: 0 },
     wineserver: { user: 0, system: 0 },
   };
   for (const [id, { user, system }] of processes) {
-    if (!descendsFrom(id, root, processes)) continue;
+    if (!descendsFrom(id, roots, processes)) continue;
     const role = roleOf(id);
     if (role === undefined) continue;
     times[role].user += user / TICKS_PER_SECOND;
@@ -38,9 +39,9 @@ export function cpuTimes(root: number): CpuTimes {
   return times;
 }
 
-function descendsFrom(id: number, root: number, processes: Map<number, Process>): boolean {
+function descendsFrom(id: number, roots: readonly number[], processes: Map<number, Process>): boolean {
   for (let at: number | undefined = id; at !== undefined && at !== 0; at = processes.get(at)?.parent) {
-    if (at === root) return true;
+    if (roots.includes(at)) return true;
   }
   return false;
 }
@@ -50,7 +51,7 @@ function roleOf(id: number): Role | undefined {
   const line = read(`/proc/${id}/cmdline`);
   if (line === undefined) return undefined;
   if (line.includes("wineserver")) return "wineserver";
-  return /_(source|target)\.(?:ts|mjs|exe)/.exec(line)?.[1] as Role | undefined;
+  return /\W(?:\w+_)?(source|target|client)\.(?:ts|mjs|exe)/.exec(line)?.[1] as Role | undefined;
 }
 
 function readProcesses(): Map<number, Process> {

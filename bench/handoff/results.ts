@@ -69,7 +69,7 @@ function medianSample(samples: readonly Sample[]): Sample {
     firstByteP99: of((sample) => sample.firstByteP99),
     commitP50: of((sample) => sample.commitP50),
     commitP99: of((sample) => sample.commitP99),
-    cpu: { source: role("source"), target: role("target"), wineserver: role("wineserver") },
+    cpu: { source: role("source"), target: role("target"), client: role("client"), wineserver: role("wineserver") },
     trouble: samples.map(({ trouble }) => trouble).filter((trouble) => trouble !== "").join("; "),
   };
 }

@@ -58,13 +58,13 @@ export async function sampleHandoffs(
   for (const inFlight of plan.inFlight) {
     await client.sample({ port, inFlight, seconds: plan.warmSeconds / 4 });
     await session.ask("report", ANSWER_TIMEOUT_MS);
-    const before = cpuTimes(session.processId);
+    const before = cpuTimes([session.processId, client.processId]);
     const { perSecond, answered, firstByteP50, firstByteP99, lost, stalled } = await client.sample({
       port,
       inFlight,
       seconds: plan.seconds,
     });
-    const after = cpuTimes(session.processId);
+    const after = cpuTimes([session.processId, client.processId]);
     const { p50, p99, failed, failure } = await session.ask<SourceReport>("report", ANSWER_TIMEOUT_MS);
     samples.set(inFlight, {
       perSecond,
@@ -100,5 +100,5 @@ function perHandoff(before: CpuTimes, after: CpuTimes, count: number): CpuPerHan
     user: (after[name].user - before[name].user) / count * 1e6,
     system: (after[name].system - before[name].system) / count * 1e6,
   });
-  return { source: role("source"), target: role("target"), wineserver: role("wineserver") };
+  return { source: role("source"), target: role("target"), client: role("client"), wineserver: role("wineserver") };
 }

@@ -9,7 +9,6 @@
  */
 import { fork } from "node:child_process";
 import net from "node:net";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { Latencies, serveControl } from "./control.mjs";
 
@@ -26,6 +25,6 @@ const server = net.createServer({ pauseOnConnect: true }, (socket) => {
 });
 child.once("message", () => {
   server.listen({ host: "127.0.0.1", port: 0, backlog: 511 }, () => {
-    serveControl(process.argv[2], server.address().port, () => latencies.take(), () => child.kill());
+    serveControl(globalThis.process.argv[2], server.address().port, () => latencies.take(), () => child.kill());
   });
 });

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import process from "node:process";
 
-process.on("message", (_, socket) => {
+globalThis.process.on("message", (_, socket) => {
   if (socket === undefined) return;
   socket.on("error", () => {});
   // Not end(): a socket that came paused and is never read would stay open.
   socket.write("!");
   socket.destroySoon();
 });
-process.on("disconnect", () => process.exit(0));
-process.send("ready");
+globalThis.process.on("disconnect", () => globalThis.process.exit(0));
+globalThis.process.send("ready");

@@ -46,7 +46,7 @@ export class Session implements AsyncDisposable {
     const errors = options.stderr === "piped" ? new Response(child.stderr).text() : Promise.resolve("");
     const ended = child.status.then(async ({ code }): Promise<never> => {
       throw new Error(
-        `${contestant.name} ended with ${code}: ${(await errors).trim().split("\n").slice(-3).join(" | ")}`,
+        `${contestant.name} ended with ${code}: ${firstError(await errors)}`,
       );
     });
     ended.catch(() => {});
@@ -81,4 +81,10 @@ function kill(child: Deno.ChildProcess): void {
   } catch {
     // it has ended by itself
   }
+}
+
+/** The line that says what went wrong, of what a process printed before it ended. */
+function firstError(text: string): string {
+  const lines = text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  return lines.find((line) => /\berror\b|failed/i.test(line)) ?? lines.at(-1) ?? "it said nothing";
 }

@@ -8,27 +8,27 @@ import type { CpuPerHandoff } from "./samples.ts";
 
 const NAME_WIDTH = 22;
 
-/** The table of one number in flight. Ratios are to the best of the others; above 1 is faster. */
+/** The table of one number in flight. A ratio says how many times as fast as the row's contestant this library is. */
 export function handoffTable(results: Results, ours: string, inFlight: number): string {
   const medians = results.handoffs(inFlight);
-  const best = bestOther(new Map([...medians].map(([name, { perSecond }]) => [name, perSecond])), ours);
+  const reference = medians.get(ours)?.perSecond;
   const lines = [
     `${inFlight} in flight`,
     row(
       "",
       [
         "per second",
-        "ratio",
+        "ours to it",
         "first byte p50, p99",
         "commit p50, p99",
-        "CPU µs user+system: source, target, wineserver",
+        "CPU µs user+system: source, target, client, wineserver",
       ],
     ),
   ];
   for (const [name, sample] of medians) {
     lines.push(row(name, [
       sample.perSecond.toFixed(0),
-      ratio(sample.perSecond, best?.perSecond),
+      name === ours ? "" : ratio(reference, sample.perSecond),
       `${milliseconds(sample.firstByteP50)}, ${milliseconds(sample.firstByteP99)}`,
       `${milliseconds(sample.commitP50)}, ${milliseconds(sample.commitP99)}`,
       cpu(sample.cpu),
@@ -42,10 +42,13 @@ export function handoffTable(results: Results, ours: string, inFlight: number): 
 /** The table of the channel alone. */
 export function channelTable(results: Results, ours: string): string {
   const medians = results.channel();
-  const best = bestOther(medians, ours);
-  const lines = ["The channel alone: one connection again and again, 64 in a batch", row("", ["per second", "ratio"])];
+  const reference = medians.get(ours);
+  const lines = [
+    "The channel alone: one connection again and again, 64 in a batch",
+    row("", ["per second", "ours to it"]),
+  ];
   for (const [name, perSecond] of medians) {
-    lines.push(row(name, [perSecond.toFixed(0), ratio(perSecond, best?.perSecond)]));
+    lines.push(row(name, [perSecond.toFixed(0), name === ours ? "" : ratio(reference, perSecond)]));
   }
   lines.push(...[...medians.keys()].map((name) => samplesLine(name, results.channelRates(name))));
   return lines.join("\n");
@@ -60,18 +63,18 @@ export function bestOther(
   return others[0] && { name: others[0][0], perSecond: others[0][1] };
 }
 
-function ratio(value: number, base: number | undefined): string {
-  return base === undefined ? "-" : `${(value / base).toFixed(2)}×`;
+function ratio(value: number | undefined, base: number): string {
+  return value === undefined ? "-" : `${(value / base).toFixed(2)}×`;
 }
 
 function milliseconds(value: number): string {
   return Number.isFinite(value) ? `${value.toFixed(2)} ms` : "-";
 }
 
-function cpu({ source, target, wineserver }: CpuPerHandoff): string {
+function cpu({ source, target, client, wineserver }: CpuPerHandoff): string {
   const one = ({ user, system }: { user: number; system: number }) => `${user.toFixed(0)}+${system.toFixed(0)}`;
   const server = wineserver.user + wineserver.system > 0 ? `, ${one(wineserver)}` : "";
-  return `${one(source)}, ${one(target)}${server}`;
+  return `${one(source)}, ${one(target)}, ${one(client)}${server}`;
 }
 
 function samplesLine(name: string, rates: readonly number[]): string {
@@ -80,7 +83,7 @@ function samplesLine(name: string, rates: readonly number[]): string {
 
 function row(name: string, [rate = "", ...cells]: string[]): string {
   const [ratio = "", first = "", commit = "", last = ""] = cells;
-  return `  ${name.padEnd(NAME_WIDTH)}${rate.padStart(10)}${ratio.padStart(8)}${first.padStart(22)}${
+  return `  ${name.padEnd(NAME_WIDTH)}${rate.padStart(10)}${ratio.padStart(12)}${first.padStart(22)}${
     commit.padStart(22)
   }  ${last}`
     .trimEnd();
