@@ -4,7 +4,7 @@
  * @module
  */
 import type { ClientSample, SampleRequest } from "./client.ts";
-import { LineReader, within } from "./lines.ts";
+import { kill, LineReader, within } from "./processes.ts";
 import { FFI_GRANT, RUN } from "./ours_child.ts";
 
 /** Starts a client when one is needed; one that does not answer is ended, and the next sample has a new one. */
@@ -38,7 +38,7 @@ export class ClientProcess implements AsyncDisposable {
     const running = this.#running;
     if (running === undefined) return;
     this.#running = undefined;
-    running.child.kill("SIGKILL");
+    kill(running.child);
     await running.child.status;
   }
 

@@ -32,7 +32,7 @@ serveControl(
   Deno.args[0],
   listener.addr.port,
   async () => {
-    await profile.next();
+    await profile.toggle();
     return latencies.take();
   },
   async () => {

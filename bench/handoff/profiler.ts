@@ -5,13 +5,15 @@
  */
 import inspector from "node:inspector";
 
-/** Takes a profile between its first call and its second; without `--profile` it does nothing. */
+/** Takes one profile; without `--profile` it does nothing. */
 export interface Profiler {
-  next(): Promise<void>;
+  /** Starts it, or stops it and prints its table to stderr. */
+  toggle(): Promise<void>;
 }
 
 interface ProfileNode {
   readonly id: number;
+  readonly children?: readonly number[];
   readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
 }
 
@@ -25,10 +27,10 @@ const LINES = 25;
 
 /**
  * @param role How the table is headed.
- * @returns The profiler; its table is printed to stderr.
+ * @returns The profiler, stopped.
  */
 export function profiler(role: string): Profiler {
-  if (!Deno.args.includes("--profile")) return { next: () => Promise.resolve() };
+  if (!Deno.args.includes("--profile")) return { toggle: () => Promise.resolve() };
   const session = new inspector.Session();
   session.connect();
   const post = (method: string) => {
@@ -39,7 +41,7 @@ export function profiler(role: string): Profiler {
   };
   let running = false;
   return {
-    async next() {
+    async toggle() {
       if (!running) {
         running = true;
         await post("Profiler.enable");
@@ -55,10 +57,11 @@ export function profiler(role: string): Profiler {
 
 /** The functions in which the most time went, their callees' not counted. */
 function table(role: string, { nodes, samples, timeDeltas }: Profile): string {
-  const names = new Map(nodes.map(({ id, callFrame: { functionName, url, lineNumber } }) => {
-    const file = url.replace(/^.*[/\\]/, "");
-    return [id, file === "" ? functionName : `${functionName || "(anonymous)"} ${file}:${lineNumber + 1}`];
-  }));
+  const names = new Map(nodes.map((node) => [node.id, nameOf(node)]));
+  // A native function has no name, as those of a foreign library have none: its caller says what it is.
+  for (const { id, children = [] } of nodes) {
+    for (const child of children) if (names.get(child) === "") names.set(child, `native call in ${names.get(id)}`);
+  }
   const times = new Map<string, number>();
   let total = 0;
   samples.forEach((id, index) => {
@@ -71,4 +74,9 @@ function table(role: string, { nodes, samples, timeDeltas }: Profile): string {
   const rows = [...times].sort((a, b) => b[1] - a[1]).slice(0, LINES);
   const lines = rows.map(([name, time]) => `${(time / total * 100).toFixed(1).padStart(6)} %  ${name}`);
   return [`\n${role}: self time of ${(total / 1e6).toFixed(1)} s`, ...lines].join("\n");
+}
+
+function nameOf({ callFrame: { functionName, url, lineNumber } }: ProfileNode): string {
+  const file = url.replace(/^.*[/\\]/, "");
+  return file === "" ? functionName : `${functionName || "(anonymous)"} ${file}:${lineNumber + 1}`;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Contestant, StartOptions } from "./lane.ts";
-import { LineReader, within } from "./lines.ts";
+import { kill, LineReader, within } from "./processes.ts";
 
 /** Wine takes some seconds to begin. */
 const START_TIMEOUT_MS = 60_000;
@@ -72,14 +72,6 @@ export class Session implements AsyncDisposable {
     await within(END_TIMEOUT_MS, this.#child.status).catch(() => kill(this.#child));
     await this.#child.status;
     await this.#lines.close();
-  }
-}
-
-function kill(child: Deno.ChildProcess): void {
-  try {
-    child.kill("SIGKILL");
-  } catch {
-    // it has ended by itself
   }
 }
 

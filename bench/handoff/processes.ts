@@ -1,5 +1,5 @@
 /**
- * Lines of JSON from a stream, and promises with a deadline.
+ * Speaking with processes that may be late, or gone.
  *
  * @module
  */
@@ -40,5 +40,14 @@ export async function within<T>(milliseconds: number, promise: Promise<T>): Prom
     return await Promise.race([promise, late.promise]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Ends a process, if it has not ended by itself. */
+export function kill(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // it has ended by itself
   }
 }
