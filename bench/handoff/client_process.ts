@@ -4,8 +4,9 @@
  * @module
  */
 import type { ClientSample, SampleRequest } from "./client.ts";
-import { kill, LineReader, within } from "./processes.ts";
+import { LineReader, within } from "./lines.ts";
 import { FFI_GRANT, RUN } from "./ours_child.ts";
+import { killTree } from "./process_tree.ts";
 
 /** Starts a client when one is needed; one that does not answer is ended, and the next sample has a new one. */
 export class ClientProcess implements AsyncDisposable {
@@ -38,8 +39,7 @@ export class ClientProcess implements AsyncDisposable {
     const running = this.#running;
     if (running === undefined) return;
     this.#running = undefined;
-    kill(running.child);
-    await running.child.status;
+    await killTree(running.child);
   }
 
   #start() {

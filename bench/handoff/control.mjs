@@ -22,10 +22,13 @@ export function serveControl(controlPort, port, answer, end) {
   const say = (value) => control.write(`${JSON.stringify(value)}\n`);
   control.setNoDelay(true);
   control.on("error", () => {});
-  control.on("close", async () => {
+  const finish = async () => {
     await end?.();
     globalThis.process.exit(0);
-  });
+  };
+  // Node for Windows does not close a connection its peer has ended.
+  control.once("end", finish);
+  control.once("close", finish);
   createInterface({ input: control }).on("line", async (line) => say(await answer(line)));
   say({ port, version: runtime() });
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import type { Contestant, StartOptions } from "./lane.ts";
-import { kill, LineReader, within } from "./processes.ts";
+import { LineReader, within } from "./lines.ts";
+import { killTree } from "./process_tree.ts";
 
 /** Wine takes some seconds to begin. */
 const START_TIMEOUT_MS = 60_000;
@@ -55,7 +56,7 @@ export class Session implements AsyncDisposable {
       const lines = new LineReader(control.readable);
       return new Session(child, control, lines, await within(START_TIMEOUT_MS, lines.nextJson()));
     } catch (error) {
-      kill(child);
+      await killTree(child);
       throw error;
     }
   }
@@ -69,8 +70,7 @@ export class Session implements AsyncDisposable {
   /** Ends the contestant, and waits until it is gone. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#control.closeWrite().catch(() => {});
-    await within(END_TIMEOUT_MS, this.#child.status).catch(() => kill(this.#child));
-    await this.#child.status;
+    await within(END_TIMEOUT_MS, this.#child.status).catch(() => killTree(this.#child));
     await this.#lines.close();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Speaking with processes that may be late, or gone.
+ * Lines of JSON from a stream, and promises with a deadline.
  *
  * @module
  */
@@ -40,14 +40,5 @@ export async function within<T>(milliseconds: number, promise: Promise<T>): Prom
     return await Promise.race([promise, late.promise]);
   } finally {
     clearTimeout(timer);
-  }
-}
-
-/** Ends a process, if it has not ended by itself. */
-export function kill(child: Deno.ChildProcess): void {
-  try {
-    child.kill("SIGKILL");
-  } catch {
-    // it has ended by itself
   }
 }
