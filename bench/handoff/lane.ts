@@ -9,6 +9,9 @@ export class Unavailable extends Error {
   override readonly name = "Unavailable";
 }
 
+/** What this library is called among the contestants. */
+export const OURS = "@winsock/handoff";
+
 /** A source that hands connections to a child of its own. */
 export interface Contestant {
   readonly name: string;
@@ -23,7 +26,7 @@ export interface StartOptions {
   readonly args: readonly string[];
 }
 
-/** A system, and who is compared on it. The first contestant of each list is this library. */
+/** A system, and who is compared on it. */
 export interface Lane {
   readonly name: string;
   /** What the reader must know of how it is run. */

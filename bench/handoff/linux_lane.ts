@@ -5,18 +5,20 @@
  *
  * @module
  */
-import { type Contestant, gather, type Lane, type StartOptions, Unavailable } from "./lane.ts";
+import { type Contestant, gather, type Lane, OURS, type StartOptions, Unavailable } from "./lane.ts";
 import { npmFile } from "./packages.ts";
 import { FFI_GRANT, RUN } from "./ours_child.ts";
 
 const BUN_VERSION = "1.4.5";
+/** Where the machine has none. */
+const NODE_VERSION = "26.10.0";
 
 /** Prepares the lane. */
 export async function linuxLane(): Promise<Lane> {
   if (Deno.build.os !== "linux") throw new Unavailable(`the client is written for Linux, and this is ${Deno.build.os}`);
   const { contestants, missing } = await gather({
-    ours: () => command("@winsock/handoff", Deno.execPath(), oursArgs("ours_source.ts")),
-    node: async () => command("Node send", await machineNode(), [path("send_source.mjs")]),
+    ours: () => command(OURS, Deno.execPath(), oursArgs("ours_source.ts")),
+    node: async () => command("Node send", await node(), [path("send_source.mjs")]),
     bun: async () => command("Bun send", await bun(), [path("send_source.mjs")]),
     deno: () => command("Deno send", Deno.execPath(), ["run", "--quiet", "--allow-all", path("send_source.mjs")]),
   });
@@ -24,7 +26,7 @@ export async function linuxLane(): Promise<Lane> {
     name: "Linux",
     note: "source, target and client share the CPUs, unpinned",
     contestants,
-    channel: [command("@winsock/handoff", Deno.execPath(), oursArgs("channel_source.ts"))],
+    channel: [command(OURS, Deno.execPath(), oursArgs("channel_source.ts"))],
     missing,
     clientUnder: [],
   };
@@ -52,14 +54,12 @@ function path(script: string): string {
   return new URL(script, import.meta.url).pathname;
 }
 
-async function machineNode(): Promise<string> {
-  try {
-    await new Deno.Command("node", { args: ["--version"], stdout: "null", stderr: "null" }).output();
-    return "node";
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Unavailable("there is no node on this machine");
-  }
+/** The machine's Node. `deno task` has a stand-in where there is none, which is Deno; then it is npm's. */
+async function node(): Promise<string> {
+  const args = ["-e", "process.exit(globalThis.Deno === undefined ? 0 : 1)"];
+  const probe = new Deno.Command("node", { args, stdout: "null", stderr: "null" }).output();
+  if (await probe.then(({ success }) => success, () => false)) return "node";
+  return await npmFile(`node-linux-${Deno.build.arch === "x86_64" ? "x64" : "arm64"}`, NODE_VERSION, "bin/node");
 }
 
 async function bun(): Promise<string> {

@@ -2,21 +2,21 @@
  * Hand-offs per second and time to commit, this library against what else hands connections to another process, all in
  * one run:
  *
- *     deno task bench:handoff [--lane linux|windows] [--quick] [--profile]
+ *     deno task bench:handoff [--lane linux|windows] [--quick] [--only NAMES] [--profile]
  *
  * A source accepts real connections and hands each to its child, which writes the first byte and ends it. A client in a
  * process of its own, the same for all, keeps 1, 16 and 64 of them in flight. The contestants take turns, each with
  * fresh processes every round, so that what slows the machine slows all; figures are medians of the rounds. Compare
  * within one run only.
  *
- * With `--profile` this library alone runs at 64 in flight, and prints in which functions its source and target were.
+ * `--only "handoff,Bun"` leaves out contestants whose names contain none of these. With `--profile` this library alone runs at 64 in flight, and prints in which functions its source and target were.
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { ClientProcess } from "./client_process.ts";
 import { goalLines } from "./goals.ts";
-import { type Lane, Unavailable } from "./lane.ts";
+import { type Contestant, type Lane, Unavailable } from "./lane.ts";
 import { linuxLane } from "./linux_lane.ts";
 import { printProfile } from "./profile.ts";
 import { Results } from "./results.ts";
@@ -24,11 +24,11 @@ import { type Plan, sampleChannel, sampleHandoffs } from "./samples.ts";
 import { channelTable, handoffTable } from "./tables.ts";
 import { windowsLane } from "./windows_lane.ts";
 
-const FULL: Plan = { rounds: 5, inFlight: [1, 16, 64], seconds: 1.5, warmSeconds: 1 };
+const FULL: Plan = { rounds: 5, inFlight: [1, 16, 64], seconds: 1.5, warmSeconds: 2 };
 const QUICK: Plan = { rounds: 1, inFlight: [1, 16, 64], seconds: 0.3, warmSeconds: 0.2 };
 const LANES: Record<string, () => Promise<Lane>> = { linux: linuxLane, windows: windowsLane };
 
-const options = parseArgs(Deno.args, { string: ["lane"], boolean: ["quick", "profile"] });
+const options = parseArgs(Deno.args, { string: ["lane", "only"], boolean: ["quick", "profile"] });
 const plan = options.quick ? QUICK : FULL;
 const lanes = options.lane === undefined ? Object.keys(LANES) : [options.lane];
 
@@ -38,13 +38,20 @@ for (const name of lanes) {
   const prepare = LANES[name];
   if (prepare === undefined) throw new TypeError(`There is no lane ${name}, only ${Object.keys(LANES).join(" and ")}`);
   try {
-    const lane = await prepare();
+    const lane = selected(await prepare());
     if (options.profile) await printProfile(lane, plan);
     else print(lane, await run(lane));
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
     console.log(`\n== ${name}: skipped: ${error.message}`);
   }
+}
+
+/** The lane with the contestants that were asked for. */
+function selected(lane: Lane): Lane {
+  const names: string[] | undefined = options.only?.split(",");
+  const keep = ({ name }: Contestant) => names === undefined || names.some((part) => name.includes(part));
+  return { ...lane, contestants: lane.contestants.filter(keep), channel: lane.channel.filter(keep) };
 }
 
 async function run(lane: Lane): Promise<Results> {
@@ -75,16 +82,15 @@ async function run(lane: Lane): Promise<Results> {
 }
 
 function print(lane: Lane, results: Results): void {
-  const ours = lane.contestants[0]!.name;
   console.log(`\n== ${lane.name}: ${lane.note}`);
   console.log([...results.versions].map(([name, version]) => `${name}: ${version}`).join("; "));
   for (const missing of lane.missing) console.log(`Skipped ${missing}`);
   for (const [name, reasons] of results.failures()) {
     console.log(`Failed: ${name}, in ${reasons.length} of ${plan.rounds} rounds: ${reasons[0]}`);
   }
-  for (const inFlight of plan.inFlight) console.log(`\n${handoffTable(results, ours, inFlight)}`);
-  console.log(`\n${channelTable(results, ours)}`);
-  console.log(`\nGoals\n${goalLines(lane.name, results, ours).join("\n")}`);
+  for (const inFlight of plan.inFlight) console.log(`\n${handoffTable(results, inFlight)}`);
+  console.log(`\n${channelTable(results)}`);
+  console.log(`\nGoals\n${goalLines(lane.name, results).join("\n")}`);
 }
 
 /** What this runs on. */

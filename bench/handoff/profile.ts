@@ -4,7 +4,7 @@
  * @module
  */
 import { ClientProcess } from "./client_process.ts";
-import type { Lane } from "./lane.ts";
+import { type Lane, OURS, Unavailable } from "./lane.ts";
 import type { Plan } from "./samples.ts";
 import { Session } from "./session.ts";
 
@@ -13,9 +13,11 @@ const ANSWER_TIMEOUT_MS = 60_000;
 
 /** Runs this library alone, with V8's profiler in its source and its target; they print their tables to stderr. */
 export async function printProfile(lane: Lane, plan: Plan): Promise<void> {
-  console.log(`\n== ${lane.name}: ${lane.contestants[0]!.name} at ${IN_FLIGHT} in flight`);
+  console.log(`\n== ${lane.name}: ${OURS} at ${IN_FLIGHT} in flight`);
+  const ours = lane.contestants.find(({ name }) => name === OURS);
+  if (ours === undefined) throw new Unavailable(`${OURS} is not among the contestants`);
   await using client = new ClientProcess(lane.clientUnder);
-  await using session = await Session.start(lane.contestants[0]!, { stderr: "inherit", args: ["--profile"] });
+  await using session = await Session.start(ours, { stderr: "inherit", args: ["--profile"] });
   const { port } = session;
   await client.sample({ port, inFlight: IN_FLIGHT, seconds: plan.warmSeconds });
   await session.ask("report", ANSWER_TIMEOUT_MS);

@@ -6,7 +6,7 @@
 import type { Role } from "./cpu.ts";
 import type { CpuPerHandoff, Sample } from "./samples.ts";
 
-/** Every sample of a lane, by contestant. The first contestant is this library. */
+/** Every sample of a lane, by contestant. */
 export class Results {
   readonly versions = new Map<string, string>();
   readonly #handoffs = new Map<string, Map<number, Sample[]>>();

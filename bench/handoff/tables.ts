@@ -3,15 +3,16 @@
  *
  * @module
  */
+import { OURS } from "./lane.ts";
 import type { Results } from "./results.ts";
 import type { CpuPerHandoff } from "./samples.ts";
 
 const NAME_WIDTH = 22;
 
 /** The table of one number in flight. A ratio says how many times as fast as the row's contestant this library is. */
-export function handoffTable(results: Results, ours: string, inFlight: number): string {
+export function handoffTable(results: Results, inFlight: number): string {
   const medians = results.handoffs(inFlight);
-  const reference = medians.get(ours)?.perSecond;
+  const reference = medians.get(OURS)?.perSecond;
   const lines = [
     `${inFlight} in flight`,
     row(
@@ -28,7 +29,7 @@ export function handoffTable(results: Results, ours: string, inFlight: number): 
   for (const [name, sample] of medians) {
     lines.push(row(name, [
       sample.perSecond.toFixed(0),
-      name === ours ? "" : ratio(reference, sample.perSecond),
+      name === OURS ? "" : ratio(reference, sample.perSecond),
       `${milliseconds(sample.firstByteP50)}, ${milliseconds(sample.firstByteP99)}`,
       `${milliseconds(sample.commitP50)}, ${milliseconds(sample.commitP99)}`,
       cpu(sample.cpu),
@@ -40,15 +41,15 @@ export function handoffTable(results: Results, ours: string, inFlight: number): 
 }
 
 /** The table of the channel alone. */
-export function channelTable(results: Results, ours: string): string {
+export function channelTable(results: Results): string {
   const medians = results.channel();
-  const reference = medians.get(ours);
+  const reference = medians.get(OURS);
   const lines = [
     "The channel alone: one connection again and again, 64 in a batch",
     row("", ["per second", "ours to it"]),
   ];
   for (const [name, perSecond] of medians) {
-    lines.push(row(name, [perSecond.toFixed(0), name === ours ? "" : ratio(reference, perSecond)]));
+    lines.push(row(name, [perSecond.toFixed(0), name === OURS ? "" : ratio(reference, perSecond)]));
   }
   lines.push(...[...medians.keys()].map((name) => samplesLine(name, results.channelRates(name))));
   return lines.join("\n");
@@ -57,9 +58,8 @@ export function channelTable(results: Results, ours: string): string {
 /** The fastest but for this library. */
 export function bestOther(
   rates: Map<string, number>,
-  ours: string,
 ): { name: string; perSecond: number } | undefined {
-  const others = [...rates].filter(([name]) => name !== ours).sort((a, b) => b[1] - a[1]);
+  const others = [...rates].filter(([name]) => name !== OURS).sort((a, b) => b[1] - a[1]);
   return others[0] && { name: others[0][0], perSecond: others[0][1] };
 }
 

