@@ -9,6 +9,10 @@
 import { setUpDeno, setUpPackages, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts";
 
 const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+const CACHE = `${PROJECT}/.cache/windows`;
+
+/** The Windows build of Deno under Wine, as {@linkcode windowsPrograms} takes it. */
+export const WINE_DENO = `${CACHE}/deno.exe`;
 
 /** The Windows lane cannot be had on this machine; the message says why. */
 export class LaneUnavailable extends Error {
@@ -23,23 +27,39 @@ export class LaneUnavailable extends Error {
  */
 export async function windowsLane(): Promise<(args: string[]) => Deno.Command> {
   if (Deno.build.os === "windows") return (args) => new Deno.Command(Deno.execPath(), { args });
+  const program = await windowsPrograms();
+  return (args) => program([WINE_DENO, ...args]);
+}
+
+/** How a program is started under Wine. */
+export interface WineOptions extends Pick<Deno.CommandOptions, "stdin" | "stdout" | "stderr"> {
+  /** A command of the host to start Wine with, such as `taskset`, and its arguments. */
+  under?: string[];
+}
+
+/**
+ * Prepares Wine, for any program of Windows; what is there already is used.
+ *
+ * @returns Makes the command that runs a program, given by its path on this machine or its name in Wine.
+ * @throws {LaneUnavailable} If this machine cannot have it.
+ */
+export async function windowsPrograms(): Promise<(program: string[], options?: WineOptions) => Deno.Command> {
   if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
     throw new LaneUnavailable(
       `it needs Windows, or Linux on x86_64, and this is ${Deno.build.os} on ${Deno.build.arch}`,
     );
   }
-  const cache = `${PROJECT}/.cache/windows`;
-  await Deno.mkdir(cache, { recursive: true });
-  const wine = await setUpWine(cache);
+  await Deno.mkdir(CACHE, { recursive: true });
+  const wine = await setUpWine(CACHE);
   if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
-  await setUpDeno(cache);
-  await setUpPackages(cache, PROJECT);
-  await setUpPrefix(command(cache, wine, ["wineboot", "--update"]), cache);
-  return (args) => command(cache, wine, ["wine", `${cache}/deno.exe`, ...args]);
+  await setUpDeno(CACHE);
+  await setUpPackages(CACHE, PROJECT);
+  await setUpPrefix(command(CACHE, wine, ["wineboot", "--update"]), CACHE);
+  return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }
 
 /** A command under Wine, in namespaces of its own: what it mounts and starts goes when it ends. */
-function command(cache: string, wine: Wine, program: string[]): Deno.Command {
+function command(cache: string, wine: Wine, program: string[], options: Deno.CommandOptions = {}): Deno.Command {
   const environment = [
     "HOME=/root",
     "PATH=/usr/bin:/bin",
@@ -51,7 +71,7 @@ function command(cache: string, wine: Wine, program: string[]): Deno.Command {
     "NO_COLOR=1",
   ];
   const run = ["env", "-i", `--chdir=${PROJECT}`, ...environment, ...program];
-  if (wine.root === undefined) return new Deno.Command(run[0]!, { args: run.slice(1) });
+  if (wine.root === undefined) return new Deno.Command(run[0]!, { ...options, args: run.slice(1) });
   const script = `set -e
     mkdir -p "$0$1"
     mount -t proc proc "$0/proc"
@@ -59,7 +79,8 @@ function command(cache: string, wine: Wine, program: string[]): Deno.Command {
     root=$0; shift
     exec chroot "$root" "$@"`;
   const namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
-  return new Deno.Command("unshare", { args: [...namespaces, "sh", "-c", script, wine.root, PROJECT, ...run] });
+  const args = [...namespaces, "sh", "-c", script, wine.root, PROJECT, ...run];
+  return new Deno.Command("unshare", { ...options, args });
 }
 
 if (import.meta.main) {

@@ -1,0 +1,8 @@
+/**
+ * The child of `channel_source.ts`: closes what it takes.
+ *
+ * @module
+ */
+import { receive } from "@winsock/handoff";
+
+for await (const { socket } of receive({ highWaterMark: 64 })) socket.close();

@@ -1,0 +1,87 @@
+/**
+ * What contestants need and the project does not have: binaries from npm packages, a C compiler for Windows. All of it is
+ * kept in `.cache/bench`.
+ *
+ * @module
+ */
+import { Unavailable } from "./lane.ts";
+
+const HERE = new URL(".", import.meta.url).pathname;
+const CACHE = new URL("../../.cache/bench", import.meta.url).pathname;
+const COMPILER = "x86_64-w64-mingw32-gcc";
+const COMPILER_PACKAGE = "gcc-mingw-w64-x86-64";
+
+/**
+ * A file of an npm package, fetched once. The package is unpacked and not installed: its scripts do not run, and
+ * packages for another system can be had.
+ *
+ * @returns The path of the file.
+ */
+export async function npmFile(name: string, version: string, file: string): Promise<string> {
+  const folder = `${CACHE}/${name.replace(/^@/, "").replaceAll("/", "-")}-${version}`;
+  const path = `${folder}/package/${file}`;
+  if (await exists(path)) return path;
+  console.error(`Fetching ${name}@${version}`);
+  const partial = `${folder}.partial`;
+  await Deno.remove(partial, { recursive: true }).catch(() => {});
+  await Deno.mkdir(partial, { recursive: true });
+  await run("npm", ["pack", "--silent", "--pack-destination", partial, `${name}@${version}`]);
+  const archive = (await Array.fromAsync(Deno.readDir(partial)))[0]!.name;
+  await run("tar", ["-xzf", `${partial}/${archive}`, "-C", partial, `package/${file}`]);
+  await Deno.remove(`${partial}/${archive}`);
+  // Moved into place whole: what was interrupted is begun again.
+  await Deno.remove(folder, { recursive: true }).catch(() => {});
+  await Deno.rename(partial, folder);
+  return path;
+}
+
+let compiled: Promise<string> | undefined;
+
+/**
+ * Compiles the C parent and child, and installs a compiler where there is none.
+ *
+ * @returns The path of the parent; the child is beside it.
+ */
+export function compileC(): Promise<string> {
+  return compiled ??= compile();
+}
+
+async function compile(): Promise<string> {
+  await installCompiler();
+  const folder = `${CACHE}/c`;
+  await Deno.mkdir(folder, { recursive: true });
+  const build = (target: string, ...sources: string[]) =>
+    run(COMPILER, ["-O2", "-Wall", "-o", `${folder}/${target}`, ...sources.map((file) => HERE + file), "-lws2_32"]);
+  await build("c_source.exe", "c_source.c", "c_control.c");
+  await build("c_target.exe", "c_target.c");
+  return `${folder}/c_source.exe`;
+}
+
+async function installCompiler(): Promise<void> {
+  if (await run(COMPILER, ["--version"]).then(() => true, () => false)) return;
+  if (Deno.uid() !== 0 || !await exists("/etc/debian_version")) {
+    throw new Unavailable(`there is no ${COMPILER}, and it can be installed as root on Debian only`);
+  }
+  console.error(`Installing ${COMPILER_PACKAGE}`);
+  await run("apt-get", ["update", "-qq"]);
+  await run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", COMPILER_PACKAGE]);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+/** Runs a command; one that is missing or fails makes the contestant unavailable. */
+async function run(command: string, args: string[]): Promise<void> {
+  const options = { args, env: { DEBIAN_FRONTEND: "noninteractive" } };
+  let output: Deno.CommandOutput;
+  try {
+    output = await new Deno.Command(command, options).output();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Unavailable(`there is no ${command} on this machine`);
+  }
+  if (output.success) return;
+  const reason = new TextDecoder().decode(output.stderr).trim().split("\n").at(-1);
+  throw new Unavailable(`${command} ${args[0]} failed with ${output.code}: ${reason}`);
+}
