@@ -176,7 +176,7 @@ Deno.test("a worker that dies is replaced, and what was not its own yet goes to 
 });
 
 Deno.test("a worker that hangs gets nothing more, and is ended and replaced", async () => {
-  await withPool({ timeout: 3_000, size: 2, restartDelay: 10 }, async (pool) => {
+  await withPool({ strategy: "round-robin", timeout: 3_000, restartDelay: 10 }, async (pool) => {
     await within(20_000, pool.ready);
     const victim = await dispatched(pool);
     await writeText(victim.client, "hang");
