@@ -4,6 +4,7 @@
  * @module
  */
 import { concat } from "@std/bytes";
+import { nextTick } from "node:process";
 
 /** A frame's bytes, made when they leave: none if it has become pointless. Does not throw. */
 export type MakeFrame = () => Uint8Array;
@@ -75,11 +76,16 @@ export class FrameWriter {
   #begin(): Batch {
     const batch: Batch = { frames: [], sealed: false, written: this.#current };
     this.#waiting.push(batch);
-    batch.written = this.#current = this.#current.then(async () => {
+    batch.written = this.#current = this.#current.then(endOfTurn).then(async () => {
       this.#waiting.shift();
       const bytes = concat(batch.frames.map((frame) => frame()));
       if (bytes.byteLength > 0) await this.#writer.write(bytes);
     });
     return batch;
   }
+}
+
+/** When everything that this turn of the event loop has to do is done. */
+function endOfTurn(): Promise<void> {
+  return new Promise((resolve) => nextTick(resolve));
 }

@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { concat } from "@std/bytes";
 import type net from "node:net";
+import { nextTick } from "node:process";
 import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { adoptStream } from "../sockets/native_stream.ts";
@@ -35,6 +37,7 @@ export class Target {
   #queue: Offer[] = [];
   /** Accepted automatically and not taken by the loop yet. */
   #ahead = 0;
+  #answers: Uint8Array[] = [];
   #control: net.Socket | undefined;
   #source = 0;
   #changed = Promise.withResolvers<void>();
@@ -68,6 +71,7 @@ export class Target {
     this.#end();
     for (const offer of this.#queue) offer.socket.close();
     this.#queue = [];
+    this.#sendAnswers();
     this.#control?.destroySoon();
   }
 
@@ -217,8 +221,15 @@ export class Target {
 
   #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
     if (this.#control === undefined || this.#control.destroyed) return;
-    this.#control.write(encodeFrame(type, sequence, payload));
+    if (this.#answers.length === 0) nextTick(() => this.#sendAnswers());
+    this.#answers.push(encodeFrame(type, sequence, payload));
     trace(ANSWER_STEPS[type], sequence, this.#source);
+  }
+
+  /** All answers of one turn of the event loop leave together. */
+  #sendAnswers(): void {
+    if (this.#answers.length > 0) this.#control?.write(concat(this.#answers));
+    this.#answers = [];
   }
 
   #wake(): void {

@@ -10,6 +10,7 @@ import { errno, libc } from "./libc.ts";
 import { poll, POLLIN, Waker } from "./poll.ts";
 import { SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
 
+const MOST_IN_TURN = 16;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const EINTR = 4;
@@ -20,6 +21,8 @@ const ECONNABORTED = 103;
 export class PollAcceptor implements Acceptor {
   #waker: Waker | undefined;
   #stopped = false;
+  /** Connections accepted since the event loop had its last turn. */
+  #inTurn = 0;
   #idle: Promise<unknown> = Promise.resolve();
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
@@ -30,19 +33,33 @@ export class PollAcceptor implements Acceptor {
   }
 
   async accept(): Promise<bigint | undefined> {
-    for (let idle = false; !this.#stopped;) {
+    // Whoever takes connections is to get a turn at using them.
+    if (this.#inTurn === MOST_IN_TURN) await this.#turn();
+    while (!this.#stopped) {
       const s = libc().accept4(this.listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (s !== -1) return BigInt(s);
+      if (s !== -1) {
+        this.#inTurn++;
+        return BigInt(s);
+      }
       const code = errno();
       if (code !== EAGAIN && code !== EINTR && code !== ECONNABORTED) {
         throw unixError(code, `accept a connection on socket ${this.listener}`, "accept4");
       }
-      // A turn of the event loop costs less than a pool thread, and while it is busy brings the next connection.
-      if (idle) await (this.#idle = poll(-1, [this.listener, POLLIN], [(this.#waker ??= new Waker()).fd, POLLIN]));
-      else await new Promise<void>((resolve) => setImmediate(resolve));
-      idle = !idle;
+      // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
+      await (this.#inTurn > 1 ? this.#turn() : this.#poll());
     }
     return undefined;
+  }
+
+  async #poll(): Promise<void> {
+    this.#inTurn = 0;
+    this.#waker ??= new Waker();
+    await (this.#idle = poll(-1, [this.listener, POLLIN], [this.#waker.fd, POLLIN]));
+  }
+
+  #turn(): Promise<void> {
+    this.#inTurn = 0;
+    return new Promise((resolve) => setImmediate(resolve));
   }
 
   async stop(): Promise<void> {
