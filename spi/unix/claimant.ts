@@ -58,7 +58,8 @@ export class Claimant {
    * @returns Whether it was sent: not to a process that has claimed nothing yet, reads nothing, or has ended.
    */
   give(number: number, descriptor: bigint): boolean {
-    if (this.#unsent.length > 0 || this.#process?.alive !== true) return false;
+    // The number of a descriptor that was closed may be another socket's by now.
+    if (this.#connection.destroyed || this.#unsent.length > 0 || this.#process?.alive !== true) return false;
     try {
       return sendMessage(this.#fd, encodeAnswer({ number, code: 0 }), descriptor);
     } catch {
