@@ -1,0 +1,36 @@
+/**
+ * Which descriptors a child process gets.
+ *
+ * @module
+ */
+import { lastUnixError } from "./errno.ts";
+import { libc } from "./libc.ts";
+
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+const F_DUPFD_CLOEXEC = 1030;
+
+/**
+ * Keeps child processes from inheriting a descriptor (`FD_CLOEXEC`, fcntl(2)).
+ *
+ * @param fd The descriptor.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function closeOnExec(fd: bigint): void {
+  const result = libc().fcntl(fd, F_SETFD, FD_CLOEXEC);
+  if (result === -1) throw lastUnixError(`keep descriptor ${fd} from being inherited`, "fcntl");
+}
+
+/**
+ * Makes one more descriptor with a number of its own (`F_DUPFD_CLOEXEC`, fcntl(2)).
+ *
+ * @param fd The descriptor to duplicate.
+ * @param least The lowest number the new one may have.
+ * @returns The new descriptor, closed on exec; the caller's to close.
+ * @throws {WinsockError} WSAENOTSOCK if `fd` is not open, WSAEMFILE if there is no room.
+ */
+export function duplicateFrom(fd: bigint, least: number): bigint {
+  const result = libc().fcntl(fd, F_DUPFD_CLOEXEC, least);
+  if (result === -1) throw lastUnixError(`duplicate descriptor ${fd}`, "fcntl");
+  return BigInt(result);
+}
