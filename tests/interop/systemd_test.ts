@@ -2,13 +2,15 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
-import { connect, listen, Listener, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
+import { connect, listen, type Listener, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { PassedSockets, spawnActivated, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
+
+type ErrorClass = Parameters<typeof assertThrows>[1];
 
 const linux = Deno.build.os === "linux";
 const ENV_GRANT = "--allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,NOTIFY_SOCKET";
@@ -121,7 +123,7 @@ Deno.test({
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const handle = inherited(listener);
-    const wrong: [Map<string, string>, new (...args: never[]) => Error, string][] = [
+    const wrong: [Map<string, string>, ErrorClass, string][] = [
       [environment("many", handle), TypeError, 'Cannot take over sockets: LISTEN_FDS is "many", no number'],
       [environment("-1", handle), TypeError, 'LISTEN_FDS is "-1", no number'],
       [environment(1, "first" as never), TypeError, 'LISTEN_FDS_FIRST_FD is "first", no number'],

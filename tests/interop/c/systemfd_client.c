@@ -2,6 +2,8 @@
  * end, opens each, and prints what it is. Says hello on every connection, and on one connection of every listener. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <fcntl.h>
+#include <io.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@ int main(void) {
     WSADATA data;
     if (WSAStartup(MAKEWORD(2, 2), &data) != 0) return 1;
     setvbuf(stdout, NULL, _IONBF, 0);
+    _setmode(_fileno(stdout), _O_BINARY);
 
     const char *server = getenv("SYSTEMFD_SOCKET_SERVER");
     const char *secret = getenv("SYSTEMFD_SOCKET_SECRET");

@@ -2,6 +2,8 @@
  * two listeners, the second of them non-blocking, and prints the variables of its protocol and the listeners' ports. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <fcntl.h>
+#include <io.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +52,7 @@ int main(void) {
     WSADATA data;
     if (WSAStartup(MAKEWORD(2, 2), &data) != 0) return 1;
     setvbuf(stdout, NULL, _IONBF, 0);
+    _setmode(_fileno(stdout), _O_BINARY);
 
     u_short port, first, second;
     SOCKET server = listen_on(&port);
