@@ -131,7 +131,7 @@ export function widenBlob(blob: Uint8Array): Uint8Array<ArrayBuffer> {
  *
  * @param blob 628 bytes.
  * @returns 372 bytes.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW, or its name has letters outside ASCII.
+ * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW, or its name has characters above U+00FF.
  */
 export function narrowBlob(blob: Uint8Array): Uint8Array<ArrayBuffer> {
   return WSAPROTOCOL_INFOA.encode(WSAPROTOCOL_INFOW.decode(blob));

@@ -1,6 +1,7 @@
 /**
  * What other programs speak when they pass sockets: systemd's socket activation and its notifications, systemfd's
- * protocol for Windows, .NET's SocketInformation, and blobs one after the other in a stream.
+ * protocol for Windows, .NET's SocketInformation, Python's messages and descriptors, and blobs one after the other in a
+ * stream.
  *
  * `duplicateSocket` and `openSocket` of the main entry are the whole of what Python's `socket.share` and `fromshare`, and
  * C's `WSADuplicateSocketW` and `WSASocketW`, need.
@@ -20,9 +21,11 @@
  * @module
  */
 export { type BlobForm, type BlobOptions, narrowBlob, readBlobs, receiveBlobs, sendBlobs, widenBlob } from "./blobs.ts";
+export { DescriptorChannel } from "./descriptor_channel.ts";
 export type { Environment } from "./environment.ts";
 export { notify, type NotifyOptions, type NotifyState } from "./notify.ts";
 export { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
+export { encodePythonMessage, readPythonMessages } from "./python_messages.ts";
 export {
   duplicateSocketInformation,
   openSocketInformation,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeOnExec } from "../ffi/unix/inheritance.ts";
+import { closeOnExec } from "../ffi/unix/descriptor_flags.ts";
 import type { Environment } from "./environment.ts";
 import { requireLinux } from "./linux_only.ts";
 import { type PassedHandle, PassedSockets } from "./passed_sockets.ts";

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { systemCalls } from "../ffi/system.ts";
-import { duplicateFrom } from "../ffi/unix/inheritance.ts";
+import { duplicateFrom } from "../ffi/unix/descriptor_flags.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { requireLinux } from "./linux_only.ts";
 import { FIRST_DESCRIPTOR } from "./systemd.ts";

@@ -1,5 +1,6 @@
 // systemd's socket activation, with the real systemd-socket-activate and real children.
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { connect, listen, type Listener, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
@@ -196,32 +197,45 @@ Deno.test({
   },
 });
 
+/** What a program that reports its sockets says, once systemd-socket-activate was woken. */
+async function reported(args: string[], wake: () => Promise<void>): Promise<string[]> {
+  const process = activate(args, [Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, REPORT]);
+  try {
+    await wake();
+    const { stdout, stderr } = await within(20_000, process.output());
+    const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
+    return lines[0] === "" ? [new TextDecoder().decode(stderr)] : lines;
+  } finally {
+    if (!process.stdout.locked) await endOf(process);
+  }
+}
+
 Deno.test({
-  name: "systemd-socket-activate passes several sockets under their names, and datagram sockets are told apart",
+  name: "systemd-socket-activate passes several sockets under their names",
   ignore: !haveProgram("systemd-socket-activate"),
   fn: async () => {
-    const program = [Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, REPORT];
-    for (
-      const [options, names, expected] of [
-        [[], "web:admin", ["web Listener", "admin Listener"]],
-        [["--seqpacket"], undefined, ["unknown TypeError", "unknown TypeError"]],
-      ] as const
-    ) {
-      const ports = [freePort(), freePort()];
-      const addresses = options.length === 0
-        ? ports.map((port) => `127.0.0.1:${port}`)
-        : ports.map((port) => `@handoff-test-${Deno.pid}-${port}`);
-      const args = [...options, ...addresses.flatMap((address) => ["-l", address])];
-      const process = activate([...args, ...(names === undefined ? [] : [`--fdname=${names}`])], program);
-      try {
-        if (options.length === 0) (await connectTo(ports[0]!)).close();
-        else await connectLocal(addresses[0]!);
-        const { stdout, stderr } = await within(20_000, process.output());
-        const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
-        assertEquals(lines, [...expected], new TextDecoder().decode(stderr));
-      } finally {
-        if (!process.stdout.locked) await endOf(process);
-      }
+    const [web, admin] = [freePort(), freePort()];
+    const args = ["-l", `127.0.0.1:${web}`, "-l", `[::1]:${admin}`, "--fdname=web:admin"];
+    assertEquals(await reported(args, async () => (await connectTo(web)).close()), ["web Listener", "admin Listener"]);
+  },
+});
+
+Deno.test({
+  name: "datagram and local sockets of systemd-socket-activate are told apart",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    const local = `@handoff-test-${crypto.randomUUID()}`;
+    assertEquals(await reported(["--seqpacket", "-l", local], () => connectLocal(local)), ["unknown TypeError"]);
+
+    const port = freePort();
+    const sender = createSocket("udp4");
+    // Nobody says when the socket is bound, so datagrams are sent until one has woken somebody.
+    const sending = setInterval(() => sender.send("x", port, "127.0.0.1"), 20);
+    try {
+      assertEquals(await reported(["-d", "-l", `127.0.0.1:${port}`], async () => {}), ["unknown TypeError"]);
+    } finally {
+      clearInterval(sending);
+      await new Promise<void>((resolve) => sender.close(() => resolve()));
     }
   },
 });
@@ -351,6 +365,26 @@ Deno.test({
       `Hello from process ${child.pid}, on a listener passed under the name web\n`,
     );
     assertEquals((await within(20_000, exited))[0], 0);
+  },
+});
+
+Deno.test({
+  name: "libsystemd takes what our producer passes: systemd-socket-activate hands it on",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const args = ["--fdname=web", Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const child = spawnActivated("systemd-socket-activate", [["web", listener]], {
+      args,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const ended = within(20_000, Promise.all([text(child.stderr!), once(child, "exit")]));
+    const { port } = listener.addr;
+    listener.close();
+    using conn = (await connect({ port })).toConn();
+    const answer = await readText(conn, 1_000);
+    const [log] = await ended;
+    assertEquals(answer, `Hello from process ${child.pid}, on a listener passed under the name web\n`, log);
   },
 });
 

@@ -1,12 +1,15 @@
 /**
- * Which descriptors a child process gets.
+ * What fcntl(2) keeps with a descriptor.
  *
  * @module
  */
 import { lastUnixError } from "./errno.ts";
 import { libc } from "./libc.ts";
+import { SOCK_NONBLOCK } from "./socket_flags.ts";
 
 const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 const F_DUPFD_CLOEXEC = 1030;
 
@@ -33,4 +36,16 @@ export function duplicateFrom(fd: bigint, least: number): bigint {
   const result = libc().fcntl(fd, F_DUPFD_CLOEXEC, least);
   if (result === -1) throw lastUnixError(`duplicate descriptor ${fd}`, "fcntl");
   return BigInt(result);
+}
+
+/**
+ * Makes calls on a descriptor wait, for a program that expects them to (`O_NONBLOCK` off, fcntl(2)).
+ *
+ * @param fd The descriptor; what it is a descriptor of keeps the setting, whoever else has one.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function setBlocking(fd: bigint): void {
+  const flags = libc().fcntl(fd, F_GETFL, 0);
+  const result = flags === -1 ? -1 : libc().fcntl(fd, F_SETFL, flags & ~SOCK_NONBLOCK);
+  if (result === -1) throw lastUnixError(`make descriptor ${fd} blocking`, "fcntl");
 }
