@@ -1,21 +1,21 @@
 /**
- * Answers connections on a socket that systemd opened, or on one of its own.
+ * Answers one connection on a listener that systemd or systemfd opened, or else on one of its own.
  *
  *     systemd-socket-activate -l 127.0.0.1:8080 --fdname=web deno run --no-prompt \
- *       --allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,NOTIFY_SOCKET \
+ *       --allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET,NOTIFY_SOCKET \
  *       --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 examples/socket_activation.ts
  *
- * It says READY=1 to a manager that wants to know, answers one connection and ends. Nothing it may do opens a port, or
- * reaches the network.
+ * With these permissions it can open no port through Deno, and read nothing but these variables.
  *
  * @module
  */
 import { listen } from "@winsock/handoff";
-import { notify, systemdSockets } from "@winsock/handoff/interop";
+import { notify, receiveSystemfd, systemdSockets } from "@winsock/handoff/interop";
 
-using passed = systemdSockets();
-using listener = passed.takeListener("web") ?? passed.takeListener(0) ?? listen({ hostname: "127.0.0.1", port: 0 });
-const origin = passed.length > 0 ? `passed under the name ${passed.names[0]}` : "its own";
+using systemd = systemdSockets();
+using systemfd = await receiveSystemfd();
+using listener = systemd.takeListener("web") ?? systemfd.takeListener(0) ?? listen({ hostname: "127.0.0.1", port: 0 });
+const origin = systemd.length > 0 ? "passed by systemd" : systemfd.length > 0 ? "passed by systemfd" : "of its own";
 console.log(`Process ${Deno.pid} listens on port ${listener.addr.port}, ${origin}`);
 await notify({ READY: 1, STATUS: `Listening on port ${listener.addr.port}` });
 

@@ -22,6 +22,12 @@ export interface BlobOptions {
   form?: BlobForm;
 }
 
+/** How {@linkcode readBlobs} and {@linkcode receiveBlobs} read. */
+export interface ReadBlobsOptions extends BlobOptions {
+  /** Bytes of something else before the first blob. Default 0. */
+  skip?: number;
+}
+
 /**
  * Reads blobs from a stream and opens their sockets. Needs ffi access to the system's socket library.
  *
@@ -33,16 +39,16 @@ export interface BlobOptions {
  * ```
  *
  * @param stream The bytes.
- * @param options Which structure.
+ * @param options Which structure, and what is before it.
  * @returns The sockets as they come, the caller's to close.
- * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob.
+ * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the first may begin.
  * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFO.
  * @throws {WinsockError} If the system refuses one.
  * @throws {TypeError} If one is a datagram socket.
  */
 export async function* receiveBlobs(
   stream: ReadableStream<Uint8Array>,
-  options: BlobOptions = {},
+  options: ReadBlobsOptions = {},
 ): AsyncGenerator<SharedSocket, void, void> {
   for await (const blob of readBlobs(stream, options)) yield await openSocket(blob);
 }
@@ -51,25 +57,27 @@ export async function* receiveBlobs(
  * Reads blobs from a stream. Needs no permission.
  *
  * @param stream The bytes. It is cancelled when the loop is left.
- * @param options Which structure.
+ * @param options Which structure, and what is before it.
  * @returns Blobs of 628 bytes each, for `openSocket`, whichever structure was in the stream.
- * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob.
+ * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the first may begin.
  * @throws {RangeError} If bytes read as WSAPROTOCOL_INFOA are none.
  */
 export async function* readBlobs(
   stream: ReadableStream<Uint8Array>,
-  { form = "W" }: BlobOptions = {},
+  { form = "W", skip = 0 }: ReadBlobsOptions = {},
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
   const size = form === "A" ? WSAPROTOCOL_INFOA.size : WSAPROTOCOL_INFOW.size;
+  let toSkip = skip;
   let rest: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   for await (const chunk of stream) {
-    rest = concat([rest, chunk]);
+    rest = concat([rest, chunk.subarray(toSkip)]);
+    toSkip = Math.max(0, toSkip - chunk.byteLength);
     for (; rest.byteLength >= size; rest = rest.slice(size)) {
       const blob = rest.slice(0, size);
       yield form === "A" ? widenBlob(blob) : blob;
     }
   }
-  if (rest.byteLength > 0) throw truncated(rest.byteLength, size);
+  if (rest.byteLength > 0 || toSkip > 0) throw truncated(rest.byteLength, size);
 }
 
 /**

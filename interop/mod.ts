@@ -20,7 +20,16 @@
  *
  * @module
  */
-export { type BlobForm, type BlobOptions, narrowBlob, readBlobs, receiveBlobs, sendBlobs, widenBlob } from "./blobs.ts";
+export {
+  type BlobForm,
+  type BlobOptions,
+  narrowBlob,
+  readBlobs,
+  type ReadBlobsOptions,
+  receiveBlobs,
+  sendBlobs,
+  widenBlob,
+} from "./blobs.ts";
 export { DescriptorChannel } from "./descriptor_channel.ts";
 export type { Environment } from "./environment.ts";
 export { notify, type NotifyOptions, type NotifyState } from "./notify.ts";
@@ -35,6 +44,6 @@ export {
   stringifySocketInformation,
 } from "./socket_information.ts";
 export { type SystemdOptions, systemdSockets } from "./systemd.ts";
-export { spawnActivated, type SpawnActivatedOptions, type Stdio } from "./systemd_spawn.ts";
+export { spawnActivated, type SpawnActivatedOptions, type StandardStream } from "./systemd_spawn.ts";
 export { receiveSystemfd, type ReceiveSystemfdOptions } from "./systemfd_client.ts";
-export { serveSystemfd, type ServeSystemfdOptions, SystemfdServer } from "./systemfd_server.ts";
+export { serveSystemfd, type ServeSystemfdOptions, type SystemfdServer } from "./systemfd_server.ts";

@@ -37,7 +37,8 @@ export interface NotifyOptions {
 /**
  * Tells the service manager how this service is
  * ([sd_notify](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)): one datagram to the local socket
- * that `NOTIFY_SOCKET` names. The unit must have `Type=notify`, or `Type=notify-reload` for `RELOADING`.
+ * that `NOTIFY_SOCKET` names, after a wait where the manager has many unread ones. The unit must have `Type=notify`, or
+ * `Type=notify-reload` for `RELOADING`.
  *
  * Needs `--allow-env=NOTIFY_SOCKET`; where it is set, also `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the
  * distribution keeps it.

@@ -19,11 +19,11 @@ export interface SpawnActivatedOptions {
   /** Its whole environment, to which the variables of the protocol are added. Default this process's. */
   env?: Readonly<Record<string, string>>;
   /** Its stdin, stdout and stderr. Default all inherited. */
-  stdio?: readonly [Stdio, Stdio, Stdio];
+  stdio?: readonly [StandardStream, StandardStream, StandardStream];
 }
 
 /** What a standard stream of the program is connected to. */
-export type Stdio = "inherit" | "pipe" | "ignore";
+export type StandardStream = "inherit" | "pipe" | "ignore";
 
 /**
  * The process id must be the program's own, which is known once its process exists: a shell that becomes the program

@@ -33,18 +33,22 @@ export async function step(title: string, command: string, args: string[]): Prom
 }
 
 /**
- * Sees to it that a command can be run; on Debian, as root, its package is installed.
+ * Sees to it that commands can be run; on Debian, as root, their packages are installed.
  *
- * @param command The command, which must answer to `--version`.
- * @param debianPackage The package that has it.
- * @returns Nothing if it is there now; otherwise why it is not.
+ * @param needed The commands, which must answer to `--version`, and the packages that have them.
+ * @returns What cannot be had, a line each.
  */
-export async function ensureCommand(command: string, debianPackage: string): Promise<string | undefined> {
-  if (await output(command, ["--version"]) !== undefined) return undefined;
+export async function ensureCommands(
+  needed: readonly (readonly [command: string, debianPackage: string])[],
+): Promise<string[]> {
+  const missing: (readonly [string, string])[] = [];
+  for (const need of needed) if (await output(need[0], ["--version"]) === undefined) missing.push(need);
+  if (missing.length === 0) return [];
   if (Deno.build.os !== "linux" || Deno.uid() !== 0 || !await exists("/etc/debian_version")) {
-    return `${command} is missing (Debian's package ${debianPackage})`;
+    return missing.map(([command, debianPackage]) => `${command} is missing (Debian's package ${debianPackage})`);
   }
-  await step(`Installing ${debianPackage}`, "apt-get", ["update", "-qq"]);
-  await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", debianPackage]);
-  return undefined;
+  const packages = missing.map(([, debianPackage]) => debianPackage);
+  await step(`Installing ${packages.join(" ")}`, "apt-get", ["update", "-qq"]);
+  await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages]);
+  return [];
 }

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { ensureCommand, step } from "./commands.ts";
+import { ensureCommands, step } from "./commands.ts";
 
-const COMPILER = "x86_64-w64-mingw32-gcc";
+const COMPILER = Deno.build.os === "windows" ? "gcc" : "x86_64-w64-mingw32-gcc";
 const DEBIAN_PACKAGE = "gcc-mingw-w64-x86-64-win32";
 const OPTIONS = ["-O1", "-Wall", "-Wextra", "-Werror"];
 const LIBRARIES = ["-lws2_32"];
@@ -30,7 +30,7 @@ export async function compile(sources: readonly string[], folder: string, kind: 
     if (await modified(source) > await modified(target)) stale.push([source, target]);
   }
   if (stale.length === 0) return;
-  const missing = await ensureCommand(COMPILER, DEBIAN_PACKAGE);
+  const [missing] = await ensureCommands([[COMPILER, DEBIAN_PACKAGE]]);
   if (missing !== undefined) throw new CompilerUnavailable(missing);
   await Deno.mkdir(folder, { recursive: true });
   for (const [source, target] of stale) {

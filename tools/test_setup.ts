@@ -1,9 +1,9 @@
 /**
- * What the tests run besides Deno: Debian's programs in the native lane, C programs in the Windows lane.
+ * What the tests run besides Deno: programs of Debian's on Linux, programs in C on Windows.
  *
  * @module
  */
-import { ensureCommand } from "./commands.ts";
+import { ensureCommands } from "./commands.ts";
 import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
 
 /** Programs that tests of the native lane start, where this is Linux, and the Debian packages that have them. */
@@ -19,19 +19,14 @@ const PROGRAMS: readonly [command: string, debianPackage: string][] = [
  * @returns What cannot be had here, a line each.
  */
 export async function setUpTests(lane: "native" | "windows"): Promise<string[]> {
-  const missing: string[] = [];
-  if (lane === "windows") {
-    try {
-      await compile(await cFiles("tests/interop/c"), ".cache/c", "exe");
-    } catch (error) {
-      if (!(error instanceof CompilerUnavailable)) throw error;
-      missing.push(error.message);
-    }
-  } else if (Deno.build.os === "linux") {
-    for (const [command, debianPackage] of PROGRAMS) {
-      const reason = await ensureCommand(command, debianPackage);
-      if (reason !== undefined) missing.push(reason);
-    }
+  if (lane === "native" && Deno.build.os !== "windows") {
+    return Deno.build.os === "linux" ? await ensureCommands(PROGRAMS) : [];
   }
-  return missing;
+  try {
+    await compile(await cFiles("tests/interop/c"), ".cache/c", "exe");
+    return [];
+  } catch (error) {
+    if (!(error instanceof CompilerUnavailable)) throw error;
+    return [error.message];
+  }
 }

@@ -74,6 +74,19 @@ Deno.test("a stream that ends within a blob is UnexpectedEof, after the blobs be
   }
 });
 
+Deno.test("what is before the first blob can be skipped, as Apache's handles", async () => {
+  const blob = Uint8Array.from({ length: 628 }, (_, index) => index % 251);
+  const bytes = new Uint8Array([...new Uint8Array(36).fill(255), ...blob, ...blob]);
+  for (const chunk of [1, 35, 36, 37, 10_000]) {
+    assertEquals(await Array.fromAsync(readBlobs(streamOf(bytes, chunk), { skip: 36 })), [blob, blob]);
+  }
+  await assertRejects(
+    () => Array.fromAsync(readBlobs(streamOf(bytes.subarray(0, 35), 8), { skip: 36 })),
+    Deno.errors.UnexpectedEof,
+    "only 0 of its 628 bytes came",
+  );
+});
+
 Deno.test("what is no blob is refused", async () => {
   const garbage = new Uint8Array(628).fill(0xa5);
   await assertRejects(() => Array.fromAsync(receiveBlobs(streamOf(garbage, 628))), RangeError, "ProtocolChain");

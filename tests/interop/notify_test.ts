@@ -1,9 +1,13 @@
 // sd_notify, to a real local datagram socket in another process.
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { connect } from "@winsock/handoff";
 import { notify } from "@winsock/handoff/interop";
 import { countDescriptors } from "../kit/descriptors.ts";
-import { endChild, lines } from "../kit/process.ts";
-import { haveProgram } from "../kit/programs.ts";
+import { readText } from "../kit/connections.ts";
+import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
+import { EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
+
+const EXAMPLE = new URL("../../examples/socket_activation.ts", import.meta.url).pathname;
 
 /** Prints each datagram as JSON, with the process id the kernel says it is from; slowly, if asked to. */
 const MANAGER = `
@@ -81,6 +85,27 @@ Deno.test({
       assert(Number(time) >= before && Number(time) <= after, `${text} is not between ${before} and ${after}`);
       await notify({ RELOADING: 1, MONOTONIC_USEC: 5n }, { env });
       assertEquals((await next())[1], "MONOTONIC_USEC=5\nRELOADING=1");
+    }, `@handoff-test-${crypto.randomUUID()}`);
+  },
+});
+
+Deno.test({
+  name: "the example says that it is ready, and that it ends",
+  ignore,
+  fn: async () => {
+    await withManager(async (env, next) => {
+      const child = new Deno.Command(Deno.execPath(), {
+        args: [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE],
+        env: Object.fromEntries(env),
+        stdout: "null",
+      }).spawn();
+      const [pid, ready] = await next();
+      const [, port] = /^READY=1\nSTATUS=Listening on port (\d+)$/.exec(ready) ?? [];
+      assertEquals(pid, child.pid);
+      using conn = (await connect({ port: Number(port) })).toConn();
+      assertEquals(await readText(conn, 1_000), `Hello from process ${pid}, on a listener of its own\n`);
+      assertEquals((await next()).slice(0, 2), [pid, "STOPPING=1"]);
+      assertEquals((await within(20_000, child.status)).code, 0);
     }, `@handoff-test-${crypto.randomUUID()}`);
   },
 });

@@ -9,12 +9,11 @@ import { PassedSockets, spawnActivated, systemdSockets } from "@winsock/handoff/
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
-import { haveProgram } from "../kit/programs.ts";
+import { EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
 
 type ErrorClass = Parameters<typeof assertThrows>[1];
 
 const linux = Deno.build.os === "linux";
-const ENV_GRANT = "--allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,NOTIFY_SOCKET";
 const EXAMPLE = new URL("../../examples/socket_activation.ts", import.meta.url).pathname;
 const REPORT = new URL("../children/report_passed.ts", import.meta.url).pathname;
 
@@ -182,15 +181,15 @@ Deno.test({
   ignore: !haveProgram("systemd-socket-activate"),
   fn: async () => {
     const port = freePort();
-    const program = [Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const program = [Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
     const process = activate(["-l", `127.0.0.1:${port}`, "--fdname=web"], program);
     try {
       using conn = await connectTo(port);
       const answer = await readText(conn, 1_000);
-      assertEquals(answer, `Hello from process ${process.pid}, on a listener passed under the name web\n`);
+      assertEquals(answer, `Hello from process ${process.pid}, on a listener passed by systemd\n`);
       const { code, stdout } = await within(20_000, process.output());
       assertEquals(code, 0);
-      assertStringIncludes(new TextDecoder().decode(stdout), `listens on port ${port}, passed under the name web`);
+      assertStringIncludes(new TextDecoder().decode(stdout), `listens on port ${port}, passed by systemd`);
     } finally {
       if (!process.stdout.locked) await endOf(process);
     }
@@ -199,7 +198,7 @@ Deno.test({
 
 /** What a program that reports its sockets says, once systemd-socket-activate was woken. */
 async function reported(args: string[], wake: () => Promise<void>): Promise<string[]> {
-  const process = activate(args, [Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, REPORT]);
+  const process = activate(args, [Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, REPORT]);
   try {
     await wake();
     const { stdout, stderr } = await within(20_000, process.output());
@@ -248,7 +247,7 @@ Deno.test({
     const process = activate(["-a", "-l", `127.0.0.1:${port}`], [
       Deno.execPath(),
       ...RUN,
-      ENV_GRANT,
+      EXAMPLE_ENV_GRANT,
       FFI_GRANT,
       REPORT,
     ]);
@@ -351,7 +350,7 @@ Deno.test({
   ignore: !linux,
   fn: async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    const args = [...RUN, ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const args = [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
     const child = spawnActivated(Deno.execPath(), [["web", listener]], {
       args,
       stdio: ["ignore", "ignore", "inherit"],
@@ -362,7 +361,7 @@ Deno.test({
     using conn = (await connect({ port })).toConn();
     assertEquals(
       await readText(conn, 1_000),
-      `Hello from process ${child.pid}, on a listener passed under the name web\n`,
+      `Hello from process ${child.pid}, on a listener passed by systemd\n`,
     );
     assertEquals((await within(20_000, exited))[0], 0);
   },
@@ -373,7 +372,7 @@ Deno.test({
   ignore: !haveProgram("systemd-socket-activate"),
   fn: async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    const args = ["--fdname=web", Deno.execPath(), ...RUN, ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const args = ["--fdname=web", Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
     const child = spawnActivated("systemd-socket-activate", [["web", listener]], {
       args,
       stdio: ["ignore", "ignore", "pipe"],
@@ -384,7 +383,7 @@ Deno.test({
     using conn = (await connect({ port })).toConn();
     const answer = await readText(conn, 1_000);
     const [log] = await ended;
-    assertEquals(answer, `Hello from process ${child.pid}, on a listener passed under the name web\n`, log);
+    assertEquals(answer, `Hello from process ${child.pid}, on a listener passed by systemd\n`, log);
   },
 });
 

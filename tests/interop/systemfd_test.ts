@@ -10,11 +10,12 @@ import {
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { endChild, FFI_GRANT, lines, RUN, spawnChild, until, within } from "../kit/process.ts";
-import { cProgram, haveCPrograms } from "../kit/programs.ts";
+import { cProgram, EXAMPLE_ENV_GRANT, haveCPrograms } from "../kit/programs.ts";
 
 type ErrorClass = Parameters<typeof assertRejects>[1];
 
 const ENV_GRANT = "--allow-env=SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET";
+const EXAMPLE = new URL("../../examples/socket_activation.ts", import.meta.url).href;
 const GREET = new URL("../children/greet_systemfd.ts", import.meta.url).href;
 
 function variables(env: Readonly<Record<string, string>>): Map<string, string> {
@@ -80,6 +81,27 @@ Deno.test("a child fetches a listener and a connection, twice if it is started t
     } finally {
       await endChild(child);
     }
+  }
+});
+
+Deno.test("the example answers on the listener it fetched, under the permissions it says", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  await using server = serveSystemfd([listener]);
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE],
+    env: { ...server.env },
+    stdout: "piped",
+  }).spawn();
+  try {
+    assertEquals(
+      await lines(child)(),
+      `Process ${child.pid} listens on port ${listener.addr.port}, passed by systemfd`,
+    );
+    using conn = (await connect({ port: listener.addr.port })).toConn();
+    assertEquals(await readText(conn, 1_000), `Hello from process ${child.pid}, on a listener passed by systemfd\n`);
+    assertEquals((await within(20_000, child.status)).code, 0);
+  } finally {
+    await endChild(child);
   }
 });
 
@@ -232,35 +254,44 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
   await until(() => countDescriptors() <= before, "the descriptors are closed");
 });
 
+/** Lets the client in C fetch a listener and a connection, and checks what it does with them. */
+async function serveC(): Promise<void> {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  using pair = await connection();
+  using client = pair.client.toConn();
+  await using server = serveSystemfd([listener, pair.server]);
+  const child = new Deno.Command(cProgram("systemfd_client"), { env: { ...server.env }, stdout: "piped" }).spawn();
+  try {
+    const line = lines(child);
+    assertEquals(await line(), "1256 bytes");
+    assertEquals(await line(), `listener on port ${listener.addr.port}`);
+    using conn = (await connect({ port: listener.addr.port })).toConn();
+    assertEquals(await readText(conn, 100), "hello from C");
+    assertEquals(await line(), `connection on port ${pair.server.localAddr.port}`);
+    assertEquals(await readText(client, 12), "hello from C");
+    assertEquals(await line(), "done");
+    assertEquals((await within(20_000, child.status)).code, 0);
+  } finally {
+    await endChild(child);
+  }
+  // Both sockets are still ours, and work.
+  using waiting = await connect({ port: listener.addr.port });
+  using accepted = await within(10_000, listener.accept());
+  assertEquals(accepted.remoteAddr, waiting.localAddr);
+  using conn = pair.server.toConn();
+  await writeText(conn, "and from us");
+  assertEquals(await readText(client, 11), "and from us");
+}
+
 Deno.test({
   name: "a client in C fetches our sockets and uses them",
   ignore: !haveCPrograms(),
   fn: async () => {
-    using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    using pair = await connection();
-    using client = pair.client.toConn();
-    await using server = serveSystemfd([listener, pair.server]);
-    const child = new Deno.Command(cProgram("systemfd_client"), { env: { ...server.env }, stdout: "piped" }).spawn();
-    try {
-      const line = lines(child);
-      assertEquals(await line(), "1256 bytes");
-      assertEquals(await line(), `listener on port ${listener.addr.port}`);
-      using conn = (await connect({ port: listener.addr.port })).toConn();
-      assertEquals(await readText(conn, 100), "hello from C");
-      assertEquals(await line(), `connection on port ${pair.server.localAddr.port}`);
-      assertEquals(await readText(client, 12), "hello from C");
-      assertEquals(await line(), "done");
-      assertEquals((await within(20_000, child.status)).code, 0);
-    } finally {
-      await endChild(child);
-    }
-    // Both sockets are still ours, and work.
-    using waiting = await connect({ port: listener.addr.port });
-    using accepted = await within(10_000, listener.accept());
-    assertEquals(accepted.remoteAddr, waiting.localAddr);
-    using conn = pair.server.toConn();
-    await writeText(conn, "and from us");
-    assertEquals(await readText(client, 11), "and from us");
+    await serveC();
+    // What is open after the first time are things every process opens once.
+    const before = countDescriptors();
+    await serveC();
+    await until(() => countDescriptors() <= before, "the descriptors are closed");
   },
 });
 

@@ -1,5 +1,10 @@
 /** Programs that tests run besides Deno; `tools/test_setup.ts` sees to it that they are there. */
 
+/** What `examples/socket_activation.ts` says it may read of the environment. */
+export const EXAMPLE_ENV_GRANT =
+  "--allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD," +
+  "SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET,NOTIFY_SOCKET";
+
 /** A C program of `tests/interop/c`, compiled for Windows. */
 export function cProgram(name: string): string {
   return new URL(`../../.cache/c/${name}.exe`, import.meta.url).pathname.replace(/^\/(?=[A-Z]:)/, "");
