@@ -8,7 +8,7 @@ import type { Environment } from "./environment.ts";
 import { requireLinux } from "./linux_only.ts";
 import { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
 
-/** The variables of the protocol; `LISTEN_PIDFDID` is systemd's since version 259, and not checked here. */
+/** The variables of the protocol; `LISTEN_PIDFDID`, of newer systemds, is not checked. */
 export const SYSTEMD_VARIABLES = [
   "LISTEN_PID",
   "LISTEN_PIDFDID",
