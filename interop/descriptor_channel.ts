@@ -31,12 +31,12 @@ const POLL_SLICE_MS = 50;
  * [descriptor] = reduction.recvfds(socket.socket(fileno=3), 1)
  * print(socket.socket(fileno=descriptor).getsockname())`;
  *
- * const { channel, far } = DescriptorChannel.pair();
- * using near = channel;
+ * const { near, far } = DescriptorChannel.pair();
  * using listener = listen({ hostname: "127.0.0.1", port: 0 });
  * spawn("python3", ["-c", program], { stdio: ["ignore", "ignore", "inherit", Number(far.handle)] });
  * far.close();
  * await near.send([listener]);
+ * near.close();
  * ```
  */
 export class DescriptorChannel implements Disposable {
@@ -60,11 +60,11 @@ export class DescriptorChannel implements Disposable {
    * @throws {WinsockError} If the system has no descriptors left.
    * @throws {Deno.errors.NotSupported} If this is not Linux.
    */
-  static pair(): { channel: DescriptorChannel; far: DescriptorChannel } {
+  static pair(): { near: DescriptorChannel; far: DescriptorChannel } {
     requireLinux("make a channel for descriptors");
     const [near, far] = systemCalls().pair();
     setBlocking(far);
-    return { channel: new DescriptorChannel(near), far: new DescriptorChannel(far) };
+    return { near: new DescriptorChannel(near), far: new DescriptorChannel(far) };
   }
 
   /**

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeOnExec } from "../ffi/unix/descriptor_flags.ts";
+import { closeOnExec, inheritable } from "../ffi/unix/descriptor_flags.ts";
 import type { Environment } from "./environment.ts";
 import { requireLinux } from "./linux_only.ts";
 import { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
@@ -54,7 +54,8 @@ export interface SystemdOptions {
  * @param options Where to look.
  * @returns The sockets; none where none were passed, or were passed to another process. Without `LISTEN_FDNAMES` each is
  * named `unknown`, as in systemd.
- * @throws {TypeError} If the variables are no numbers, or there are more or fewer names than sockets.
+ * @throws {TypeError} If the variables are no numbers, there are more or fewer names than sockets, or a descriptor was not
+ * passed but opened by this process.
  * @throws {WinsockError} WSAENOTSOCK if a descriptor is not open.
  * @throws {Deno.errors.NotSupported} If sockets were passed and this is not Linux.
  */
@@ -63,13 +64,14 @@ export function systemdSockets(options: SystemdOptions = {}): PassedSockets {
   const variables = readVariables(env, options.processId ?? Deno.pid);
   if (variables === undefined) return new PassedSockets([]);
   const { count, first, names } = variables;
-  if (count > 0) requireLinux("take over the sockets of LISTEN_FDS");
+  requireLinux("take over the sockets of LISTEN_FDS");
   const passed: PassedHandle[] = [];
   while (passed.length < count) {
     const handle = BigInt(first + passed.length);
-    closeOnExec(handle);
+    if (!inheritable(handle)) throw new TypeError(`Cannot take over socket ${handle}: this process opened it itself`);
     passed.push({ name: names?.[passed.length] ?? UNNAMED, handle });
   }
+  for (const { handle } of passed) closeOnExec(handle);
   for (const name of SYSTEMD_VARIABLES) env.delete(name);
   return new PassedSockets(passed);
 }
@@ -83,7 +85,9 @@ interface Variables {
 /** What the variables say; nothing if no sockets were passed to this process. */
 function readVariables(env: Environment, processId: number): Variables | undefined {
   const count = readNumber(env, "LISTEN_FDS");
-  if (count === undefined || (readNumber(env, "LISTEN_PID") ?? processId) !== processId) return undefined;
+  if (count === undefined || count === 0 || (readNumber(env, "LISTEN_PID") ?? processId) !== processId) {
+    return undefined;
+  }
   const first = readNumber(env, "LISTEN_FDS_FIRST_FD") ?? FIRST_DESCRIPTOR;
   if (first < FIRST_DESCRIPTOR) throw new TypeError(`Cannot take over sockets: LISTEN_FDS_FIRST_FD is ${first}`);
   const names = env.get("LISTEN_FDNAMES")?.split(":");

@@ -36,8 +36,8 @@ shift 2
 exec "$@"`;
 const SHELL = "/bin/sh";
 
-/** What systemd takes as a name: ASCII without control characters and colons, at most 255. */
-const NAME = /^[ -9;-~]{0,255}$/;
+/** What systemd takes as a name: ASCII without control characters and colons, 1 to 255. */
+const NAME = /^[ -9;-~]{1,255}$/;
 
 /**
  * Starts a program with sockets as systemd passes them: descriptors from 3 on, `LISTEN_PID`, `LISTEN_FDS` and
@@ -66,7 +66,9 @@ const NAME = /^[ -9;-~]{0,255}$/;
  * @param sockets The sockets in order, each with its name.
  * @param options How.
  * @returns The child process, of `node:child_process`. If the program cannot be started it exits with 126 or 127.
- * @throws {TypeError} If a name has a colon, a control character or a letter outside ASCII, or is longer than 255.
+ * @throws {RangeError} If there are no sockets.
+ * @throws {TypeError} If a name is empty, is longer than 255, or has a colon, a control character or a letter outside
+ * ASCII.
  * @throws {WinsockError} WSAENOTSOCK if a socket was closed or given up.
  * @throws {Deno.errors.NotSupported} If this is not Linux.
  */
@@ -78,6 +80,7 @@ export function spawnActivated(
   requireLinux(`pass sockets to ${command}`);
   const calls = systemCalls();
   const passed = [...sockets];
+  if (passed.length === 0) throw new RangeError(`Cannot pass sockets to ${command}: there are none`);
   for (const [name, { handle }] of passed) {
     if (!NAME.test(name)) {
       throw new TypeError(`Cannot pass a socket to ${command}: systemd takes no name like "${name}"`);

@@ -7,11 +7,26 @@ import { lastUnixError } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { SOCK_NONBLOCK } from "./socket_flags.ts";
 
+const F_GETFD = 1;
 const F_SETFD = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 const F_DUPFD_CLOEXEC = 1030;
+
+/**
+ * Whether child processes inherit a descriptor (`FD_CLOEXEC` off). One that this process inherited has it off, for exec
+ * would have closed it; Deno sets it on all it opens.
+ *
+ * @param fd The descriptor.
+ * @returns Whether they do.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function inheritable(fd: bigint): boolean {
+  const flags = libc().fcntl(fd, F_GETFD, 0);
+  if (flags === -1) throw lastUnixError(`find out whether descriptor ${fd} is inherited`, "fcntl");
+  return (flags & FD_CLOEXEC) === 0;
+}
 
 /**
  * Keeps child processes from inheriting a descriptor (`FD_CLOEXEC`, fcntl(2)).

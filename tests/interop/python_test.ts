@@ -31,7 +31,7 @@ async function python(program: string, input: Uint8Array = new Uint8Array(0)): P
 
 /** Starts a Python program that has the other end of a channel as descriptor 3. */
 function withChannel(program: string): { channel: DescriptorChannel; output: Promise<string> } {
-  const { channel, far } = DescriptorChannel.pair();
+  const { near: channel, far } = DescriptorChannel.pair();
   const child = spawn("python3", ["-c", program], { stdio: ["ignore", "pipe", "inherit", Number(far.handle)] });
   far.close();
   const output = within(20_000, Promise.all([text(child.stdout!), once(child, "exit")])).then(([printed]) => printed);
@@ -189,7 +189,7 @@ Deno.test({
     const before = countDescriptors();
     {
       using listener = listen({ hostname: "127.0.0.1", port: 0 });
-      const { channel, far } = DescriptorChannel.pair();
+      const { near, far } = DescriptorChannel.pair();
       const received = (async () => {
         let count = 0;
         for (let message = await far.receive(); message !== undefined; message = await far.receive()) {
@@ -198,12 +198,12 @@ Deno.test({
         }
         return count;
       })();
-      for (let message = 0; message < 500; message++) await channel.send([listener, listener]);
-      await assertRejects(() => channel.send([]), RangeError, "0 is no number of descriptors from 1 to 253");
-      await assertRejects(() => channel.send(Array(254).fill(listener)), RangeError, "254 is no number");
-      const pending = channel.receive();
+      for (let message = 0; message < 500; message++) await near.send([listener, listener]);
+      await assertRejects(() => near.send([]), RangeError, "0 is no number of descriptors from 1 to 253");
+      await assertRejects(() => near.send(Array(254).fill(listener)), RangeError, "254 is no number");
+      const pending = near.receive();
       await Promise.resolve();
-      channel.close();
+      near.close();
       await assertRejects(() => pending, Deno.errors.BadResource);
       assertEquals(await within(20_000, received), 1_000);
       await assertRejects(() => far.send([listener]), WinsockError, "WSAESHUTDOWN");

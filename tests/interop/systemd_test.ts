@@ -42,7 +42,7 @@ function freePort(): number {
 }
 
 Deno.test("an environment without sockets is no error", () => {
-  for (const env of [[], [["LISTEN_FDS", ""]], [["LISTEN_FDS", "0"]]] as [string, string][][]) {
+  for (const env of [[], [["LISTEN_FDS", ""]], [["LISTEN_FDS", "0"], ["LISTEN_FDNAMES", ""]]] as [string, string][][]) {
     using passed = systemdSockets({ env: new Map(env) });
     assertEquals([passed.length, passed.take(0), passed.take("web")], [0, undefined, undefined]);
   }
@@ -130,13 +130,15 @@ Deno.test({
       [environment(1, 0), TypeError, "LISTEN_FDS_FIRST_FD is 0"],
       [environment(1, handle, { LISTEN_PID: "me" }), TypeError, 'LISTEN_PID is "me", no number'],
       [environment(1, handle, { LISTEN_FDNAMES: "a:b" }), TypeError, "LISTEN_FDNAMES has 2 names for 1 sockets"],
-      [environment(1, 9_999), WinsockError, "descriptor 9999 from being inherited: fcntl failed with WSAENOTSOCK"],
+      [environment(1, listener.handle), TypeError, `socket ${listener.handle}: this process opened it itself`],
+      [environment(1, 9_999), WinsockError, "whether descriptor 9999 is inherited: fcntl failed with WSAENOTSOCK"],
       [environment(999_999_999, handle), WinsockError, "WSAENOTSOCK"],
     ];
     for (const [env, type, message] of wrong) {
       const before = new Map(env);
       assertThrows(() => systemdSockets({ env }), type, message);
       assertEquals(env, before);
+      assert(!closesOnExec(handle));
     }
     using passed = systemdSockets({ env: environment(1, handle) });
     assertEquals(passed.takeHandle(0), handle);
@@ -392,9 +394,10 @@ Deno.test({
   ignore: !linux,
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    for (const name of ["a:b", "a\nb", "ä", "a".repeat(256)]) {
+    for (const name of ["", "a:b", "a\nb", "ä", "a".repeat(256)]) {
       assertThrows(() => spawnActivated("true", [[name, listener]]), TypeError, "systemd takes no name like");
     }
+    assertThrows(() => spawnActivated("true", []), RangeError, "Cannot pass sockets to true: there are none");
     listener.close();
     assertThrows(() => spawnActivated("true", [["web", listener]]), WinsockError, "WSAENOTSOCK");
   },
