@@ -115,7 +115,8 @@ export class DescriptorChannel implements Disposable {
     if (announced === undefined) return undefined;
     if (announced === passed.length && !message.truncated) return passed;
     passed.close();
-    throw new RangeError(`A message announced ${announced} descriptors, and ${passed.length} of at most ${most} came`);
+    const came = message.truncated ? `more than ${most}` : passed.length;
+    throw new RangeError(`A message announced ${announced} descriptors, and ${came} came`);
   }
 
   /** Closes the channel; a pending call ends soon. */

@@ -170,6 +170,7 @@ Deno.test("clients that are slow, or never end their side, are cut off and hold 
     await writeText(halfOpen, `${secret}|${Deno.pid}`);
     // Both places are taken; who asks now waits for one and is served.
     await assertServed(server, port);
+    assert(errors.length > 0);
     assertEquals(await readEnd(silent).catch(() => true), true);
     assertEquals(await readEnd(halfOpen).catch(() => true), true);
     assertEquals(errors.map((error) => error.constructor), [Deno.errors.TimedOut, Deno.errors.TimedOut]);
@@ -191,9 +192,27 @@ Deno.test("clients that break off leave nothing behind", async () => {
   });
 });
 
+Deno.test("where one socket cannot be had, nobody gets the others", async () => {
+  using pair = await connection();
+  using closed = listen({ hostname: "127.0.0.1", port: 0 });
+  const errors: Error[] = [];
+  await using server = serveSystemfd([pair.server, closed], { onError: (error) => errors.push(error as Error) });
+  closed.close();
+  const child = spawnChild("silent.ts");
+  try {
+    assertEquals(await say(server, `${server.env.SYSTEMFD_SOCKET_SECRET}|${child.pid}`), 0);
+    assert(errors[0] instanceof WinsockError && errors[0].codeName === "WSAENOTSOCK", String(errors[0]));
+  } finally {
+    await endChild(child);
+  }
+  pair.server.close();
+  using client = pair.client.toConn();
+  assert(await readEnd(client));
+});
+
 Deno.test("closing the server ends the clients that are being served", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
-  const server = serveSystemfd([listener]);
+  const server = serveSystemfd([listener], { timeout: 60_000 });
   using conn = await dial(server);
   await writeText(conn, "x");
   await within(10_000, server.close());
@@ -235,7 +254,7 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
   ];
   let before = 0;
   // What is more after the first round are things every process opens once.
-  for (let round = 0; round < 2; round++) {
+  for (let round = 0; round < 6; round++) {
     for (const [answer, type, message] of answers) {
       await withAnswer(answer(), true, async (env) => {
         await assertRejects(() => receiveSystemfd({ env }), type, message);
