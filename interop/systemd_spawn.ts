@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { systemCalls } from "../ffi/system.ts";
-import { duplicateFrom } from "../ffi/unix/descriptor_flags.ts";
+import { duplicateFrom, setStatusFlags, statusFlags } from "../ffi/unix/descriptor_flags.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { requireLinux } from "./linux_only.ts";
 import { FIRST_DESCRIPTOR } from "./systemd.ts";
@@ -92,6 +92,7 @@ export function spawnActivated(
   const shellArgs = ["-c", BECOME, SHELL, String(passed.length), names, command, ...args];
   // A socket whose number is another's place in the child would be overwritten there before it is moved.
   const movable: bigint[] = [];
+  const flags = passed.map(([, { handle }]) => statusFlags(handle));
   try {
     for (const [, { handle }] of passed) movable.push(duplicateFrom(handle, FIRST_DESCRIPTOR + passed.length));
     return spawn(SHELL, shellArgs, {
@@ -100,6 +101,8 @@ export function spawnActivated(
       stdio: [...stdio, ...movable.map(Number)],
     });
   } finally {
+    // Deno makes what it gives a child blocking, for this process too, where accepting would then block everything.
+    movable.forEach((handle, index) => setStatusFlags(handle, flags[index]!));
     for (const handle of movable) calls.close(handle);
   }
 }

@@ -54,13 +54,36 @@ export function duplicateFrom(fd: bigint, least: number): bigint {
 }
 
 /**
- * Makes calls on a descriptor wait, for a program that expects them to (`O_NONBLOCK` off, fcntl(2)).
+ * The status flags of what a descriptor is of (`F_GETFL`, fcntl(2)), such as `O_NONBLOCK`: kept once for all who share it.
  *
- * @param fd The descriptor; what it is a descriptor of keeps the setting, whoever else has one.
+ * @param fd The descriptor.
+ * @returns The flags, bits.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function statusFlags(fd: bigint): number {
+  const flags = libc().fcntl(fd, F_GETFL, 0);
+  if (flags === -1) throw lastUnixError(`read the flags of descriptor ${fd}`, "fcntl");
+  return flags;
+}
+
+/**
+ * Sets the status flags of what a descriptor is of (`F_SETFL`, fcntl(2)), for all who share it.
+ *
+ * @param fd The descriptor.
+ * @param flags The flags, bits.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function setStatusFlags(fd: bigint, flags: number): void {
+  const result = libc().fcntl(fd, F_SETFL, flags);
+  if (result === -1) throw lastUnixError(`set the flags of descriptor ${fd}`, "fcntl");
+}
+
+/**
+ * Makes calls on a descriptor wait, for a program that expects them to (`O_NONBLOCK` off).
+ *
+ * @param fd The descriptor.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setBlocking(fd: bigint): void {
-  const flags = libc().fcntl(fd, F_GETFL, 0);
-  const result = flags === -1 ? -1 : libc().fcntl(fd, F_SETFL, flags & ~SOCK_NONBLOCK);
-  if (result === -1) throw lastUnixError(`make descriptor ${fd} blocking`, "fcntl");
+  setStatusFlags(fd, statusFlags(fd) & ~SOCK_NONBLOCK);
 }

@@ -193,6 +193,8 @@ Deno.test({
     {
       using listener = listen({ hostname: "127.0.0.1", port: 0 });
       const { near, far } = DescriptorChannel.pair();
+      const blocks = (handle: bigint) => (libc().fcntl(handle, 3, 0) & 0o4000) === 0;
+      assertEquals([blocks(near.handle), blocks(far.handle)], [false, true]);
       const received = (async () => {
         let count = 0;
         for (let message = await far.receive(); message !== undefined; message = await far.receive()) {

@@ -36,6 +36,10 @@ function closesOnExec(handle: bigint): boolean {
   return libc().fcntl(handle, 1, 0) === 1;
 }
 
+function blocks(handle: bigint): boolean {
+  return (libc().fcntl(handle, 3, 0) & 0o4000) === 0;
+}
+
 function freePort(): number {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;
@@ -315,7 +319,7 @@ Deno.test({
       const names = named.map(([name]) => name).join(":");
       assertMatch(variables!, new RegExp(`^(\\d+) \\1 12 ${names}$`));
       assertEquals(links, named.map(([, listener]) => inode(listener)));
-      for (const listener of listeners) assert(closesOnExec(listener.handle));
+      for (const listener of listeners) assert(closesOnExec(listener.handle) && !blocks(listener.handle));
     }
     await until(() => countDescriptors() === before, "the descriptors are closed");
   },
