@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { connect, listen, Listener, Socket, WinsockError } from "@winsock/handoff";
+import { libc } from "@winsock/handoff/ffi";
 import {
   DescriptorChannel,
   encodePythonMessage,
