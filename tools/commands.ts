@@ -48,7 +48,11 @@ export async function ensureCommands(
     return missing.map(([command, debianPackage]) => `${command} is missing (Debian's package ${debianPackage})`);
   }
   const packages = missing.map(([, debianPackage]) => debianPackage);
-  await step(`Installing ${packages.join(" ")}`, "apt-get", ["update", "-qq"]);
-  await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages]);
-  return [];
+  try {
+    await step(`Installing ${packages.join(" ")}`, "apt-get", ["update", "-qq"]);
+    await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages]);
+    return [];
+  } catch (error) {
+    return [`${packages.join(" ")} cannot be installed: ${(error as Error).message}`];
+  }
 }

@@ -5,9 +5,7 @@ import { notify } from "@winsock/handoff/interop";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { readText } from "../kit/connections.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
-import { EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
-
-const EXAMPLE = new URL("../../examples/socket_activation.ts", import.meta.url).pathname;
+import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
 
 /** Prints each datagram as JSON, with the process id the kernel says it is from; slowly, if asked to. */
 const MANAGER = `

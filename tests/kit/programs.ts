@@ -1,5 +1,10 @@
 /** Programs that tests run besides Deno; `tools/test_setup.ts` sees to it that they are there. */
 
+import { fileURLToPath } from "node:url";
+
+/** `examples/socket_activation.ts`. */
+export const EXAMPLE = new URL("../../examples/socket_activation.ts", import.meta.url).href;
+
 /** What `examples/socket_activation.ts` says it may read of the environment. */
 export const EXAMPLE_ENV_GRANT =
   "--allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD," +
@@ -7,7 +12,7 @@ export const EXAMPLE_ENV_GRANT =
 
 /** A C program of `tests/interop/c`, compiled for Windows. */
 export function cProgram(name: string): string {
-  return new URL(`../../.cache/c/${name}.exe`, import.meta.url).pathname.replace(/^\/(?=[A-Z]:)/, "");
+  return fileURLToPath(new URL(`../../.cache/c/${name}.exe`, import.meta.url));
 }
 
 /** Whether the C programs can be run here: on Windows, or under Wine, where they were compiled. */
