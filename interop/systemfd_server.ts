@@ -78,7 +78,8 @@ export class SystemfdServer implements AsyncDisposable {
     while (!this.#closed) {
       try {
         using socket = await this.#listener.accept();
-        this.#talk(socket);
+        // A client may come while the server is being closed; nobody would end it any more.
+        if (!this.#closed) this.#talk(socket);
       } catch (error) {
         if (this.#closed) break;
         this.#report(error);
