@@ -16,7 +16,7 @@ import {
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { duplicateSocketA } from "../kit/ansi.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { countDescriptors } from "../kit/descriptors.ts";
+import { countOpen } from "../kit/descriptors.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 import { cProgram, haveCPrograms } from "../kit/programs.ts";
 
@@ -186,9 +186,9 @@ for (const form of ["W", "A"] as const) {
     fn: async () => {
       await exchangeWithC(form);
       // What is open after the first time are things every process opens once.
-      const before = countDescriptors();
+      const before = countOpen();
       await exchangeWithC(form);
-      await until(() => countDescriptors() <= before, "the descriptors are closed");
+      await until(() => countOpen() <= before, "the descriptors are closed");
     },
   });
 }
