@@ -13,6 +13,7 @@ const CHECKS: [name: string, ...args: string[]][] = [
   ["format", "fmt", "--check", "--quiet"],
   ["lint", "lint", "--quiet"],
   ["types", "check", "--quiet", "."],
+  ["documentation pages", "check", "--quiet", "--doc-only", "docs/interop.md"],
   ["documentation", "doc", "--lint", ...ENTRY_POINTS],
   ["documentation examples", "test", "--quiet", "--doc", "--allow-all", ...ENTRY_POINTS],
   ["publishing", "publish", "--dry-run", "--allow-dirty", "--quiet"],

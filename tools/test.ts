@@ -7,6 +7,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { setUpTests } from "./test_setup.ts";
 import { LaneUnavailable, windowsLane } from "./windows.ts";
 
 interface Counts {
@@ -23,11 +24,14 @@ await Deno.mkdir(".cache", { recursive: true });
 
 const counts: Counts = { passed: 0, failed: 0 };
 if (options.lane !== "windows") {
+  await prepare("native");
   add(await runLane(Deno.build.os, (args) => new Deno.Command(Deno.execPath(), { args })));
 }
 if (options.lane !== "native" && Deno.build.os !== "windows") {
   try {
-    add(await runLane("windows", await windowsLane()));
+    const windows = await windowsLane();
+    await prepare("windows");
+    add(await runLane("windows", windows));
   } catch (error) {
     if (!(error instanceof LaneUnavailable)) throw error;
     console.log(`The Windows lane cannot run here: ${error.message}`);
@@ -36,6 +40,14 @@ if (options.lane !== "native" && Deno.build.os !== "windows") {
 }
 console.log(`\n${counts.passed} passed, ${counts.failed} failed`);
 Deno.exit(counts.failed === 0 && counts.passed > 0 ? 0 : 1);
+
+/** Fetches what the tests of a lane run besides Deno; without it they are left out, which CI does not accept. */
+async function prepare(lane: "native" | "windows"): Promise<void> {
+  for (const missing of await setUpTests(lane)) {
+    console.log(`Some tests of the ${lane} lane are left out: ${missing}`);
+    if (Deno.env.get("CI") !== undefined) counts.failed++;
+  }
+}
 
 function add({ passed, failed }: Counts): void {
   counts.passed += passed;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { exists, output, step } from "./commands.ts";
 
 /** The Windows build of Deno, as npm has it. */
 const DENO_PACKAGE = "@deno/win32-x64@2.9.5";
@@ -86,31 +87,4 @@ async function* typescriptFiles(folder: string): AsyncGenerator<string> {
     if (entry.isDirectory) yield* typescriptFiles(`${folder}/${entry.name}`);
     else if (entry.name.endsWith(".ts")) yield `${folder}/${entry.name}`;
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
-}
-
-/** What a command prints; `undefined` if it cannot be run or fails. */
-async function output(command: string, args: string[]): Promise<string | undefined> {
-  try {
-    const { success, stdout } = await new Deno.Command(command, { args, stderr: "null" }).output();
-    return success ? new TextDecoder().decode(stdout) : undefined;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-/** Runs a command that must succeed, and shows what it printed if it does not. */
-async function step(title: string, command: string, args: string[]): Promise<void> {
-  if (title !== "") console.error(title);
-  const { success, stdout, stderr } = await new Deno.Command(command, {
-    args,
-    env: { DEBIAN_FRONTEND: "noninteractive" },
-  }).output();
-  if (success) return;
-  const text = new TextDecoder();
-  throw new Error(`${command} ${args.join(" ")} failed:\n${text.decode(stdout)}${text.decode(stderr)}`);
 }

@@ -44,6 +44,8 @@ export const LIBC_SYMBOLS = {
   write: { parameters: ["usize", "buffer", "usize"], result: "isize" },
   /** `int close(int fd)` */
   close: { parameters: ["usize"], result: "i32" },
+  /** `int clock_gettime(clockid_t clockid, struct timespec *tp)` */
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   /** `long syscall(long number, ...)`, with two integer arguments */
   syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
   /** `long syscall(long number, ...)`, with four integer arguments */

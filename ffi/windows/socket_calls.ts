@@ -98,6 +98,8 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   acceptor(listener: bigint): Acceptor {
+    // A listener somebody else made may be non-blocking; here a thread waits in accept.
+    this.#setNonBlocking(listener, false);
     return new ThreadAcceptor(this, listener);
   }
 

@@ -1,4 +1,5 @@
 /** Counting descriptors: Linux by /proc, Windows by the system's own table of handles. */
+import { listen } from "@winsock/handoff";
 import { until } from "./process.ts";
 
 const SYSTEM_EXTENDED_HANDLE_INFORMATION = 64;
@@ -22,12 +23,25 @@ export async function settledDescriptors(...processIds: number[]): Promise<numbe
   return last;
 }
 
+/**
+ * How many sockets, pipes and files this process has open. On Windows threads have handles too, and Deno's come and go;
+ * these are not counted.
+ */
+export function countOpen(): number {
+  if (Deno.build.os !== "windows") return countFiles(Deno.pid);
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  return countHandles(Deno.pid, listener.handle) - 1;
+}
+
 function countFiles(processId: number): number {
   return [...Deno.readDirSync(`/proc/${processId}/fd`)].length;
 }
 
-/** GetProcessHandleCount answers 0 under Wine; the table of all handles is right there and on Windows. */
-function countHandles(processId: number): number {
+/**
+ * GetProcessHandleCount answers 0 under Wine; the table of all handles is right there and on Windows. With a handle of
+ * this process, only those of its kind count.
+ */
+function countHandles(processId: number, like?: bigint): number {
   using ntdll = openNtdll();
   for (let size = 1 << 20;; size *= 2) {
     const table = new Uint8Array(size);
@@ -36,11 +50,13 @@ function countHandles(processId: number): number {
     if (status !== 0) throw new Error(`NtQuerySystemInformation failed with ${status}`);
     const view = new DataView(table.buffer);
     const count = Number(view.getBigUint64(0, true));
-    let own = 0;
-    for (let index = 0; index < count; index++) {
-      if (Number(view.getBigUint64(16 + index * 40 + 8, true)) === processId) own++;
-    }
-    return own;
+    const own = Array.from({ length: count }, (_, index) => 16 + index * 40).filter((entry) => {
+      return Number(view.getBigUint64(entry + 8, true)) === processId;
+    });
+    if (like === undefined) return own.length;
+    const kindOf = (entry: number) => view.getUint16(entry + 30, true);
+    const kind = kindOf(own.find((entry) => view.getBigUint64(entry + 16, true) === like)!);
+    return own.filter((entry) => kindOf(entry) === kind).length;
   }
 }
 

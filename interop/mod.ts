@@ -1,0 +1,49 @@
+/**
+ * What other programs speak when they pass sockets: systemd's socket activation and its notifications, systemfd's
+ * protocol for Windows, .NET's SocketInformation, Python's messages and descriptors, and blobs one after the other in a
+ * stream.
+ *
+ * `duplicateSocket` and `openSocket` of the main entry are the whole of what Python's `socket.share` and `fromshare`, and
+ * C's `WSADuplicateSocketW` and `WSASocketW`, need.
+ *
+ * @example A server that uses the listener it was started with, or one of its own
+ * ```ts
+ * import { listen } from "@winsock/handoff";
+ * import { notify, receiveSystemfd, systemdSockets } from "@winsock/handoff/interop";
+ *
+ * using systemd = systemdSockets();
+ * using systemfd = await receiveSystemfd();
+ * using listener = systemd.takeListener("web") ?? systemfd.takeListener(0) ??
+ *   listen({ hostname: "127.0.0.1", port: 0 });
+ * await notify({ READY: 1 });
+ * ```
+ *
+ * @module
+ */
+export {
+  type BlobForm,
+  type BlobOptions,
+  narrowBlob,
+  readBlobs,
+  type ReadBlobsOptions,
+  receiveBlobs,
+  sendBlobs,
+  widenBlob,
+} from "./blobs.ts";
+export { DescriptorChannel } from "./descriptor_channel.ts";
+export type { Environment } from "./environment.ts";
+export { notify, type NotifyOptions, type NotifyState } from "./notify.ts";
+export { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
+export { encodePythonMessage, readPythonMessages } from "./python_messages.ts";
+export {
+  duplicateSocketInformation,
+  openSocketInformation,
+  parseSocketInformation,
+  type SocketInformation,
+  SocketInformationOptions,
+  stringifySocketInformation,
+} from "./socket_information.ts";
+export { type SystemdOptions, systemdSockets } from "./systemd.ts";
+export { spawnActivated, type SpawnActivatedOptions, type StandardStream } from "./systemd_spawn.ts";
+export { receiveSystemfd, type ReceiveSystemfdOptions } from "./systemfd_client.ts";
+export { serveSystemfd, type ServeSystemfdOptions, type SystemfdServer } from "./systemfd_server.ts";

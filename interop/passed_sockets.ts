@@ -1,0 +1,154 @@
+/**
+ * Sockets another process has passed to this one, each to be taken once.
+ *
+ * @module
+ */
+import { systemCalls } from "../ffi/system.ts";
+import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import { Listener } from "../sockets/listener.ts";
+import { Socket } from "../sockets/socket.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+
+/** A descriptor that was passed, and the name it was passed under. */
+export interface PassedHandle {
+  /** The name; empty where the protocol has none. */
+  readonly name: string;
+  /** The descriptor: a SOCKET on Windows, a file descriptor elsewhere. */
+  readonly handle: bigint;
+}
+
+/**
+ * The sockets this process was started with, in the order they were passed.
+ *
+ * Each can be taken once, by its position or its name; from then on it is the taker's. What cannot be taken, because it
+ * is of another kind, stays in its place. {@linkcode PassedSockets.close} closes what nobody took. Taking needs ffi
+ * access to the system's socket library.
+ *
+ * @example No sockets were passed, which is no error
+ * ```ts
+ * import { systemdSockets } from "@winsock/handoff/interop";
+ * import { listen } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using passed = systemdSockets({ env: new Map() });
+ * using listener = passed.takeListener("web") ?? listen({ hostname: "127.0.0.1", port: 0 });
+ * assertEquals([passed.length, listener.addr.hostname], [0, "127.0.0.1"]);
+ * ```
+ */
+export class PassedSockets implements Disposable {
+  /** The names by position; they stay when a socket is taken. */
+  readonly names: readonly string[];
+  readonly #handles: (bigint | undefined)[];
+
+  /**
+   * Owns descriptors.
+   *
+   * @param sockets The descriptors in order; they are this object's to close until they are taken.
+   */
+  constructor(sockets: readonly PassedHandle[]) {
+    this.names = sockets.map(({ name }) => name);
+    this.#handles = sockets.map(({ handle }) => handle);
+  }
+
+  /** How many sockets were passed; taking one does not change it. */
+  get length(): number {
+    return this.names.length;
+  }
+
+  /**
+   * Takes a socket, whatever it is.
+   *
+   * @param which Its position from 0, or its name; of several with one name, the first that was not taken yet.
+   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
+   * @throws {TypeError} If it is no TCP socket, or belongs to an object of this process already; it stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   */
+  take(which: number | string): SharedSocket | undefined {
+    return this.#take(which, (handle) => {
+      return kindOf(handle) === "listener" ? Listener.fromHandle(handle) : Socket.fromHandle(handle);
+    });
+  }
+
+  /**
+   * Takes a listening socket.
+   *
+   * @param which As for {@linkcode PassedSockets.take}.
+   * @returns The listener, the caller's to close; `undefined` if there is none or it was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a connection; it stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   */
+  takeListener(which: number | string): Listener | undefined {
+    return this.#take(which, (handle) => Listener.fromHandle(handle));
+  }
+
+  /**
+   * Takes a connected socket.
+   *
+   * @param which As for {@linkcode PassedSockets.take}.
+   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it listens; it stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   */
+  takeSocket(which: number | string): Socket | undefined {
+    return this.#take(which, (handle) => Socket.fromHandle(handle));
+  }
+
+  /**
+   * Takes a descriptor as it is, whatever it is: the way to datagram and local sockets, which the library has no objects
+   * for. Needs no permission.
+   *
+   * @param which As for {@linkcode PassedSockets.take}.
+   * @returns The descriptor, the caller's to close; `undefined` if there is none or it was taken.
+   */
+  takeHandle(which: number | string): bigint | undefined {
+    const position = this.#find(which);
+    const handle = this.#handles[position];
+    if (handle !== undefined) this.#handles[position] = undefined;
+    return handle;
+  }
+
+  /** Closes what was not taken. */
+  close(): void {
+    for (let position = 0; position < this.length; position++) {
+      const handle = this.takeHandle(position);
+      if (handle !== undefined) defaultProvider().closeSocket(handle);
+    }
+  }
+
+  /** The same as {@linkcode PassedSockets.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #take<T>(which: number | string, takeOver: (handle: bigint) => T): T | undefined {
+    const position = this.#find(which);
+    const handle = this.#handles[position];
+    if (handle === undefined) return undefined;
+    requireTcp(handle, this.names[position]!);
+    const socket = takeOver(handle);
+    this.#handles[position] = undefined;
+    return socket;
+  }
+
+  #find(which: number | string): number {
+    if (typeof which === "number") return which;
+    return this.names.findIndex((name, position) => name === which && this.#handles[position] !== undefined);
+  }
+}
+
+function kindOf(handle: bigint): string {
+  return systemCalls().kind(handle, `take over socket ${handle}`);
+}
+
+function requireTcp(handle: bigint, name: string): void {
+  const what = name === "" ? `socket ${handle}` : `socket ${handle}, "${name}"`;
+  if (kindOf(handle) === "datagram") {
+    throw new TypeError(`Cannot take over ${what}: it is a datagram socket, and only TCP sockets can be`);
+  }
+  try {
+    systemCalls().localAddress(handle);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new TypeError(`Cannot take over ${what}: it is no TCP socket`, { cause: error });
+  }
+}

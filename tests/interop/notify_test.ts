@@ -1,0 +1,155 @@
+// sd_notify, to a real local datagram socket in another process.
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { connect } from "@winsock/handoff";
+import { notify } from "@winsock/handoff/interop";
+import { countDescriptors } from "../kit/descriptors.ts";
+import { readText } from "../kit/connections.ts";
+import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
+import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
+
+/** Prints each datagram as JSON, with the process id the kernel says it is from; slowly, if asked to. */
+const MANAGER = `
+import json, socket, struct, sys, time
+address = sys.argv[1]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+s.bind("\\0" + address[1:] if address.startswith("@") else address)
+print("bound", flush=True)
+if len(sys.argv) > 2: time.sleep(float(sys.argv[2]))
+while True:
+    data, ancillary, flags, sender = s.recvmsg(65536, socket.CMSG_SPACE(12))
+    pid = struct.unpack("3i", ancillary[0][2])[0]
+    print(json.dumps([pid, data.decode(), time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000]), flush=True)
+`;
+
+const ignore = !haveProgram("python3");
+
+async function withManager(
+  test: (env: Map<string, string>, next: () => Promise<[pid: number, text: string, time: number]>) => Promise<void>,
+  address: string,
+  ...args: string[]
+): Promise<void> {
+  const manager = new Deno.Command("python3", {
+    args: ["-c", MANAGER, address, ...args],
+    stdin: "null",
+    stdout: "piped",
+  })
+    .spawn();
+  try {
+    const line = lines(manager);
+    assertEquals(await line(), "bound");
+    await test(new Map([["NOTIFY_SOCKET", address]]), async () => JSON.parse(await line() ?? "null"));
+  } finally {
+    await endChild(manager);
+  }
+}
+
+Deno.test("without a manager, nobody is told, which is no error", async () => {
+  assertEquals(await notify({ READY: 1 }, { env: new Map() }), false);
+  assertEquals(await notify({ READY: 1 }, { env: new Map([["NOTIFY_SOCKET", ""]]) }), false);
+});
+
+Deno.test({
+  name: "a manager hears what was said, in one datagram, from this process",
+  ignore,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      for (const address of [`@handoff-test-${crypto.randomUUID()}`, `${folder}/notify`]) {
+        await withManager(async (env, next) => {
+          assert(await notify({ READY: 1, STATUS: "Größe = 3", MAINPID: 77 }, { env }));
+          const [pid, text] = await next();
+          assertEquals([pid, text], [Deno.pid, "READY=1\nSTATUS=Größe = 3\nMAINPID=77"]);
+          await notify({ STOPPING: 1, ERRNO: 2 }, { env });
+          assertEquals((await next())[1], "STOPPING=1\nERRNO=2");
+        }, address);
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "RELOADING says when, by the system's clock",
+  ignore,
+  fn: async () => {
+    await withManager(async (env, next) => {
+      await notify({ READY: 1 }, { env });
+      const [, , before] = await next();
+      await notify({ RELOADING: 1 }, { env });
+      const [, text, after] = await next();
+      const [, time] = /^MONOTONIC_USEC=(\d+)\nRELOADING=1$/.exec(text) ?? [];
+      assert(Number(time) >= before && Number(time) <= after, `${text} is not between ${before} and ${after}`);
+      await notify({ RELOADING: 1, MONOTONIC_USEC: 5n }, { env });
+      assertEquals((await next())[1], "MONOTONIC_USEC=5\nRELOADING=1");
+    }, `@handoff-test-${crypto.randomUUID()}`);
+  },
+});
+
+Deno.test({
+  name: "the example says that it is ready, and that it ends",
+  ignore,
+  fn: async () => {
+    await withManager(async (env, next) => {
+      const child = new Deno.Command(Deno.execPath(), {
+        args: [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE],
+        env: Object.fromEntries(env),
+        stdout: "null",
+      }).spawn();
+      const [pid, ready] = await next();
+      const [, port] = /^READY=1\nSTATUS=Listening on port (\d+)$/.exec(ready) ?? [];
+      assertEquals(pid, child.pid);
+      using conn = (await connect({ port: Number(port) })).toConn();
+      assertEquals(await readText(conn, 1_000), `Hello from process ${pid}, on a listener of its own\n`);
+      assertEquals((await next()).slice(0, 2), [pid, "STOPPING=1"]);
+      assertEquals((await within(20_000, child.status)).code, 0);
+    }, `@handoff-test-${crypto.randomUUID()}`);
+  },
+});
+
+Deno.test({
+  name: "a manager whose queue is full is waited for",
+  ignore,
+  fn: async () => {
+    const before = countDescriptors();
+    await withManager(
+      async (env, next) => {
+        const count = 600;
+        const told = Promise.all(Array.from({ length: count }, (_, index) => notify({ STATUS: `${index}` }, { env })));
+        const heard = new Set<string>();
+        while (heard.size < count) heard.add((await next())[1]);
+        await told;
+      },
+      `@handoff-test-${crypto.randomUUID()}`,
+      "0.3",
+    );
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "what cannot be said, or not to that address, is a clear error",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const before = countDescriptors();
+    const to = (address: string) => ({ env: new Map([["NOTIFY_SOCKET", address]]) });
+    const nobody = to(`@handoff-test-${crypto.randomUUID()}`);
+    await assertRejects(() => notify({ READY: 1 }, nobody), Error, "connect failed with WSAECONNREFUSED");
+    await assertRejects(() => notify({ STATUS: "a\nREADY=1" }, nobody), TypeError, 'of "STATUS=a\\nREADY=1"');
+    await assertRejects(() => notify({ "X=1\nREADY": 1 }, nobody), TypeError);
+    await assertRejects(() => notify({ lower: 1 }, nobody), TypeError);
+    await assertRejects(() => notify({ READY: 1 }, to(`/${"x".repeat(200)}`)), RangeError, "cannot be as long");
+    await assertRejects(() => notify({ READY: 1 }, to("vsock:2:1234")), Deno.errors.NotSupported, "no local socket");
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "elsewhere than on Linux there is no manager to notify",
+  ignore: Deno.build.os === "linux",
+  fn: async () => {
+    const env = new Map([["NOTIFY_SOCKET", "@handoff"]]);
+    await assertRejects(() => notify({ READY: 1 }, { env }), Deno.errors.NotSupported);
+  },
+});

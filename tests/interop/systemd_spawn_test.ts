@@ -1,0 +1,149 @@
+// Starting programs as systemd does, with what they find there.
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+import { connect, listen, type Listener, type SharedSocket, WinsockError } from "@winsock/handoff";
+import { libc } from "@winsock/handoff/ffi";
+import { spawnActivated } from "@winsock/handoff/interop";
+import { readText } from "../kit/connections.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
+import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
+import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
+
+const linux = Deno.build.os === "linux";
+
+function closesOnExec(handle: bigint): boolean {
+  return (libc().fcntl(handle, 1, 0) & 1) === 1;
+}
+
+function blocks(handle: bigint): boolean {
+  return (libc().fcntl(handle, 3, 0) & 0o4000) === 0;
+}
+
+/** Runs a program with sockets and returns what it printed. */
+async function printed(
+  command: string,
+  sockets: [string, SharedSocket][],
+  args: string[],
+  env?: Record<string, string>,
+): Promise<string> {
+  const child = spawnActivated(command, sockets, {
+    args,
+    stdio: ["ignore", "pipe", "inherit"],
+    ...(env === undefined ? {} : { env }),
+  });
+  const [output] = await within(20_000, Promise.all([text(child.stdout!), once(child, "exit")]));
+  return output;
+}
+
+Deno.test({
+  name: "a program started with sockets has them from 3 on, whatever numbers they have here",
+  ignore: !linux,
+  fn: async () => {
+    const before = countDescriptors();
+    {
+      using owned = new DisposableStack();
+      const listeners = Array.from({ length: 12 }, () => owned.use(listen({ hostname: "127.0.0.1", port: 0 })));
+      const inode = (listener: Listener) => Deno.readLinkSync(`/proc/self/fd/${listener.handle}`);
+      const named = listeners.toReversed().map((listener, index): [string, Listener] => [`name ${index}`, listener]);
+      const script = `echo $LISTEN_PID $$ $LISTEN_FDS $LISTEN_FDNAMES $LISTEN_FDS_FIRST_FD
+        for fd in 3 4 5 6 7 8 9 10 11 12 13 14; do readlink /proc/$$/fd/$fd; done`;
+      const [variables, ...links] = (await printed("sh", named, ["-c", script])).trimEnd().split("\n");
+      const names = named.map(([name]) => name).join(":");
+      assertMatch(variables!, new RegExp(`^(\\d+) \\1 12 ${names}$`));
+      assertEquals(links, named.map(([, listener]) => inode(listener)));
+      for (const listener of listeners) assert(closesOnExec(listener.handle) && !blocks(listener.handle));
+    }
+    await until(() => countDescriptors() === before, "the descriptors are closed");
+  },
+});
+
+Deno.test({
+  name: "sockets that were passed here can be passed on in another order",
+  ignore: !linux,
+  fn: async () => {
+    // This process has other things at 3 and 4, so a child swaps the two it was passed and starts another.
+    using first = listen({ hostname: "127.0.0.1", port: 0 });
+    using second = listen({ hostname: "127.0.0.1", port: 0 });
+    const swap = new URL("../children/swap_passed.ts", import.meta.url).href;
+    const args = [...RUN, "--allow-env", "--allow-run=/bin/sh", FFI_GRANT, swap];
+    const output = await printed(Deno.execPath(), [["first", first], ["second", second]], args);
+    const links = [second, first].map(({ handle }) => Deno.readLinkSync(`/proc/self/fd/${handle}`));
+    assertEquals(output.trimEnd().split("\n"), ["second:first", ...links]);
+  },
+});
+
+Deno.test({
+  name: "a program has only the environment it is given",
+  ignore: !linux,
+  fn: async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const output = await printed("/usr/bin/env", [["web", listener]], [], { LANG: "C", LISTEN_FDS_FIRST_FD: "9" });
+    const names = output.trimEnd().split("\n").map((line) => line.replace(/=.*/, "")).toSorted();
+    assertEquals(names.filter((name) => name !== "PWD"), ["LANG", "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"]);
+  },
+});
+
+Deno.test({
+  name: "our consumer takes what our producer passes, and it accepts",
+  ignore: !linux,
+  fn: async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const args = [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const child = spawnActivated(Deno.execPath(), [["web", listener]], {
+      args,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    const exited = once(child, "exit");
+    const { port } = listener.addr;
+    listener.close();
+    using conn = (await connect({ port })).toConn();
+    assertEquals(
+      await readText(conn, 1_000),
+      `Hello from process ${child.pid}, on a listener passed by systemd\n`,
+    );
+    assertEquals((await within(20_000, exited))[0], 0);
+  },
+});
+
+Deno.test({
+  name: "libsystemd takes what our producer passes: systemd-socket-activate hands it on",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const args = ["--fdname=web", Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const child = spawnActivated("systemd-socket-activate", [["web", listener]], {
+      args,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const ended = within(20_000, Promise.all([text(child.stderr!), once(child, "exit")]));
+    const { port } = listener.addr;
+    listener.close();
+    using conn = (await connect({ port })).toConn();
+    const answer = await readText(conn, 1_000);
+    const [log] = await ended;
+    assertEquals(answer, `Hello from process ${child.pid}, on a listener passed by systemd\n`, log);
+  },
+});
+
+Deno.test({
+  name: "what cannot be passed is refused before anything is started",
+  ignore: !linux,
+  fn: () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    for (const name of ["", "a:b", "a\nb", "ä", "a".repeat(256)]) {
+      assertThrows(() => spawnActivated("true", [[name, listener]]), TypeError, "systemd takes no name like");
+    }
+    assertThrows(() => spawnActivated("true", []), RangeError, "Cannot pass sockets to true: there are none");
+    listener.close();
+    assertThrows(() => spawnActivated("true", [["web", listener]]), WinsockError, "WSAENOTSOCK");
+  },
+});
+
+Deno.test({
+  name: "elsewhere than on Linux, no sockets can be passed",
+  ignore: linux,
+  fn: () => {
+    assertThrows(() => spawnActivated("true", []), Deno.errors.NotSupported, "Cannot pass sockets to true");
+  },
+});

@@ -1,0 +1,304 @@
+// systemd's socket activation, with the real systemd-socket-activate and real children.
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { createSocket } from "node:dgram";
+import { connect, listen, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
+import { libc } from "@winsock/handoff/ffi";
+import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
+import { connection, readText, writeText } from "../kit/connections.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
+import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
+import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
+
+type ErrorClass = Parameters<typeof assertThrows>[1];
+
+const linux = Deno.build.os === "linux";
+const REPORT = new URL("../children/report_passed.ts", import.meta.url).href;
+
+/** A copy of a socket's descriptor that belongs to nobody yet, as after exec. */
+function inherited(socket: SharedSocket): bigint {
+  return BigInt(libc().fcntl(socket.handle, 0, 100));
+}
+
+/** The environment of a process that was passed `count` descriptors from `first` on. */
+function environment(count: number | string, first: bigint | number, more: Record<string, string> = {}) {
+  return new Map(Object.entries({
+    LISTEN_PID: `${Deno.pid}`,
+    LISTEN_FDS: `${count}`,
+    LISTEN_FDS_FIRST_FD: `${first}`,
+    ...more,
+  }));
+}
+
+function closesOnExec(handle: bigint): boolean {
+  return libc().fcntl(handle, 1, 0) === 1;
+}
+
+function freePort(): number {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+Deno.test("an environment without sockets is no error", () => {
+  for (const env of [[], [["LISTEN_FDS", ""]], [["LISTEN_FDS", "0"], ["LISTEN_FDNAMES", ""]]] as [string, string][][]) {
+    using passed = systemdSockets({ env: new Map(env) });
+    assertEquals([passed.length, passed.take(0), passed.take("web")], [0, undefined, undefined]);
+  }
+});
+
+Deno.test("sockets for another process are left alone", () => {
+  const env = new Map([["LISTEN_PID", `${Deno.pid + 1}`], ["LISTEN_FDS", "1"]]);
+  assertEquals(systemdSockets({ env }).length, 0);
+  assertEquals(env.size, 2);
+});
+
+Deno.test({
+  name: "sockets are taken once, by position or name, and no longer inherited",
+  ignore: !linux,
+  fn: async () => {
+    using web = listen({ hostname: "127.0.0.1", port: 0 });
+    const handle = inherited(web);
+    assert(!closesOnExec(handle));
+    const env = environment(1, handle, { LISTEN_FDNAMES: "web" });
+    const passed = systemdSockets({ env });
+    assertEquals([passed.length, passed.names, env.size], [1, ["web"], 0]);
+    assertEquals(systemdSockets({ env }).length, 0);
+    assert(closesOnExec(handle));
+    assertEquals(passed.takeListener("admin"), undefined);
+    assertEquals(passed.takeListener(7), undefined);
+    using taken = passed.takeListener("web");
+    assertEquals([taken?.handle, taken?.addr], [handle, web.addr]);
+    assertEquals([passed.takeListener("web"), passed.takeListener(0), passed.take(0)], [
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    passed.close();
+    const { port } = web.addr;
+    web.close();
+    using client = await connect({ port });
+    using server = await within(10_000, taken!.accept());
+    assertEquals(server.remoteAddr, client.localAddr);
+  },
+});
+
+Deno.test({
+  name: "without a process id the sockets are for whoever finds them, as with systemfd --no-pid",
+  ignore: !linux,
+  fn: () => {
+    using web = listen({ hostname: "127.0.0.1", port: 0 });
+    for (const empty of [true, false]) {
+      const env = environment(1, inherited(web), { LISTEN_PID: "" });
+      if (!empty) env.delete("LISTEN_PID");
+      using passed = systemdSockets({ env });
+      using taken = passed.takeListener(0);
+      assertEquals(taken?.addr, web.addr);
+    }
+  },
+});
+
+Deno.test({
+  name: "an error leaves a passed socket in its place",
+  ignore: !linux,
+  fn: async () => {
+    const before = countDescriptors();
+    {
+      using pair = await connection();
+      const handle = inherited(pair.server);
+      using passed = systemdSockets({ env: environment(1, handle) });
+      assertEquals(passed.names, ["unknown"]);
+      assertThrows(() => passed.takeListener(0), TypeError, `Cannot take over socket ${handle}: it is a connection`);
+      assertThrows(() => passed.takeListener("unknown"), TypeError);
+      using taken = passed.take(0);
+      assert(taken instanceof Socket);
+      using conn = taken.toConn();
+      using client = pair.client.toConn();
+      await writeText(client, "ping");
+      assertEquals(await readText(conn, 4), "ping");
+    }
+    {
+      const [datagram, local] = [[2, 2], [1, 1]].map(([domain, type]) => BigInt(libc().socket(domain!, type!, 0)));
+      using passed = new PassedSockets([{ name: "dns", handle: datagram! }, { name: "local", handle: local! }]);
+      for (const take of [passed.take, passed.takeListener, passed.takeSocket]) {
+        assertThrows(() => take.call(passed, "dns"), TypeError, `socket ${datagram}, "dns": it is a datagram socket`);
+        assertThrows(() => take.call(passed, "local"), TypeError, `socket ${local}, "local": it is no TCP socket`);
+      }
+      assertEquals(passed.takeHandle("dns"), datagram);
+      assertEquals(libc().close(datagram!), 0);
+    }
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "an environment that makes no sense is an error, and stays as it is",
+  ignore: !linux,
+  fn: () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const handle = inherited(listener);
+    const wrong: [Map<string, string>, ErrorClass, string][] = [
+      [environment("many", handle), TypeError, 'Cannot take over sockets: LISTEN_FDS is "many", no number'],
+      [environment("-1", handle), TypeError, 'LISTEN_FDS is "-1", no number'],
+      [environment(1, "first" as never), TypeError, 'LISTEN_FDS_FIRST_FD is "first", no number'],
+      [environment(1, 0), TypeError, "LISTEN_FDS_FIRST_FD is 0"],
+      [environment(1, handle, { LISTEN_PID: "me" }), TypeError, 'LISTEN_PID is "me", no number'],
+      [environment(1, handle, { LISTEN_FDNAMES: "a:b" }), TypeError, "LISTEN_FDNAMES has 2 names for 1 sockets"],
+      [environment(1, listener.handle), TypeError, `socket ${listener.handle}: this process opened it itself`],
+      [environment(1, 9_999), WinsockError, "whether descriptor 9999 is inherited: fcntl failed with WSAENOTSOCK"],
+      [environment(999_999_999, handle), WinsockError, "WSAENOTSOCK"],
+    ];
+    for (const [env, type, message] of wrong) {
+      const before = new Map(env);
+      assertThrows(() => systemdSockets({ env }), type, message);
+      assertEquals(env, before);
+      assert(!closesOnExec(handle));
+    }
+    using passed = systemdSockets({ env: environment(1, handle) });
+    assertEquals(passed.takeHandle(0), handle);
+    libc().close(handle);
+  },
+});
+
+Deno.test({
+  name: "what was not taken is closed with the rest",
+  ignore: !linux,
+  fn: async () => {
+    const before = countDescriptors();
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    const handle = inherited(listener);
+    listener.close();
+    (await connect({ port })).close();
+    systemdSockets({ env: environment(1, handle) }).close();
+    await assertRejects(() => connect({ port }), WinsockError, "WSAECONNREFUSED");
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+/** Runs a program under systemd-socket-activate. */
+function activate(args: string[], program: string[]): Deno.ChildProcess {
+  return new Deno.Command("systemd-socket-activate", { args: [...args, ...program], stdout: "piped", stderr: "piped" })
+    .spawn();
+}
+
+/** Connects as soon as somebody listens there. */
+async function connectTo(port: number): Promise<Deno.TcpConn> {
+  let socket: Socket | undefined;
+  await until(async () => {
+    socket = await connect({ port }).catch(() => undefined);
+    return socket !== undefined;
+  }, `somebody listens on port ${port}`);
+  return socket!.toConn();
+}
+
+Deno.test({
+  name: "systemd-socket-activate starts the example, which answers on systemd's listener",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    const port = freePort();
+    const program = [Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
+    const process = activate(["-l", `127.0.0.1:${port}`, "--fdname=web"], program);
+    try {
+      using conn = await connectTo(port);
+      const answer = await readText(conn, 1_000);
+      assertEquals(answer, `Hello from process ${process.pid}, on a listener passed by systemd\n`);
+      const { code, stdout } = await within(20_000, process.output());
+      assertEquals(code, 0);
+      assertStringIncludes(new TextDecoder().decode(stdout), `listens on port ${port}, passed by systemd`);
+    } finally {
+      if (!process.stdout.locked) await endOf(process);
+    }
+  },
+});
+
+/** What a program that reports its sockets says, once systemd-socket-activate was woken. */
+async function reported(args: string[], wake: () => Promise<void>): Promise<string[]> {
+  const process = activate(args, [Deno.execPath(), ...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, REPORT]);
+  try {
+    await wake();
+    const { stdout, stderr } = await within(20_000, process.output());
+    const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
+    return lines[0] === "" ? [new TextDecoder().decode(stderr)] : lines;
+  } finally {
+    if (!process.stdout.locked) await endOf(process);
+  }
+}
+
+Deno.test({
+  name: "systemd-socket-activate passes several sockets under their names",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    const [web, admin] = [freePort(), freePort()];
+    const args = ["-l", `127.0.0.1:${web}`, "-l", `[::1]:${admin}`, "--fdname=web:admin"];
+    assertEquals(await reported(args, async () => (await connectTo(web)).close()), ["web Listener", "admin Listener"]);
+  },
+});
+
+Deno.test({
+  name: "datagram and local sockets of systemd-socket-activate are told apart",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    const local = `@handoff-test-${crypto.randomUUID()}`;
+    assertEquals(await reported(["--seqpacket", "-l", local], () => connectLocal(local)), ["unknown TypeError"]);
+
+    const port = freePort();
+    const sender = createSocket("udp4");
+    // Nobody says when the socket is bound, so datagrams are sent until one has woken somebody.
+    const sending = setInterval(() => sender.send("x", port, "127.0.0.1"), 20);
+    try {
+      assertEquals(await reported(["-d", "-l", `127.0.0.1:${port}`], async () => {}), ["unknown TypeError"]);
+    } finally {
+      clearInterval(sending);
+      await new Promise<void>((resolve) => sender.close(() => resolve()));
+    }
+  },
+});
+
+Deno.test({
+  name: "with --accept each connection comes as a socket",
+  ignore: !haveProgram("systemd-socket-activate"),
+  fn: async () => {
+    const port = freePort();
+    const process = activate(["-a", "-l", `127.0.0.1:${port}`], [
+      Deno.execPath(),
+      ...RUN,
+      EXAMPLE_ENV_GRANT,
+      FFI_GRANT,
+      REPORT,
+    ]);
+    try {
+      using conn = await connectTo(port);
+      await writeText(conn, "ping");
+      assertEquals(await readText(conn, 4), "ping");
+    } finally {
+      await endOf(process);
+    }
+  },
+});
+
+async function endOf(process: Deno.ChildProcess): Promise<void> {
+  try {
+    process.kill("SIGKILL");
+  } catch {
+    // it has ended by itself
+  }
+  await process.output();
+}
+
+/** One connection to an abstract seqpacket socket, as soon as somebody listens there. */
+async function connectLocal(address: string): Promise<void> {
+  const path = new TextEncoder().encode(`\x01\0\0${address.slice(1)}`);
+  await until(() => {
+    const s = BigInt(libc().socket(1, 5, 0));
+    const result = libc().connect(s, path, path.byteLength);
+    libc().close(s);
+    return result === 0;
+  }, `somebody listens on ${address}`);
+}
+
+Deno.test({
+  name: "elsewhere than on Linux, passed sockets are refused",
+  ignore: linux,
+  fn: () => {
+    assertThrows(() => systemdSockets({ env: environment(1, 3) }), Deno.errors.NotSupported, "Cannot take over");
+  },
+});

@@ -1,0 +1,32 @@
+/**
+ * What the tests run besides Deno: programs of Debian's on Linux, programs in C on Windows.
+ *
+ * @module
+ */
+import { ensureCommands } from "./commands.ts";
+import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
+
+/** Programs that tests of the native lane start, where this is Linux, and the Debian packages that have them. */
+const PROGRAMS: readonly [command: string, debianPackage: string][] = [
+  ["systemd-socket-activate", "systemd"],
+  ["python3", "python3"],
+];
+
+/**
+ * Sets up what the tests of a lane run.
+ *
+ * @param lane Which.
+ * @returns What cannot be had here, a line each.
+ */
+export async function setUpTests(lane: "native" | "windows"): Promise<string[]> {
+  if (lane === "native" && Deno.build.os !== "windows") {
+    return Deno.build.os === "linux" ? await ensureCommands(PROGRAMS) : [];
+  }
+  try {
+    await compile(await cFiles("tests/interop/c"), ".cache/c", "exe");
+    return [];
+  } catch (error) {
+    if (!(error instanceof CompilerUnavailable)) throw error;
+    return [error.message];
+  }
+}
