@@ -29,8 +29,13 @@ export type { HandoffChild, HandoffSourceOptions, SendOptions } from "./handoff/
 export type { WorkerInfo, WorkerPoolOptions, WorkerStrategy } from "./handoff/pool/options.ts";
 export { type Dispatched, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
 export type { WorkerPoolStatistics, WorkerState, WorkerStatistics } from "./handoff/pool/statistics.ts";
+export type { Program } from "./handoff/program.ts";
 export { HandoffSource } from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
+export { Generation, inherited, type InheritedOptions } from "./handoff/upgrade/generation.ts";
+export type { InheritedConnection } from "./handoff/upgrade/inheritance.ts";
+export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
+export { UpgradeError, type UpgradeOutcome } from "./handoff/upgrade/upgrade_error.ts";
 export { connect, type ConnectOptions } from "./sockets/connect.ts";
 export { duplicateSocket, openSocket, type SharedSocket } from "./sockets/duplicate_socket.ts";
 export { listen, Listener, type ListenOptions } from "./sockets/listener.ts";

@@ -5,7 +5,7 @@
  */
 import type { Acceptor } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { Descriptor } from "./descriptor.ts";
+import { Descriptor, whenReleased } from "./descriptor.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
 /** Where {@linkcode listen} listens. */
@@ -67,6 +67,10 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
   readonly #descriptor: Descriptor;
   #acceptor: Acceptor | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  /** While accepting is paused: resolves when that ends. */
+  #paused: PromiseWithResolvers<void> | undefined;
+  #connections = 0;
+  #drained = Promise.withResolvers<void>();
 
   private constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
@@ -123,13 +127,45 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
   }
 
   /**
+   * Stops accepting: {@linkcode Listener.accept} and the loop wait. Connections go on arriving, and wait in the system to
+   * be accepted, here or by whoever else has the socket.
+   *
+   * @returns Resolves when nothing is being accepted any more.
+   */
+  async pause(): Promise<void> {
+    this.#paused ??= Promise.withResolvers();
+    const acceptor = this.#acceptor;
+    this.#acceptor = undefined;
+    await acceptor?.stop();
+  }
+
+  /** Accepts again; if it was not paused, does nothing. */
+  resume(): void {
+    this.#paused?.resolve();
+    this.#paused = undefined;
+  }
+
+  /** How many of the connections accepted here this process has, and has not closed or given up. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  /** Resolves when this process has none of the connections accepted here: at once, if it has none now. */
+  drained(): Promise<void> {
+    if (this.#connections === 0) return Promise.resolve();
+    return this.#drained.promise;
+  }
+
+  /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. A pending accept ends.
    *
    * @returns The descriptor.
    */
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});
-    return this.#descriptor.release();
+    const handle = this.#descriptor.release();
+    this.resume();
+    return handle;
   }
 
   /** Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing. */
@@ -140,6 +176,7 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
     } else {
       this.#descriptor.close();
     }
+    this.resume();
   }
 
   /** The same as {@linkcode Listener.close}. */
@@ -154,9 +191,26 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
   }
 
   async #acceptOne(): Promise<Socket | undefined> {
-    if (!this.#descriptor.open) return undefined;
-    this.#acceptor ??= systemCalls().acceptor(this.handle);
-    const handle = await this.#acceptor.accept();
-    return handle === undefined ? undefined : ownSocket(handle);
+    while (this.#descriptor.open) {
+      if (this.#paused !== undefined) {
+        await this.#paused.promise;
+        continue;
+      }
+      this.#acceptor ??= systemCalls().acceptor(this.handle);
+      const handle = await this.#acceptor.accept();
+      if (handle !== undefined) return this.#own(handle);
+    }
+    return undefined;
+  }
+
+  #own(handle: bigint): Socket {
+    const socket = ownSocket(handle);
+    this.#connections++;
+    whenReleased(socket, () => {
+      if (--this.#connections > 0) return;
+      this.#drained.resolve();
+      this.#drained = Promise.withResolvers();
+    });
+    return socket;
   }
 }

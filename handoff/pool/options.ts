@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkProgram, type Program } from "../program.ts";
 import { checkedTimeout } from "../send_options.ts";
 
 /** Which worker gets the next socket: the one with the fewest, or each in turn. */
@@ -16,20 +17,8 @@ export interface WorkerInfo {
   readonly processId: number;
 }
 
-/** How a {@linkcode WorkerPool} works. Give `script` or `command`. */
-export interface WorkerPoolOptions {
-  /** A Deno program that calls {@linkcode receive}, run with ffi access to the system's socket library. */
-  script?: string | URL;
-  /** More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. */
-  permissions?: readonly string[];
-  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
-  command?: string | URL;
-  /** Arguments of the script or command. */
-  args?: readonly string[];
-  /** Environment variables for the workers, beside this process's own. */
-  env?: Readonly<Record<string, string>>;
-  /** The workers' folder. Default: this process's. */
-  cwd?: string | URL;
+/** How a {@linkcode WorkerPool} works: what its workers run, and the rest. */
+export interface WorkerPoolOptions extends Program {
   /** How many workers. Default `navigator.hardwareConcurrency`. */
   size?: number;
   /** Which worker gets the next socket. Default `least-loaded`. */
@@ -61,17 +50,11 @@ export interface WorkerPoolOptions {
 }
 
 /** Options with everything filled in that has a default. */
-export type PoolSettings = WorkerPoolOptions & Required<Omit<WorkerPoolOptions, OptionalOption>>;
-type OptionalOption = "script" | "permissions" | "command" | "args" | "env" | "cwd" | "prefix" | "signal";
+export type PoolSettings = WorkerPoolOptions & Required<Omit<WorkerPoolOptions, keyof Program | "prefix" | "signal">>;
 
 /** Fills in the defaults. Throws what is wrong with the options. */
 export function poolSettings(options: WorkerPoolOptions): PoolSettings {
-  if ((options.script === undefined) === (options.command === undefined)) {
-    throw new TypeError("A pool needs a script or a command, and not both");
-  }
-  if (options.permissions !== undefined && options.script === undefined) {
-    throw new TypeError("Permissions are for a script, not for a command");
-  }
+  checkProgram(options);
   const settings: PoolSettings = {
     ...options,
     size: options.size ?? navigator.hardwareConcurrency,

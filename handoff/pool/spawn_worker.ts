@@ -3,35 +3,20 @@
  *
  * @module
  */
-import { LIBRARY_PATHS } from "../../ffi/system.ts";
+import { spawnProgram } from "../program.ts";
 import type { PoolSettings } from "./options.ts";
 import { PrefixLines } from "./prefix_lines.ts";
 
 /** Spawns a worker for a place in the pool. */
 export function spawnWorker(settings: PoolSettings, index: number): Deno.ChildProcess {
   const { prefix } = settings;
-  const output = prefix === undefined ? "inherit" : "piped";
-  const options: Deno.CommandOptions = {
-    args: workerArguments(settings),
-    stdin: "piped",
-    stdout: output,
-    stderr: output,
-  };
-  if (settings.env !== undefined) options.env = settings.env;
-  if (settings.cwd !== undefined) options.cwd = settings.cwd;
-  const child = new Deno.Command(settings.command ?? Deno.execPath(), options).spawn();
+  const child = spawnProgram(settings, prefix === undefined ? "inherit" : "piped");
   if (prefix !== undefined) {
     const text = typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
     passOn(child.stdout, text, stdout);
     passOn(child.stderr, text, stderr);
   }
   return child;
-}
-
-function workerArguments({ script, permissions, args }: PoolSettings): string[] {
-  if (script === undefined) return [...args ?? []];
-  const grants = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...permissions ?? []];
-  return ["run", "--quiet", "--no-prompt", ...grants, String(script), ...args ?? []];
 }
 
 /** One of this process's outputs, that several workers write whole lines to. */

@@ -7,6 +7,7 @@ import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../handoff_error.ts";
 import type { SendOptions } from "../send_options.ts";
 import { HandoffSource } from "../source.ts";
+import { endProcess } from "../program.ts";
 import type { PoolSettings } from "./options.ts";
 import { spawnWorker } from "./spawn_worker.ts";
 import type { WorkerState, WorkerStatistics } from "./statistics.ts";
@@ -101,7 +102,7 @@ export class Place {
         onRelease: () => this.#events.changed(),
       });
     } catch (error) {
-      end(child);
+      endProcess(child);
       return this.#vacate(`it ended at once: ${error instanceof Error ? error.message : error}`);
     }
     const worker = this.#worker = { child, source };
@@ -139,7 +140,7 @@ export class Place {
 
   /** Ends all processes of this place at once. */
   kill(): void {
-    for (const child of this.#running) end(child);
+    for (const child of this.#running) endProcess(child);
   }
 
   get #silent(): boolean {
@@ -162,7 +163,7 @@ export class Place {
     if (worker !== this.#worker || worker.source.lastHeard > since) return;
     this.#silentSince ??= since;
     const timer = setTimeout(() => {
-      if (worker === this.#worker && this.#silent) end(worker.child);
+      if (worker === this.#worker && this.#silent) endProcess(worker.child);
       else this.#events.changed();
     }, this.#settings.timeout);
     Deno.unrefTimer(timer);
@@ -174,8 +175,8 @@ export class Place {
     this.state = "leaving";
     const reason = this.#closed ? "the pool was closed" : worker.source.failure?.reason ?? "it takes no more sockets";
     if (this.#closed) return void worker.child.status.then(() => this.#vacate(reason));
-    if (worker.source.failure?.outcome !== "target-died") end(worker.child);
-    const deadline = setTimeout(() => end(worker.child), this.#settings.timeout);
+    if (worker.source.failure?.outcome !== "target-died") endProcess(worker.child);
+    const deadline = setTimeout(() => endProcess(worker.child), this.#settings.timeout);
     worker.child.status.then(() => clearTimeout(deadline));
     this.#vacate(reason);
   }
@@ -196,13 +197,5 @@ export class Place {
     const delay = this.#settings.restartDelay * 2 ** Math.max(0, this.#shortLives - 1);
     this.#restart = setTimeout(() => this.start(), Math.min(delay, this.#settings.maxRestartDelay));
     this.#events.changed();
-  }
-}
-
-function end(child: Deno.ChildProcess): void {
-  try {
-    child.kill("SIGKILL");
-  } catch {
-    // it has ended already
   }
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { HandoffError, type Socket, type WorkerEvent, WorkerPool, type WorkerPoolOptions } from "@winsock/handoff";
 import { PrefixLines } from "../../handoff/pool/prefix_lines.ts";
-import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -51,7 +51,7 @@ function usable(socket: Socket): boolean {
 }
 
 Deno.test("options that make no sense are refused", () => {
-  assertThrows(() => new WorkerPool({}), TypeError, "a script or a command");
+  assertThrows(() => new WorkerPool({}), TypeError, "Give a script or a command");
   assertThrows(() => new WorkerPool({ script: SCRIPT, command: "x" }), TypeError, "and not both");
   assertThrows(() => new WorkerPool({ command: "x", permissions: [] }), TypeError, "not for a command");
   for (const name of ["size", "credit", "attempts"]) {

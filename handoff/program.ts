@@ -1,0 +1,60 @@
+/**
+ * Starting a process that takes sockets.
+ *
+ * @module
+ */
+import { LIBRARY_PATHS } from "../ffi/system.ts";
+
+/** A program that takes sockets. Give `script` or `command`. */
+export interface Program {
+  /** A Deno program, run with ffi access to the system's socket library. */
+  script?: string | URL;
+  /** More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. */
+  permissions?: readonly string[];
+  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
+  command?: string | URL;
+  /** Arguments of the script or command. */
+  args?: readonly string[];
+  /** Environment variables, beside this process's own. */
+  env?: Readonly<Record<string, string>>;
+  /** The folder it runs in. Default: this process's. */
+  cwd?: string | URL;
+}
+
+/** Throws if it cannot be told what to run. */
+export function checkProgram({ script, command, permissions }: Program): void {
+  if ((script === undefined) === (command === undefined)) {
+    throw new TypeError("Give a script or a command to run, and not both");
+  }
+  if (permissions !== undefined && script === undefined) {
+    throw new TypeError("Permissions are for a script, not for a command");
+  }
+}
+
+/** Starts it, with its stdin to write frames to. */
+export function spawnProgram(program: Program, output: "inherit" | "piped"): Deno.ChildProcess {
+  const options: Deno.CommandOptions = {
+    args: programArguments(program),
+    stdin: "piped",
+    stdout: output,
+    stderr: output,
+  };
+  if (program.env !== undefined) options.env = program.env;
+  if (program.cwd !== undefined) options.cwd = program.cwd;
+  return new Deno.Command(program.command ?? Deno.execPath(), options).spawn();
+}
+
+/** Ends a process at once; one that has ended is left alone. */
+export function endProcess(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // it has ended already
+  }
+}
+
+function programArguments({ script, permissions, args }: Program): string[] {
+  if (script === undefined) return [...args ?? []];
+  const grants = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...permissions ?? []];
+  return ["run", "--quiet", "--no-prompt", ...grants, String(script), ...args ?? []];
+}

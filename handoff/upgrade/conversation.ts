@@ -1,0 +1,86 @@
+/**
+ * What two versions of a server say to each other: lines of JSON over a connection that was handed over.
+ *
+ * @module
+ */
+import type net from "node:net";
+
+/** One thing said. */
+export type Message =
+  /** New to old: its listeners are taken, and it can serve. */
+  | { readonly say: "ready" }
+  /** New to old: it will not serve. */
+  | { readonly say: "refuse"; readonly reason: string }
+  /** Old to new: nobody accepts now but you. */
+  | { readonly say: "go" }
+  /** New to old: it accepts. */
+  | { readonly say: "serving" }
+  /** Supervisor to the version that serves: stop accepting. */
+  | { readonly say: "pause" }
+  /** Its answer. */
+  | { readonly say: "paused" }
+  /** Supervisor to the version that paused: its successor has failed. */
+  | { readonly say: "resume" }
+  /** Supervisor to the version that paused: its successor serves. */
+  | { readonly say: "retire" };
+
+const MAX_LINE = 64 * 1024;
+
+/** One end of the connection. */
+export class Conversation {
+  readonly #socket: net.Socket;
+  readonly #messages: Message[] = [];
+  #text = "";
+  #ended = false;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(socket: net.Socket) {
+    this.#socket = socket;
+    socket.setEncoding("utf8");
+    socket.on("data", (text) => this.#take(String(text)));
+    socket.on("error", () => this.#end());
+    socket.on("end", () => this.#end());
+    socket.on("close", () => this.#end());
+    socket.unref();
+  }
+
+  say(message: Message): void {
+    if (!this.#ended) this.#socket.write(`${JSON.stringify(message)}\n`);
+  }
+
+  /** The next message; `undefined` when the other end is gone. */
+  async next(): Promise<Message | undefined> {
+    for (;;) {
+      const message = this.#messages.shift();
+      if (message !== undefined || this.#ended) return message;
+      await this.#changed.promise;
+    }
+  }
+
+  close(): void {
+    this.#socket.destroySoon();
+    this.#end();
+  }
+
+  #take(text: string): void {
+    const lines = (this.#text + text).split("\n");
+    this.#text = lines.pop()!;
+    try {
+      for (const line of lines) this.#messages.push(JSON.parse(line));
+    } catch {
+      this.#socket.destroy();
+    }
+    if (this.#text.length > MAX_LINE) this.#socket.destroy();
+    this.#wake();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * What a new version gets from the one before it.
+ *
+ * @module
+ */
+import { Listener } from "../../sockets/listener.ts";
+import type { Socket } from "../../sockets/socket.ts";
+import { receive } from "../receive.ts";
+import { Conversation } from "./conversation.ts";
+
+/** The environment variable by which a process knows that it has a predecessor: its process id. */
+export const PREDECESSOR_VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
+
+/** What travels with the first socket, the connection to speak over. */
+export interface Announcement {
+  readonly upgrade: 1;
+  /** Names of the listeners that follow, in order. */
+  readonly listeners: readonly string[];
+  /** How many connections follow them. */
+  readonly connections: number;
+}
+
+/** An established connection that came along. */
+export interface InheritedConnection {
+  /** The connection. */
+  readonly socket: Socket;
+  /** What the predecessor said of it. */
+  readonly data: unknown;
+}
+
+/** All that came. */
+export interface Inheritance {
+  readonly conversation: Conversation;
+  readonly listeners: Map<string, Listener>;
+  readonly connections: InheritedConnection[];
+}
+
+/**
+ * Takes all that the predecessor hands over; less, if it dies on the way.
+ *
+ * @returns `undefined` if it died before it said anything.
+ */
+export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
+  const received = receive({ listeners: true, ...input === undefined ? {} : { input } });
+  const first = (await received.next()).value;
+  if (first === undefined) return undefined;
+  const announced = first.data as Announcement;
+  if (announced?.upgrade !== 1 || first.socket instanceof Listener) {
+    throw new TypeError("What arrives on stdin is no inheritance of this version");
+  }
+  const listeners = new Map<string, Listener>();
+  const connections: InheritedConnection[] = [];
+  const conversation = new Conversation(first.socket.toNodeSocket());
+  while (listeners.size < announced.listeners.length || connections.length < announced.connections) {
+    const { value } = await received.next();
+    if (value === undefined) break;
+    if (value.socket instanceof Listener) listeners.set(announced.listeners[listeners.size]!, value.socket);
+    else connections.push({ socket: value.socket, data: value.data });
+  }
+  // What is left to come is the end of stdin; the loop must see it, and closes nothing that was taken.
+  received.next().catch(() => {});
+  return { conversation, listeners, connections };
+}

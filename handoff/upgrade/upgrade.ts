@@ -1,0 +1,220 @@
+/**
+ * Replacing a running server by its next version.
+ *
+ * @module
+ */
+import { systemCalls } from "../../ffi/system.ts";
+import { duplicateSocket, openSocket } from "../../sockets/duplicate_socket.ts";
+import type { Listener } from "../../sockets/listener.ts";
+import { adoptStream } from "../../sockets/native_stream.ts";
+import { ownSocket, type Socket } from "../../sockets/socket.ts";
+import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
+import { HandoffError } from "../handoff_error.ts";
+import { HandoffSource } from "../source.ts";
+import { Conversation, type Message } from "./conversation.ts";
+import { type Generation, type GenerationState, stateOf } from "./generation.ts";
+import { type Announcement, PREDECESSOR_VARIABLE } from "./inheritance.ts";
+import { UpgradeError } from "./upgrade_error.ts";
+
+/** What it means that a socket was not handed off. */
+const OUTCOMES = {
+  "rejected": "refused",
+  "expired": "expired",
+  "target-died": "crashed",
+  "channel-broken": "crashed",
+} as const;
+
+/** How to replace this version. */
+export interface UpgradeOptions extends Program {
+  /** How long the new version may take until it is ready, in milliseconds. Default 30 000. */
+  timeout?: number;
+  /** How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. */
+  trial?: number;
+  /** How long to wait for the connections this version has accepted, in milliseconds. Default 10 000. */
+  drain?: number;
+  /**
+   * Whether this process goes on having the listeners, and never accepts on them: a supervisor that keeps its process
+   * id, and replaces the version that serves. Default false.
+   */
+  keep?: boolean;
+  /** Established connections to hand over too. One that the new version does not take stays this one's. */
+  connections?: readonly { readonly socket: Socket; readonly data?: unknown }[];
+}
+
+/** How an upgrade went. */
+export interface UpgradeResult {
+  /** The new version's process id. */
+  readonly processId: number;
+  /** Connections of this version that were still open when `drain` was over. */
+  readonly remaining: number;
+}
+
+/**
+ * Starts the next version of this server, hands it the listeners, and retires.
+ *
+ * The new version calls {@linkcode inherited}. Until it is ready, this one serves; if it crashes, refuses, or takes too
+ * long, this one carries on. At the moment of change nobody accepts, and connections wait in the system: none is refused.
+ * When this resolves, this version accepts nothing more and its connections are finished; then it should end.
+ *
+ * Needs ffi access to the system's socket library, and `--allow-run` for the new version.
+ *
+ * @param generation This version.
+ * @param options How.
+ * @returns How it went.
+ * @throws {UpgradeError} If the new version does not take over. This one goes on serving.
+ * @throws {TypeError} If neither or both of `script` and `command` are given.
+ */
+export async function upgrade(generation: Generation, options: UpgradeOptions): Promise<UpgradeResult> {
+  checkProgram(options);
+  const state = stateOf(generation);
+  if (state.upgrading) throw new UpgradeError("busy", "another upgrade is under way or done");
+  state.upgrading = true;
+  try {
+    const processId = await replace(state, options);
+    if (options.keep !== true) state.retire();
+    else state.upgrading = false;
+    return { processId, remaining: await drain([...state.listeners.values()], options.drain ?? 10_000) };
+  } catch (error) {
+    state.upgrading = false;
+    throw error;
+  }
+}
+
+/** Has the new version serve in the place of whoever serves now. */
+async function replace(state: GenerationState, options: UpgradeOptions): Promise<number> {
+  const timeout = options.timeout ?? 30_000;
+  const child = spawnSuccessor(options);
+  const ended = child.status.then(({ code }) =>
+    new UpgradeError("crashed", `process ${child.pid} exited with ${code}`)
+  );
+  const late = Promise.withResolvers<UpgradeError>();
+  const deadline = setTimeout(
+    () => late.resolve(new UpgradeError("expired", `process ${child.pid} was not ready in ${timeout} ms`)),
+    timeout,
+  );
+  const source = openSource(child, Math.min(timeout, 30_000));
+  const { conversation, far } = openConversation();
+  let paused = false;
+  try {
+    const failed = Promise.race([ended, late.promise]);
+    await orFail(handOver(source, far, state, options), failed);
+    const answer = await orFail(conversation.next(), failed);
+    if (answer?.say === "refuse") throw new UpgradeError("refused", answer.reason);
+    await expect("ready", answer, ended);
+    paused = true;
+    await orFail(pause(state, options), failed);
+    conversation.say({ say: "go" });
+    await expect("serving", await orFail(conversation.next(), failed), ended);
+    await trial(ended, options.trial ?? 1_000);
+  } catch (error) {
+    endProcess(child);
+    conversation.close();
+    if (paused) resume(state, options);
+    throw error instanceof HandoffError
+      ? new UpgradeError(OUTCOMES[error.outcome], error.reason, { cause: error })
+      : error;
+  } finally {
+    clearTimeout(deadline);
+    far.close();
+    await source.close();
+  }
+  state.successor?.say({ say: "retire" });
+  state.successor?.close();
+  state.successor = conversation;
+  child.unref();
+  return child.pid;
+}
+
+function spawnSuccessor(options: UpgradeOptions): Deno.ChildProcess {
+  const env = { ...options.env, [PREDECESSOR_VARIABLE]: String(Deno.pid) };
+  try {
+    return spawnProgram({ ...options, env }, "inherit");
+  } catch (cause) {
+    const reason = `it cannot be started: ${cause instanceof Error ? cause.message : cause}`;
+    throw new UpgradeError("crashed", reason, { cause });
+  }
+}
+
+function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
+  try {
+    return new HandoffSource(child, { timeout });
+  } catch (cause) {
+    endProcess(child);
+    throw new UpgradeError("crashed", `process ${child.pid} ended at once`, { cause });
+  }
+}
+
+function openConversation(): { conversation: Conversation; far: Socket } {
+  const [near, far] = systemCalls().pair();
+  return { conversation: new Conversation(adoptStream(near)), far: ownSocket(far) };
+}
+
+async function handOver(
+  source: HandoffSource,
+  far: Socket,
+  { listeners }: GenerationState,
+  { connections = [] }: UpgradeOptions,
+): Promise<void> {
+  const announcement: Announcement = {
+    upgrade: 1,
+    listeners: [...listeners.keys()],
+    connections: connections.length,
+  };
+  await source.send(far, { data: announcement });
+  for (const listener of listeners.values()) await sendCopy(source, listener);
+  for (const { socket, data } of connections) await source.send(socket, { data });
+}
+
+/** What is sent is closed here; the listener itself is needed until the new version serves. */
+async function sendCopy(source: HandoffSource, listener: Listener): Promise<void> {
+  const copy = await openSocket(duplicateSocket(listener, Deno.pid));
+  try {
+    await source.send(copy);
+  } finally {
+    copy.close();
+  }
+}
+
+/** From now on nobody accepts, and connections wait. */
+async function pause({ listeners, successor }: GenerationState, { keep }: UpgradeOptions): Promise<void> {
+  if (keep !== true) await Promise.all([...listeners.values()].map((listener) => listener.pause()));
+  successor?.say({ say: "pause" });
+  // One that is gone has paused too.
+  await successor?.next();
+}
+
+function resume({ listeners, successor }: GenerationState, { keep }: UpgradeOptions): void {
+  if (keep !== true) { for (const listener of listeners.values()) listener.resume(); }
+  successor?.say({ say: "resume" });
+}
+
+/** The new version serves; one that ends at once has not taken over. */
+async function trial(ended: Promise<UpgradeError>, milliseconds: number): Promise<void> {
+  const passed = Promise.withResolvers<void>();
+  const timer = setTimeout(passed.resolve, milliseconds);
+  try {
+    await orFail(passed.promise, ended);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function drain(listeners: readonly Listener[], milliseconds: number): Promise<number> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, milliseconds);
+  await Promise.race([Promise.all(listeners.map((listener) => listener.drained())), late.promise]);
+  clearTimeout(timer);
+  return listeners.reduce((sum, { connections }) => sum + connections, 0);
+}
+
+async function orFail<T>(promise: Promise<T>, failed: Promise<UpgradeError>): Promise<T> {
+  promise.catch(() => {});
+  return await Promise.race([promise, failed.then((error) => Promise.reject(error))]);
+}
+
+/** A new version that says nothing more has ended, or is about to. */
+async function expect(say: Message["say"], answer: Message | undefined, ended: Promise<UpgradeError>): Promise<void> {
+  if (answer?.say === say) return;
+  if (answer === undefined) throw await ended;
+  throw new UpgradeError("refused", `it says "${answer.say}" instead of "${say}"`);
+}

@@ -1,0 +1,63 @@
+// One version of an HTTP server that can be replaced: VERSION MODE [next mode].
+// A POST to /upgrade/MODE replaces it, and says how that went.
+import { type Generation, inherited, type Listener, upgrade, UpgradeError } from "@winsock/handoff";
+import http from "node:http";
+
+const [version = "1", mode = "well", port = "0"] = Deno.args;
+if (mode === "crash early") Deno.exit(3);
+if (mode === "deaf") await new Promise((resolve) => setTimeout(resolve, 60_000));
+
+const generation = await inherited();
+if (mode === "crash") Deno.exit(4);
+if (mode === "refuse") {
+  generation.refuse("not in the mood");
+  Deno.exit(0);
+}
+if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, 1_000));
+if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, 60_000));
+
+const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+const server = http.createServer((request, response) => answer(request, response));
+Object.defineProperty(server, "listening", { value: true });
+let retired = false;
+generation.retired.then(drain);
+const accepting = serve(listener);
+await generation.ready();
+console.log(JSON.stringify({ version, pid: Deno.pid, port: listener.addr.port, predecessor: generation.predecessor }));
+if (mode === "crash after ready") setTimeout(() => Deno.exit(5), 100);
+await accepting;
+
+async function serve(listener: Listener): Promise<void> {
+  for await (const socket of listener) server.emit("connection", socket.toNodeSocket());
+}
+
+function answer(request: http.IncomingMessage, response: http.ServerResponse): void {
+  if (retired) response.setHeader("connection", "close");
+  const next = /^\/upgrade\/(.+)$/.exec(request.url ?? "")?.[1];
+  if (next === undefined) return void response.end(`${version} ${Deno.pid} ${"x".repeat(2_000)}`);
+  replace(generation, decodeURIComponent(next)).then((result) => response.end(JSON.stringify(result)));
+}
+
+async function replace(generation: Generation, next: string): Promise<unknown> {
+  try {
+    const { processId } = await upgrade(generation, {
+      script: import.meta.url,
+      permissions: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
+      args: [String(Number(version) + 1), next, String(listener.addr.port)],
+      timeout: 4_000,
+      trial: 400,
+      drain: 0,
+    });
+    return { processId };
+  } catch (error) {
+    if (error instanceof UpgradeError) return { outcome: error.outcome, reason: error.reason };
+    return { outcome: String(error), reason: "" };
+  }
+}
+
+/** Connections that are still open finish their requests; what is idle after a while is closed. */
+async function drain(): Promise<void> {
+  retired = true;
+  await Promise.race([listener.drained(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
+  Deno.exit(0);
+}

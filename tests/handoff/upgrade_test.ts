@@ -1,0 +1,187 @@
+// Real versions of a real server, each replacing the one before.
+import { assert, assertEquals } from "@std/assert";
+import { endChild, lines, RUN, until, within } from "../kit/process.ts";
+import { FFI_GRANT } from "../kit/process.ts";
+
+interface Version {
+  version: string;
+  pid: number;
+  port: number;
+  predecessor?: number;
+}
+
+const SCRIPT = new URL("../children/server_version.ts", import.meta.url).href;
+
+/** Runs the first version, and afterwards ends whichever serves. */
+async function withServer(test: (server: Server) => Promise<void>): Promise<void> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, FFI_GRANT, "--allow-env", "--allow-run", "--allow-read", SCRIPT, "1"],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const line = lines(child as Deno.ChildProcess);
+  const server = new Server(line, JSON.parse(await line() ?? "{}"));
+  try {
+    await test(server);
+  } finally {
+    const last = await server.who().catch(() => undefined);
+    await endChild(child);
+    for (const { pid } of [...server.versions, ...last === undefined ? [] : [last]]) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // it has ended
+      }
+    }
+  }
+}
+
+class Server {
+  readonly versions: Version[];
+  readonly port: number;
+
+  constructor(readonly line: () => Promise<string | undefined>, first: Version) {
+    this.versions = [first];
+    this.port = first.port;
+  }
+
+  /** Who answers now, over a new connection. */
+  async who(): Promise<{ version: string; pid: number }> {
+    const [version, pid] = (await this.#request("/")).split(" ");
+    return { version: version!, pid: Number(pid) };
+  }
+
+  /** Has the version that serves replace itself by one in this mode. */
+  async upgrade(mode: string): Promise<{ processId?: number; outcome?: string; reason?: string }> {
+    return JSON.parse(await this.#request(`/upgrade/${encodeURIComponent(mode)}`));
+  }
+
+  async next(): Promise<Version> {
+    const version = JSON.parse(await this.line() ?? "{}");
+    this.versions.push(version);
+    return version;
+  }
+
+  async #request(path: string): Promise<string> {
+    const response = await within(
+      20_000,
+      fetch(`http://127.0.0.1:${this.port}${path}`, { headers: { connection: "close" } }),
+    );
+    return await response.text();
+  }
+}
+
+function alive(pid: number): boolean {
+  if (Deno.build.os === "windows") return false;
+  try {
+    return !/^State:\tZ/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
+  } catch {
+    return false;
+  }
+}
+
+Deno.test("versions replace each other on the same port, and the old ones end", async () => {
+  await withServer(async (server) => {
+    assertEquals(server.versions[0]!.predecessor, undefined);
+    for (let version = 2; version <= 3; version++) {
+      const before = server.versions.at(-1)!;
+      const { processId, outcome, reason } = await server.upgrade("well");
+      assertEquals([outcome, reason], [undefined, undefined]);
+      const after = await server.next();
+      assertEquals([after.pid, after.port, after.predecessor], [processId, server.port, before.pid]);
+      assertEquals(await server.who(), { version: String(version), pid: after.pid });
+      await until(() => !alive(before.pid), "the old version has ended");
+    }
+  });
+});
+
+for (
+  const [mode, outcome, reason] of [
+    ["crash early", "crashed", ""],
+    ["crash", "crashed", "exited with 4"],
+    ["refuse", "refused", "not in the mood"],
+    ["hang", "expired", "was not ready in 4000 ms"],
+    ["deaf", "expired", "was not ready"],
+    ["crash after ready", "crashed", "exited with 5"],
+  ] as const
+) {
+  Deno.test(`a new version that does this leaves the old one serving: ${mode}`, async () => {
+    await withServer(async (server) => {
+      const [first] = server.versions;
+      const result = await server.upgrade(mode);
+      assertEquals([result.outcome, result.reason?.includes(reason)], [outcome, true], result.reason);
+      if (mode === "crash after ready") await server.next();
+      for (let count = 0; count < 5; count++) assertEquals((await server.who()).pid, first!.pid);
+      const { processId } = await server.upgrade("well");
+      await server.next();
+      assertEquals((await server.who()).pid, processId, "the next upgrade works");
+    });
+  });
+}
+
+Deno.test("two upgrades at once: one happens, the other is told so", async () => {
+  await withServer(async (server) => {
+    const results = await Promise.all([server.upgrade("well"), server.upgrade("well")]);
+    const busy = results.filter(({ outcome }) => outcome === "busy");
+    assertEquals(busy.length, 1);
+    const { pid } = await server.next();
+    assertEquals(results.find(({ processId }) => processId !== undefined)?.processId, pid);
+    assertEquals((await server.who()).pid, pid);
+  });
+});
+
+Deno.test("an old version that is killed half-way leaves the new one serving", async () => {
+  await withServer(async (server) => {
+    const [first] = server.versions;
+    const upgrading = server.upgrade("slow").catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    Deno.kill(first!.pid, "SIGKILL");
+    await upgrading;
+    const second = await server.next();
+    assertEquals([second.predecessor, second.port], [first!.pid, server.port]);
+    assertEquals((await server.who()).pid, second.pid);
+    const { processId } = await server.upgrade("well");
+    await server.next();
+    assertEquals((await server.who()).pid, processId);
+  });
+});
+
+Deno.test("a supervisor keeps its process and its listener while versions come and go", async () => {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, FFI_GRANT, "--allow-run", new URL("../children/supervisor.ts", import.meta.url).href],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const line = lines(child);
+  const input = child.stdin.getWriter();
+  const tell = async (mode: string) => {
+    await input.write(new TextEncoder().encode(`${mode}\n`));
+    for (;;) {
+      const said = JSON.parse(await line() ?? "{}");
+      if (said.upgrade !== undefined) return said;
+      server.versions.push(said);
+    }
+  };
+  const server = new Server(line, JSON.parse(await line() ?? "{}"));
+  try {
+    const pids = [];
+    for (const mode of ["well", "well", "crash", "crash after ready", "well"]) {
+      const { upgrade } = await tell(mode);
+      assertEquals(typeof upgrade.processId === "number", mode === "well", `${mode}: ${JSON.stringify(upgrade)}`);
+      pids.push((await server.who()).pid);
+    }
+    assertEquals(new Set(pids).size, 3);
+    assertEquals([pids[2], pids[3]], [pids[1], pids[1]], "failed versions change nothing");
+  } finally {
+    await endChild(child);
+    for (const { pid } of server.versions) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // it has ended
+      }
+    }
+  }
+});
