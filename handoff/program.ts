@@ -31,13 +31,22 @@ export function checkProgram({ script, command, permissions }: Program): void {
   }
 }
 
+/** How a program runs beside this one. */
+export interface SpawnOptions {
+  /** Where it prints: where this process does, or to this process. */
+  output: "inherit" | "piped";
+  /** Whether it outlives this process. On Windows a child ends with its parent otherwise. */
+  detached?: boolean;
+}
+
 /** Starts it, with its stdin to write frames to. */
-export function spawnProgram(program: Program, output: "inherit" | "piped"): Deno.ChildProcess {
+export function spawnProgram(program: Program, { output, detached = false }: SpawnOptions): Deno.ChildProcess {
   const options: Deno.CommandOptions = {
     args: programArguments(program),
     stdin: "piped",
     stdout: output,
     stderr: output,
+    detached,
   };
   if (program.env !== undefined) options.env = program.env;
   if (program.cwd !== undefined) options.cwd = program.cwd;

@@ -10,7 +10,7 @@ import { PrefixLines } from "./prefix_lines.ts";
 /** Spawns a worker for a place in the pool. */
 export function spawnWorker(settings: PoolSettings, index: number): Deno.ChildProcess {
   const { prefix } = settings;
-  const child = spawnProgram(settings, prefix === undefined ? "inherit" : "piped");
+  const child = spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
     const text = typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
     passOn(child.stdout, text, stdout);

@@ -96,15 +96,15 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
   const { conversation, far } = openConversation();
   let paused = false;
   try {
-    const failed = Promise.race([ended, late.promise]);
-    await orFail(handOver(source, far, state, options), failed);
-    const answer = await orFail(conversation.next(), failed);
+    await orFail(handOver(source, far, state, options), Promise.race([ended, late.promise]));
+    // A version that ends ends the conversation, behind all that it said.
+    const answer = await orFail(conversation.next(), late.promise);
     if (answer?.say === "refuse") throw new UpgradeError("refused", answer.reason);
     await expect("ready", answer, ended);
     paused = true;
-    await orFail(pause(state, options), failed);
+    await orFail(pause(state, options), late.promise);
     conversation.say({ say: "go" });
-    await expect("serving", await orFail(conversation.next(), failed), ended);
+    await expect("serving", await orFail(conversation.next(), late.promise), ended);
     await trial(ended, options.trial ?? 1_000);
   } catch (error) {
     endProcess(child);
@@ -128,7 +128,7 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
 function spawnSuccessor(options: UpgradeOptions): Deno.ChildProcess {
   const env = { ...options.env, [PREDECESSOR_VARIABLE]: String(Deno.pid) };
   try {
-    return spawnProgram({ ...options, env }, "inherit");
+    return spawnProgram({ ...options, env }, { output: "inherit", detached: options.keep !== true });
   } catch (cause) {
     const reason = `it cannot be started: ${cause instanceof Error ? cause.message : cause}`;
     throw new UpgradeError("crashed", reason, { cause });

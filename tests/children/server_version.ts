@@ -1,5 +1,6 @@
 // One version of an HTTP server that can be replaced: VERSION MODE [next mode].
-// A POST to /upgrade/MODE replaces it, and says how that went.
+// A POST to /PID/MODE replaces it, and says how that went. It says whom it is for: fetch repeats a request when the
+// server that had it is killed.
 import { type Generation, inherited, type Listener, upgrade, UpgradeError } from "@winsock/handoff";
 import http from "node:http";
 
@@ -13,6 +14,7 @@ if (mode === "refuse") {
   generation.refuse("not in the mood");
   Deno.exit(0);
 }
+if (mode === "slow") console.log("initialising");
 if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, 1_000));
 if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, 60_000));
 
@@ -33,8 +35,10 @@ async function serve(listener: Listener): Promise<void> {
 
 function answer(request: http.IncomingMessage, response: http.ServerResponse): void {
   if (retired) response.setHeader("connection", "close");
-  const next = /^\/upgrade\/(.+)$/.exec(request.url ?? "")?.[1];
-  if (next === undefined) return void response.end(`${version} ${Deno.pid} ${"x".repeat(2_000)}`);
+  const [, pid, next] = /^\/(\d+)\/(.+)$/.exec(request.url ?? "") ?? [];
+  if (next === undefined || Number(pid) !== Deno.pid) {
+    return void response.end(`${version} ${Deno.pid} ${"x".repeat(2_000)}`);
+  }
   replace(generation, decodeURIComponent(next)).then((result) => response.end(JSON.stringify(result)));
 }
 

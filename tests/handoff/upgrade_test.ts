@@ -54,7 +54,8 @@ class Server {
 
   /** Has the version that serves replace itself by one in this mode. */
   async upgrade(mode: string): Promise<{ processId?: number; outcome?: string; reason?: string }> {
-    return JSON.parse(await this.#request(`/upgrade/${encodeURIComponent(mode)}`));
+    const { pid } = await this.who();
+    return JSON.parse(await this.#request(`/${pid}/${encodeURIComponent(mode)}`, "POST"));
   }
 
   async next(): Promise<Version> {
@@ -63,10 +64,10 @@ class Server {
     return version;
   }
 
-  async #request(path: string): Promise<string> {
+  async #request(path: string, method = "GET"): Promise<string> {
     const response = await within(
       20_000,
-      fetch(`http://127.0.0.1:${this.port}${path}`, { headers: { connection: "close" } }),
+      fetch(`http://127.0.0.1:${this.port}${path}`, { method, headers: { connection: "close" } }),
     );
     return await response.text();
   }
@@ -135,7 +136,7 @@ Deno.test("an old version that is killed half-way leaves the new one serving", a
   await withServer(async (server) => {
     const [first] = server.versions;
     const upgrading = server.upgrade("slow").catch(() => undefined);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    assertEquals(await server.line(), "initialising");
     Deno.kill(first!.pid, "SIGKILL");
     await upgrading;
     const second = await server.next();

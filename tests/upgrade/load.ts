@@ -1,0 +1,141 @@
+/**
+ * Upgrades under load: what becomes of every request.
+ *
+ * @module
+ */
+import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
+import type { Sample } from "./load_client.ts";
+
+/** Requests of one part of the run. */
+export interface Phase {
+  readonly requests: number;
+  /** In milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  readonly longest: number;
+}
+
+/** How the run went. */
+export interface LoadReport {
+  readonly before: Phase;
+  /** Those that were under way while a version was replaced. */
+  readonly during: Phase;
+  readonly after: Phase;
+  /** What went wrong, and how often: there must be nothing. */
+  readonly problems: Readonly<Record<string, number>>;
+  /** The processes that served, in order. */
+  readonly processes: readonly number[];
+}
+
+const CLIENTS = 32;
+const QUIET_MS = 1_000;
+const LIMIT_MS = 60_000;
+
+/** A server that is replaced by its next version, again and again. */
+interface ReplaceableServer extends AsyncDisposable {
+  readonly port: number;
+  /** Returns when the next version serves; its process id. */
+  replace(): Promise<number>;
+}
+
+/** Replaces a server under load. */
+export async function runUpgrades(server: ReplaceableServer, upgrades: number): Promise<LoadReport> {
+  const client = spawn("load_client.ts", ["--allow-net=127.0.0.1"], [String(server.port), String(CLIENTS)]);
+  const line = lines(client);
+  await line();
+  const windows: [number, number][] = [];
+  const processes: number[] = [];
+  await pause(QUIET_MS);
+  for (let count = 0; count < upgrades; count++) {
+    const start = Date.now();
+    processes.push(await within(LIMIT_MS, server.replace()));
+    windows.push([start, Date.now()]);
+    await pause(100);
+  }
+  await pause(QUIET_MS);
+  await client.stdin.close();
+  const samples: Sample[] = JSON.parse(await line() ?? "[]");
+  await endChild(client);
+  const inWindow = ({ at, milliseconds }: Sample) => {
+    return windows.some(([start, end]) => at + milliseconds >= start && at <= end);
+  };
+  const problems: Record<string, number> = {};
+  for (const { problem } of samples) if (problem !== "") problems[problem] = (problems[problem] ?? 0) + 1;
+  const quiet = samples.filter((sample) => !inWindow(sample));
+  return {
+    before: phase(quiet.filter(({ at }) => at < windows[0]![0])),
+    during: phase(samples.filter(inWindow)),
+    after: phase(quiet.filter(({ at }) => at > windows[0]![0])),
+    problems,
+    processes,
+  };
+}
+
+/** The server of `server_version.ts`, replaced by `upgrade`. */
+export async function startVersions(): Promise<ReplaceableServer> {
+  const child = spawn("../children/server_version.ts", [FFI_GRANT, "--allow-env", "--allow-run", "--allow-read"], [
+    "1",
+  ]);
+  const line = lines(child);
+  const { pid, port } = JSON.parse(await line() ?? "{}");
+  let serving: number = pid;
+  return {
+    port,
+    async replace() {
+      const response = await fetch(`http://127.0.0.1:${port}/${serving}/well`, {
+        method: "POST",
+        headers: { connection: "close" },
+      });
+      const result = await response.json();
+      if (result.processId === undefined) throw new Error(`The upgrade failed: ${JSON.stringify(result)}`);
+      await line();
+      return serving = result.processId;
+    },
+    async [Symbol.asyncDispose]() {
+      Deno.kill(serving, "SIGKILL");
+      await endChild(child);
+    },
+  };
+}
+
+/** The server of `reuse_port_server.ts`: the next version listens beside the old one, which then stops. */
+export async function startReusePort(): Promise<ReplaceableServer> {
+  const start = async (port: number) => {
+    const child = spawn("reuse_port_server.ts", ["--allow-net=127.0.0.1"], [String(port)]);
+    return { child, ...JSON.parse(await lines(child)() ?? "{}") as { pid: number; port: number } };
+  };
+  let serving = await start(0);
+  const children = [serving.child];
+  return {
+    port: serving.port,
+    async replace() {
+      const next = await start(serving.port);
+      children.push(next.child);
+      await serving.child.stdin.close();
+      serving = next;
+      return next.pid;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const child of children) await endChild(child);
+    },
+  };
+}
+
+function spawn(script: string, grants: string[], args: string[]): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: [...RUN, ...grants, new URL(script, import.meta.url).href, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+}
+
+function phase(samples: Sample[]): Phase {
+  const times = samples.map(({ milliseconds }) => milliseconds).toSorted((a, b) => a - b);
+  const at = (part: number) => times[Math.min(times.length - 1, Math.floor(times.length * part))] ?? 0;
+  return { requests: times.length, p50: at(0.5), p99: at(0.99), longest: times.at(-1) ?? 0 };
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
