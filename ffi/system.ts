@@ -3,9 +3,12 @@
  *
  * @module
  */
+import type { ProviderCalls } from "./provider_calls.ts";
 import type { SocketCalls } from "./socket_calls.ts";
 import { LIBC_PATHS } from "./unix/libc.ts";
+import { UnixProviderCalls } from "./unix/provider_calls.ts";
 import { UnixCalls } from "./unix/socket_calls.ts";
+import { WinsockProviderCalls } from "./windows/provider_calls.ts";
 import { WinsockCalls } from "./windows/socket_calls.ts";
 import { SYSTEM32 } from "./windows/system32.ts";
 
@@ -57,4 +60,13 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
         `Cannot use sockets on ${os}: @winsock/handoff has no service provider for it`,
       );
   }
+}
+
+/**
+ * What service providers ask of the system this runs on; its library is opened at the first call.
+ *
+ * @returns New calls.
+ */
+export function providerCalls(): ProviderCalls {
+  return Deno.build.os === "windows" ? new WinsockProviderCalls() : new UnixProviderCalls();
 }
