@@ -6,7 +6,9 @@
 import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
+import { isEntry } from "../chain.ts";
 import { decodeOffer, encodeOffer, UNIX_PROTOCOL_INFO } from "./blob.ts";
+import { claimNow } from "./claim_now.ts";
 import { ClaimConnection } from "./claims.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
@@ -47,9 +49,17 @@ export class UnixProvider implements ServiceProvider {
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const { rendezvous, number } = decodeOffer(info);
     const connection = await this.#connect(rendezvous);
     return await connection.claim(number);
+  }
+
+  /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this process. */
+  socketNow(info: Uint8Array): bigint {
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
+    const { rendezvous, number } = decodeOffer(info);
+    return this.#rendezvous?.name === rendezvous ? this.#rendezvous.take(number) : claimNow(rendezvous, number);
   }
 
   withdraw(info: Uint8Array): void {

@@ -12,6 +12,7 @@ import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { type Answer, CLAIM_SIZE, encodeAnswer, newRendezvousName } from "./blob.ts";
+import { refusedClaim } from "./claim_now.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
 const RESEND_DELAY_MS = 2;
@@ -70,6 +71,19 @@ export class Rendezvous {
     clearTimeout(offer.expiry);
     offer.target[Symbol.dispose]();
     libc().close(offer.descriptor);
+  }
+
+  /**
+   * Claims an offer made to this process itself, at once.
+   *
+   * @throws {WinsockError} WSAEINVAL if it is for another process, was claimed before, or has expired.
+   */
+  take(number: number): bigint {
+    const offer = this.#offers.get(number);
+    if (offer === undefined || !this.#mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
+    const descriptor = BigInt(duplicateDescriptor(offer.descriptor, "open a shared socket"));
+    this.withdraw(number);
+    return descriptor;
   }
 
   #serve(connection: net.Socket): void {

@@ -1,0 +1,115 @@
+/**
+ * Functions of the service provider interface as a {@linkcode ServiceProvider}.
+ *
+ * @module
+ */
+import { FROM_PROTOCOL_INFO, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { BaseFunctions } from "./base_functions.ts";
+import { DescriptorTable } from "./descriptor_table.ts";
+import { type ProviderFunctions, SPI_VERSION } from "./provider_functions.ts";
+import type { ServiceProvider } from "./service_provider.ts";
+import { spiError } from "./startups.ts";
+
+const DEFAULT_FLAGS = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
+
+/**
+ * What ws2_32 is to its providers: starts one at the first use, calls it with the structure of its catalogue entry, keeps
+ * the descriptors it tells of, and stops it when it is disposed of.
+ *
+ * Made by {@linkcode ProviderCatalog.open} for a chain and {@linkcode openNativeProvider} for native code; needs what
+ * they need.
+ */
+export class TableProvider implements ServiceProvider, Disposable {
+  /** The catalogue entry the provider is used as; a chain's for a chain. */
+  readonly protocolInfo: WSAPROTOCOL_INFOW;
+  /** The provider's functions. */
+  readonly functions: ProviderFunctions;
+  /** The descriptors the provider has told of. */
+  readonly descriptors: DescriptorTable;
+  #started = false;
+
+  /**
+   * Makes the provider; nothing is called before it is used.
+   *
+   * @param functions What it is made of.
+   * @param protocolInfo The entry it is used as.
+   * @param descriptors Where its upcalls go. Default: a table of its own.
+   */
+  constructor(
+    functions: ProviderFunctions,
+    protocolInfo: WSAPROTOCOL_INFOW,
+    descriptors: DescriptorTable = new DescriptorTable(),
+  ) {
+    this.functions = functions;
+    this.protocolInfo = protocolInfo;
+    this.descriptors = descriptors;
+  }
+
+  duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    const info = WSAPROTOCOL_INFOW.encode(this.protocolInfo);
+    this.#start().WSPDuplicateSocket(s, processId, info);
+    return info;
+  }
+
+  // deno-lint-ignore require-await -- the contract is asynchronous, the interface is not
+  async socket(info: Uint8Array, flags?: number): Promise<bigint> {
+    return this.socketNow(info, flags);
+  }
+
+  socketNow(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
+    WSAPROTOCOL_INFOW.decode(info);
+    return this.#start().WSPSocket(
+      FROM_PROTOCOL_INFO,
+      FROM_PROTOCOL_INFO,
+      FROM_PROTOCOL_INFO,
+      info.slice(),
+      0,
+      flags,
+    );
+  }
+
+  withdraw(info: Uint8Array): void {
+    this.#start().withdraw?.(info.slice());
+  }
+
+  closeSocket(s: bigint): void {
+    this.#start().WSPCloseSocket(s);
+    this.descriptors.forget(s);
+  }
+
+  /** Stops the provider (`WSPCleanup`); its descriptors stay open. It starts again when it is used again. */
+  [Symbol.dispose](): void {
+    if (!this.#started) return;
+    this.#started = false;
+    this.functions.WSPCleanup();
+  }
+
+  /** Agrees on version 2.2, or on none. */
+  #start(): ProviderFunctions {
+    if (this.#started) return this.functions;
+    const { functions } = this;
+    const { wVersion } = functions.WSPStartup(
+      SPI_VERSION,
+      WSAPROTOCOL_INFOW.encode(this.protocolInfo),
+      this.descriptors,
+    );
+    if (wVersion !== SPI_VERSION) {
+      functions.WSPCleanup();
+      const detail = `it speaks version ${wVersion & 0xff}.${wVersion >>> 8}, not 2.2`;
+      throw spiError("WSAVERNOTSUPPORTED", "WSPStartup", "start a service provider", detail);
+    }
+    this.#started = true;
+    return functions;
+  }
+}
+
+/**
+ * The functions of any provider, for layers above it and for native code.
+ *
+ * @param provider Any provider. One without `socketNow` cannot open sockets this way (WSAEOPNOTSUPP).
+ * @returns Its functions, not started.
+ */
+export function functionsOf(provider: ServiceProvider): ProviderFunctions {
+  return provider instanceof TableProvider ? provider.functions : new BaseFunctions(provider);
+}
