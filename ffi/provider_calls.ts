@@ -16,6 +16,16 @@ export interface EventCalls {
   close(event: bigint): void;
 }
 
+/** The system's own catalogue of service providers, where it has one. */
+export interface CatalogCalls {
+  /** `WSCEnumProtocols`: the entries, 628 bytes each, in the catalogue's order; layers and chains among them. */
+  entries(): Uint8Array<ArrayBuffer>[];
+  /** `WSCGetProviderPath`: the library of the provider with this GUID, of 16 bytes; `undefined` if it has none. */
+  providerPath(providerId: Uint8Array<ArrayBuffer>): string | undefined;
+  /** `WSAIoctl` with `SIO_BASE_HANDLE`: the base provider's handle under a socket. */
+  baseHandle(s: bigint): bigint;
+}
+
 /** Calls on descriptors and addresses that throw a {@linkcode WinsockError}. Levels, options and families are the system's numbers. */
 export interface ProviderCalls {
   /** One more descriptor of the same socket in this process, not inherited by children. */
@@ -32,4 +42,6 @@ export interface ProviderCalls {
   isPlaceholder(code: string | bigint): boolean;
   /** Event objects; none on a system without. */
   readonly events: EventCalls | undefined;
+  /** The catalogue; none on a system without. */
+  readonly catalog: CatalogCalls | undefined;
 }

@@ -16,7 +16,7 @@
  * @module
  */
 export { duplicateSocketA, socketA, toAnsi, toWide } from "./ansi.ts";
-export { protocolCatalog } from "./catalog.ts";
+export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./catalog.ts";
 export { type ChainPlace, structureForCaller, structureForNext } from "./chain.ts";
 export { defaultProvider, openProvider, useProvider } from "./default_provider.ts";
 export { DescriptorTable, type DescriptorTableOptions } from "./descriptor_table.ts";

@@ -78,11 +78,62 @@ export class TableProvider implements ServiceProvider, Disposable {
     this.descriptors.forget(s);
   }
 
+  /**
+   * Reads an option (`WSPGetSockOpt`), with the system's own numbers.
+   *
+   * @param s The socket.
+   * @param level The option's level.
+   * @param optname The option.
+   * @param size Bytes there is room for. Default 4, an `int`.
+   * @returns The value as it stands in memory.
+   * @throws {WinsockError} WSAENOTSOCK, WSAENOPROTOOPT and whatever else the provider says.
+   */
+  getSockOpt(s: bigint, level: number, optname: number, size: number = 4): Uint8Array<ArrayBuffer> {
+    const value = new Uint8Array(size);
+    return value.subarray(0, this.#start().WSPGetSockOpt(s, level, optname, value));
+  }
+
+  /**
+   * Sets an option (`WSPSetSockOpt`), with the system's own numbers.
+   *
+   * @param s The socket.
+   * @param level The option's level.
+   * @param optname The option.
+   * @param value The value as it stands in memory.
+   * @throws {WinsockError} WSAENOTSOCK, WSAENOPROTOOPT and whatever else the provider says.
+   */
+  setSockOpt(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void {
+    this.#start().WSPSetSockOpt(s, level, optname, value);
+  }
+
+  /**
+   * Writes an address as text (`WSPAddressToString`), such as `127.0.0.1:80`.
+   *
+   * @param address A `sockaddr` of the system's.
+   * @returns The text.
+   * @throws {WinsockError} WSAEINVAL if it is no address of the provider's.
+   */
+  addressToString(address: Uint8Array<ArrayBuffer>): string {
+    return this.#start().WSPAddressToString(address, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
+  }
+
+  /**
+   * Reads an address (`WSPStringToAddress`).
+   *
+   * @param text The text, such as `127.0.0.1:80`.
+   * @param family The system's number of the address family.
+   * @returns A `sockaddr` of the system's.
+   * @throws {WinsockError} WSAEINVAL if it is none.
+   */
+  stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer> {
+    return this.#start().WSPStringToAddress(text, family, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
+  }
+
   /** Stops the provider (`WSPCleanup`); its descriptors stay open. It starts again when it is used again. */
   [Symbol.dispose](): void {
     if (!this.#started) return;
-    this.#started = false;
     this.functions.WSPCleanup();
+    this.#started = false;
   }
 
   /** Agrees on version 2.2, or on none. */

@@ -21,6 +21,7 @@ const ADDRESS_TEXT =
 /** What providers ask of Linux. */
 export class UnixProviderCalls implements ProviderCalls {
   readonly events = undefined;
+  readonly catalog = undefined;
 
   duplicate(s: bigint): bigint {
     const descriptor = libc().fcntl(s, F_DUPFD_CLOEXEC, 0);

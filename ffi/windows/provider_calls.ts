@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { EventCalls, ProviderCalls } from "../provider_calls.ts";
+import type { CatalogCalls, EventCalls, ProviderCalls } from "../provider_calls.ts";
 import { INVALID_SOCKET } from "../socket_calls.ts";
+import { WinsockCatalogCalls } from "./catalog_calls.ts";
 import { disinherit } from "./inheritance.ts";
 import { isWineBuiltin } from "./modules.ts";
 import { textOf, wideText } from "./wide_text.ts";
@@ -24,6 +25,7 @@ const LONGEST_ADDRESS = 128;
 
 /** What providers ask of Windows. */
 export class WinsockProviderCalls implements ProviderCalls {
+  readonly catalog: CatalogCalls = new WinsockCatalogCalls();
   readonly events: EventCalls = {
     create() {
       const event = ws2spi().WSACreateEvent();

@@ -52,10 +52,10 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  *
  * @example
  * ```ts ignore
- * import { openNativeProvider, systemCatalog, useProvider } from "@winsock/handoff/spi";
+ * import { openNativeProvider, protocolCatalog, providerPath, useProvider } from "@winsock/handoff/spi";
  *
- * const { info, path } = systemCatalog().find(({ info }) => info.szProtocol === "My provider")!;
- * using provider = openNativeProvider(path!, info);
+ * const entry = protocolCatalog().find(({ szProtocol }) => szProtocol === "My provider")!;
+ * using provider = openNativeProvider(providerPath(entry.ProviderId)!, entry);
  * using _ = useProvider(provider);
  * ```
  *
