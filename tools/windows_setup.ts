@@ -46,6 +46,25 @@ export async function setUpWine(cache: string): Promise<Wine | { unavailable: st
   return { root };
 }
 
+/**
+ * Finds a command, or installs the Debian packages it is in.
+ *
+ * @returns What is missing, if it cannot be had on this machine.
+ */
+export async function setUpDebianPackage(
+  command: string,
+  packages: readonly string[],
+): Promise<string | undefined> {
+  if (await output(command, ["--version"]) !== undefined) return undefined;
+  const names = packages.join(" and ");
+  if (Deno.build.os !== "linux" || !await exists("/etc/debian_version") || Deno.uid() !== 0) {
+    return `${command} is missing (Debian's ${names}; as root it is installed)`;
+  }
+  await step(`Installing ${names}`, "apt-get", ["update", "-qq"]);
+  await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages]);
+  return undefined;
+}
+
 /** Puts deno.exe into the cache. */
 export async function setUpDeno(cache: string): Promise<void> {
   const marker = `${cache}/deno.exe.version`;
