@@ -5,6 +5,7 @@
  */
 import { providerCalls } from "../ffi/system.ts";
 import type { WSPDATA } from "../structs/startup_data.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { type ProviderFunctions, SPI_VERSION, type Upcalls } from "./provider_functions.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 import { checkVersion, spiError, Startups } from "./startups.ts";
@@ -12,20 +13,17 @@ import { checkVersion, spiError, Startups } from "./startups.ts";
 /** A base provider's functions; its descriptors are the system's, and so are their options. */
 export class BaseFunctions implements ProviderFunctions {
   readonly #provider: ServiceProvider;
-  readonly #startups = new Startups<Upcalls>();
+  readonly #startups = new Startups<{ upcalls: Upcalls; catalogEntryId: number }>();
 
   constructor(provider: ServiceProvider) {
     this.#provider = provider;
   }
 
-  WSPStartup(wVersionRequested: number, _lpProtocolInfo: Uint8Array, upcalls: Upcalls): WSPDATA {
+  WSPStartup(wVersionRequested: number, lpProtocolInfo: Uint8Array, upcalls: Upcalls): WSPDATA {
     checkVersion(wVersionRequested);
-    this.#startups.add(upcalls);
-    return {
-      wVersion: SPI_VERSION,
-      wHighVersion: SPI_VERSION,
-      szDescription: this.#provider.protocolInfo.szProtocol.split("\0")[0]!,
-    };
+    const { dwCatalogEntryId, szProtocol } = WSAPROTOCOL_INFOW.decode(lpProtocolInfo);
+    this.#startups.add({ upcalls, catalogEntryId: dwCatalogEntryId });
+    return { wVersion: SPI_VERSION, wHighVersion: SPI_VERSION, szDescription: szProtocol.split("\0")[0]! };
   }
 
   WSPSocket(
@@ -37,13 +35,13 @@ export class BaseFunctions implements ProviderFunctions {
     dwFlags: number,
   ): bigint {
     const operation = "open a socket";
-    const upcalls = this.#startups.current("WSPSocket", operation);
+    const { upcalls, catalogEntryId } = this.#startups.current("WSPSocket", operation);
     if (this.#provider.socketNow === undefined) {
       throw spiError("WSAEOPNOTSUPP", "WSPSocket", operation, "the provider must wait, and its caller cannot");
     }
     const s = this.#provider.socketNow(lpProtocolInfo, dwFlags);
     try {
-      return upcalls.WPUModifyIFSHandle(this.#provider.protocolInfo.dwCatalogEntryId, s);
+      return upcalls.WPUModifyIFSHandle(catalogEntryId, s);
     } catch (error) {
       this.#provider.closeSocket(s);
       throw error;
