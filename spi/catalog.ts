@@ -40,10 +40,12 @@ export function protocolCatalog(): WSAPROTOCOL_INFOW[] {
  * @param providerId The provider's GUID, as in `ProviderId`.
  * @returns The path as it was installed, environment variables such as `%SystemRoot%` not replaced; `undefined` if the
  * system knows of no library, as everywhere but on Windows proper.
+ * @throws {RangeError} If it is no GUID.
  * @throws {WinsockError} If the catalogue cannot be read.
  */
 export function providerPath(providerId: string): string | undefined {
-  return providerCalls().catalog?.providerPath(parseGuid(providerId));
+  const bytes = parseGuid(providerId);
+  return providerCalls().catalog?.providerPath(bytes);
 }
 
 /**

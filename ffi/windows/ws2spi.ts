@@ -40,6 +40,8 @@ export const WS2SPI_SYMBOLS = {
   WSAResetEvent: { parameters: ["usize"], result: "i32" },
   /** `BOOL WSACloseEvent(WSAEVENT hEvent)` */
   WSACloseEvent: { parameters: ["usize"], result: "i32" },
+  /** `DWORD WSAWaitForMultipleEvents(DWORD cEvents, const WSAEVENT *lphEvents, BOOL fWaitAll, DWORD dwTimeout, BOOL fAlertable)` on the calling thread */
+  WSAWaitForMultipleEvents: { parameters: ["u32", "buffer", "i32", "u32", "i32"], result: "u32" },
   /** `int WSAEventSelect(SOCKET s, WSAEVENT hEventObject, long lNetworkEvents)`; cancels what any descriptor of the socket registered */
   WSAEventSelect: { parameters: ["usize", "usize", "i32"], result: "i32" },
   /** `int WSAEnumNetworkEvents(SOCKET s, WSAEVENT hEventObject, LPWSANETWORKEVENTS lpNetworkEvents)` */
