@@ -38,7 +38,10 @@ export interface ProviderCalls {
   addressToString(address: Uint8Array<ArrayBuffer>): string;
   /** `WSAStringToAddress`: the address a text like those is about, as the system keeps it. */
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer>;
-  /** Where native code has a name: whether it is a placeholder of Wine's, which ends the process when it is called. */
+  /**
+   * Whether a `WSPStartup`, by the path of its library or its own address, is a placeholder of Wine's: calling it would
+   * end the process.
+   */
   isPlaceholder(code: string | bigint): boolean;
   /** Event objects; none on a system without. */
   readonly events: EventCalls | undefined;

@@ -196,6 +196,12 @@ export const WSP_STARTUP = {
   result: "i32",
 } as const satisfies Deno.ForeignFunction;
 
+/** The same as native code sees one of ours. */
+export const WSP_STARTUP_CALLBACK = {
+  parameters: ["u16", "pointer", "pointer", UPCALL_TABLE, "pointer"],
+  result: "i32",
+} as const satisfies Deno.UnsafeCallbackDefinition;
+
 /** Those that return BOOL, or an event: 0 says that they failed. */
 const ZERO_FAILS: ReadonlySet<SpiFunctionName> = new Set([
   "lpWSPGetOverlappedResult",

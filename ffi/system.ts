@@ -30,6 +30,7 @@ export const LIBRARY_PATHS: readonly string[] = Deno.build.os === "windows"
   : LIBC_PATHS;
 
 let calls: SocketCalls | undefined;
+let callsForProviders: ProviderCalls | undefined;
 
 /**
  * The socket calls of the system this runs on; its library is opened at the first call.
@@ -65,8 +66,8 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
 /**
  * What service providers ask of the system this runs on; its library is opened at the first call.
  *
- * @returns New calls.
+ * @returns The same calls every time.
  */
 export function providerCalls(): ProviderCalls {
-  return Deno.build.os === "windows" ? new WinsockProviderCalls() : new UnixProviderCalls();
+  return callsForProviders ??= Deno.build.os === "windows" ? new WinsockProviderCalls() : new UnixProviderCalls();
 }

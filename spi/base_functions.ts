@@ -8,7 +8,8 @@ import type { WSPDATA } from "../structs/startup_data.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { type ProviderFunctions, SPI_VERSION, type Upcalls } from "./provider_functions.ts";
 import type { ServiceProvider } from "./service_provider.ts";
-import { checkVersion, spiError, Startups } from "./startups.ts";
+import { spiError } from "./spi_error.ts";
+import { checkVersion, Startups } from "./startups.ts";
 
 /** A base provider's functions; its descriptors are the system's, and so are their options. */
 export class BaseFunctions implements ProviderFunctions {

@@ -6,9 +6,8 @@
 import type { EventCalls } from "../ffi/provider_calls.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { providerCalls } from "../ffi/system.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
-import { type WinsockErrorName, WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { Upcalls } from "./provider_functions.ts";
+import { spiError } from "./spi_error.ts";
 
 /**
  * Descriptors of non-IFS providers begin here: above any descriptor Linux gives out, and with the lowest bit set, which
@@ -85,7 +84,7 @@ export class DescriptorTable implements Upcalls {
 
   WPUModifyIFSHandle(dwCatalogEntryId: number, ProposedHandle: bigint): bigint {
     if (ProposedHandle === INVALID_SOCKET) {
-      throw failed("WSAEINVAL", "WPUModifyIFSHandle", `announce a descriptor of entry ${dwCatalogEntryId}`);
+      throw spiError("WSAEINVAL", "WPUModifyIFSHandle", `announce a descriptor of entry ${dwCatalogEntryId}`);
     }
     this.#announced.set(ProposedHandle, dwCatalogEntryId);
     return ProposedHandle;
@@ -99,19 +98,19 @@ export class DescriptorTable implements Upcalls {
   }
 
   WPUCloseSocketHandle(s: bigint): void {
-    if (!this.#handles.delete(s)) throw failed("WSAENOTSOCK", "WPUCloseSocketHandle", `close descriptor ${s}`);
+    if (!this.#handles.delete(s)) throw spiError("WSAENOTSOCK", "WPUCloseSocketHandle", `close descriptor ${s}`);
   }
 
   WPUQuerySocketHandleContext(s: bigint): bigint {
     const handle = this.#handles.get(s);
     if (handle !== undefined) return handle.dwContext;
-    throw failed("WSAENOTSOCK", "WPUQuerySocketHandleContext", `read the context of descriptor ${s}`);
+    throw spiError("WSAENOTSOCK", "WPUQuerySocketHandleContext", `read the context of descriptor ${s}`);
   }
 
   WPUGetProviderPath(lpProviderId: string): string {
     const path = this.#providerPath(lpProviderId);
     if (path !== undefined) return path;
-    throw failed("WSAEINVALIDPROVIDER", "WPUGetProviderPath", `find the library of provider ${lpProviderId}`);
+    throw spiError("WSAEINVALIDPROVIDER", "WPUGetProviderPath", `find the library of provider ${lpProviderId}`);
   }
 
   WPUCreateEvent(): bigint {
@@ -133,10 +132,6 @@ export class DescriptorTable implements Upcalls {
   #events(functionName: string): EventCalls {
     const { events } = providerCalls();
     if (events !== undefined) return events;
-    throw failed("WSAEOPNOTSUPP", functionName, "use an event: this system has none");
+    throw spiError("WSAEOPNOTSUPP", functionName, "use an event: this system has none");
   }
-}
-
-function failed(name: WinsockErrorName, functionName: string, operation: string): WinsockError {
-  return new WinsockError(WSA_ERRORS[name], { operation, functionName });
 }

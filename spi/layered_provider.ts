@@ -9,7 +9,8 @@ import type { WSPDATA } from "../structs/startup_data.ts";
 import { structureForCaller, structureForNext } from "./chain.ts";
 import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 import type { ProviderFunctions, Upcalls } from "./provider_functions.ts";
-import { spiError, Startups } from "./startups.ts";
+import { spiError } from "./spi_error.ts";
+import { Startups } from "./startups.ts";
 
 /** What a layer knows once it is started. */
 interface Started {

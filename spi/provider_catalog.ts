@@ -8,7 +8,7 @@ import type { ChainPlace } from "./chain.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
 import type { ProviderFunctions } from "./provider_functions.ts";
 import type { ServiceProvider } from "./service_provider.ts";
-import { spiError } from "./startups.ts";
+import { spiError } from "./spi_error.ts";
 import { functionsOf, TableProvider } from "./table_provider.ts";
 
 /** What a catalogue entry is, by its `ChainLen`: 0, 1, or 2 to 7. */

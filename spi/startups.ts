@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { WinsockError } from "../ffi/winsock_error.ts";
-import { type WinsockErrorName, WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { SPI_VERSION } from "./provider_functions.ts";
+import { spiError } from "./spi_error.ts";
 
 /** How often a provider has been started, and what it was started with. */
 export class Startups<State> {
@@ -53,18 +52,4 @@ export function checkVersion(wVersionRequested: number): void {
   if (major > 2 || (major === 2 && minor >= 2)) return;
   const detail = `version ${major}.${minor} was asked for, this is ${SPI_VERSION & 0xff}.${SPI_VERSION >>> 8}`;
   throw spiError("WSAVERNOTSUPPORTED", "WSPStartup", "start a service provider", detail);
-}
-
-/** An error of the service provider interface. */
-export function spiError(
-  name: WinsockErrorName,
-  functionName: string,
-  operation: string,
-  detail?: string,
-): WinsockError {
-  return new WinsockError(WSA_ERRORS[name], {
-    operation,
-    functionName,
-    ...(detail === undefined ? {} : { detail }),
-  });
 }

@@ -9,7 +9,7 @@ import { BaseFunctions } from "./base_functions.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
 import { type ProviderFunctions, SPI_VERSION } from "./provider_functions.ts";
 import type { ServiceProvider } from "./service_provider.ts";
-import { spiError } from "./startups.ts";
+import { spiError } from "./spi_error.ts";
 
 const DEFAULT_FLAGS = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
 

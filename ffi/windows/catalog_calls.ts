@@ -6,7 +6,7 @@
 import type { CatalogCalls } from "../provider_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { textOf } from "./wide_text.ts";
+import { textOf } from "../wide_text.ts";
 import { lastWinsockError } from "./ws2_32.ts";
 import { SIO_BASE_HANDLE, ws2spi } from "./ws2spi.ts";
 

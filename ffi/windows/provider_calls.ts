@@ -8,7 +8,7 @@ import { INVALID_SOCKET } from "../socket_calls.ts";
 import { WinsockCatalogCalls } from "./catalog_calls.ts";
 import { disinherit } from "./inheritance.ts";
 import { isWineBuiltin } from "./modules.ts";
-import { textOf, wideText } from "./wide_text.ts";
+import { textOf, wideText } from "../wide_text.ts";
 import {
   FROM_PROTOCOL_INFO,
   lastWinsockError,

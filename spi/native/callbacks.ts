@@ -12,7 +12,7 @@ import {
 } from "../../ffi/spi_functions.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { spiError } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
 import { writeInt } from "./memory.ts";
 
 /** What native code gives to a function: numbers, addresses and handles as bigints, pointers. */

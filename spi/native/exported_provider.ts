@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { asCallback, WSP_STARTUP } from "../../ffi/spi_functions.ts";
+import { WSP_STARTUP_CALLBACK } from "../../ffi/spi_functions.ts";
 import { WSPPROC_TABLE } from "../../structs/function_tables.ts";
 import { WSPDATA } from "../../structs/startup_data.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ProviderFunctions } from "../provider_functions.ts";
 import type { ServiceProvider } from "../service_provider.ts";
-import { spiError } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
 import { functionsOf } from "../table_provider.ts";
 import { type CallbackTable, callbackTable, codeOf, required } from "./callbacks.ts";
 import { bytesAt, readInt, readWide, writeInt, writeWide } from "./memory.ts";
@@ -56,10 +56,7 @@ export function exportProvider(provider: ServiceProvider): ExportedProvider {
   const functions = functionsOf(provider);
   const table = procTable(functions);
   const startup = new Deno.UnsafeCallback(
-    asCallback(WSP_STARTUP) as Deno.UnsafeCallbackDefinition<
-      ["u16", "pointer", "pointer", { struct: ["usize"] }, "pointer"],
-      "i32"
-    >,
+    WSP_STARTUP_CALLBACK,
     (wVersionRequested, lpWSPData, lpProtocolInfo, upcalls, lpProcTable) => {
       try {
         const data = bytesAt(required(lpWSPData, "WSPStartup"), WSPDATA.size);
@@ -93,7 +90,9 @@ function procTable(functions: ProviderFunctions): CallbackTable {
       dwFlags: number,
     ) => functions.WSPSocket(af, type, protocol, structureAt(lpProtocolInfo, "WSPSocket"), g, dwFlags),
     lpWSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Deno.PointerValue) {
-      functions.WSPDuplicateSocket(s, dwProcessId, structureAt(lpProtocolInfo, "WSPDuplicateSocket"));
+      const info = structureAt(lpProtocolInfo, "WSPDuplicateSocket");
+      functions.WSPDuplicateSocket(s, dwProcessId, info);
+      bytesAt(lpProtocolInfo!, info.byteLength).set(info);
       return 0;
     },
     lpWSPCloseSocket(s: bigint) {
@@ -101,7 +100,7 @@ function procTable(functions: ProviderFunctions): CallbackTable {
       return 0;
     },
     lpWSPSetSockOpt(s: bigint, level: number, optname: number, optval: Deno.PointerValue, optlen: number) {
-      functions.WSPSetSockOpt(s, level, optname, bytesAt(required(optval, "WSPSetSockOpt"), optlen));
+      functions.WSPSetSockOpt(s, level, optname, bytesAt(required(optval, "WSPSetSockOpt"), optlen).slice());
       return 0;
     },
     lpWSPGetSockOpt(
@@ -112,8 +111,10 @@ function procTable(functions: ProviderFunctions): CallbackTable {
       optlen: Deno.PointerValue,
     ) {
       const length = required(optlen, "WSPGetSockOpt");
-      const value = bytesAt(required(optval, "WSPGetSockOpt"), readInt(length));
+      const optvalBytes = bytesAt(required(optval, "WSPGetSockOpt"), readInt(length));
+      const value = new Uint8Array(optvalBytes.byteLength);
       writeInt(length, functions.WSPGetSockOpt(s, level, optname, value));
+      optvalBytes.set(value);
       return 0;
     },
     lpWSPAddressToString(
@@ -126,7 +127,7 @@ function procTable(functions: ProviderFunctions): CallbackTable {
       const name = "WSPAddressToString";
       const length = required(lpLength, name);
       const text = functions.WSPAddressToString(
-        bytesAt(required(address, name), addressLength),
+        bytesAt(required(address, name), addressLength).slice(),
         structureAt(info, name),
       );
       const fits = writeWide(required(lpText, name), readInt(length), text);
@@ -161,9 +162,9 @@ function procTable(functions: ProviderFunctions): CallbackTable {
   });
 }
 
-/** The structure native code points at, itself: what is written into it, native code sees. */
+/** A copy of the structure native code points at: its memory is native code's again when the call returns. */
 function structureAt(pointer: Deno.PointerValue, functionName: string): Uint8Array<ArrayBuffer> {
-  return bytesAt(required(pointer, functionName), WSAPROTOCOL_INFOW.size);
+  return bytesAt(required(pointer, functionName), WSAPROTOCOL_INFOW.size).slice();
 }
 
 function tooShort(functionName: string, needed: number): Error {

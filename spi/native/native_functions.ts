@@ -4,13 +4,14 @@
  * @module
  */
 import { failure, type WSP_STARTUP, WSPPROC_FUNCTIONS } from "../../ffi/spi_functions.ts";
-import { textOf, wideText } from "../../ffi/windows/wide_text.ts";
+import { textOf, wideText } from "../../ffi/wide_text.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSPPROC_TABLE } from "../../structs/function_tables.ts";
 import { WSPDATA } from "../../structs/startup_data.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import type { ProviderFunctions, Upcalls } from "../provider_functions.ts";
-import { spiError, Startups } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
+import { Startups } from "../startups.ts";
 import type { CallbackTable } from "./callbacks.ts";
 import { callAt } from "./memory.ts";
 import { upcallTable } from "./upcall_table.ts";

@@ -12,7 +12,7 @@ import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { DescriptorTable } from "../descriptor_table.ts";
 import type { ProviderFunctions } from "../provider_functions.ts";
 import { TableProvider } from "../table_provider.ts";
-import { spiError } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
 import { callAt } from "./memory.ts";
 import { NativeFunctions, type NativeStartup } from "./native_functions.ts";
 

@@ -4,13 +4,13 @@
  * @module
  */
 import { failure, WSPUPCALL_FUNCTIONS } from "../../ffi/spi_functions.ts";
-import { textOf } from "../../ffi/windows/wide_text.ts";
+import { textOf } from "../../ffi/wide_text.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSPUPCALLTABLE } from "../../structs/function_tables.ts";
 import { parseGuid } from "../../structs/guid.ts";
 import { callAt } from "./memory.ts";
 import type { Upcalls } from "../provider_functions.ts";
-import { spiError } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
 
 type Name = keyof typeof WSPUPCALL_FUNCTIONS;
 

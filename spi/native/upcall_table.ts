@@ -6,7 +6,7 @@
 import { WSPUPCALLTABLE } from "../../structs/function_tables.ts";
 import { formatGuid } from "../../structs/guid.ts";
 import type { Upcalls } from "../provider_functions.ts";
-import { spiError } from "../startups.ts";
+import { spiError } from "../spi_error.ts";
 import { type CallbackTable, callbackTable, required } from "./callbacks.ts";
 import { bytesAt, readInt, writeInt, writePointer, writeWide } from "./memory.ts";
 

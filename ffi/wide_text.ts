@@ -1,5 +1,5 @@
 /**
- * Text as Windows' W functions take it: UTF-16 up to a NUL.
+ * Text as the W functions take it: UTF-16 up to a NUL.
  *
  * @module
  */
