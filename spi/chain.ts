@@ -15,11 +15,10 @@ const IDENTITY_END = 72;
  *
  * The documented rule, exactly: while the next is another layer, it is the same unmodified structure with the same
  * unmodified chain information, and therefore the same array. When the next is the base protocol, it is the base
- * provider's own structure: its catalogue entry where the chain's entry came in, and where a blob came in, the blob as the
- * base provider itself made it. So base providers never see chains.
+ * provider's own structure. So base providers never see chains.
  *
  * The rule is the same for `WSPStartup`, `WSPSocket`, `WSPDuplicateSocket`, `WSPAddressToString` and
- * `WSPStringToAddress`.
+ * `WSPStringToAddress`. For a blob on its way down through `WSPSocket` see {@linkcode blobForNext}.
  *
  * @example
  * ```ts
@@ -39,26 +38,42 @@ const IDENTITY_END = 72;
  *
  * @param lpProtocolInfo What the layer was given, 628 bytes.
  * @param place Where in the chain it goes next.
- * @returns The same array, or the base provider's structure in a new one.
+ * @returns The same array, or the base provider's catalogue entry in a new one.
  */
 export function structureForNext(
   lpProtocolInfo: Uint8Array<ArrayBuffer>,
-  { chain, base, nextIsBase }: ChainPlace,
+  { base, nextIsBase }: ChainPlace,
 ): Uint8Array<ArrayBuffer> {
-  if (!nextIsBase) return lpProtocolInfo;
-  return equals(lpProtocolInfo, chain) ? base.slice() : withIdentity(lpProtocolInfo, base);
+  return nextIsBase ? base.slice() : lpProtocolInfo;
 }
 
 /**
- * The structure the chain's caller gets for what the base provider has filled in: the blob belongs to the chain again, so
- * that the target's `WSPSocket` goes through the same layers, and everything else in it stays the base provider's.
+ * The same for `WSPSocket`, which is given either the chain's catalogue entry or a blob: the base provider's own structure
+ * is its entry then, or the blob as the base provider itself filled it in.
+ *
+ * @param lpProtocolInfo What the layer was given, 628 bytes.
+ * @param place Where in the chain it goes next.
+ * @returns The same array, or the base provider's structure in a new one.
+ */
+export function blobForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: ChainPlace): Uint8Array<ArrayBuffer> {
+  if (!place.nextIsBase || equals(lpProtocolInfo, place.chain)) return structureForNext(lpProtocolInfo, place);
+  return withIdentity(lpProtocolInfo, place.chain, place.base);
+}
+
+/**
+ * The blob the chain's caller gets for what the base provider has filled in: it belongs to the chain again, so that the
+ * target's `WSPSocket` goes through the same layers, and everything else in it stays the base provider's. What the base
+ * has signed as another entry of its own, as Winsock does with a socket of IPv6, stays as it is both ways.
  *
  * @param filled What the base provider's `WSPDuplicateSocket` returned, 628 bytes.
- * @param chain The chain's catalogue entry, 628 bytes.
+ * @param place Where the base is.
  * @returns 628 bytes.
  */
-export function structureForCaller(filled: Uint8Array, chain: Uint8Array): Uint8Array<ArrayBuffer> {
-  return withIdentity(filled, chain);
+export function blobForCaller(
+  filled: Uint8Array,
+  { chain, base }: Pick<ChainPlace, "chain" | "base">,
+): Uint8Array<ArrayBuffer> {
+  return withIdentity(filled, base, chain);
 }
 
 /** Where a structure goes next. */
@@ -71,9 +86,13 @@ export interface ChainPlace {
   readonly nextIsBase: boolean;
 }
 
-function withIdentity(info: Uint8Array, identity: Uint8Array): Uint8Array<ArrayBuffer> {
-  const bytes = info.slice();
-  bytes.set(identity.subarray(IDENTITY_OFFSET, IDENTITY_END), IDENTITY_OFFSET);
+/** A copy of a blob in which the identity of one entry has become another's. */
+function withIdentity(blob: Uint8Array, from: Uint8Array, to: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = blob.slice();
+  const identity = bytes.subarray(IDENTITY_OFFSET, IDENTITY_END);
+  if (equals(identity, from.subarray(IDENTITY_OFFSET, IDENTITY_END))) {
+    identity.set(to.subarray(IDENTITY_OFFSET, IDENTITY_END));
+  }
   return bytes;
 }
 

@@ -24,7 +24,7 @@ export function defaultProvider(): ServiceProvider {
  * Makes another provider the one that the whole library uses in this process: `duplicateSocket` and `openSocket`,
  * `HandoffSource` and `receive`. Source and target must use providers that understand each other's blobs.
  *
- * @example A hand-off through a chain of providers
+ * @example Another provider for a while
  * ```ts
  * import { defaultProvider, UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
  * import { assert } from "@std/assert";

@@ -74,7 +74,8 @@ export class DescriptorTable implements Upcalls {
   }
 
   /**
-   * Forgets an announced descriptor: it was closed, which IFS providers do not tell.
+   * Forgets an announced descriptor: it was closed, which IFS providers do not tell. One that is never forgotten stays
+   * until the system gives its number to another.
    *
    * @param s The descriptor.
    */

@@ -6,7 +6,7 @@
 import { equals } from "@std/bytes";
 import { XP1 } from "../structs/constants.ts";
 import type { WSPDATA } from "../structs/startup_data.ts";
-import { structureForCaller, structureForNext } from "./chain.ts";
+import { blobForCaller, blobForNext, structureForNext } from "./chain.ts";
 import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 import type { ProviderFunctions, Upcalls } from "./provider_functions.ts";
 import { spiError } from "./spi_error.ts";
@@ -85,7 +85,7 @@ export class LayeredProvider implements ProviderFunctions {
     dwFlags: number,
   ): bigint {
     const { next, upcalls } = this.#started("WSPSocket");
-    const lower = next.functions.WSPSocket(af, type, protocol, structureForNext(lpProtocolInfo, next), g, dwFlags);
+    const lower = next.functions.WSPSocket(af, type, protocol, blobForNext(lpProtocolInfo, next), g, dwFlags);
     try {
       return this.ifs
         ? upcalls.WPUModifyIFSHandle(this.catalogEntryId, lower)
@@ -100,7 +100,7 @@ export class LayeredProvider implements ProviderFunctions {
     const { next } = this.#started("WSPDuplicateSocket");
     const structure = structureForNext(lpProtocolInfo, next);
     next.functions.WSPDuplicateSocket(this.#lower(s, "WSPDuplicateSocket"), dwProcessId, structure);
-    if (next.nextIsBase) lpProtocolInfo.set(structureForCaller(structure, next.chain));
+    if (next.nextIsBase) lpProtocolInfo.set(blobForCaller(structure, next));
   }
 
   WSPCloseSocket(s: bigint): void {
@@ -141,7 +141,7 @@ export class LayeredProvider implements ProviderFunctions {
 
   withdraw(lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
     const { next } = this.#started("WSPDuplicateSocket");
-    next.functions.withdraw?.(structureForNext(lpProtocolInfo, next));
+    next.functions.withdraw?.(blobForNext(lpProtocolInfo, next));
   }
 
   /** The next provider; the same for every startup, for only one chain goes through this object. */

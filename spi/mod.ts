@@ -17,7 +17,7 @@
  */
 export { duplicateSocketA, socketA, toAnsi, toWide } from "./ansi.ts";
 export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./catalog.ts";
-export { type ChainPlace, structureForCaller, structureForNext } from "./chain.ts";
+export { blobForCaller, blobForNext, type ChainPlace, structureForNext } from "./chain.ts";
 export { defaultProvider, openProvider, useProvider } from "./default_provider.ts";
 export { DescriptorTable, type DescriptorTableOptions } from "./descriptor_table.ts";
 export { LayeredProvider } from "./layered_provider.ts";

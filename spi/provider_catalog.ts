@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
+import { formatGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ChainPlace } from "./chain.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
@@ -32,7 +34,8 @@ export function entryKind({ ProtocolChain: { ChainLen } }: WSAPROTOCOL_INFOW): E
 
 /**
  * Providers and chains of them, as Windows' own catalogue has them: a chain names the entries it consists of, from the
- * topmost layer to the base protocol. Nothing is installed in the system.
+ * topmost layer to the base protocol. Nothing is installed in the system: source and target each fill a catalogue, alike,
+ * so that a blob names the same entries in both.
  *
  * @example A layer over the system's provider
  * ```ts
@@ -88,7 +91,7 @@ export class ProviderCatalog {
 
   /**
    * Adds a layer under an entry made for it: that of the base protocol added last, with a name, an id and a GUID of its
-   * own.
+   * own, which follows from the name.
    *
    * @param szProtocol The layer's name.
    * @param make Makes its functions for the id.
@@ -106,7 +109,7 @@ export class ProviderCatalog {
     const dwCatalogEntryId = this.#freeId();
     return this.add({
       ...base,
-      ProviderId: crypto.randomUUID(),
+      ProviderId: guidOf(szProtocol),
       ...changes,
       dwCatalogEntryId,
       ProtocolChain: { ChainLen: 0, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
@@ -234,6 +237,11 @@ export class ProviderCatalog {
 
 function chainEntries({ ProtocolChain: { ChainLen, ChainEntries } }: WSAPROTOCOL_INFOW): readonly number[] {
   return ChainEntries.slice(0, ChainLen);
+}
+
+/** A GUID that follows from a name, the same in every process. */
+function guidOf(name: string): string {
+  return formatGuid(createHash("sha256").update(name).digest().subarray(0, 16));
 }
 
 function invalid(catalogEntryId: number, detail: string): Error {

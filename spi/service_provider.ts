@@ -26,9 +26,8 @@ import type { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
  *
  * @example A provider that says what it does
  * ```ts
- * import { defaultProvider, type ServiceProvider } from "@winsock/handoff/spi";
  * import { connect, duplicateSocket, listen } from "@winsock/handoff";
- * import { useProvider } from "@winsock/handoff/spi";
+ * import { defaultProvider, type ServiceProvider, useProvider } from "@winsock/handoff/spi";
  * import { assertEquals } from "@std/assert";
  *
  * const next = defaultProvider();

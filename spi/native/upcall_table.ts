@@ -13,6 +13,7 @@ import { bytesAt, readInt, writeInt, writePointer, writeWide } from "./memory.ts
 /** Where winsock2.h has the array in its `fd_set`, and how long it may be. */
 const FD_ARRAY_OFFSET = 8;
 const FD_SETSIZE = 64;
+const TRUE = 1;
 
 /**
  * Makes the table. What has no meaning outside ws2_32 (window messages, asynchronous procedure calls, thread handles)
@@ -26,7 +27,10 @@ export function upcallTable(upcalls: Upcalls): CallbackTable {
   return callbackTable(WSPUPCALLTABLE, {
     lpWPUModifyIFSHandle: (entryId: number, handle: bigint) => upcalls.WPUModifyIFSHandle(entryId, handle),
     lpWPUCreateSocketHandle: (entryId: number, context: bigint) => upcalls.WPUCreateSocketHandle(entryId, context),
-    lpWPUCloseSocketHandle: (s: bigint) => done(upcalls.WPUCloseSocketHandle(s)),
+    lpWPUCloseSocketHandle(s: bigint) {
+      upcalls.WPUCloseSocketHandle(s);
+      return 0;
+    },
     lpWPUQuerySocketHandleContext(s: bigint, lpContext: Deno.PointerValue) {
       const context = upcalls.WPUQuerySocketHandleContext(s);
       writePointer(required(lpContext, "WPUQuerySocketHandleContext"), context);
@@ -50,25 +54,21 @@ export function upcallTable(upcalls: Upcalls): CallbackTable {
     lpWPUFDIsSet(s: bigint, fdset: Deno.PointerValue) {
       const set = required(fdset, "WPUFDIsSet");
       const count = Math.min(readInt(set), FD_SETSIZE);
-      const array = new Deno.UnsafePointerView(set);
-      return Array.from({ length: count }, (_, index) => index)
-          .some((index) => array.getBigUint64(FD_ARRAY_OFFSET + index * 8) === s)
-        ? 1
-        : 0;
+      const bytes = bytesAt(set, FD_ARRAY_OFFSET + count * 8).slice(FD_ARRAY_OFFSET);
+      return new BigUint64Array(bytes.buffer).includes(s) ? 1 : 0;
     },
     lpWPUCreateEvent: () => upcalls.WPUCreateEvent(),
-    lpWPUSetEvent: (event: bigint) => succeeded(upcalls.WPUSetEvent(event)),
-    lpWPUResetEvent: (event: bigint) => succeeded(upcalls.WPUResetEvent(event)),
-    lpWPUCloseEvent: (event: bigint) => succeeded(upcalls.WPUCloseEvent(event)),
+    lpWPUSetEvent(event: bigint) {
+      upcalls.WPUSetEvent(event);
+      return TRUE;
+    },
+    lpWPUResetEvent(event: bigint) {
+      upcalls.WPUResetEvent(event);
+      return TRUE;
+    },
+    lpWPUCloseEvent(event: bigint) {
+      upcalls.WPUCloseEvent(event);
+      return TRUE;
+    },
   });
-}
-
-/** The `int` of a function that has not failed. */
-function done(_: void): number {
-  return 0;
-}
-
-/** The BOOL of a function that has not failed. */
-function succeeded(_: void): number {
-  return 1;
 }

@@ -1,7 +1,8 @@
 // Protocol chains: which structure each provider of a chain is given.
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { type Socket, WinsockError } from "@winsock/handoff";
+import { Socket, WinsockError } from "@winsock/handoff";
 import {
+  blobForCaller,
   defaultProvider,
   duplicateSocketA,
   entryKind,
@@ -13,7 +14,6 @@ import {
   type ServiceProvider,
   socketA,
   SPI_VERSION,
-  structureForCaller,
   type TableProvider,
   toAnsi,
   toWide,
@@ -91,7 +91,7 @@ for (const [name, { make, ignore = false }] of Object.entries(PROVIDERS)) {
       assertEquals(recorder.calls.slice(0, 3).map(({ given }) => given), [chain, chain, base], "WSPStartup");
       recorder.calls.splice(0, 3);
       assertEquals(calls("WSPDuplicateSocket"), [chain, chain, base]);
-      assertEquals(blob, structureForCaller(filledByBase, chain));
+      assertEquals(blob, blobForCaller(filledByBase, { chain, base }));
       const info = WSAPROTOCOL_INFOW.decode(blob);
       assertEquals(
         [info.dwCatalogEntryId, info.ProtocolChain, info.ProviderId],
@@ -105,7 +105,7 @@ for (const [name, { make, ignore = false }] of Object.entries(PROVIDERS)) {
 
       const blobA = duplicateSocketA(provider, handle, Deno.pid);
       const filled = recorder.calls.at(-1)!.returned;
-      assertEquals([blobA.byteLength, blobA], [WSAPROTOCOL_INFOA.size, toAnsi(structureForCaller(filled, chain))]);
+      assertEquals([blobA.byteLength, blobA], [WSAPROTOCOL_INFOA.size, toAnsi(blobForCaller(filled, { chain, base }))]);
       assertEquals(calls("WSPDuplicateSocket"), [chain, chain, base], "providers know W only");
       const opened = await socketA(provider, blobA);
       assertEquals(calls("WSPSocket"), [toWide(blobA), toWide(blobA), filled]);
@@ -124,6 +124,32 @@ for (const [name, { make, ignore = false }] of Object.entries(PROVIDERS)) {
     },
   );
 }
+
+Deno.test("a blob the base signs as another of its entries comes back to it as it was", async () => {
+  const three = chainOfThree(defaultProvider());
+  using provider = three.provider;
+  using pair = await connection("::1");
+  const blob = provider.duplicateSocket(pair.server.handle, Deno.pid);
+  const filled = three.recorder.calls.at(-1)!.returned;
+  using socket = Socket.fromHandle(await provider.socket(blob));
+  assertEquals(socket.remoteAddr, pair.client.localAddr);
+  assertEquals(three.recorder.calls.at(-1)!.given, filled);
+  assertEquals(three.recorder.violations(three.catalog), []);
+});
+
+Deno.test("what stands in the structure WSPDuplicateSocket fills does not matter to the base: it is given its own", async () => {
+  const { recorder, provider, base, chain } = chainOfThree(new MemoryProvider());
+  using pair = await connection();
+  provider.addressToString(loopback(1));
+  recorder.calls.splice(0);
+  const info = new Uint8Array(WSAPROTOCOL_INFOW.size).fill(0xa5);
+  const garbage = info.slice();
+  provider.functions.WSPDuplicateSocket(pair.server.handle, Deno.pid, info);
+  assertEquals(recorder.calls.map(({ given }) => given), [garbage, garbage, base]);
+  assertEquals(info.subarray(20, 72), chain.subarray(20, 72));
+  provider.closeSocket(await provider.socket(info));
+  provider[Symbol.dispose]();
+});
 
 /** Everything a structure travels through, once. */
 async function useAll({ provider, chain }: ChainOfThree, socket: Socket): Promise<void> {
