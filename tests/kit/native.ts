@@ -33,6 +33,12 @@ const SYMBOLS = {
   caller_cleanup: { parameters: ["buffer"], result: "i32" },
   caller_unsupported: { parameters: ["usize", "buffer", "buffer"], result: "void" },
   caller_hand_off: { parameters: ["pointer", "buffer", "usize", "u32", "i32", "i32", "buffer"], result: "i32" },
+  caller_hand_off_elsewhere: {
+    name: "caller_hand_off",
+    parameters: ["pointer", "buffer", "usize", "u32", "i32", "i32", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;

@@ -18,6 +18,7 @@ import {
 import { type WinsockErrorName, WSA_ERRORS, WSAPROTOCOL_INFOW, WSPDATA } from "@winsock/handoff/structs";
 import { connection } from "../kit/connections.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
+import { within } from "../kit/process.ts";
 import { AF_INET, loopback, native, TCP_NODELAY, withNative } from "../kit/native.ts";
 
 const SOCKET_ERROR = -1;
@@ -89,6 +90,26 @@ for (const [name, make] of Object.entries({ memory: () => new MemoryProvider(), 
     assertEquals([native().caller_announced(id), id[0]], [1, provider.protocolInfo.dwCatalogEntryId]);
   });
 }
+
+Deno.test("C code may call on another thread, while this one is in its event loop", withNative, async () => {
+  const provider = new MemoryProvider();
+  using exported = exportProvider(provider);
+  using pair = await connection();
+  const entry = WSAPROTOCOL_INFOW.encode(provider.protocolInfo);
+  const lpErrno = new Int32Array(1);
+  const step = await within(
+    20_000,
+    native().caller_hand_off_elsewhere(
+      exported.WSPStartup,
+      entry,
+      pair.server.handle,
+      Deno.pid,
+      ...TCP_NODELAY,
+      lpErrno,
+    ),
+  );
+  assertEquals([step, lpErrno[0]], [0, 0]);
+});
 
 Deno.test("C code opens what was duplicated here, and the other way round", withNative, async () => {
   const provider = new MemoryProvider();

@@ -23,7 +23,7 @@ import {
   useProvider,
 } from "@winsock/handoff/spi";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { native, NATIVE_ENTRY, NATIVE_PATH, withNative } from "../kit/native.ts";
+import { native, NATIVE_ENTRY, NATIVE_PATH, slot, withNative } from "../kit/native.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 import { openChain, openNamed, type ProviderName } from "../kit/providers.ts";
 
@@ -160,6 +160,10 @@ for (const [name, { open, start, ignore = false }] of Object.entries(PROVIDERS))
         using conn = client.toConn();
         await writeText(conn, `number ${index}`);
         assertEquals(await readText(conn, `number ${index}`.length), `number ${index}`);
+      }
+      if (name === "native table") {
+        // The control socket, the blob above, and one for each connection.
+        assertEquals(native().provider_calls(slot("lpWSPDuplicateSocket")), 1 + 1 + 1 + pairs.length);
       }
     },
   );
