@@ -260,8 +260,8 @@ export class HandoffSource implements AsyncDisposable {
     const pending = this.#pending.get(sequence);
     if (pending === undefined) return;
     this.#pending.delete(sequence);
-    defaultProvider().withdraw(pending.info);
     pending.done.reject(reason);
+    defaultProvider().withdraw(pending.info);
   }
 
   /** Ends the channel: what is not committed goes back. */

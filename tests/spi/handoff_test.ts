@@ -23,6 +23,7 @@ import {
   useProvider,
 } from "@winsock/handoff/spi";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
 import { native, NATIVE_ENTRY, NATIVE_PATH, slot, withNative } from "../kit/native.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 import { openChain, openNamed, type ProviderName } from "../kit/providers.ts";
@@ -186,6 +187,19 @@ for (const [name, { open, start, ignore = false }] of Object.entries(PROVIDERS))
     assert(await readEnd(client));
   });
 
+  Deno.test(`${name}: hand-offs leave no descriptor behind`, { ignore }, async () => {
+    using _ = useProvider(open());
+    await using far = start("echo");
+    const { source } = far;
+    await assertNothingLeaks(async () => {
+      using pair = await connection();
+      await source.send(pair.server);
+      using client = pair.client.toConn();
+      await client.closeWrite();
+      assert(await readEnd(client));
+    });
+  });
+
   Deno.test(`${name}: a listener is handed over with the connection that waits`, { ignore }, async () => {
     using _ = useProvider(open());
     await using far = start("listener");
@@ -218,6 +232,21 @@ Deno.test("a provider that fails in the middle loses nothing: the socket is the 
   using client = pair.client.toConn();
   await writeText(client, "echo");
   assertEquals(await readText(client, 4), "echo");
+});
+
+Deno.test("a duplicate that cannot be withdrawn ends the channel, and the socket is the sender's all the same", async () => {
+  const provider = new MemoryProvider();
+  using _ = useProvider(provider);
+  const far = here("reject");
+  const { source } = far;
+  await within(20_000, source.ready);
+  using pair = await connection();
+  provider.fail("withdraw", "WSAENETDOWN");
+  const error = await within(20_000, assertRejects(() => source.send(pair.server), HandoffError));
+  assertEquals(error.outcome, "rejected");
+  await within(20_000, source.closed);
+  assertEquals(pair.server.remoteAddr, pair.client.localAddr);
+  await far[Symbol.asyncDispose]();
 });
 
 Deno.test("where the provider shares nothing, as on Windows CE, no source can be made, and nothing is lost", async () => {
