@@ -214,6 +214,8 @@ Deno.test(
       assertEquals(await open(blob), "opened");
       assertEquals(await open(blob), "refused WSAEINVAL");
       assertEquals(await open(provider.duplicateSocket(pair.server.handle, Deno.pid)), "refused WSAEINVAL");
+      const forChild = provider.duplicateSocket(pair.server.handle, child.pid);
+      assertThrows(() => provider.socketNow(forChild), WinsockError, "made for another process");
       const nobody = { ...WSAPROTOCOL_INFOW.decode(blob), szProtocol: "winsock-handoff/1/nobody" };
       assertEquals(await open(WSAPROTOCOL_INFOW.encode(nobody)), "refused WSAECONNREFUSED");
     } finally {
