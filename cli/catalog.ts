@@ -3,22 +3,29 @@
  *
  * @module
  */
-import { protocolCatalog } from "../spi/catalog.ts";
+import { protocolCatalog, providerPath } from "../spi/catalog.ts";
 import type { Field } from "../structs/codec.ts";
 import { XP1 } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { describeBrokenHandoffs, type PathOf } from "./broken_handoffs.ts";
 import { chainText, describe } from "./describe.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
 /**
- * Lists the catalogue as a table.
+ * Lists the catalogue as a table, and says which layered provider breaks hand-offs.
  *
  * @param terminal Where.
  * @param json Whether for a program.
  * @param entries What to list.
+ * @param pathOf Where libraries are.
  * @returns 0.
  */
-export function catalog(terminal: Terminal, json: boolean, entries: WSAPROTOCOL_INFOW[] = protocolCatalog()): number {
+export function catalog(
+  terminal: Terminal,
+  json: boolean,
+  entries: WSAPROTOCOL_INFOW[] = protocolCatalog(),
+  pathOf: PathOf = providerPath,
+): number {
   if (json) {
     terminal.print(JSON.stringify(entries, undefined, 2));
     return 0;
@@ -36,6 +43,7 @@ export function catalog(terminal: Terminal, json: boolean, entries: WSAPROTOCOL_
   const line = (cells: string[]) => cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd();
   terminal.print(styled(terminal, "heading", line(head)));
   for (const row of rows) terminal.print(line(row));
+  for (const broken of describeBrokenHandoffs(entries, pathOf)) terminal.print(styled(terminal, "wrong", broken));
   return 0;
 }
 

@@ -1,15 +1,16 @@
 /**
  * The command line: `deno run jsr:@winsock/handoff/cli --help`.
  *
- * Shows what a blob holds, what the system's protocol catalogue holds, and what Winsock's errors mean. `inspect FILE`
- * needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `catalog` on Windows ffi access to ws2_32.dll and
- * kernel32.dll.
+ * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
+ * Winsock's errors mean. `inspect FILE` needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `doctor` ffi access to
+ * the system's socket library, and so does `catalog` on Windows: ws2_32.dll and kernel32.dll.
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
 import { catalog } from "./catalog.ts";
+import { doctor } from "./doctor.ts";
 import { errors } from "./errors.ts";
 import { inspect } from "./inspect.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -18,6 +19,7 @@ const HELP = `Looks into shared sockets.
 
   handoff inspect FILE|-      shows a WSAPROTOCOL_INFO of 628 or 372 bytes, field by field
   handoff catalog             lists the system's protocol catalogue
+  handoff doctor              tells whether sockets can be handed over here, and if not, why
   handoff errors CODE|NAME    explains a Winsock error
 
   --json      for programs
@@ -65,6 +67,9 @@ export async function main(args: readonly string[], terminal: Terminal = process
       case "catalog":
         if (operands.length !== 0) return misused(terminal, "catalog takes no arguments");
         return catalog(terminal, options.json);
+      case "doctor":
+        if (operands.length !== 0) return misused(terminal, "doctor takes no arguments");
+        return await doctor(terminal, options.json);
       case "errors":
         if (operands.length !== 1) return misused(terminal, "errors takes one code or name");
         return errors(terminal, operands[0]!, options.json);

@@ -15,6 +15,7 @@
  * @module
  */
 export { INVALID_SOCKET, type SocketOptions } from "./socket_calls.ts";
+export { WSP_STARTUP, WSPPROC_FUNCTIONS, WSPUPCALL_FUNCTIONS } from "./spi_functions.ts";
 export { LIBRARY_PATHS } from "./system.ts";
 export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";
 export { kernel32, KERNEL32_SYMBOLS } from "./windows/kernel32.ts";
@@ -25,4 +26,5 @@ export {
   WSA_FLAG_NO_HANDLE_INHERIT,
   WSA_FLAG_OVERLAPPED,
 } from "./windows/ws2_32.ts";
+export { SIO_BASE_HANDLE, ws2spi, WS2SPI_SYMBOLS } from "./windows/ws2spi.ts";
 export { WinsockError, type WinsockErrorOptions } from "./winsock_error.ts";

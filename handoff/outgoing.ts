@@ -73,7 +73,7 @@ export class Outgoing {
   giveBack(reason: unknown): void {
     if (this.state === "settled") return;
     this.state = "settled";
-    if (this.#info !== undefined) defaultProvider().withdraw(this.#info);
     this.#done.reject(reason);
+    if (this.#info !== undefined) defaultProvider().withdraw(this.#info);
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { concat } from "@std/bytes";
+import { toAnsi, toWide } from "../spi/ansi.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
@@ -74,7 +75,7 @@ export async function* readBlobs(
     toSkip = Math.max(0, toSkip - chunk.byteLength);
     for (; rest.byteLength >= size; rest = rest.slice(size)) {
       const blob = rest.slice(0, size);
-      yield form === "A" ? widenBlob(blob) : blob;
+      yield form === "A" ? toWide(blob) : blob;
     }
   }
   if (rest.byteLength > 0 || toSkip > 0) throw truncated(rest.byteLength, size);
@@ -101,46 +102,11 @@ export async function sendBlobs(
   const writer = stream.getWriter();
   try {
     for (const socket of sockets) blobs.push(duplicateSocket(socket, processId));
-    await writer.write(concat(form === "A" ? blobs.map(narrowBlob) : blobs));
+    await writer.write(concat(form === "A" ? blobs.map(toAnsi) : blobs));
   } catch (error) {
     for (const blob of blobs) defaultProvider().withdraw(blob);
     throw error;
   } finally {
     writer.releaseLock();
   }
-}
-
-/**
- * The WSAPROTOCOL_INFOW of a WSAPROTOCOL_INFOA, as `WSASocketA` makes it before it calls `WSASocketW`. Needs no
- * permission.
- *
- * @example There and back
- * ```ts
- * import { duplicateSocket, listen } from "@winsock/handoff";
- * import { narrowBlob, widenBlob } from "@winsock/handoff/interop";
- * import { assertEquals } from "@std/assert";
- *
- * using listener = listen({ hostname: "127.0.0.1", port: 0 });
- * const blob = duplicateSocket(listener, Deno.pid);
- * assertEquals(narrowBlob(blob).byteLength, 372);
- * assertEquals(widenBlob(narrowBlob(blob)), blob);
- * ```
- *
- * @param blob 372 bytes, as `WSADuplicateSocketA` writes them.
- * @returns 628 bytes.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
- */
-export function widenBlob(blob: Uint8Array): Uint8Array<ArrayBuffer> {
-  return WSAPROTOCOL_INFOW.encode(WSAPROTOCOL_INFOA.decode(blob));
-}
-
-/**
- * The WSAPROTOCOL_INFOA of a WSAPROTOCOL_INFOW, for a program that calls `WSASocketA`. Needs no permission.
- *
- * @param blob 628 bytes.
- * @returns 372 bytes.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW, or its name has characters above U+00FF.
- */
-export function narrowBlob(blob: Uint8Array): Uint8Array<ArrayBuffer> {
-  return WSAPROTOCOL_INFOA.encode(WSAPROTOCOL_INFOW.decode(blob));
 }

@@ -20,16 +20,7 @@
  *
  * @module
  */
-export {
-  type BlobForm,
-  type BlobOptions,
-  narrowBlob,
-  readBlobs,
-  type ReadBlobsOptions,
-  receiveBlobs,
-  sendBlobs,
-  widenBlob,
-} from "./blobs.ts";
+export { type BlobForm, type BlobOptions, readBlobs, type ReadBlobsOptions, receiveBlobs, sendBlobs } from "./blobs.ts";
 export { DescriptorChannel } from "./descriptor_channel.ts";
 export type { Environment } from "./environment.ts";
 export { notify, type NotifyOptions, type NotifyState } from "./notify.ts";

@@ -3,16 +3,23 @@
  *
  * @module
  */
-import { lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
+import { providerCalls, systemCalls } from "../ffi/system.ts";
+import { AF, PFL, SOCK, XP1 } from "../structs/constants.ts";
+import { parseGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { defaultProvider } from "./default_provider.ts";
 
-const SOCKET_ERROR = -1;
+/** A layer that breaks hand-offs, and the sockets it breaks them for. */
+export interface BrokenHandoff {
+  /** The entry the system makes such sockets of. */
+  readonly entry: WSAPROTOCOL_INFOW;
+  /** The provider in it whose descriptors are no handles of the system. */
+  readonly layer: WSAPROTOCOL_INFOW;
+}
 
 /**
- * The protocols that sockets can be made of here: on Windows the catalogue
- * ([WSAEnumProtocolsW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaenumprotocolsw)), elsewhere the
+ * The protocols that sockets can be made of here, and the layers installed over them: on Windows the catalogue
+ * ([WSCEnumProtocols](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wscenumprotocols)), elsewhere the
  * library's own provider.
  *
  * On Windows this needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`; elsewhere nothing.
@@ -21,21 +28,73 @@ const SOCKET_ERROR = -1;
  * @throws {WinsockError} If the catalogue cannot be read.
  */
 export function protocolCatalog(): WSAPROTOCOL_INFOW[] {
-  return Deno.build.os === "windows" ? enumProtocols() : [defaultProvider().protocolInfo];
+  const { catalog } = providerCalls();
+  if (catalog === undefined) return [defaultProvider().protocolInfo];
+  return catalog.entries().map((entry) => WSAPROTOCOL_INFOW.decode(entry));
 }
 
-function enumProtocols(): WSAPROTOCOL_INFOW[] {
-  const { size } = WSAPROTOCOL_INFOW;
-  const length = new Uint32Array(1);
-  // Without a buffer the call fails and says how long one must be; the catalogue may grow before the next call.
-  for (let buffer = new Uint8Array(0);; buffer = new Uint8Array(length[0]!)) {
-    const count = ws2_32().WSAEnumProtocolsW(null, buffer, length);
-    if (count !== SOCKET_ERROR) {
-      return Array.from({ length: count }, (_, index) => {
-        return WSAPROTOCOL_INFOW.decode(buffer.subarray(index * size, (index + 1) * size));
-      });
-    }
-    const error = lastWinsockError("read the protocol catalogue", "WSAEnumProtocolsW");
-    if (error.code !== WSA_ERRORS.WSAENOBUFS || length[0]! <= buffer.byteLength) throw error;
-  }
+/**
+ * Where a provider's library is
+ * ([WSCGetProviderPath](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wscgetproviderpath)).
+ *
+ * @param providerId The provider's GUID, as in `ProviderId`.
+ * @returns The path as it was installed, environment variables such as `%SystemRoot%` not replaced; `undefined` if the
+ * system knows of no library, as everywhere but on Windows proper.
+ * @throws {RangeError} If it is no GUID.
+ * @throws {WinsockError} If the catalogue cannot be read.
+ */
+export function providerPath(providerId: string): string | undefined {
+  const bytes = parseGuid(providerId);
+  return providerCalls().catalog?.providerPath(bytes);
+}
+
+/**
+ * The base provider's handle under a socket (`WSAIoctl` with `SIO_BASE_HANDLE`). Where it is not the socket itself, a
+ * non-IFS layered provider is between them.
+ *
+ * @param s The socket's handle.
+ * @returns The handle; on a system without layered providers the socket itself.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ */
+export function baseHandle(s: bigint): bigint {
+  const { catalog } = providerCalls();
+  if (catalog !== undefined) return catalog.baseHandle(s);
+  systemCalls().kind(s, `find the base handle of socket ${s}`);
+  return s;
+}
+
+/**
+ * Finds layered providers that break hand-offs of TCP connections.
+ *
+ * A layer without `XP1_IFS_HANDLES` in its entry makes descriptors that only its own chain understands. Deno's sockets are
+ * handles of the system, and what is duplicated of a layer's descriptor may be no socket at all (WSAENOTSOCK).
+ *
+ * @example
+ * ```ts
+ * import { findBrokenHandoffs, protocolCatalog } from "@winsock/handoff/spi";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(findBrokenHandoffs(protocolCatalog()), []);
+ * ```
+ *
+ * @param entries A catalogue, in its order.
+ * @returns One for each such layer that TCP sockets go through, over IPv4 and over IPv6.
+ */
+export function findBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[]): BrokenHandoff[] {
+  return [AF.AF_INET!, AF.AF_INET6!].flatMap((family) => {
+    const entry = entries.find((entry) => isUsed(entry, family));
+    if (entry === undefined) return [];
+    const { ChainLen, ChainEntries } = entry.ProtocolChain;
+    const members = ChainEntries.slice(0, ChainLen > 1 ? ChainLen : 0)
+      .flatMap((id) => entries.find(({ dwCatalogEntryId }) => dwCatalogEntryId === id) ?? []);
+    const layers = [...members, entry].filter(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) === 0);
+    // The entry itself says the same of its chain once more.
+    return layers.filter((layer) => layer !== entry || layers.length === 1).map((layer) => ({ entry, layer }));
+  });
+}
+
+/** Whether TCP sockets of a family can be of an entry: the system takes the first such entry. */
+function isUsed(entry: WSAPROTOCOL_INFOW, family: number): boolean {
+  return entry.iAddressFamily === family && entry.iSocketType === SOCK.SOCK_STREAM &&
+    entry.ProtocolChain.ChainLen > 0 && (entry.dwProviderFlags & PFL.PFL_HIDDEN!) === 0;
 }

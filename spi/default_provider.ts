@@ -10,13 +10,39 @@ import { WinsockProvider } from "./winsock_provider.ts";
 let provider: ServiceProvider | undefined;
 
 /**
- * The system's own service provider: winsock on Windows, unix on Linux; chosen at the first call.
+ * The provider the library uses: the system's own, winsock on Windows and unix on Linux, made at the first call, unless
+ * {@linkcode useProvider} has chosen another.
  *
- * @returns The same provider every time.
+ * @returns The same provider every time, while no other is chosen.
  * @throws {Deno.errors.NotSupported} On a system without one; the message names it.
  */
 export function defaultProvider(): ServiceProvider {
   return provider ??= openProvider(Deno.build.os);
+}
+
+/**
+ * Makes another provider the one that the whole library uses in this process: `duplicateSocket` and `openSocket`,
+ * `HandoffSource` and `receive`. Source and target must use providers that understand each other's blobs.
+ *
+ * @example Another provider for a while
+ * ```ts
+ * import { defaultProvider, UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
+ * import { assert } from "@std/assert";
+ *
+ * {
+ *   using _ = useProvider(new UnsupportedProvider());
+ *   assert(defaultProvider() instanceof UnsupportedProvider);
+ * }
+ * assert(!(defaultProvider() instanceof UnsupportedProvider));
+ * ```
+ *
+ * @param chosen The provider.
+ * @returns Disposing of it brings back the provider there was before. Close what was opened through the provider first.
+ */
+export function useProvider(chosen: ServiceProvider): Disposable {
+  const before = provider;
+  provider = chosen;
+  return { [Symbol.dispose]: () => provider = before };
 }
 
 /**

@@ -1,5 +1,9 @@
 /**
- * Service providers: who can duplicate a socket for another process and open it there.
+ * Service providers: who can duplicate a socket for another process and open it there; chains of them; and the native
+ * interface in both directions.
+ *
+ * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
+ * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
  *
  * @example The system's provider says who it is
  * ```ts
@@ -11,8 +15,24 @@
  *
  * @module
  */
-export { protocolCatalog } from "./catalog.ts";
-export { defaultProvider, openProvider } from "./default_provider.ts";
+export { duplicateSocketA, socketA, toAnsi, toWide } from "./ansi.ts";
+export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./catalog.ts";
+export { blobForCaller, blobForNext, type ChainPlace, structureForNext } from "./chain.ts";
+export { defaultProvider, openProvider, useProvider } from "./default_provider.ts";
+export { DescriptorTable, type DescriptorTableOptions } from "./descriptor_table.ts";
+export { LayeredProvider } from "./layered_provider.ts";
+export {
+  MEMORY_PROVIDER_ID,
+  MemoryProvider,
+  type MemoryProviderOptions,
+  type MemoryProviderStep,
+} from "./memory_provider.ts";
+export { type ExportedProvider, exportProvider } from "./native/exported_provider.ts";
+export { nativeFunctions, openNativeProvider } from "./native/native_provider.ts";
+export { type EntryKind, entryKind, type NextInChain, ProviderCatalog } from "./provider_catalog.ts";
+export { type ProviderFunctions, SPI_VERSION, type Upcalls } from "./provider_functions.ts";
 export type { ServiceProvider } from "./service_provider.ts";
+export { functionsOf, TableProvider } from "./table_provider.ts";
 export { UnixProvider, type UnixProviderOptions } from "./unix/provider.ts";
+export { UNSUPPORTED_PROVIDER_ID, UnsupportedProvider } from "./unsupported_provider.ts";
 export { WinsockProvider } from "./winsock_provider.ts";

@@ -11,15 +11,17 @@ import {
   WSA_FLAG_NO_HANDLE_INHERIT,
   WSA_FLAG_OVERLAPPED,
 } from "../ffi/windows/ws2_32.ts";
+import { ws2spi } from "../ffi/windows/ws2spi.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 
 const SOL_SOCKET = 0xffff;
 const SO_PROTOCOL_INFOW = 0x2005;
+const DEFAULT_FLAGS = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
 
 /**
  * Shares sockets through `WSADuplicateSocketW` and `WSASocketW`.
@@ -48,20 +50,50 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
-  async socket(info: Uint8Array): Promise<bigint> {
+  async socket(info: Uint8Array, flags?: number): Promise<bigint> {
+    return this.socketNow(info, flags);
+  }
+
+  socketNow(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     const own = info.slice();
-    const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
     const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
     if (s === INVALID_SOCKET) throw lastWinsockError("open a shared socket", "WSASocketW");
-    checkSocket(s);
-    try {
-      disinherit(s);
-      return s;
-    } catch (error) {
-      this.closeSocket(s);
-      throw error;
-    }
+    return this.#opened(s, flags, "WSASocketW");
+  }
+
+  /**
+   * The A form of {@linkcode WinsockProvider.duplicateSocket}
+   * ([WSADuplicateSocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketa)).
+   *
+   * @param s The socket's handle.
+   * @param processId The process that may open the duplicate.
+   * @returns A WSAPROTOCOL_INFOA, 372 bytes.
+   * @throws {WinsockError} As {@linkcode WinsockProvider.duplicateSocket}.
+   */
+  duplicateSocketA(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    const info = new Uint8Array(WSAPROTOCOL_INFOA.size);
+    const result = ws2spi().WSADuplicateSocketA(s, processId, info);
+    if (result !== 0) throw lastWinsockError(`duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketA");
+    return info;
+  }
+
+  /**
+   * The A form of {@linkcode WinsockProvider.socketNow}
+   * ([WSASocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketa)).
+   *
+   * @param info A WSAPROTOCOL_INFOA, 372 bytes.
+   * @param flags `WSA_FLAG_*`. Default `WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT`.
+   * @returns The new descriptor; the caller's to close.
+   * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
+   * @throws {WinsockError} If Winsock refuses it.
+   */
+  socketA(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
+    WSAPROTOCOL_INFOA.decode(info);
+    const own = info.slice();
+    const s = ws2spi().WSASocketA(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
+    if (s === INVALID_SOCKET) throw lastWinsockError("open a shared socket", "WSASocketA");
+    return this.#opened(s, flags, "WSASocketA");
   }
 
   /** Nothing to do: the duplicate belongs to the target, which opens and closes it, or takes it along when it ends. */
@@ -70,16 +102,28 @@ export class WinsockProvider implements ServiceProvider {
   closeSocket(s: bigint): void {
     systemCalls().close(s);
   }
+
+  /** WSA_FLAG_NO_HANDLE_INHERIT does not stick when a blob is opened. */
+  #opened(s: bigint, flags: number, functionName: string): bigint {
+    checkSocket(s, functionName);
+    try {
+      if ((flags & WSA_FLAG_NO_HANDLE_INHERIT) !== 0) disinherit(s);
+      return s;
+    } catch (error) {
+      this.closeSocket(s);
+      throw error;
+    }
+  }
 }
 
 /** Wine hands out whatever number it finds in a blob: ask whether it is a socket of this process before touching it. */
-function checkSocket(s: bigint): void {
+function checkSocket(s: bigint, functionName: string): void {
   try {
     systemCalls().isDatagram(s, "open a shared socket");
   } catch (cause) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",
-      functionName: "WSASocketW",
+      functionName,
       detail: `it names socket ${s}, which is none in this process`,
       cause,
     });

@@ -35,19 +35,19 @@ export async function step(title: string, command: string, args: string[]): Prom
 /**
  * Sees to it that commands can be run; on Debian, as root, their packages are installed.
  *
- * @param needed The commands, which must answer to `--version`, and the packages that have them.
+ * @param needed The commands, which must answer to `--version`, and the packages that have them, with spaces between.
  * @returns What cannot be had, a line each.
  */
 export async function ensureCommands(
-  needed: readonly (readonly [command: string, debianPackage: string])[],
+  needed: readonly (readonly [command: string, debianPackages: string])[],
 ): Promise<string[]> {
   const missing: (readonly [string, string])[] = [];
   for (const need of needed) if (await output(need[0], ["--version"]) === undefined) missing.push(need);
   if (missing.length === 0) return [];
   if (Deno.build.os !== "linux" || Deno.uid() !== 0 || !await exists("/etc/debian_version")) {
-    return missing.map(([command, debianPackage]) => `${command} is missing (Debian's package ${debianPackage})`);
+    return missing.map(([command, debianPackages]) => `${command} is missing (in Debian: ${debianPackages})`);
   }
-  const packages = missing.map(([, debianPackage]) => debianPackage);
+  const packages = missing.flatMap(([, debianPackages]) => debianPackages.split(" "));
   try {
     await step(`Installing ${packages.join(" ")}`, "apt-get", ["update", "-qq"]);
     await step("", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages]);

@@ -5,6 +5,7 @@
  */
 import { ensureCommands } from "./commands.ts";
 import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
+import { buildNativeLibrary } from "./native_library.ts";
 
 /** Programs that tests of the native lane start, where this is Linux, and the Debian packages that have them. */
 const PROGRAMS: readonly [command: string, debianPackage: string][] = [
@@ -20,13 +21,20 @@ const PROGRAMS: readonly [command: string, debianPackage: string][] = [
  */
 export async function setUpTests(lane: "native" | "windows"): Promise<string[]> {
   if (lane === "native" && Deno.build.os !== "windows") {
-    return Deno.build.os === "linux" ? await ensureCommands(PROGRAMS) : [];
+    if (Deno.build.os !== "linux") return [];
+    return [...await ensureCommands(PROGRAMS), ...await missingFor("linux")];
   }
   try {
     await compile(await cFiles("tests/interop/c"), ".cache/c", "exe");
-    return [];
   } catch (error) {
     if (!(error instanceof CompilerUnavailable)) throw error;
     return [error.message];
   }
+  return await missingFor("windows");
+}
+
+/** What the C provider of the tests cannot be built without. */
+async function missingFor(system: "linux" | "windows"): Promise<string[]> {
+  const missing = await buildNativeLibrary(system);
+  return missing === undefined ? [] : [missing];
 }

@@ -36,6 +36,8 @@ export const LIBC_SYMBOLS = {
   poll: { parameters: ["buffer", "usize", "i32"], result: "i32", nonblocking: true },
   /** `int shutdown(int sockfd, int how)` */
   shutdown: { parameters: ["usize", "i32"], result: "i32" },
+  /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)` on the calling thread */
+  pollNow: { name: "poll", parameters: ["buffer", "usize", "i32"], result: "i32" },
   /** `int fcntl(int fd, int cmd, int arg)` */
   fcntl: { parameters: ["usize", "i32", "i32"], result: "i32" },
   /** `int eventfd(unsigned int initval, int flags)` */

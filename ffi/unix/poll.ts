@@ -21,13 +21,29 @@ const EFD_CLOEXEC = 0o2000000;
  * @returns How many are ready; 0 after the timeout.
  */
 export async function poll(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): Promise<number> {
+  return await libc().poll(pollfds(wanted), BigInt(wanted.length), timeout);
+}
+
+/**
+ * The same on the calling thread, which it blocks.
+ *
+ * @param timeout In milliseconds; -1 without limit.
+ * @param wanted Descriptors, each with the events wanted.
+ * @returns How many are ready; 0 after the timeout.
+ */
+export function pollNow(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): number {
+  return libc().pollNow(pollfds(wanted), BigInt(wanted.length), timeout);
+}
+
+/** An array of `struct pollfd`. */
+function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Uint8Array<ArrayBuffer> {
   const fds = new Uint8Array(wanted.length * 8);
   const view = new DataView(fds.buffer);
   wanted.forEach(([fd, events], index) => {
     view.setInt32(index * 8, Number(fd), true);
     view.setInt16(index * 8 + 4, events, true);
   });
-  return await libc().poll(fds, BigInt(wanted.length), timeout);
+  return fds;
 }
 
 /** Ends a {@linkcode poll} from the JavaScript thread: an `eventfd` that becomes readable. */

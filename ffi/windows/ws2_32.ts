@@ -24,8 +24,6 @@ export const WS2_32_SYMBOLS = {
   WSASocketW: { parameters: ["i32", "i32", "i32", "buffer", "u32", "u32"], result: "usize" },
   /** `int WSADuplicateSocketW(SOCKET s, DWORD dwProcessId, LPWSAPROTOCOL_INFOW lpProtocolInfo)` */
   WSADuplicateSocketW: { parameters: ["usize", "u32", "buffer"], result: "i32" },
-  /** `int WSAEnumProtocolsW(LPINT lpiProtocols, LPWSAPROTOCOL_INFOW lpProtocolBuffer, LPDWORD lpdwBufferLength)` */
-  WSAEnumProtocolsW: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
   /** `int bind(SOCKET s, const struct sockaddr *name, int namelen)` */
   bind: { parameters: ["usize", "buffer", "i32"], result: "i32" },
   /** `int listen(SOCKET s, int backlog)` */

@@ -107,8 +107,10 @@ export function decodeOffer(info: Uint8Array): Offer {
   };
 }
 
-/** A claim is the offer's number and four zeros: 8 bytes, little-endian. */
+/** A claim is the offer's number, and whether further answers may come ahead of their claims: 8 bytes, little-endian. */
 export const CLAIM_SIZE = 8;
+/** Further answers may. */
+export const CLAIM_AHEAD = 1;
 
 /**
  * An answer says to which claim, and 0 with the descriptor or a Winsock error code without: 8 bytes. It may come before
@@ -120,9 +122,11 @@ export interface Answer {
 }
 
 /** Encodes a claim. */
-export function encodeClaim(number: number): Uint8Array<ArrayBuffer> {
+export function encodeClaim(number: number, ahead = 0): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(CLAIM_SIZE);
-  new DataView(bytes.buffer).setUint32(0, number, true);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, number, true);
+  view.setUint32(4, ahead, true);
   return bytes;
 }
 

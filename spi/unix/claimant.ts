@@ -8,7 +8,7 @@ import type net from "node:net";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { type Answer, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+import { type Answer, CLAIM_AHEAD, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
 
 const RESEND_DELAY_MS = 2;
 /** Answers a process may leave unread before its connection is dropped. */
@@ -22,11 +22,13 @@ export interface Claims {
   descriptor(number: number): bigint | undefined;
   /** It was sent. Returns the process it was for. */
   sent(number: number): ProcessReference;
+  /** The claimant takes duplicates ahead of their claims from now on. */
+  joined(claimant: Claimant): void;
   /** The claimant takes no more. */
   left(claimant: Claimant): void;
 }
 
-/** Answers the claims of one connection. Once one was granted it also sends descriptors ahead of their claims. */
+/** Answers the claims of one connection; sends descriptors ahead of their claims to one that has joined. */
 export class Claimant {
   readonly processId: number;
   readonly #connection: net.Socket;
@@ -80,6 +82,7 @@ export class Claimant {
     this.#rest = bytes.slice(end);
     for (let offset = 0; offset < end; offset += CLAIM_SIZE) {
       const number = view.getUint32(offset, true);
+      if (view.getUint32(offset + 4, true) === CLAIM_AHEAD) this.#claims.joined(this);
       const code = this.#claims.mayClaim(number, this.processId) ? 0 : WSA_ERRORS.WSAEINVAL;
       this.#unsent.push({ number, code });
     }

@@ -7,9 +7,10 @@ import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { poll, POLLIN } from "../../ffi/unix/poll.ts";
-import { WinsockError } from "../../ffi/winsock_error.ts";
+import type { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { decodeAnswer, encodeClaim } from "./blob.ts";
+import { CLAIM_AHEAD, decodeAnswer, encodeClaim } from "./blob.ts";
+import { refusedClaim } from "./claim_now.ts";
 import type { EarlyDescriptors } from "./early_descriptors.ts";
 
 const CONNECT_DELAY_MS = 2;
@@ -50,31 +51,29 @@ export class ClaimConnection {
       if (fd !== undefined) return new ClaimConnection(rendezvous, fd, early, onClosed);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
     }
-    throw claimError(WSA_ERRORS.WSAETIMEDOUT, "the source does not accept claims");
+    throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not accept claims");
   }
 
-  /** Claims an offer; the descriptor is the caller's to close. */
-  async claim(number: number): Promise<bigint> {
-    if (!this.#open) throw gone();
+  /** Takes what was sent ahead of its claim to where it waits for that. */
+  receiveEarly(): void {
+    if (!this.#open) return;
+    this.#rest();
     try {
       this.#receive();
     } catch (error) {
       this.#fail(error);
-      throw error;
     }
-    const early = this.#early.take(this.#rendezvous, number);
-    if (early === undefined) return await this.#ask(number);
-    this.#rest();
-    return early;
   }
 
-  async #ask(number: number): Promise<bigint> {
-    if (this.#pending.has(number)) throw claimError(WSA_ERRORS.WSAEINVAL, "it is being opened already");
+  /** Claims what was not sent ahead; the descriptor is the caller's to close. */
+  async claim(number: number): Promise<bigint> {
+    if (!this.#open) throw gone();
+    if (this.#pending.has(number)) throw refusedClaim(WSA_ERRORS.WSAEINVAL, "it is being opened already");
     const claimed = Promise.withResolvers<bigint>();
     claimed.promise.catch(() => {});
     this.#pending.set(number, claimed);
     try {
-      while (this.#open && !sendMessage(this.#fd, encodeClaim(number))) {
+      while (this.#open && !sendMessage(this.#fd, encodeClaim(number, CLAIM_AHEAD))) {
         await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
       }
     } catch (error) {
@@ -89,7 +88,7 @@ export class ClaimConnection {
     try {
       while (this.#open && this.#pending.size > 0) {
         const ready = await poll(ANSWER_TIMEOUT_MS, [this.#fd, POLLIN]);
-        if (ready === 0) throw claimError(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
+        if (ready === 0) throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
         if (this.#open) this.#receive();
       }
       this.#rest();
@@ -116,9 +115,9 @@ export class ClaimConnection {
     if (code !== 0) {
       if (descriptor !== undefined) libc().close(descriptor);
       this.#early.discard(this.#rendezvous, number);
-      claimed?.reject(claimError(code, "it was made for another process, opened before, or has expired"));
+      claimed?.reject(refusedClaim(code));
     } else if (descriptor === undefined) {
-      claimed?.reject(claimError(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));
+      claimed?.reject(refusedClaim(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));
     } else if (claimed === undefined) {
       this.#early.add(this.#rendezvous, number, descriptor);
     } else {
@@ -170,9 +169,5 @@ export class ClaimConnection {
 }
 
 function gone(): WinsockError {
-  return claimError(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
-}
-
-function claimError(code: number, detail: string): WinsockError {
-  return new WinsockError(code, { operation: "open a shared socket", functionName: "WSPSocket", detail });
+  return refusedClaim(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
 }

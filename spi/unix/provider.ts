@@ -6,7 +6,9 @@
 import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
+import { isEntry } from "../chain.ts";
 import { decodeOffer, encodeOffer, UNIX_PROTOCOL_INFO } from "./blob.ts";
+import { claimNow } from "./claim_now.ts";
 import { ClaimConnection } from "./claims.ts";
 import { EarlyDescriptors } from "./early_descriptors.ts";
 import { Rendezvous } from "./rendezvous.ts";
@@ -15,6 +17,12 @@ import { Rendezvous } from "./rendezvous.ts";
 export interface UnixProviderOptions {
   /** How long a duplicate waits to be opened, in milliseconds. Default 30 000. */
   timeToLive?: number;
+}
+
+/** A connection to a source's rendezvous, or one that is being made. */
+interface Connection {
+  readonly connecting: Promise<ClaimConnection>;
+  open: ClaimConnection | undefined;
 }
 
 /**
@@ -30,7 +38,7 @@ export interface UnixProviderOptions {
 export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;
   readonly #timeToLive: number;
-  readonly #connections = new Map<string, Promise<ClaimConnection>>();
+  readonly #connections = new Map<string, Connection>();
   readonly #early: EarlyDescriptors;
   #rendezvous: Rendezvous | undefined;
 
@@ -51,13 +59,18 @@ export class UnixProvider implements ServiceProvider {
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const { rendezvous, number } = decodeOffer(info);
-    if (!this.#connections.has(rendezvous)) {
-      const early = this.#early.take(rendezvous, number);
-      if (early !== undefined) return early;
-    }
-    const connection = await this.#connect(rendezvous);
-    return await connection.claim(number);
+    return this.#takeEarly(rendezvous, number) ?? await (await this.#connect(rendezvous)).claim(number);
+  }
+
+  /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this process. */
+  socketNow(info: Uint8Array): bigint {
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
+    const { rendezvous, number } = decodeOffer(info);
+    const early = this.#takeEarly(rendezvous, number);
+    if (early !== undefined) return early;
+    return this.#rendezvous?.name === rendezvous ? this.#rendezvous.take(number) : claimNow(rendezvous, number);
   }
 
   withdraw(info: Uint8Array): void {
@@ -69,13 +82,20 @@ export class UnixProvider implements ServiceProvider {
     systemCalls().close(s);
   }
 
+  /** What the source has sent ahead of its claim. */
+  #takeEarly(rendezvous: string, number: number): bigint | undefined {
+    this.#connections.get(rendezvous)?.open?.receiveEarly();
+    return this.#early.take(rendezvous, number);
+  }
+
   #connect(rendezvous: string): Promise<ClaimConnection> {
     const known = this.#connections.get(rendezvous);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.connecting;
     const forget = () => this.#connections.delete(rendezvous);
     const connecting = ClaimConnection.connect(rendezvous, this.#early, forget);
-    this.#connections.set(rendezvous, connecting);
-    connecting.catch(forget);
+    const connection: Connection = { connecting, open: undefined };
+    this.#connections.set(rendezvous, connection);
+    connecting.then((open) => connection.open = open, forget);
     return connecting;
   }
 }

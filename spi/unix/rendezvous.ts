@@ -10,6 +10,8 @@ import { libc } from "../../ffi/unix/libc.ts";
 import { ProcessReference } from "../../ffi/unix/process.ts";
 import { newRendezvousName } from "./blob.ts";
 import { Claimant, type Claims } from "./claimant.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { refusedClaim } from "./claim_now.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
 
@@ -36,8 +38,7 @@ export class Rendezvous implements Claims {
     this.#timeToLive = timeToLive;
     this.#server = net.createServer({ allowHalfOpen: true }, (connection) => {
       try {
-        const claimant = new Claimant(connection, this);
-        this.#claimants.set(claimant.processId, claimant);
+        new Claimant(connection, this);
       } catch {
         // Its process sees the connection end, and refuses the blob.
         connection.destroy();
@@ -77,6 +78,10 @@ export class Rendezvous implements Claims {
     return target;
   }
 
+  joined(claimant: Claimant): void {
+    this.#claimants.set(claimant.processId, claimant);
+  }
+
   left(claimant: Claimant): void {
     if (this.#claimants.get(claimant.processId) === claimant) this.#claimants.delete(claimant.processId);
   }
@@ -97,6 +102,19 @@ export class Rendezvous implements Claims {
 
   #close(number: number): void {
     this.sent(number)[Symbol.dispose]();
+  }
+
+  /**
+   * Claims an offer made to this process itself, at once.
+   *
+   * @throws {WinsockError} WSAEINVAL if it is for another process, was claimed before, or has expired.
+   */
+  take(number: number): bigint {
+    const offer = this.#offers.get(number);
+    if (offer === undefined || !this.mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
+    const descriptor = BigInt(duplicateDescriptor(offer.descriptor, "open a shared socket"));
+    this.#close(number);
+    return descriptor;
   }
 }
 

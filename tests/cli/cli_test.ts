@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { main } from "@winsock/handoff/cli";
-import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import { findBrokenHandoffs } from "@winsock/handoff/spi";
+import { WSAPROTOCOL_INFOW, XP1 } from "@winsock/handoff/structs";
 import { catalog } from "../../cli/catalog.ts";
+import { doctor } from "../../cli/doctor.ts";
 import type { Terminal } from "../../cli/terminal.ts";
 import { RUN } from "../kit/process.ts";
 import blobs from "../golden/blobs.json" with { type: "json" };
@@ -117,6 +119,71 @@ Deno.test("catalog lists the system's entries, and draws chains", async () => {
   assertEquals(json.length, out.length - 1);
 });
 
+/** A catalogue in which TCP over IPv4 goes through a layer. */
+function layered(layerFlags: number): WSAPROTOCOL_INFOW[] {
+  const base = { ...WSAPROTOCOL_INFOW.decode(W), dwCatalogEntryId: 1001, szProtocol: "TCP/IP" };
+  const layer = {
+    ...base,
+    dwCatalogEntryId: 1002,
+    dwServiceFlags1: layerFlags,
+    ProtocolChain: { ChainLen: 0, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
+    szProtocol: "Old filter",
+  };
+  const chain = {
+    ...layer,
+    dwCatalogEntryId: 1003,
+    dwServiceFlags1: layerFlags,
+    ProtocolChain: { ChainLen: 2, ChainEntries: [1002, 1001, 0, 0, 0, 0, 0] },
+    szProtocol: "Old filter over TCP/IP",
+  };
+  return [layer, chain, base];
+}
+
+const BROKEN = 'Sockets of "Old filter over TCP/IP" (entry 1003) cannot be handed over: they go through "Old filter" ' +
+  "(entry 1002) in C:\\filter.dll, whose descriptors are no handles of the system (no XP1_IFS_HANDLES)";
+
+Deno.test("catalog names the non-IFS layer that breaks hand-offs, and where it is", () => {
+  const lines: string[] = [];
+  const terminal = { print: (line: string) => void lines.push(line), color: false } as Terminal;
+  catalog(terminal, false, layered(0), () => "C:\\filter.dll");
+  assertEquals(lines.at(-1), BROKEN);
+  lines.length = 0;
+  catalog(terminal, false, layered(XP1.XP1_IFS_HANDLES!), () => "C:\\filter.dll");
+  assertEquals(lines.length, 4);
+  assertEquals(
+    findBrokenHandoffs([layered(0)[2]!, ...layered(0).slice(0, 2)]),
+    [],
+    "the first entry is the one in use",
+  );
+  const alone = layered(0)[1]!;
+  assertEquals(findBrokenHandoffs([alone]), [{ entry: alone, layer: alone }], "a chain whose members are not known");
+});
+
+Deno.test("doctor examines this system, and finds nothing", async () => {
+  const { code, out, err } = await run(["doctor"]);
+  assertEquals([code, out.length, err], [0, 4, []]);
+  for (const line of out) assertMatch(line, /^ok {5}(library|sharing|layers|handles) /);
+  const json = JSON.parse((await run(["doctor", "--json"])).out.join("\n"));
+  assertEquals(json.map(({ ok }: { ok: boolean }) => ok), [true, true, true, true]);
+});
+
+Deno.test("doctor says what breaks hand-offs on a system where they cannot work", async () => {
+  const lines: string[] = [];
+  const terminal = { print: (line: string) => void lines.push(line), color: false } as Terminal;
+  const code = await doctor(terminal, false, {
+    entries: () => layered(0),
+    pathOf: () => "C:\\filter.dll",
+    share: () => Promise.reject(new Error("Cannot duplicate socket 308")),
+    handles: () => ({ s: 1n, base: 308n }),
+  });
+  assertEquals(code, 1);
+  assertEquals(lines.slice(1), [
+    "WRONG  sharing   Cannot duplicate socket 308",
+    `WRONG  layers    ${BROKEN}`,
+    "WRONG  handles   Socket 1 is not the base provider's handle 308: a non-IFS layer is between them",
+  ]);
+});
+
 Deno.test("errors explains a code, a name, and a name without its prefix", async () => {
   for (const query of ["10038", "WSAENOTSOCK", "enotsock"]) {
     assertEquals((await run(["errors", query])).out, ["WSAENOTSOCK (10038)  The descriptor is not a socket"]);
@@ -126,7 +193,11 @@ Deno.test("errors explains a code, a name, and a name without its prefix", async
 });
 
 Deno.test("wrong commands are exit code 2, help and version 0", async () => {
-  for (const args of [[], ["frob"], ["inspect"], ["inspect", "a", "b"], ["catalog", "x"], ["errors"], ["--frob"]]) {
+  for (
+    const args of [[], ["frob"], ["inspect"], ["inspect", "a", "b"], ["catalog", "x"], ["doctor", "x"], ["errors"], [
+      "--frob",
+    ]]
+  ) {
     const { code, out, err } = await run(args);
     assertEquals([code, out.length, err.length], [2, 0, 1], args.join(" "));
   }

@@ -1,5 +1,5 @@
 // Real versions of a real server, each replacing the one before.
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { endChild, lines, RUN, until, within } from "../kit/process.ts";
 import { FFI_GRANT } from "../kit/process.ts";
 

@@ -3,7 +3,6 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect, listen, Listener, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
 import {
   duplicateSocketInformation,
-  narrowBlob,
   openSocketInformation,
   parseSocketInformation,
   readBlobs,
@@ -11,10 +10,9 @@ import {
   sendBlobs,
   SocketInformationOptions,
   stringifySocketInformation,
-  widenBlob,
 } from "@winsock/handoff/interop";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
-import { duplicateSocketA } from "../kit/ansi.ts";
+import { toAnsi, toWide, WinsockProvider } from "@winsock/handoff/spi";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { countOpen } from "../kit/descriptors.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
@@ -95,8 +93,8 @@ Deno.test("what is no blob is refused", async () => {
     RangeError,
     "WSAPROTOCOL_INFOA",
   );
-  assertThrows(() => widenBlob(new Uint8Array(628)), RangeError, "expected 372 bytes, got 628");
-  assertThrows(() => narrowBlob(new Uint8Array(372)), RangeError, "expected 628 bytes, got 372");
+  assertThrows(() => toWide(new Uint8Array(628)), RangeError, "expected 372 bytes, got 628");
+  assertThrows(() => toAnsi(new Uint8Array(372)), RangeError, "expected 628 bytes, got 372");
 });
 
 Deno.test("a stream that cannot be written takes no socket along", async () => {
@@ -138,8 +136,8 @@ Deno.test({
   ignore: !windows,
   fn: async () => {
     using pair = await connection();
-    const ansi = duplicateSocketA(pair.server.handle);
-    assertEquals(narrowBlob(widenBlob(ansi)), ansi);
+    const ansi = new WinsockProvider().duplicateSocketA(pair.server.handle, Deno.pid);
+    assertEquals(toAnsi(toWide(ansi)), ansi);
     const [opened] = await Array.fromAsync(receiveBlobs(streamOf(ansi, 372), { form: "A" }));
     using socket = opened as Socket;
     assertEquals(socket.remoteAddr, pair.client.localAddr);

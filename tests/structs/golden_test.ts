@@ -1,10 +1,10 @@
 // The field tables against what a C compiler makes of the Windows headers, and against what Windows wrote.
 import { assert, assertEquals } from "@std/assert";
 import { duplicateSocket, openSocket } from "@winsock/handoff";
+import { WinsockProvider } from "@winsock/handoff/spi";
 import * as structs from "@winsock/handoff/structs";
 import { type Struct, WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { guid } from "../../structs/guid.ts";
-import { duplicateSocketA } from "../kit/ansi.ts";
 import { connection } from "../kit/connections.ts";
 import blobs from "../golden/blobs.json" with { type: "json" };
 import layouts from "../golden/layouts.json" with { type: "json" };
@@ -68,7 +68,7 @@ Deno.test(
     using pair = await connection();
     const blob = duplicateSocket(pair.server, Deno.pid);
     const w = WSAPROTOCOL_INFOW.decode(blob);
-    const bytes = duplicateSocketA(pair.server.handle);
+    const bytes = new WinsockProvider().duplicateSocketA(pair.server.handle, Deno.pid);
     const a = WSAPROTOCOL_INFOA.decode(bytes);
     assertEquals(WSAPROTOCOL_INFOA.encode(a), bytes);
     const named = ({ ProviderId, dwCatalogEntryId, iAddressFamily, iProtocol, szProtocol }: WSAPROTOCOL_INFOW) => ({

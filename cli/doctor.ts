@@ -1,0 +1,111 @@
+/**
+ * `doctor`: whether sockets can be handed over on this system, and if not, why.
+ *
+ * @module
+ */
+import { systemCalls } from "../ffi/system.ts";
+import { baseHandle, protocolCatalog, providerPath } from "../spi/catalog.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import type { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { describeBrokenHandoffs, nameOf, type PathOf } from "./broken_handoffs.ts";
+import { styled, type Terminal } from "./terminal.ts";
+
+/** What the doctor looks at, so that a test can show it another system. */
+export interface Patient {
+  /** The protocol catalogue. */
+  entries(): WSAPROTOCOL_INFOW[];
+  /** Where a provider's library is. */
+  readonly pathOf: PathOf;
+  /** Duplicates a listening socket for this process and opens it; throws what goes wrong. */
+  share(): Promise<void>;
+  /** The descriptor of a new socket, and the base provider's handle under it. */
+  handles(): { s: bigint; base: bigint };
+}
+
+/** The result of one check. */
+interface Finding {
+  readonly check: string;
+  readonly ok: boolean;
+  /** What was found, a sentence each. */
+  readonly findings: readonly string[];
+}
+
+/**
+ * Examines the system.
+ *
+ * @param terminal Where.
+ * @param json Whether for a program.
+ * @param patient What to examine. Default: this system.
+ * @returns 0, or 1 if hand-offs cannot work.
+ */
+export async function doctor(terminal: Terminal, json: boolean, patient: Patient = thisSystem()): Promise<number> {
+  const results = [
+    await examine("library", () => {
+      systemCalls();
+      return { ok: true, findings: ["The system's socket library opens"] };
+    }),
+    await examine("sharing", async () => {
+      await patient.share();
+      return { ok: true, findings: ["A socket was duplicated for this process, and opened"] };
+    }),
+    await examine("layers", () => {
+      const entries = patient.entries();
+      const broken = describeBrokenHandoffs(entries, patient.pathOf);
+      const healthy = `No layered provider is in the way of TCP sockets, among ${entries.length} catalogue entries`;
+      return { ok: broken.length === 0, findings: broken.length === 0 ? [healthy] : broken };
+    }),
+    await examine("handles", () => {
+      const { s, base } = patient.handles();
+      if (s === base) {
+        return { ok: true, findings: [`Sockets of ${nameOf(defaultProvider().protocolInfo)} are handles`] };
+      }
+      const finding = `Socket ${s} is not the base provider's handle ${base}: a non-IFS layer is between them`;
+      return { ok: false, findings: [finding] };
+    }),
+  ];
+  if (json) terminal.print(JSON.stringify(results, undefined, 2));
+  else for (const result of results) print(terminal, result);
+  return results.every(({ ok }) => ok) ? 0 : 1;
+}
+
+async function examine(
+  check: string,
+  look: () => Omit<Finding, "check"> | Promise<Omit<Finding, "check">>,
+): Promise<Finding> {
+  try {
+    return { check, ...await look() };
+  } catch (error) {
+    return { check, ok: false, findings: [error instanceof Error ? error.message : String(error)] };
+  }
+}
+
+function print(terminal: Terminal, { check, ok, findings }: Finding): void {
+  const mark = styled(terminal, ok ? "flag" : "wrong", ok ? "ok   " : "WRONG");
+  for (const finding of findings) terminal.print(`${mark}  ${styled(terminal, "name", check.padEnd(8))}  ${finding}`);
+}
+
+function thisSystem(): Patient {
+  return {
+    entries: protocolCatalog,
+    pathOf: providerPath,
+    async share() {
+      const calls = systemCalls();
+      const s = calls.listen({ hostname: "127.0.0.1", port: 0 }, 1);
+      try {
+        const provider = defaultProvider();
+        const copy = await provider.socket(provider.duplicateSocket(s, Deno.pid));
+        provider.closeSocket(copy);
+      } finally {
+        calls.close(s);
+      }
+    },
+    handles() {
+      const s = systemCalls().open("0.0.0.0");
+      try {
+        return { s, base: baseHandle(s) };
+      } finally {
+        systemCalls().close(s);
+      }
+    },
+  };
+}

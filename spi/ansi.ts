@@ -1,0 +1,74 @@
+/**
+ * The A forms, for any provider: the service provider interface has W structures only, and the A functions of the API
+ * convert.
+ *
+ * @module
+ */
+import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import type { ServiceProvider } from "./service_provider.ts";
+
+/**
+ * The A form of a structure: everything as it is, the name in one byte a character. What is not in ISO 8859-1 becomes
+ * `?`, as Windows does it with what its code page lacks.
+ *
+ * @param info A WSAPROTOCOL_INFOW, 628 bytes.
+ * @returns A WSAPROTOCOL_INFOA, 372 bytes.
+ * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
+ */
+export function toAnsi(info: Uint8Array): Uint8Array<ArrayBuffer> {
+  const wide = WSAPROTOCOL_INFOW.decode(info);
+  return WSAPROTOCOL_INFOA.encode({ ...wide, szProtocol: wide.szProtocol.replace(/[^\0-\xff]/g, "?") });
+}
+
+/**
+ * The W form of a structure.
+ *
+ * @param info A WSAPROTOCOL_INFOA, 372 bytes.
+ * @returns A WSAPROTOCOL_INFOW, 628 bytes.
+ * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
+ */
+export function toWide(info: Uint8Array): Uint8Array<ArrayBuffer> {
+  return WSAPROTOCOL_INFOW.encode(WSAPROTOCOL_INFOA.decode(info));
+}
+
+/**
+ * Prepares a duplicate and writes it down in the A form
+ * ([WSADuplicateSocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketa)). The
+ * provider gets the W structure, as every provider does.
+ *
+ * @example
+ * ```ts
+ * import { defaultProvider, duplicateSocketA, socketA } from "@winsock/handoff/spi";
+ * import { listen, Listener } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * const blob = duplicateSocketA(defaultProvider(), listener.handle, Deno.pid);
+ * using copy = Listener.fromHandle(await socketA(defaultProvider(), blob));
+ * assertEquals([blob.byteLength, copy.addr.port], [372, listener.addr.port]);
+ * ```
+ *
+ * @param provider Who duplicates.
+ * @param s The socket's handle.
+ * @param processId The process that may open the duplicate.
+ * @returns A WSAPROTOCOL_INFOA, 372 bytes, for one process and one use.
+ * @throws {WinsockError} As {@linkcode ServiceProvider.duplicateSocket}.
+ */
+export function duplicateSocketA(provider: ServiceProvider, s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+  return toAnsi(provider.duplicateSocket(s, processId));
+}
+
+/**
+ * Opens a duplicate written down in the A form
+ * ([WSASocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketa)).
+ *
+ * @param provider Who opens it.
+ * @param info A WSAPROTOCOL_INFOA, 372 bytes.
+ * @param flags `WSA_FLAG_*`, as for {@linkcode ServiceProvider.socket}.
+ * @returns The new descriptor; the caller's to close.
+ * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
+ * @throws {WinsockError} As {@linkcode ServiceProvider.socket}.
+ */
+export async function socketA(provider: ServiceProvider, info: Uint8Array, flags?: number): Promise<bigint> {
+  return await provider.socket(toWide(info), flags);
+}

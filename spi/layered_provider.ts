@@ -1,0 +1,175 @@
+/**
+ * A layer of a protocol chain.
+ *
+ * @module
+ */
+import { equals } from "@std/bytes";
+import { XP1 } from "../structs/constants.ts";
+import type { WSPDATA } from "../structs/startup_data.ts";
+import { blobForCaller, blobForNext, structureForNext } from "./chain.ts";
+import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
+import type { ProviderFunctions, Upcalls } from "./provider_functions.ts";
+import { spiError } from "./spi_error.ts";
+import { Startups } from "./startups.ts";
+
+/** What a layer knows once it is started. */
+interface Started {
+  readonly next: NextInChain;
+  readonly upcalls: Upcalls;
+}
+
+/**
+ * A layer that passes every call to the next provider of its chain, by the documented rule: the same unmodified structure
+ * while the next is a layer, the base provider's own structure when the next is the base. See
+ * {@linkcode structureForNext}.
+ *
+ * A layer with something to do extends this class and overrides the functions it cares for. What it must not do is to
+ * change a structure on its way.
+ *
+ * Its catalogue entry decides about its descriptors. With `XP1_IFS_HANDLES` they are the base provider's own handles,
+ * announced with `WPUModifyIFSHandle`. Without, they are its own, of `WPUCreateSocketHandle`, with the lower descriptor as
+ * context: nothing but this chain understands them, and sockets made past the chain are none to it (WSAENOTSOCK).
+ *
+ * @example A layer that counts what is shared
+ * ```ts
+ * import { LayeredProvider } from "@winsock/handoff/spi";
+ * import { assert } from "@std/assert";
+ *
+ * class Counting extends LayeredProvider {
+ *   shared = 0;
+ *   override WSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
+ *     super.WSPDuplicateSocket(s, dwProcessId, lpProtocolInfo);
+ *     this.shared++;
+ *   }
+ * }
+ * assert(Counting.prototype instanceof LayeredProvider);
+ * ```
+ */
+export class LayeredProvider implements ProviderFunctions {
+  readonly #catalog: ProviderCatalog;
+  readonly #startups = new Startups<Started>();
+  #next: NextInChain | undefined;
+  /** The id of the layer's own entry. */
+  readonly catalogEntryId: number;
+
+  /**
+   * Makes the layer, for one chain.
+   *
+   * @param catalog Where its chain is.
+   * @param catalogEntryId The layer's own entry there.
+   */
+  constructor(catalog: ProviderCatalog, catalogEntryId: number) {
+    this.#catalog = catalog;
+    this.catalogEntryId = catalogEntryId;
+  }
+
+  /** Whether the layer's descriptors are handles of the system. */
+  get ifs(): boolean {
+    return (this.#catalog.get(this.catalogEntryId).dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) !== 0;
+  }
+
+  WSPStartup(wVersionRequested: number, lpProtocolInfo: Uint8Array<ArrayBuffer>, upcalls: Upcalls): WSPDATA {
+    const next = this.#nextIn(lpProtocolInfo);
+    const data = next.functions.WSPStartup(wVersionRequested, structureForNext(lpProtocolInfo, next), upcalls);
+    this.#next = next;
+    this.#startups.add({ next, upcalls });
+    return data;
+  }
+
+  WSPSocket(
+    af: number,
+    type: number,
+    protocol: number,
+    lpProtocolInfo: Uint8Array<ArrayBuffer>,
+    g: number,
+    dwFlags: number,
+  ): bigint {
+    const { next, upcalls } = this.#started("WSPSocket");
+    const lower = next.functions.WSPSocket(af, type, protocol, blobForNext(lpProtocolInfo, next), g, dwFlags);
+    try {
+      return this.ifs
+        ? upcalls.WPUModifyIFSHandle(this.catalogEntryId, lower)
+        : upcalls.WPUCreateSocketHandle(this.catalogEntryId, lower);
+    } catch (error) {
+      next.functions.WSPCloseSocket(lower);
+      throw error;
+    }
+  }
+
+  WSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
+    const { next } = this.#started("WSPDuplicateSocket");
+    const structure = structureForNext(lpProtocolInfo, next);
+    next.functions.WSPDuplicateSocket(this.#lower(s, "WSPDuplicateSocket"), dwProcessId, structure);
+    if (next.nextIsBase) lpProtocolInfo.set(blobForCaller(structure, next));
+  }
+
+  WSPCloseSocket(s: bigint): void {
+    const { next, upcalls } = this.#started("WSPCloseSocket");
+    next.functions.WSPCloseSocket(this.#lower(s, "WSPCloseSocket"));
+    if (!this.ifs) upcalls.WPUCloseSocketHandle(s);
+  }
+
+  WSPSetSockOpt(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void {
+    const { next } = this.#started("WSPSetSockOpt");
+    next.functions.WSPSetSockOpt(this.#lower(s, "WSPSetSockOpt"), level, optname, optval);
+  }
+
+  WSPGetSockOpt(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {
+    const { next } = this.#started("WSPGetSockOpt");
+    return next.functions.WSPGetSockOpt(this.#lower(s, "WSPGetSockOpt"), level, optname, optval);
+  }
+
+  WSPAddressToString(lpsaAddress: Uint8Array<ArrayBuffer>, lpProtocolInfo: Uint8Array<ArrayBuffer>): string {
+    const { next } = this.#started("WSPAddressToString");
+    return next.functions.WSPAddressToString(lpsaAddress, structureForNext(lpProtocolInfo, next));
+  }
+
+  WSPStringToAddress(
+    AddressString: string,
+    AddressFamily: number,
+    lpProtocolInfo: Uint8Array<ArrayBuffer>,
+  ): Uint8Array<ArrayBuffer> {
+    const { next } = this.#started("WSPStringToAddress");
+    return next.functions.WSPStringToAddress(AddressString, AddressFamily, structureForNext(lpProtocolInfo, next));
+  }
+
+  WSPCleanup(): void {
+    const { next } = this.#started("WSPCleanup");
+    next.functions.WSPCleanup();
+    if (this.#startups.remove() !== undefined) this.#next = undefined;
+  }
+
+  withdraw(lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
+    const { next } = this.#started("WSPDuplicateSocket");
+    next.functions.withdraw?.(blobForNext(lpProtocolInfo, next));
+  }
+
+  /** The next provider; the same for every startup, for only one chain goes through this object. */
+  #nextIn(lpProtocolInfo: Uint8Array): NextInChain {
+    const next = this.#catalog.next(lpProtocolInfo, this.catalogEntryId);
+    if (this.#next === undefined) return next;
+    if (equals(next.chain, this.#next.chain)) return this.#next;
+    const operation = `start layer ${this.catalogEntryId}`;
+    throw spiError("WSAEINPROGRESS", "WSPStartup", operation, "it is in use for another chain");
+  }
+
+  #started(functionName: string): Started {
+    return this.#startups.current(functionName, `use layer ${this.catalogEntryId}`);
+  }
+
+  /** The next provider's descriptor under one of this layer's. */
+  #lower(s: bigint, functionName: string): bigint {
+    if (this.ifs) return s;
+    const { upcalls } = this.#started(functionName);
+    try {
+      return upcalls.WPUQuerySocketHandleContext(s);
+    } catch (cause) {
+      throw spiError(
+        "WSAENOTSOCK",
+        functionName,
+        `use socket ${s}`,
+        cause instanceof Error ? cause.message : undefined,
+      );
+    }
+  }
+}

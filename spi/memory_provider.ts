@@ -1,0 +1,177 @@
+/**
+ * A provider that shares sockets within one process, for tests.
+ *
+ * @module
+ */
+import { providerCalls, systemCalls } from "../ffi/system.ts";
+import type { WinsockErrorName } from "../structs/winsock_errors.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { isEntry } from "./chain.ts";
+import type { ServiceProvider } from "./service_provider.ts";
+import { spiError } from "./spi_error.ts";
+
+/** The in-memory provider's GUID. */
+export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
+
+/** `XP1_GUARANTEED_DELIVERY | XP1_GUARANTEED_ORDER | XP1_GRACEFUL_CLOSE | XP1_IFS_HANDLES`. */
+const STREAM_SERVICES = 0x00000002 | 0x00000004 | 0x00000020 | 0x00020000;
+
+/** A step of a {@linkcode MemoryProvider} that can be told to fail. */
+export type MemoryProviderStep = "duplicateSocket" | "socket" | "withdraw" | "closeSocket";
+
+/** How a {@linkcode MemoryProvider} is made. */
+export interface MemoryProviderOptions {
+  /** The process it pretends to be in. Default: this one's id. */
+  processId?: number;
+  /** The processes there are besides; duplicates for any other are refused. Default: none. */
+  processIds?: readonly number[];
+}
+
+interface Waiting {
+  readonly descriptor: bigint;
+  readonly processId: number;
+}
+
+/** What the providers of one pretended system have in common. */
+interface Shared {
+  readonly processIds: ReadonlySet<number>;
+  readonly waiting: Map<number, Waiting>;
+  readonly failures: Map<MemoryProviderStep, { left: number; name: WinsockErrorName }>;
+  lastNumber: number;
+}
+
+/**
+ * Keeps duplicates in this process's memory: no other process takes part, and the system's own way of sharing is not
+ * used, but the descriptors are real ones of real sockets. It keeps the whole contract of {@linkcode ServiceProvider},
+ * and can be told to fail at any step with any error.
+ *
+ * Needs ffi access to the system's socket library.
+ *
+ * @example What happens where the network is down
+ * ```ts
+ * import { MemoryProvider, useProvider } from "@winsock/handoff/spi";
+ * import { duplicateSocket, listen, WinsockError } from "@winsock/handoff";
+ * import { assertThrows } from "@std/assert";
+ *
+ * const provider = new MemoryProvider();
+ * using _ = useProvider(provider);
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * provider.fail("duplicateSocket", "WSAENETDOWN");
+ * assertThrows(() => duplicateSocket(listener, Deno.pid), WinsockError, "WSAENETDOWN (10050)");
+ * ```
+ */
+export class MemoryProvider implements ServiceProvider {
+  readonly protocolInfo: WSAPROTOCOL_INFOW = {
+    ...WSAPROTOCOL_INFOW.decode(new Uint8Array(WSAPROTOCOL_INFOW.size)),
+    dwServiceFlags1: STREAM_SERVICES,
+    ProviderId: MEMORY_PROVIDER_ID,
+    dwCatalogEntryId: 1,
+    ProtocolChain: { ChainLen: 1, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
+    iVersion: 2,
+    iAddressFamily: 2,
+    iMaxSockAddr: 28,
+    iMinSockAddr: 16,
+    iSocketType: 1,
+    iProtocol: 6,
+    szProtocol: "TCP/IP in memory",
+  };
+  /** The process it pretends to be in. */
+  readonly processId: number;
+  #shared: Shared;
+
+  /**
+   * Makes a provider of a pretended system of its own.
+   *
+   * @param options How.
+   */
+  constructor({ processId = Deno.pid, processIds = [] }: MemoryProviderOptions = {}) {
+    this.processId = processId;
+    this.#shared = {
+      processIds: new Set([processId, ...processIds]),
+      waiting: new Map(),
+      failures: new Map(),
+      lastNumber: 0,
+    };
+  }
+
+  /** Duplicates that wait to be opened. */
+  get waiting(): number {
+    return this.#shared.waiting.size;
+  }
+
+  /**
+   * The same system as another process sees it.
+   *
+   * @param processId That process.
+   * @returns Its provider.
+   * @throws {RangeError} If there is no such process.
+   */
+  as(processId: number): MemoryProvider {
+    if (!this.#shared.processIds.has(processId)) throw new RangeError(`There is no process ${processId}`);
+    const provider = new MemoryProvider({ processId });
+    provider.#shared = this.#shared;
+    return provider;
+  }
+
+  /**
+   * Makes the next calls of a step fail before they do anything.
+   *
+   * @param step Which.
+   * @param name The error.
+   * @param times How many calls. Default 1.
+   */
+  fail(step: MemoryProviderStep, name: WinsockErrorName, times: number = 1): void {
+    this.#shared.failures.set(step, { left: times, name });
+  }
+
+  duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    const operation = `duplicate socket ${s} for process ${processId}`;
+    this.#failIfTold("duplicateSocket", "WSPDuplicateSocket", operation);
+    systemCalls().kind(s, operation);
+    if (!this.#shared.processIds.has(processId)) {
+      throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "there is no such process");
+    }
+    const number = ++this.#shared.lastNumber;
+    this.#shared.waiting.set(number, { descriptor: providerCalls().duplicate(s), processId });
+    return WSAPROTOCOL_INFOW.encode({ ...this.protocolInfo, dwProviderReserved: number });
+  }
+
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  async socket(info: Uint8Array): Promise<bigint> {
+    return this.socketNow(info);
+  }
+
+  socketNow(info: Uint8Array): bigint {
+    const { ProviderId, dwProviderReserved } = WSAPROTOCOL_INFOW.decode(info);
+    this.#failIfTold("socket", "WSPSocket", "open a socket");
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
+    const waiting = this.#shared.waiting.get(dwProviderReserved);
+    if (ProviderId !== MEMORY_PROVIDER_ID || waiting?.processId !== this.processId) {
+      const detail = "it is another provider's, for another process, or was opened before";
+      throw spiError("WSAEINVAL", "WSPSocket", "open a shared socket", detail);
+    }
+    this.#shared.waiting.delete(dwProviderReserved);
+    return waiting.descriptor;
+  }
+
+  withdraw(info: Uint8Array): void {
+    const { dwProviderReserved } = WSAPROTOCOL_INFOW.decode(info);
+    this.#failIfTold("withdraw", "WSPDuplicateSocket", "withdraw a duplicate");
+    const waiting = this.#shared.waiting.get(dwProviderReserved);
+    if (waiting === undefined) return;
+    this.#shared.waiting.delete(dwProviderReserved);
+    systemCalls().close(waiting.descriptor);
+  }
+
+  closeSocket(s: bigint): void {
+    this.#failIfTold("closeSocket", "WSPCloseSocket", `close socket ${s}`);
+    systemCalls().close(s);
+  }
+
+  #failIfTold(step: MemoryProviderStep, functionName: string, operation: string): void {
+    const failure = this.#shared.failures.get(step);
+    if (failure === undefined || failure.left === 0) return;
+    failure.left--;
+    throw spiError(failure.name, functionName, operation, "as it was told to");
+  }
+}

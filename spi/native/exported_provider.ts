@@ -1,0 +1,172 @@
+/**
+ * The other direction: a provider of ours, for native code to call.
+ *
+ * @module
+ */
+import { WSP_STARTUP_CALLBACK } from "../../ffi/spi_functions.ts";
+import { WSPPROC_TABLE } from "../../structs/function_tables.ts";
+import { WSPDATA } from "../../structs/startup_data.ts";
+import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
+import type { ProviderFunctions } from "../provider_functions.ts";
+import type { ServiceProvider } from "../service_provider.ts";
+import { spiError } from "../spi_error.ts";
+import { functionsOf } from "../table_provider.ts";
+import { type CallbackTable, callbackTable, codeOf, required } from "./callbacks.ts";
+import { bytesAt, readInt, readWide, writeInt, writeWide } from "./memory.ts";
+import { NativeUpcalls } from "./native_upcalls.ts";
+
+/** A provider of ours as native code sees it, until it is disposed of. */
+export interface ExportedProvider extends Disposable {
+  /** Pointer to an `LPWSPSTARTUP`: give it to native code, or to {@linkcode openNativeProvider}. */
+  readonly WSPStartup: Deno.PointerObject;
+}
+
+/**
+ * Makes a native `WSPStartup` of any provider, so that native code can share sockets through a provider written in
+ * TypeScript.
+ *
+ * The WSPPROC_TABLE it fills has all 30 functions. Those of {@linkcode ProviderFunctions} work; the others, which the
+ * contract of a provider does not have, fail with WSAEOPNOTSUPP: the descriptors are real sockets, to be used with the
+ * system's own functions. What the provider throws becomes `SOCKET_ERROR` or `INVALID_SOCKET`, and its code the one in
+ * `lpErrno`; a `RangeError` or `TypeError` is WSAEINVAL, NULL where there must be something WSAEFAULT, anything else
+ * WSASYSCALLFAILURE.
+ *
+ * Native code must call it on the thread that made it, from within a call of this program's, or on another thread while
+ * this one is in its event loop. Needs full `--allow-ffi`, and what the provider needs.
+ *
+ * @example There and back
+ * ```ts
+ * import { exportProvider, MemoryProvider, openNativeProvider } from "@winsock/handoff/spi";
+ * import { listen, WinsockError } from "@winsock/handoff";
+ * import { assertThrows } from "@std/assert";
+ *
+ * const provider = new MemoryProvider();
+ * using exported = exportProvider(provider);
+ * using native = openNativeProvider(exported.WSPStartup, provider.protocolInfo);
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * provider.fail("duplicateSocket", "WSAENOBUFS");
+ * assertThrows(() => native.duplicateSocket(listener.handle, Deno.pid), WinsockError, "WSAENOBUFS (10055)");
+ * ```
+ *
+ * @param provider Any provider. One without `socketNow` fails in `WSPSocket` with WSAEOPNOTSUPP.
+ * @returns The pointer; the caller's to dispose of, when native code calls it no more.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function exportProvider(provider: ServiceProvider): ExportedProvider {
+  const functions = functionsOf(provider);
+  const table = procTable(functions);
+  const startup = new Deno.UnsafeCallback(
+    WSP_STARTUP_CALLBACK,
+    (wVersionRequested, lpWSPData, lpProtocolInfo, upcalls, lpProcTable) => {
+      try {
+        const data = bytesAt(required(lpWSPData, "WSPStartup"), WSPDATA.size);
+        const procs = bytesAt(required(lpProcTable, "WSPStartup"), table.pointers.byteLength);
+        const info = structureAt(lpProtocolInfo, "WSPStartup");
+        WSPDATA.encode(functions.WSPStartup(wVersionRequested, info, new NativeUpcalls(upcalls)), data);
+        procs.set(new Uint8Array(table.pointers.buffer));
+        return 0;
+      } catch (error) {
+        return codeOf(error);
+      }
+    },
+  );
+  return {
+    WSPStartup: startup.pointer,
+    [Symbol.dispose]() {
+      startup.close();
+      table[Symbol.dispose]();
+    },
+  };
+}
+
+function procTable(functions: ProviderFunctions): CallbackTable {
+  return callbackTable(WSPPROC_TABLE, {
+    lpWSPSocket: (
+      af: number,
+      type: number,
+      protocol: number,
+      lpProtocolInfo: Deno.PointerValue,
+      g: number,
+      dwFlags: number,
+    ) => functions.WSPSocket(af, type, protocol, structureAt(lpProtocolInfo, "WSPSocket"), g, dwFlags),
+    lpWSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Deno.PointerValue) {
+      const info = structureAt(lpProtocolInfo, "WSPDuplicateSocket");
+      functions.WSPDuplicateSocket(s, dwProcessId, info);
+      bytesAt(lpProtocolInfo!, info.byteLength).set(info);
+      return 0;
+    },
+    lpWSPCloseSocket(s: bigint) {
+      functions.WSPCloseSocket(s);
+      return 0;
+    },
+    lpWSPSetSockOpt(s: bigint, level: number, optname: number, optval: Deno.PointerValue, optlen: number) {
+      functions.WSPSetSockOpt(s, level, optname, bytesAt(required(optval, "WSPSetSockOpt"), optlen).slice());
+      return 0;
+    },
+    lpWSPGetSockOpt(
+      s: bigint,
+      level: number,
+      optname: number,
+      optval: Deno.PointerValue,
+      optlen: Deno.PointerValue,
+    ) {
+      const length = required(optlen, "WSPGetSockOpt");
+      const optvalBytes = bytesAt(required(optval, "WSPGetSockOpt"), readInt(length));
+      const value = new Uint8Array(optvalBytes.byteLength);
+      writeInt(length, functions.WSPGetSockOpt(s, level, optname, value));
+      optvalBytes.set(value);
+      return 0;
+    },
+    lpWSPAddressToString(
+      address: Deno.PointerValue,
+      addressLength: number,
+      info: Deno.PointerValue,
+      lpText: Deno.PointerValue,
+      lpLength: Deno.PointerValue,
+    ) {
+      const name = "WSPAddressToString";
+      const length = required(lpLength, name);
+      const text = functions.WSPAddressToString(
+        bytesAt(required(address, name), addressLength).slice(),
+        structureAt(info, name),
+      );
+      const fits = writeWide(required(lpText, name), readInt(length), text);
+      writeInt(length, text.length + 1);
+      if (!fits) throw tooShort(name, text.length + 1);
+      return 0;
+    },
+    lpWSPStringToAddress(
+      lpText: Deno.PointerValue,
+      family: number,
+      info: Deno.PointerValue,
+      lpAddress: Deno.PointerValue,
+      lpLength: Deno.PointerValue,
+    ) {
+      const name = "WSPStringToAddress";
+      const length = required(lpLength, name);
+      const address = functions.WSPStringToAddress(
+        readWide(required(lpText, name)),
+        family,
+        structureAt(info, name),
+      );
+      const room = readInt(length);
+      writeInt(length, address.byteLength);
+      if (room < address.byteLength) throw tooShort(name, address.byteLength);
+      bytesAt(required(lpAddress, name), address.byteLength).set(address);
+      return 0;
+    },
+    lpWSPCleanup() {
+      functions.WSPCleanup();
+      return 0;
+    },
+  });
+}
+
+/** A copy of the structure native code points at: its memory is native code's again when the call returns. */
+function structureAt(pointer: Deno.PointerValue, functionName: string): Uint8Array<ArrayBuffer> {
+  return bytesAt(required(pointer, functionName), WSAPROTOCOL_INFOW.size).slice();
+}
+
+function tooShort(functionName: string, needed: number): Error {
+  return spiError("WSAEFAULT", functionName, "return a result", `it needs room for ${needed}`);
+}

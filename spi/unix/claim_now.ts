@@ -1,0 +1,65 @@
+/**
+ * Claiming without returning to the event loop, for callers that cannot wait.
+ *
+ * @module
+ */
+import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
+import { libc } from "../../ffi/unix/libc.ts";
+import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
+import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { decodeAnswer, encodeClaim } from "./blob.ts";
+
+const ANSWER_TIMEOUT_MS = 5_000;
+const CONNECT_DELAY_MS = 2;
+
+/**
+ * Claims an offer of another process and blocks this thread until it answers.
+ *
+ * @param rendezvous The abstract name of the source's rendezvous.
+ * @param number Which offer.
+ * @returns The descriptor; the caller's to close.
+ * @throws {WinsockError} If the source refuses, is gone, or does not answer in 5 seconds.
+ */
+export function claimNow(rendezvous: string, number: number): bigint {
+  const deadline = Date.now() + ANSWER_TIMEOUT_MS;
+  const fd = connectNow(rendezvous, deadline);
+  try {
+    if (!sendMessage(fd, encodeClaim(number))) throw refusedClaim(WSA_ERRORS.WSAENOBUFS);
+    // A signal may end the poll early: only the message itself says that it has come.
+    for (let message = receiveMessage(fd);; message = receiveMessage(fd)) {
+      if (message === undefined) {
+        if (Date.now() > deadline) throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
+        pollNow(Math.max(1, deadline - Date.now()), [fd, POLLIN]);
+        continue;
+      }
+      if (message.bytes.byteLength === 0) {
+        throw refusedClaim(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
+      }
+      const { code } = decodeAnswer(message.bytes);
+      if (code !== 0) throw refusedClaim(code);
+      if (message.descriptor !== undefined) return message.descriptor;
+      throw refusedClaim(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor");
+    }
+  } finally {
+    libc().close(fd);
+  }
+}
+
+function connectNow(rendezvous: string, deadline: number): bigint {
+  while (Date.now() < deadline) {
+    const fd = connectAbstract(rendezvous);
+    if (fd !== undefined) return fd;
+    pollNow(CONNECT_DELAY_MS);
+  }
+  throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not accept claims");
+}
+
+/** The error of a claim that was refused. */
+export function refusedClaim(
+  code: number,
+  detail = "it was made for another process, opened before, or has expired",
+): WinsockError {
+  return new WinsockError(code, { operation: "open a shared socket", functionName: "WSPSocket", detail });
+}

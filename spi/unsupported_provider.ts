@@ -1,0 +1,80 @@
+/**
+ * The provider of a system that does not share sockets.
+ *
+ * @module
+ */
+import { systemCalls } from "../ffi/system.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { isEntry } from "./chain.ts";
+import type { ServiceProvider } from "./service_provider.ts";
+import { spiError } from "./spi_error.ts";
+
+/** The GUID of the provider that shares nothing. */
+export const UNSUPPORTED_PROVIDER_ID = "c7a8a3f6-9b1a-4d0e-8f55-2c9f6a1f7b20";
+
+const DETAIL = "this service provider does not support socket sharing";
+
+/**
+ * Behaves as the provider "included in Windows Embedded CE" and Windows Embedded Compact 2013 does, which "does not support
+ * socket sharing": `WSPDuplicateSocket` "always returns SOCKET_ERROR and sets lpErrno to WSASYSCALLFAILURE". New sockets
+ * it makes, and closes them.
+ *
+ * For programs that must behave there, and tests of what a caller does then: a `HandoffSource` cannot be made, and no
+ * socket is lost.
+ *
+ * Needs ffi access to the system's socket library for making and closing sockets, and nothing to refuse.
+ *
+ * @example
+ * ```ts
+ * import { UnsupportedProvider } from "@winsock/handoff/spi";
+ * import { WinsockError } from "@winsock/handoff";
+ * import { assertThrows } from "@std/assert";
+ *
+ * assertThrows(() => new UnsupportedProvider().duplicateSocket(308n, 4242), WinsockError, "WSASYSCALLFAILURE (10107)");
+ * ```
+ */
+export class UnsupportedProvider implements ServiceProvider {
+  readonly protocolInfo: WSAPROTOCOL_INFOW = {
+    ...WSAPROTOCOL_INFOW.decode(new Uint8Array(WSAPROTOCOL_INFOW.size)),
+    ProviderId: UNSUPPORTED_PROVIDER_ID,
+    dwCatalogEntryId: 1,
+    ProtocolChain: { ChainLen: 1, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
+    iVersion: 2,
+    iAddressFamily: 2,
+    iMaxSockAddr: 16,
+    iMinSockAddr: 16,
+    iSocketType: 1,
+    iProtocol: 6,
+    szProtocol: "TCP/IP, not shared",
+  };
+
+  /**
+   * Always fails.
+   *
+   * @param s The socket's handle.
+   * @param processId The process.
+   * @throws {WinsockError} WSASYSCALLFAILURE.
+   */
+  duplicateSocket(s: bigint, processId: number): never {
+    const operation = `duplicate socket ${s} for process ${processId}`;
+    throw spiError("WSASYSCALLFAILURE", "WSPDuplicateSocket", operation, DETAIL);
+  }
+
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  async socket(info: Uint8Array): Promise<bigint> {
+    return this.socketNow(info);
+  }
+
+  socketNow(info: Uint8Array): bigint {
+    WSAPROTOCOL_INFOW.decode(info);
+    if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
+    throw spiError("WSASYSCALLFAILURE", "WSPSocket", "open a shared socket", DETAIL);
+  }
+
+  /** Nothing to do: there are no duplicates. */
+  withdraw(): void {}
+
+  closeSocket(s: bigint): void {
+    systemCalls().close(s);
+  }
+}
