@@ -48,12 +48,21 @@ export class Conversation {
     if (!this.#ended) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
-  /** The next message; `undefined` when the other end is gone. */
-  async next(): Promise<Message | undefined> {
-    for (;;) {
-      const message = this.#messages.shift();
-      if (message !== undefined || this.#ended) return message;
-      await this.#changed.promise;
+  /**
+   * The next message; `undefined` when the other end is gone.
+   *
+   * @param stay Whether waiting for it keeps this process running, which may have nothing else to do.
+   */
+  async next(stay = false): Promise<Message | undefined> {
+    if (stay) this.#socket.ref();
+    try {
+      for (;;) {
+        const message = this.#messages.shift();
+        if (message !== undefined || this.#ended) return message;
+        await this.#changed.promise;
+      }
+    } finally {
+      if (stay) this.#socket.unref();
     }
   }
 

@@ -113,7 +113,7 @@ export class Generation implements Disposable {
     this.#untaken.clear();
     this.#conversation?.say({ say: "ready" });
     // A predecessor that is gone accepts nothing either.
-    await this.#conversation?.next();
+    await this.#conversation?.next(true);
     this.#serve();
     this.#conversation?.say({ say: "serving" });
     this.#obey();
@@ -159,7 +159,7 @@ export class Generation implements Disposable {
       } else if (message.say === "retire") {
         return this.#retire();
       }
-      message = await this.#conversation?.next();
+      message = await this.#conversation?.next(paused);
     }
     // The supervisor died between two versions.
     if (paused) this.#serve();
