@@ -59,6 +59,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   protected abstract create(family: number): bigint;
   abstract connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void>;
   abstract pair(): [bigint, bigint];
+  abstract holdAccepting(): Promise<Disposable>;
   abstract acceptor(listener: bigint): Acceptor;
   abstract close(s: bigint): void;
 

@@ -64,6 +64,11 @@ export interface SocketCalls {
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
   /** `setsockopt` */
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void;
+  /**
+   * Sees to it that no connection is being accepted until the result is disposed. Where a new connection can be inherited
+   * until it is told otherwise, no child process may be spawned meanwhile.
+   */
+  holdAccepting(): Promise<Disposable>;
   /** Starts waiting for connections on a listening socket. */
   acceptor(listener: bigint): Acceptor;
   /** `closesocket` */

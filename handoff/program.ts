@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LIBRARY_PATHS } from "../ffi/system.ts";
+import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
 
 /** A program that takes sockets. Give `script` or `command`. */
 export interface Program {
@@ -39,8 +39,11 @@ export interface SpawnOptions {
   detached?: boolean;
 }
 
-/** Starts it, with its stdin to write frames to. */
-export function spawnProgram(program: Program, { output, detached = false }: SpawnOptions): Deno.ChildProcess {
+/** Starts it, with its stdin to write frames to; it inherits no connection that is being accepted. */
+export async function spawnProgram(
+  program: Program,
+  { output, detached = false }: SpawnOptions,
+): Promise<Deno.ChildProcess> {
   const options: Deno.CommandOptions = {
     args: programArguments(program),
     stdin: "piped",
@@ -50,7 +53,9 @@ export function spawnProgram(program: Program, { output, detached = false }: Spa
   };
   if (program.env !== undefined) options.env = program.env;
   if (program.cwd !== undefined) options.cwd = program.cwd;
-  return new Deno.Command(program.command ?? Deno.execPath(), options).spawn();
+  const command = new Deno.Command(program.command ?? Deno.execPath(), options);
+  using _held = await systemCalls().holdAccepting();
+  return command.spawn();
 }
 
 /** Ends a process at once; one that has ended is left alone. */

@@ -69,6 +69,11 @@ export class UnixCalls extends BerkeleyCalls {
     return [BigInt(descriptors[0]!), BigInt(descriptors[1]!)];
   }
 
+  /** Nothing to do: `accept4` makes sockets that are not inherited. */
+  holdAccepting(): Promise<Disposable> {
+    return Promise.resolve({ [Symbol.dispose]() {} });
+  }
+
   acceptor(listener: bigint): Acceptor {
     return new PollAcceptor(this, listener);
   }

@@ -19,6 +19,28 @@ const RETRY_DELAY_MS = 20;
 /** How long a thread may take to get into `accept`, so that it can be woken there. */
 const CANCEL_INTERVAL_MS = 1;
 
+/** Acceptors with a thread in `accept`, or on its way there. */
+const waiting = new Set<ThreadAcceptor>();
+/** While no thread may go there: how many want that, and what resolves when none does any more. */
+let held: { count: number; readonly released: PromiseWithResolvers<void> } | undefined;
+
+/**
+ * Gets all threads of this isolate out of `accept`, and keeps them out. What `accept` returns can be inherited until the
+ * JavaScript thread has said that it cannot; a child spawned in between would keep the connection open.
+ */
+export async function holdAccepting(): Promise<Disposable> {
+  const hold = held ??= { count: 0, released: Promise.withResolvers() };
+  hold.count++;
+  await Promise.all([...waiting].map((acceptor) => acceptor.interrupt()));
+  return {
+    [Symbol.dispose]() {
+      if (--hold.count > 0) return;
+      held = undefined;
+      hold.released.resolve();
+    },
+  };
+}
+
 /** Waits on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
   #pending: Promise<bigint> | undefined;
@@ -28,12 +50,19 @@ export class ThreadAcceptor implements Acceptor {
 
   async accept(): Promise<bigint | undefined> {
     for (let attempt = 0; !this.#stopped; attempt++) {
+      if (held !== undefined) {
+        await held.released.promise;
+        continue;
+      }
       this.#pending = ws2_32().accept(this.listener, null, null);
+      waiting.add(this);
       const s = await this.#pending;
+      waiting.delete(this);
       this.#pending = undefined;
       if (s !== INVALID_SOCKET) return this.#keep(s);
       if (this.#stopped) break;
-      if (attempt === RETRIES) this.#fail();
+      if (held !== undefined) attempt = 0;
+      else if (attempt === RETRIES) this.#fail();
       await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** attempt));
     }
     return undefined;
@@ -41,6 +70,11 @@ export class ThreadAcceptor implements Acceptor {
 
   async stop(): Promise<void> {
     this.#stopped = true;
+    await this.interrupt();
+  }
+
+  /** Gets the thread out of `accept`. */
+  async interrupt(): Promise<void> {
     while (this.#pending !== undefined && !this.#cancelled()) {
       await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
     }

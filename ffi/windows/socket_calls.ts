@@ -6,7 +6,7 @@
 import { AF_INET, BerkeleyCalls, type BerkeleyConstants, SOCK_STREAM } from "../berkeley_calls.ts";
 import { type Acceptor, INVALID_SOCKET } from "../socket_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { ThreadAcceptor } from "./acceptor.ts";
+import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { disinherit } from "./inheritance.ts";
 import { lastWinsockError, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
 
@@ -95,6 +95,10 @@ export class WinsockCalls extends BerkeleyCalls {
     } finally {
       this.close(listener);
     }
+  }
+
+  holdAccepting(): Promise<Disposable> {
+    return holdAccepting();
   }
 
   acceptor(listener: bigint): Acceptor {

@@ -8,9 +8,9 @@ import type { PoolSettings } from "./options.ts";
 import { PrefixLines } from "./prefix_lines.ts";
 
 /** Spawns a worker for a place in the pool. */
-export function spawnWorker(settings: PoolSettings, index: number): Deno.ChildProcess {
+export async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
   const { prefix } = settings;
-  const child = spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
+  const child = await spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
     const text = typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
     passOn(child.stdout, text, stdout);

@@ -47,6 +47,7 @@ export class Place {
   #shortLives = 0;
   /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
   #silentSince: number | undefined;
+  #starting: Promise<void> = Promise.resolve();
   #restart: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   /** All worker processes of this place that have not ended. */
@@ -84,11 +85,15 @@ export class Place {
 
   /** Spawns a worker. */
   start(): void {
+    this.#starting = this.#start();
+  }
+
+  async #start(): Promise<void> {
     this.#readyAt = Infinity;
     this.#silentSince = undefined;
     let child: Deno.ChildProcess;
     try {
-      child = spawnWorker(this.#settings, this.index);
+      child = await spawnWorker(this.#settings, this.index);
     } catch (error) {
       return this.#vacate(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
     }
@@ -131,6 +136,7 @@ export class Place {
   async close(timeout: number): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#restart);
+    await this.#starting;
     const deadline = setTimeout(() => this.kill(), timeout);
     if (this.state === "starting") this.kill();
     await this.#worker?.source.close();

@@ -83,7 +83,7 @@ export async function upgrade(generation: Generation, options: UpgradeOptions): 
 /** Has the new version serve in the place of whoever serves now. */
 async function replace(state: GenerationState, options: UpgradeOptions): Promise<number> {
   const timeout = options.timeout ?? 30_000;
-  const child = spawnSuccessor(options);
+  const child = await spawnSuccessor(options);
   const ended = child.status.then(({ code }) =>
     new UpgradeError("crashed", `process ${child.pid} exited with ${code}`)
   );
@@ -125,10 +125,10 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
   return child.pid;
 }
 
-function spawnSuccessor(options: UpgradeOptions): Deno.ChildProcess {
+async function spawnSuccessor(options: UpgradeOptions): Promise<Deno.ChildProcess> {
   const env = { ...options.env, [PREDECESSOR_VARIABLE]: String(Deno.pid) };
   try {
-    return spawnProgram({ ...options, env }, { output: "inherit", detached: options.keep !== true });
+    return await spawnProgram({ ...options, env }, { output: "inherit", detached: options.keep !== true });
   } catch (cause) {
     const reason = `it cannot be started: ${cause instanceof Error ? cause.message : cause}`;
     throw new UpgradeError("crashed", reason, { cause });
