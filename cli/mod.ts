@@ -13,6 +13,7 @@ import { catalog } from "./catalog.ts";
 import { doctor } from "./doctor.ts";
 import { errors } from "./errors.ts";
 import { inspect } from "./inspect.ts";
+import { upgrade } from "./upgrade.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
 const HELP = `Looks into shared sockets.
@@ -21,6 +22,7 @@ const HELP = `Looks into shared sockets.
   handoff catalog             lists the system's protocol catalogue
   handoff doctor              tells whether sockets can be handed over here, and if not, why
   handoff errors CODE|NAME    explains a Winsock error
+  handoff upgrade FILE        has a running server replace itself; FILE is its control file
 
   --json      for programs
   --help      this text
@@ -73,6 +75,9 @@ export async function main(args: readonly string[], terminal: Terminal = process
       case "errors":
         if (operands.length !== 1) return misused(terminal, "errors takes one code or name");
         return errors(terminal, operands[0]!, options.json);
+      case "upgrade":
+        if (operands.length !== 1) return misused(terminal, "upgrade takes one control file");
+        return await upgrade(terminal, operands[0]!, options.json);
       default:
         return misused(terminal, command === undefined ? "a command is missing" : `${command} is no command`);
     }

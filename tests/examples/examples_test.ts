@@ -1,7 +1,7 @@
 // The examples run as they are, under the permissions they say.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { LIBRARY_PATHS } from "@winsock/handoff";
-import { FFI_GRANT, RUN } from "../kit/process.ts";
+import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 
 async function runExample(script: string, ...grants: string[]): Promise<{ code: number; output: string }> {
   const path = new URL(`../../examples/${script}`, import.meta.url).href;
@@ -32,4 +32,70 @@ Deno.test("the demo needs what it says: without ffi access it names the library"
   const { code, output } = await runExample("handoff_http.ts", "--allow-run");
   assert(code !== 0);
   assertStringIncludes(output, LIBRARY_PATHS[0]!);
+});
+
+Deno.test("a process without net permission answers on the connection it was given", async () => {
+  const { code, output } = await runExample("privilege_separation.ts", "--allow-run", FFI_GRANT);
+  assertEquals(code, 0, output);
+  assertMatch(output, /^Process \d+ answers; it cannot connect anywhere: NotCapable$/m);
+});
+
+/** Starts an example server; returns its first line, the rest as they come, and an end for it. */
+async function startExample(script: string, grants: string[], cwd?: string) {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, ...grants, new URL(`../../examples/${script}`, import.meta.url).href, "0"],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+    ...cwd === undefined ? {} : { cwd },
+  }).spawn();
+  const line = lines(child as Deno.ChildProcess);
+  let first = await line() ?? "";
+  while (!first.includes("http://")) first = await line() ?? "http://";
+  const [url = ""] = /http:\S+/.exec(first) ?? [];
+  return { child, line, url };
+}
+
+async function getText(url: string): Promise<string> {
+  return await within(20_000, fetch(url, { headers: { connection: "close" } }).then((response) => response.text()));
+}
+
+Deno.test("the prefork example answers from several processes", async () => {
+  const { child, url } = await startExample("prefork_http.ts", ["--allow-run", FFI_GRANT]);
+  try {
+    const answers = new Set<string>();
+    for (let count = 0; count < 6; count++) answers.add(await getText(`${url}/you`));
+    for (const answer of answers) assertMatch(answer, /^Hello you from process \d+\n$/);
+    assertEquals(answers.size, navigator.hardwareConcurrency > 6 ? 6 : navigator.hardwareConcurrency);
+  } finally {
+    await endChild(child);
+  }
+});
+
+Deno.test("the graceful restart example is replaced by the control command", async () => {
+  const cwd = await Deno.makeTempDir();
+  const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control", FFI_GRANT];
+  const { child, line, url } = await startExample("graceful_restart.ts", grants, cwd);
+  let serving = child.pid;
+  try {
+    assertEquals(await getText(url), `Hello from process ${child.pid}\n`);
+    const control = `${cwd}/server.control`;
+    await until(
+      () => Deno.statSync(cwd).isDirectory && [...Deno.readDirSync(cwd)].length === 1,
+      "it has a control file",
+    );
+    const cli = new URL("../../cli/mod.ts", import.meta.url).href;
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [...RUN, "--allow-read", FFI_GRANT, cli, "upgrade", control],
+    }).output();
+    const said = new TextDecoder().decode(stdout);
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    serving = Number(/^Process (\d+) serves now/.exec(said)?.[1]);
+    assertEquals(await line(), `Process ${serving} serves ${url}`);
+    assertEquals(await getText(url), `Hello from process ${serving}\n`);
+  } finally {
+    if (serving !== child.pid) Deno.kill(serving, "SIGKILL");
+    await endChild(child);
+    await Deno.remove(cwd, { recursive: true }).catch(() => {});
+  }
 });

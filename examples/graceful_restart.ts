@@ -1,0 +1,50 @@
+/**
+ * An HTTP server that replaces itself by its next version without refusing a connection.
+ *
+ *     deno run --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR --allow-write=server.control --allow-ffi=… \
+ *       examples/graceful_restart.ts
+ *     deno run --allow-read --allow-ffi=… cli/mod.ts upgrade server.control       # or: kill -HUP PID
+ *
+ * The next version is this file as it is then: change the greeting, and upgrade.
+ *
+ * @module
+ */
+import { inherited, onUpgradeRequest, upgrade } from "@winsock/handoff";
+import http from "node:http";
+
+const GREETING = "Hello";
+const CONTROL_FILE = "server.control";
+const DRAIN_MS = 5_000;
+
+const [port = "8080"] = Deno.args;
+const generation = await inherited();
+const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+
+let retired = false;
+const server = http.createServer((_request, response) => {
+  // A client that keeps its connection goes on with the next version.
+  if (retired) response.setHeader("connection", "close");
+  response.end(`${GREETING} from process ${Deno.pid}\n`);
+});
+// The server itself does not listen, and Deno would close each connection after one response.
+Object.defineProperty(server, "listening", { value: true });
+
+generation.retired.then(() => retired = true);
+await generation.ready();
+const { addr } = listener;
+console.log(`Process ${Deno.pid} serves http://${addr.hostname}:${addr.port}`);
+
+onUpgradeRequest(() => {
+  return upgrade(generation, {
+    script: import.meta.url,
+    permissions: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"],
+    args: [String(addr.port)],
+    drain: DRAIN_MS,
+  });
+}, {
+  controlFile: CONTROL_FILE,
+  ...Deno.build.os === "windows" ? {} : { signal: "SIGHUP" },
+  onUpgraded: () => Deno.exit(),
+});
+
+for await (const socket of listener) server.emit("connection", socket.toNodeSocket());

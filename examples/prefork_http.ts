@@ -1,0 +1,27 @@
+/**
+ * One process accepts, as many as there are processors answer.
+ *
+ *     deno run --allow-run --allow-ffi=… examples/prefork_http.ts [PORT]
+ *
+ * @module
+ */
+import { listen, WorkerPool } from "@winsock/handoff";
+
+const [port = "8080"] = Deno.args;
+using listener = listen({ hostname: "127.0.0.1", port: Number(port) });
+await using pool = new WorkerPool({
+  script: new URL("http_worker.ts", import.meta.url),
+  prefix: ({ index }) => `worker ${index}: `,
+});
+pool.addEventListener("workerend", ({ worker, reason }) => {
+  console.log(`worker ${worker.index}, process ${worker.processId}, ended: ${reason}`);
+});
+await pool.ready;
+console.log(`Process ${Deno.pid} listens on http://127.0.0.1:${listener.addr.port}`);
+
+for await (const socket of listener) {
+  pool.dispatch(socket).catch((error) => {
+    console.log(error.message);
+    socket.close();
+  });
+}

@@ -1,0 +1,36 @@
+/**
+ * A process that may do anything accepts; one that may do nothing answers.
+ *
+ *     deno run --allow-run --allow-ffi=… examples/privilege_separation.ts
+ *
+ * The child has no net permission: it can serve the connection it is given, and reach nobody else.
+ *
+ * @module
+ */
+import { connect, HandoffSource, LIBRARY_PATHS, listen, receive } from "@winsock/handoff";
+
+if (Deno.args[0] === "child") await serve();
+else await accept();
+
+async function accept(): Promise<void> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, import.meta.url, "child"],
+    stdin: "piped",
+  }).spawn();
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  {
+    await using source = new HandoffSource(child);
+    using client = (await connect({ port: listener.addr.port })).toConn();
+    await source.send(await listener.accept());
+    console.log(await new Response(client.readable).text());
+  }
+  Deno.exit((await child.status).code);
+}
+
+async function serve(): Promise<void> {
+  for await (const { socket } of receive()) {
+    using conn = socket.toConn();
+    const attempt = await Deno.connect({ hostname: "127.0.0.1", port: 80 }).catch(({ name }) => name);
+    await conn.write(new TextEncoder().encode(`Process ${Deno.pid} answers; it cannot connect anywhere: ${attempt}`));
+  }
+}

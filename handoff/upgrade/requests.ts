@@ -1,0 +1,155 @@
+/**
+ * Being told to upgrade.
+ *
+ * @module
+ */
+import { timingSafeEqual } from "node:crypto";
+import { connect } from "../../sockets/connect.ts";
+import { listen } from "../../sockets/listener.ts";
+import type { Socket } from "../../sockets/socket.ts";
+import type { UpgradeResult } from "./upgrade.ts";
+
+/** Where requests to upgrade come from. */
+export interface UpgradeRequestOptions {
+  /** A signal, such as `SIGHUP`. */
+  signal?: Deno.Signal;
+  /**
+   * A file to be written, which tells `handoff upgrade FILE` how to reach this process. Whoever can read it can have this
+   * server upgraded; it is written so that only its owner can.
+   */
+  controlFile?: string;
+  /** Called after an upgrade, when whoever asked for it has been answered: the place to end this process. */
+  onUpgraded?: (result: UpgradeResult) => void;
+}
+
+/** What a control file holds. */
+interface Control {
+  readonly processId: number;
+  readonly port: number;
+  readonly secret: string;
+}
+
+const MAX_REQUEST = 256;
+const REQUEST_TIMEOUT_MS = 5_000;
+const OWNER_ONLY = 0o600;
+
+/**
+ * Calls back when this server is to be upgraded: by a signal, or by `deno run jsr:@winsock/handoff/cli upgrade FILE`, which
+ * works on Windows too.
+ *
+ * Needs `--allow-write` for the control file and ffi access to the system's socket library; for a signal nothing.
+ *
+ * @param upgrade Does it. Called for each request; one that comes during another is told that it is busy by
+ * {@linkcode upgrade} itself.
+ * @param options Where requests come from.
+ * @returns Ends listening for requests.
+ */
+export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options: UpgradeRequestOptions): Disposable {
+  const { signal, controlFile, onUpgraded } = options;
+  const bySignal = () => {
+    upgrade().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error.message}`));
+  };
+  if (signal !== undefined) Deno.addSignalListener(signal, bySignal);
+  const listener = controlFile === undefined ? undefined : listenForRequests(upgrade, controlFile, onUpgraded);
+  return {
+    [Symbol.dispose]() {
+      if (signal !== undefined) Deno.removeSignalListener(signal, bySignal);
+      listener?.[Symbol.dispose]();
+    },
+  };
+}
+
+/**
+ * Has a running server upgrade itself, and waits until that is done.
+ *
+ * @param controlFile The file that {@linkcode onUpgradeRequest} wrote. Needs `--allow-read` for it.
+ * @returns What the server says: an {@linkcode UpgradeResult}.
+ * @throws {Error} If the server cannot be reached, or cannot upgrade; the message says why.
+ */
+export async function requestUpgrade(controlFile: string): Promise<UpgradeResult> {
+  const { port, secret }: Control = JSON.parse(await Deno.readTextFile(controlFile));
+  using conn = (await connect({ hostname: "127.0.0.1", port })).toConn();
+  await conn.write(new TextEncoder().encode(`${secret}\n`));
+  const answer = await new Response(conn.readable).text();
+  if (answer === "") throw new Error("The server has refused the request, or ended");
+  const { result, error } = JSON.parse(answer);
+  if (error !== undefined) throw new Error(error);
+  return result;
+}
+
+function listenForRequests(
+  upgrade: () => Promise<UpgradeResult>,
+  controlFile: string,
+  onUpgraded: UpgradeRequestOptions["onUpgraded"],
+): Disposable {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const control: Control = { processId: Deno.pid, port: listener.addr.port, secret: crypto.randomUUID() };
+  try {
+    writeControlFile(controlFile, control);
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+  (async () => {
+    for await (const socket of listener) {
+      answer(socket, control.secret, upgrade).then((result) => result && onUpgraded?.(result));
+    }
+  })().catch(() => {});
+  return listener;
+}
+
+/** The file of the version before is taken away first: its owner and mode must be this one's. */
+function writeControlFile(path: string, control: Control): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  Deno.writeTextFileSync(path, JSON.stringify(control), { mode: OWNER_ONLY, createNew: true });
+}
+
+/** Does what is asked, if it is asked with the secret. */
+async function answer(
+  socket: Socket,
+  secret: string,
+  upgrade: () => Promise<UpgradeResult>,
+): Promise<UpgradeResult | undefined> {
+  const conn = socket.toConn();
+  const deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
+  let result: UpgradeResult | undefined;
+  try {
+    const authorized = sameText(await readLine(conn), secret);
+    clearTimeout(deadline);
+    if (!authorized) return undefined;
+    const said = await upgrade().then((done) => ({ result: result = done }), ({ message }) => ({ error: message }));
+    await conn.write(new TextEncoder().encode(JSON.stringify(said)));
+    await conn.closeWrite();
+    // Until whoever asked has read it.
+    await conn.read(new Uint8Array(1));
+  } catch {
+    // whoever asked has gone, or took too long
+  } finally {
+    clearTimeout(deadline);
+    conn.close();
+  }
+  return result;
+}
+
+/** Takes as long whatever the difference is. */
+function sameText(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((text) => new TextEncoder().encode(text)) as [Uint8Array, Uint8Array];
+  return a.byteLength === b.byteLength && timingSafeEqual(a, b);
+}
+
+async function readLine(conn: Deno.TcpConn): Promise<string> {
+  const buffer = new Uint8Array(MAX_REQUEST);
+  let length = 0;
+  while (length < MAX_REQUEST) {
+    const count = await conn.read(buffer.subarray(length));
+    if (count === null) return "";
+    length += count;
+    const text = new TextDecoder().decode(buffer.subarray(0, length));
+    if (text.includes("\n")) return text.slice(0, text.indexOf("\n"));
+  }
+  return "";
+}
