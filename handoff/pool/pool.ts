@@ -15,6 +15,7 @@ export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "wor
 
 /** Something happened to a worker of a {@linkcode WorkerPool}. */
 export class WorkerEvent extends Event {
+  /** What happened. */
   declare readonly type: WorkerEventType;
   /** The worker. */
   readonly worker: WorkerInfo;
