@@ -120,6 +120,7 @@ export class Target {
       case FrameType.WITHDRAW:
         return this.#takeWithdraw(sequence);
       case FrameType.END:
+        trace("end-received", 0, this.#source);
         return this.#end();
       default:
         throw new RangeError(`Frame type ${type} is for a source`);
