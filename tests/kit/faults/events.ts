@@ -29,8 +29,9 @@ export class Events {
     this.#seen.length = 0;
   }
 
-  has(event: Event["event"]): boolean {
-    return this.#seen.some((seen) => seen.event === event);
+  /** All that was told, for a message. */
+  toString(): string {
+    return this.#seen.map((event) => JSON.stringify(event)).join(" ");
   }
 
   /** The first event of a kind, which may have come already; `undefined` if `instead` settles without it. */
@@ -45,7 +46,7 @@ export class Events {
       if (found !== undefined) return found as Extract<Event, { event: Kind }>;
       if (over) return undefined;
       await within(20_000, Promise.race([this.#changed.promise, end])).catch(() => {
-        throw new Error(`"${kind}" did not come; what came: ${JSON.stringify(this.#seen)}`);
+        throw new Error(`"${kind}" did not come; what came: ${this}`);
       });
     }
   }

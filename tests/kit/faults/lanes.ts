@@ -29,7 +29,8 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
         results.push({ plan, text: cellOf(plan, await runCell(source, plan, lingers)) });
         if (plan.fault !== "kill source") continue;
       } catch (error) {
-        results.push({ plan, failure: error instanceof Error ? error.message : String(error) });
+        const reason = error instanceof Error ? error.message : String(error);
+        results.push({ plan, failure: `${reason}, after ${source?.events ?? "nothing"}` });
       }
       await source?.end();
       source = undefined;
