@@ -172,6 +172,8 @@ Deno.exit();
 /** Accepts a connection of its own, and has to wait for it: what the listener needs for that it keeps. */
 async function acceptOnce(): Promise<void> {
   const accepting = listener.accept();
+  // Connected at once it would not have to wait.
+  await new Promise((resolve) => setTimeout(resolve, 20));
   using _client = await connect({ port: listener.addr.port });
   (await accepting).close();
 }
