@@ -40,6 +40,13 @@ export const FrameType = {
 export type FrameType = typeof FrameType[keyof typeof FrameType];
 
 const TYPES: ReadonlySet<number> = new Set(Object.values(FrameType));
+const WITHOUT_PAYLOAD: ReadonlySet<number> = new Set([
+  FrameType.COMMIT,
+  FrameType.WITHDRAW,
+  FrameType.END,
+  FrameType.ACCEPT,
+  FrameType.DONE,
+]);
 
 /** One frame. */
 export interface Frame {
@@ -135,6 +142,10 @@ function decodeHeader(
   const payloadLength = view.getUint32(12, true);
   if (payloadLength > maxPayload) {
     throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${maxPayload}`);
+  }
+  // Refused at once: who waited for the payload would hold the socket the frame is about for as long.
+  if (payloadLength > 0 && WITHOUT_PAYLOAD.has(type)) {
+    throw new FrameError(`A frame of type ${type} announces ${payloadLength} bytes, and has no payload`);
   }
   return { type: type as FrameType, sequence: view.getUint32(8, true), payloadLength };
 }

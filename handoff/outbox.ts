@@ -93,7 +93,7 @@ export class Outbox {
     const outgoing = this.#offered.get(sequence);
     if (outgoing?.state === "offered") {
       if (type === FrameType.ACCEPT) this.#commit(outgoing);
-      else this.#end(outgoing, new HandoffError("rejected", decodeReason(payload)));
+      else this.#rejected(outgoing, payload);
     } else if (!this.#unanswered.delete(sequence)) {
       throw new RangeError(`No answer is due for socket ${sequence}`);
     }
@@ -162,6 +162,12 @@ export class Outbox {
     trace("committed", sequence, this.#processId);
     this.#forget(outgoing);
     outgoing.complete();
+  }
+
+  #rejected(outgoing: Outgoing, payload: Uint8Array): void {
+    const reason = decodeReason(payload);
+    trace("reject-received", outgoing.sequence, this.#processId);
+    this.#end(outgoing, new HandoffError("rejected", reason));
   }
 
   #takeReady(payload: Uint8Array): void {

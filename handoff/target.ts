@@ -20,6 +20,8 @@ import type { ReceiveOptions } from "./received.ts";
 import { trace } from "./trace.ts";
 
 const DEFAULT_HIGH_WATER_MARK = 16;
+/** More than a source can have on their way or unanswered at a time. */
+const MAX_REJECTED = 8192;
 const ANSWER_STEPS = {
   [FrameType.ACCEPT]: "accepted",
   [FrameType.REJECT]: "rejected",
@@ -31,6 +33,8 @@ export class Target {
   readonly #options: ReceiveOptions;
   readonly #input: FrameInput;
   readonly #offers = new Map<number, Offer>();
+  /** Rejected last: the source may have taken one back before it heard. */
+  readonly #rejected = new Set<number>();
   /** Claimed and waiting for room: automatic acceptance only. */
   #waiting: Offer[] = [];
   /** Ready for the loop. */
@@ -120,6 +124,7 @@ export class Target {
       case FrameType.WITHDRAW:
         return this.#takeWithdraw(sequence);
       case FrameType.END:
+        trace("end-received", 0, this.#source);
         return this.#end();
       default:
         throw new RangeError(`Frame type ${type} is for a source`);
@@ -150,6 +155,7 @@ export class Target {
       accept: () => this.#answer(FrameType.ACCEPT, sequence),
       reject: (reason) => {
         this.#offers.delete(sequence);
+        this.#rememberRejected(sequence);
         this.#answer(FrameType.REJECT, sequence, encodeReason(reason));
       },
     });
@@ -203,7 +209,10 @@ export class Target {
 
   #takeWithdraw(sequence: number): void {
     const offer = this.#offers.get(sequence);
-    if (offer === undefined) return;
+    if (offer === undefined) {
+      if (this.#rejected.delete(sequence)) return;
+      throw new RangeError(`WITHDRAW is for socket ${sequence}, which was not offered`);
+    }
     this.#offers.delete(sequence);
     trace("withdrawn", sequence, this.#source);
     const { accepted } = offer;
@@ -211,6 +220,13 @@ export class Target {
     offer.withdraw(new HandoffError("expired", "the source has taken the socket back"));
     this.#waiting = this.#waiting.filter((waiting) => waiting !== offer);
     if (accepted) this.#makeRoom();
+  }
+
+  #rememberRejected(sequence: number): void {
+    this.#rejected.add(sequence);
+    if (this.#rejected.size <= MAX_REJECTED) return;
+    const [oldest] = this.#rejected;
+    this.#rejected.delete(oldest!);
   }
 
   #checkKind(socket: SharedSocket): SharedSocket {

@@ -22,7 +22,9 @@ export interface HandoffStep {
     | "commit-received"
     | "done"
     | "rejected"
-    | "withdrawn";
+    | "reject-received"
+    | "withdrawn"
+    | "end-received";
   /** Which hand-off of the channel; 0 for those that set the channel up. */
   readonly sequence: number;
   /** The process at the other end. */

@@ -134,12 +134,23 @@ export class ClaimConnection {
   #restLater(): ReturnType<typeof setTimeout> {
     const timer = setTimeout(() => {
       this.#idle = undefined;
-      const idle = this.#pending.size === 0 && performance.now() - this.#lastUse >= IDLE_MS;
-      if (idle) this.#retire();
-      else this.#idle = this.#restLater();
+      if (this.#isIdle()) this.#retire();
+      else if (this.#open) this.#idle = this.#restLater();
     }, IDLE_MS);
     Deno.unrefTimer(timer);
     return timer;
+  }
+
+  /** Takes what has come, and says whether nothing more will: what came early can be taken back only over this connection. */
+  #isIdle(): boolean {
+    try {
+      this.#receive();
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+    const unused = this.#pending.size === 0 && performance.now() - this.#lastUse >= IDLE_MS;
+    return unused && !this.#early.has(this.#rendezvous);
   }
 
   /** Tells the source to send nothing more here, and takes what it has sent until it heard of that. */

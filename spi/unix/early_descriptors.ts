@@ -36,6 +36,11 @@ export class EarlyDescriptors {
     return early?.descriptor;
   }
 
+  /** Whether anything from a rendezvous waits to be claimed. */
+  has(rendezvous: string): boolean {
+    return this.#descriptors.keys().some((name) => name.endsWith(key(rendezvous, "")));
+  }
+
   discard(rendezvous: string, number: number): void {
     const descriptor = this.take(rendezvous, number);
     if (descriptor !== undefined) libc().close(descriptor);

@@ -403,6 +403,8 @@ Deno.test("a source that says nonsense ends the loop with channel-broken", async
   const cases: [Uint8Array[], string][] = [
     [[offer(1), offer(1)], "Socket 1 is offered twice"],
     [[encodeFrame(FrameType.COMMIT, 5)], "COMMIT is for socket 5, which was not accepted"],
+    [[encodeFrame(FrameType.COMMIT, 5, new Uint8Array(1))], "type 3 announces 1 bytes, and has no payload"],
+    [[encodeFrame(FrameType.WITHDRAW, 5)], "WITHDRAW is for socket 5, which was not offered"],
     [[encodeFrame(FrameType.ACCEPT, 1)], "Frame type 17 is for a source"],
     [[hello().frame], "HELLO came twice"],
     [[encodeFrame(FrameType.OFFER, 1, new Uint8Array(10))], "Expected OFFER to have"],

@@ -14,7 +14,7 @@ import {
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { toAnsi, toWide, WinsockProvider } from "@winsock/handoff/spi";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { countOpen } from "../kit/descriptors.ts";
+import { openStreams } from "../kit/descriptors.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 import { cProgram, haveCPrograms } from "../kit/programs.ts";
 
@@ -184,9 +184,9 @@ for (const form of ["W", "A"] as const) {
     fn: async () => {
       await exchangeWithC(form);
       // What is open after the first time are things every process opens once.
-      const before = countOpen();
+      const before = openStreams(Deno.pid).length;
       await exchangeWithC(form);
-      await until(() => countOpen() <= before, "the descriptors are closed");
+      await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
     },
   });
 }

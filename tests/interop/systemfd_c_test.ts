@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, listen, Socket } from "@winsock/handoff";
 import { receiveSystemfd, serveSystemfd } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
-import { countOpen } from "../kit/descriptors.ts";
+import { openStreams } from "../kit/descriptors.ts";
 import { endChild, lines, until, within } from "../kit/process.ts";
 import { cProgram, haveCPrograms } from "../kit/programs.ts";
 
@@ -42,9 +42,9 @@ Deno.test({
   fn: async () => {
     await serveC();
     // What is open after the first time are things every process opens once.
-    const before = countOpen();
+    const before = openStreams(Deno.pid).length;
     await serveC();
-    await until(() => countOpen() <= before, "the descriptors are closed");
+    await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
   },
 });
 
@@ -77,7 +77,7 @@ Deno.test({
         "wrong secret",
       );
       assertEquals(await line(), "refused");
-      const before = countOpen();
+      const before = openStreams(Deno.pid).length;
       using passed = await receiveSystemfd({ env: request });
       assertEquals(await line(), `served ${Deno.pid}`);
       assertEquals(passed.length, 2);
@@ -94,7 +94,7 @@ Deno.test({
         await writeText(conn, "served by Deno");
         assertEquals(await readText(client, 14), "served by Deno");
       }
-      await until(() => countOpen() <= before, "the descriptors are closed");
+      await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
     } finally {
       await endChild(server);
     }

@@ -3,7 +3,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { duplicateSocket, listen, WinsockError } from "@winsock/handoff";
 import { receiveSystemfd } from "@winsock/handoff/interop";
 import { readText } from "../kit/connections.ts";
-import { countOpen } from "../kit/descriptors.ts";
+import { openStreams } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
 
 type ErrorClass = Parameters<typeof assertRejects>[1];
@@ -59,7 +59,7 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
         assertEquals(env.size, 2);
       });
     }
-    if (round === 0) before = countOpen();
+    if (round === 0) before = openStreams(Deno.pid).length;
   }
   await withAnswer(new Uint8Array(628), false, async (env) => {
     await assertRejects(() => receiveSystemfd({ env, timeout: 300 }), Deno.errors.TimedOut, "longer than");
@@ -68,5 +68,5 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
     const env = variables({ SYSTEMFD_SOCKET_SERVER: server, SYSTEMFD_SOCKET_SECRET: "secret" });
     await assertRejects(() => receiveSystemfd({ env }), TypeError, `SYSTEMFD_SOCKET_SERVER is "${server}"`);
   }
-  await until(() => countOpen() <= before, "the descriptors are closed");
+  await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
 });

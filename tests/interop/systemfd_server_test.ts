@@ -8,7 +8,7 @@ import {
   type SystemfdServer,
 } from "@winsock/handoff/interop";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { countOpen } from "../kit/descriptors.ts";
+import { openStreams } from "../kit/descriptors.ts";
 import { endChild, FFI_GRANT, lines, RUN, spawnChild, until, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT } from "../kit/programs.ts";
 
@@ -170,7 +170,7 @@ Deno.test("clients that are slow, or never end their side, are cut off and hold 
 Deno.test("clients that break off leave nothing behind", async () => {
   await withServer({}, async (server, errors, port) => {
     await assertServed(server, port);
-    const before = countOpen();
+    const before = openStreams(Deno.pid).length;
     for (const request of ["", "half a secr", `${server.env.SYSTEMFD_SOCKET_SECRET}|`]) {
       const conn = await dial(server);
       if (request !== "") await writeText(conn, request);
@@ -178,7 +178,7 @@ Deno.test("clients that break off leave nothing behind", async () => {
     }
     await until(() => errors.length === 3, "the server reports them");
     await assertServed(server, port);
-    await until(() => countOpen() <= before, "the descriptors are closed");
+    await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
   });
 });
 

@@ -23,25 +23,53 @@ export async function settledDescriptors(...processIds: number[]): Promise<numbe
   return last;
 }
 
-/**
- * How many sockets, pipes and files this process has open. On Windows threads have handles too, and Deno's come and go;
- * these are not counted.
- */
-export function countOpen(): number {
-  if (Deno.build.os !== "windows") return countFiles(Deno.pid);
-  using listener = listen({ hostname: "127.0.0.1", port: 0 });
-  return countHandles(Deno.pid, listener.handle) - 1;
-}
-
 function countFiles(processId: number): number {
   return [...Deno.readDirSync(`/proc/${processId}/fd`)].length;
 }
 
 /**
- * GetProcessHandleCount answers 0 under Wine; the table of all handles is right there and on Windows. With a handle of
- * this process, only those of its kind count.
+ * The pipes, sockets and the like a process has open, one line each: on Windows without threads and events, which come
+ * and go, on Linux without the files of Deno's own cache, which do too.
  */
-function countHandles(processId: number, like?: bigint): number {
+export function openStreams(processId: number): string[] {
+  return Deno.build.os === "windows" ? fileHandles(processId) : streamFiles(processId);
+}
+
+function streamFiles(processId: number): string[] {
+  const folder = `/proc/${processId}/fd`;
+  return [...Deno.readDirSync(folder)].map(({ name }) => `${name} ${link(`${folder}/${name}`)}`)
+    .filter((line) => !/ (\/|$)/.test(line));
+}
+
+/** What a descriptor is; nothing once it was closed. */
+function link(path: string): string {
+  try {
+    return Deno.readLinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+function fileHandles(processId: number): string[] {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const handles = allHandles();
+  const file = handles.find(({ owner, value }) => owner === Deno.pid && value === listener.handle)!.type;
+  return handles.filter(({ owner, type }) => owner === processId && type === file).map(({ value }) => `${value}`);
+}
+
+function countHandles(processId: number): number {
+  return allHandles().filter(({ owner }) => owner === processId).length;
+}
+
+interface Handle {
+  readonly owner: number;
+  readonly value: bigint;
+  /** Number of its kind, which every version of the system has its own of. */
+  readonly type: number;
+}
+
+/** GetProcessHandleCount answers 0 under Wine; the table of all handles is right there and on Windows. */
+function allHandles(): Handle[] {
   using ntdll = openNtdll();
   for (let size = 1 << 20;; size *= 2) {
     const table = new Uint8Array(size);
@@ -49,14 +77,14 @@ function countHandles(processId: number, like?: bigint): number {
     if (status === STATUS_INFO_LENGTH_MISMATCH) continue;
     if (status !== 0) throw new Error(`NtQuerySystemInformation failed with ${status}`);
     const view = new DataView(table.buffer);
-    const count = Number(view.getBigUint64(0, true));
-    const own = Array.from({ length: count }, (_, index) => 16 + index * 40).filter((entry) => {
-      return Number(view.getBigUint64(entry + 8, true)) === processId;
+    return Array.from({ length: Number(view.getBigUint64(0, true)) }, (_, index) => {
+      const entry = 16 + index * 40;
+      return {
+        owner: Number(view.getBigUint64(entry + 8, true)),
+        value: view.getBigUint64(entry + 16, true),
+        type: view.getUint16(entry + 30, true),
+      };
     });
-    if (like === undefined) return own.length;
-    const kindOf = (entry: number) => view.getUint16(entry + 30, true);
-    const kind = kindOf(own.find((entry) => view.getBigUint64(entry + 16, true) === like)!);
-    return own.filter((entry) => kindOf(entry) === kind).length;
   }
 }
 

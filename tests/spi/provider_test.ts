@@ -144,6 +144,20 @@ Deno.test("what was sent ahead of its claim can be withdrawn, is for one process
   assertEquals(await readEnd(client), true);
 });
 
+Deno.test("what was sent ahead long ago can still be withdrawn, and lets the connection end", onLinux, async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const provider = new UnixProvider();
+  const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
+  provider.closeSocket(await provider.socket(duplicate()));
+  const late = duplicate();
+  // Longer than an idle claim connection stays open.
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
+  provider.withdraw(late);
+  pair.server.close();
+  assertEquals(await readEnd(client), true);
+});
+
 Deno.test("what was sent ahead and is never claimed lets the connection end", onLinux, async () => {
   using pair = await connection();
   using client = pair.client.toConn();

@@ -1,0 +1,50 @@
+/** Running many cells, a few at a time, in source processes that are used again where a fault leaves them alive. */
+import { openStreams } from "../descriptors.ts";
+import { runCell } from "./cell.ts";
+import { cellOf, mayLinger } from "./expectations.ts";
+import { SourceProcess } from "./source_process.ts";
+import type { FaultPlan } from "./steps.ts";
+
+/** Most of a cell is waiting; a start of Deno under Wine is not. */
+const LANES = Deno.build.os === "windows" ? 4 : 8;
+
+/** How a cell ended: in words, or what went wrong. */
+export interface CellResult {
+  readonly plan: FaultPlan;
+  readonly text?: string;
+  readonly failure?: string;
+}
+
+const WARM_UP: FaultPlan = { step: "done-received", fault: "none", region: "head", seed: 0, timeout: 15_000 };
+
+export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[]> {
+  const waiting = [...plans];
+  const results: CellResult[] = [];
+  const lane = async () => {
+    let source: SourceProcess | undefined;
+    for (let plan = waiting.shift(); plan !== undefined; plan = waiting.shift()) {
+      try {
+        source ??= await (plan.fault === "kill source" ? SourceProcess.start() : startWarm());
+        const lingers = Deno.build.os === "windows" && mayLinger(plan);
+        results.push({ plan, text: cellOf(plan, await runCell(source, plan, lingers)) });
+        if (plan.fault !== "kill source") continue;
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        results.push({ plan, failure: `${reason}, after ${source?.events ?? "nothing"}` });
+      }
+      await source?.end();
+      source = undefined;
+    }
+    await source?.end();
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  return results;
+}
+
+/** A source that has handed off once: what it opens for its first hand-off it keeps for all. */
+async function startWarm(): Promise<SourceProcess> {
+  const source = await SourceProcess.start();
+  await runCell(source, WARM_UP);
+  source.streams = openStreams(source.pid).length;
+  return source;
+}
