@@ -117,10 +117,8 @@ export class Outbox {
   giveBackAll(failure: HandoffError): void {
     this.#ready = false;
     for (const outgoing of this.#all) {
-      const frame = outgoing.state === "committing" ? outgoing.frame : undefined;
-      if (outgoing.state !== "committing" || frame !== undefined && this.#writer.revoke(frame)) {
-        this.#end(outgoing, failure);
-      }
+      const unsent = outgoing.frame !== undefined && this.#writer.revoke(outgoing.frame);
+      if (outgoing.state !== "committing" || unsent) this.#end(outgoing, failure);
     }
   }
 

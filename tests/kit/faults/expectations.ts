@@ -8,11 +8,14 @@ export function cellName({ step, fault, region }: Pick<FaultPlan, "step" | "faul
 
 /**
  * Cells with more than one right end. A process that was killed keeps its end of a pipe until the system has cleared it
- * away: what was written to it just then may have arrived or not. A length that was made greater makes its reader wait.
+ * away: what was written to it just then may have arrived or not. A commit that has not left when the channel ends is taken
+ * back. A length that was made greater makes its reader wait.
  */
 const ENDS: Record<string, readonly string[]> = {
   "accepted × kill target": ["target-died → source", "committed → nobody"],
   "accept-received × kill target": ["target-died → source", "committed → nobody"],
+  "accept-received × close control socket": ["target-died → source", "committed → target"],
+  "claimed × close stdin": ["target-died → source", "committed → nobody"],
   "rejected × kill target": ["rejected → source", "target-died → source"],
   "ready-sent × flip bytes (length)": ["channel-broken → source", "expired → source"],
   "offered × flip bytes (length)": ["target-died → source", "expired → source", "rejected → source"],
