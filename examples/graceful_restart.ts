@@ -32,8 +32,6 @@ Object.defineProperty(server, "listening", { value: true });
 generation.retired.then(() => retired = true);
 await generation.ready();
 const { addr } = listener;
-console.log(`Process ${Deno.pid} serves http://${addr.hostname}:${addr.port}`);
-
 onUpgradeRequest(() => {
   return upgrade(generation, {
     script: import.meta.url,
@@ -46,5 +44,7 @@ onUpgradeRequest(() => {
   ...Deno.build.os === "windows" ? {} : { signal: "SIGHUP" },
   onUpgraded: () => Deno.exit(),
 });
+
+console.log(`Process ${Deno.pid} serves http://${addr.hostname}:${addr.port}`);
 
 for await (const socket of listener) server.emit("connection", socket.toNodeSocket());

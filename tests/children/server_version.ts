@@ -1,7 +1,16 @@
 // One version of an HTTP server that can be replaced: VERSION MODE [next mode].
 // A POST to /PID/MODE replaces it, and says how that went. It says whom it is for: fetch repeats a request when the
 // server that had it is killed.
-import { type Generation, inherited, type Listener, upgrade, UpgradeError } from "@winsock/handoff";
+import {
+  connect,
+  type Generation,
+  inherited,
+  listen,
+  type Listener,
+  type Socket,
+  upgrade,
+  UpgradeError,
+} from "@winsock/handoff";
 import http from "node:http";
 
 const [version = "1", mode = "well", port = "0"] = Deno.args;
@@ -23,6 +32,11 @@ const server = http.createServer((request, response) => answer(request, response
 Object.defineProperty(server, "listening", { value: true });
 let retired = false;
 generation.retired.then(drain);
+for (const { socket, data } of generation.connections) {
+  const conn = socket.toConn();
+  await conn.write(new TextEncoder().encode(`${data} ${Deno.pid}`));
+  conn.close();
+}
 const accepting = serve(listener);
 await generation.ready();
 console.log(JSON.stringify({ version, pid: Deno.pid, port: listener.addr.port, predecessor: generation.predecessor }));
@@ -44,6 +58,7 @@ function answer(request: http.IncomingMessage, response: http.ServerResponse): v
 
 async function replace(generation: Generation, next: string): Promise<unknown> {
   try {
+    const pair = next === "take along" ? await connectedPair() : undefined;
     const { processId } = await upgrade(generation, {
       script: import.meta.url,
       permissions: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
@@ -51,12 +66,19 @@ async function replace(generation: Generation, next: string): Promise<unknown> {
       timeout: 4_000,
       trial: 400,
       drain: 0,
+      connections: pair === undefined ? [] : [{ socket: pair.server, data: "along" }],
     });
-    return { processId };
+    if (pair === undefined) return { processId };
+    return { processId, said: await new Response(pair.client.toConn().readable).text() };
   } catch (error) {
     if (error instanceof UpgradeError) return { outcome: error.outcome, reason: error.reason };
     return { outcome: String(error), reason: "" };
   }
+}
+
+async function connectedPair(): Promise<{ client: Socket; server: Socket }> {
+  using other = listen({ hostname: "127.0.0.1", port: 0 });
+  return { client: await connect({ port: other.addr.port }), server: await other.accept() };
 }
 
 /** Connections that are still open finish their requests; what is idle after a while is closed. */

@@ -93,6 +93,12 @@ Deno.test("the graceful restart example is replaced by the control command", asy
     serving = Number(/^Process (\d+) serves now/.exec(said)?.[1]);
     assertEquals(await line(), `Process ${serving} serves ${url}`);
     assertEquals(await getText(url), `Hello from process ${serving}\n`);
+    if (Deno.build.os === "windows") return;
+    Deno.kill(serving, "SIGHUP");
+    const next = Number(/^Process (\d+) serves /.exec(await line() ?? "")?.[1]);
+    assert(next > 0 && next !== serving);
+    serving = next;
+    assertEquals(await getText(url), `Hello from process ${next}\n`);
   } finally {
     if (serving !== child.pid) Deno.kill(serving, "SIGKILL");
     await endChild(child);

@@ -53,7 +53,7 @@ class Server {
   }
 
   /** Has the version that serves replace itself by one in this mode. */
-  async upgrade(mode: string): Promise<{ processId?: number; outcome?: string; reason?: string }> {
+  async upgrade(mode: string): Promise<{ processId?: number; outcome?: string; reason?: string; said?: string }> {
     const { pid } = await this.who();
     return JSON.parse(await this.#request(`/${pid}/${encodeURIComponent(mode)}`, "POST"));
   }
@@ -120,6 +120,15 @@ for (
     });
   });
 }
+
+Deno.test("an established connection goes along, and is answered by the new version", async () => {
+  await withServer(async (server) => {
+    const { processId, said } = await server.upgrade("take along");
+    assertEquals(said, `along ${processId}`);
+    await server.next();
+    assertEquals((await server.who()).pid, processId);
+  });
+});
 
 Deno.test("two upgrades at once: one happens, the other is told so", async () => {
   await withServer(async (server) => {

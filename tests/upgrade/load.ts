@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { settledDescriptors } from "../kit/descriptors.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 import type { Sample } from "./load_client.ts";
 
@@ -25,6 +26,8 @@ export interface LoadReport {
   readonly problems: Readonly<Record<string, number>>;
   /** The processes that served, in order. */
   readonly processes: readonly number[];
+  /** Descriptors of the first version before there was any load, and of the last one after it. */
+  readonly descriptors: readonly [before: number, after: number];
 }
 
 const CLIENTS = 32;
@@ -34,17 +37,20 @@ const LIMIT_MS = 60_000;
 /** A server that is replaced by its next version, again and again. */
 interface ReplaceableServer extends AsyncDisposable {
   readonly port: number;
+  /** The process that serves. */
+  readonly serving: number;
   /** Returns when the next version serves; its process id. */
   replace(): Promise<number>;
 }
 
 /** Replaces a server under load. */
 export async function runUpgrades(server: ReplaceableServer, upgrades: number): Promise<LoadReport> {
+  const before = await descriptorsOf(server.serving);
+  const processes = [server.serving];
   const client = spawn("load_client.ts", ["--allow-net=127.0.0.1"], [String(server.port), String(CLIENTS)]);
   const line = lines(client);
   await line();
   const windows: [number, number][] = [];
-  const processes: number[] = [];
   await pause(QUIET_MS);
   for (let count = 0; count < upgrades; count++) {
     const start = Date.now();
@@ -56,6 +62,7 @@ export async function runUpgrades(server: ReplaceableServer, upgrades: number): 
   await client.stdin.close();
   const samples: Sample[] = JSON.parse(await line() ?? "[]");
   await endChild(client);
+  const after = await descriptorsOf(server.serving);
   const inWindow = ({ at, milliseconds }: Sample) => {
     return windows.some(([start, end]) => at + milliseconds >= start && at <= end);
   };
@@ -68,7 +75,12 @@ export async function runUpgrades(server: ReplaceableServer, upgrades: number): 
     after: phase(quiet.filter(({ at }) => at > windows[0]![0])),
     problems,
     processes,
+    descriptors: [before, after],
   };
+}
+
+async function descriptorsOf(processId: number): Promise<number> {
+  return (await settledDescriptors(processId))[0]!;
 }
 
 /** The server of `server_version.ts`, replaced by `upgrade`. */
@@ -81,6 +93,9 @@ export async function startVersions(): Promise<ReplaceableServer> {
   let serving: number = pid;
   return {
     port,
+    get serving() {
+      return serving;
+    },
     async replace() {
       const response = await fetch(`http://127.0.0.1:${port}/${serving}/well`, {
         method: "POST",
@@ -108,6 +123,9 @@ export async function startReusePort(): Promise<ReplaceableServer> {
   const children = [serving.child];
   return {
     port: serving.port,
+    get serving() {
+      return serving.pid;
+    },
     async replace() {
       const next = await start(serving.port);
       children.push(next.child);

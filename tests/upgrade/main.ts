@@ -18,8 +18,9 @@ async function run(start: typeof startVersions): Promise<LoadReport> {
   return await runUpgrades(server, upgrades);
 }
 
-function print(title: string, { before, during, after, problems, processes }: LoadReport): number {
-  console.log(`\n${title}: ${processes.length} upgrades, 32 clients, half of them with connections that are kept`);
+function print(title: string, report: LoadReport): number {
+  const { before, during, after, problems, processes, descriptors } = report;
+  console.log(`\n${title}: ${processes.length - 1} upgrades, 32 clients, half of them with connections that are kept`);
   console.log("            requests   p50 ms   p99 ms   longest ms");
   for (const [name, phase] of Object.entries({ before, during, after })) {
     const numbers = [phase.p50, phase.p99, phase.longest].map((value) => value.toFixed(1).padStart(9));
@@ -27,5 +28,6 @@ function print(title: string, { before, during, after, problems, processes }: Lo
   }
   const failed = Object.values(problems).reduce((sum, count) => sum + count, 0);
   console.log(`  failed: ${failed}${failed > 0 ? ` ${JSON.stringify(problems)}` : ""}`);
+  console.log(`  descriptors: ${descriptors[0]} of the first version, ${descriptors[1]} of the last`);
   return failed;
 }
