@@ -45,7 +45,8 @@ export async function runCell(source: SourceProcess, plan: FaultPlan, lingers = 
     await finish(source, plan);
     if (plan.fault !== "kill target") {
       await events.next("loop");
-      await streamsReturn("target", target, before);
+      // Duplicates it has never read of stay with it on Windows: of the socket, and of its end of the control socket.
+      await streamsReturn("target", target, lingers ? before + 2 : before);
     }
     ended = true;
     await endTarget(source, target, plan);
