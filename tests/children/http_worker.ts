@@ -1,8 +1,9 @@
 // Serves HTTP on the connections it is handed, with the app its first argument names. Says what it has when it leaves.
 import { receive } from "@winsock/handoff";
+import { CERTIFICATE } from "../kit/certificate.ts";
 import { type HttpHandler, serveHttp } from "@winsock/handoff/http";
 
-const [name = "plain"] = Deno.args;
+const [name = "plain", tls] = Deno.args;
 
 /** What every app does: says who answers, hashes what it is sent, sends as much as is wanted, echoes WebSockets. */
 const plain: HttpHandler = async (request, info) => {
@@ -25,7 +26,11 @@ const plain: HttpHandler = async (request, info) => {
   }
 };
 
-const server = serveHttp(receive(), await app(), { keepAliveTimeout: 500 });
+const server = serveHttp(receive(), await app(), {
+  keepAliveTimeout: 500,
+  headersTimeout: 2_000,
+  ...tls === undefined ? {} : { tls: CERTIFICATE },
+});
 await server.finished;
 console.log(`worker ${Deno.pid} leaves with ${server.connections} connections`);
 

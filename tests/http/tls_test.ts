@@ -1,9 +1,10 @@
 // HTTPS on connections that were handed to serveHttp.
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { connect } from "@winsock/handoff";
+import { connect, listen, Socket } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 import https from "node:https";
 import { CERTIFICATE } from "../kit/certificate.ts";
+import { connection } from "../kit/connections.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -66,3 +67,30 @@ Deno.test("a key and a certificate that do not fit are refused at once", () => {
 });
 
 async function* none() {}
+
+Deno.test("initial bytes begin the handshake, wherever they end", async () => {
+  for (const length of [1, 5, 50, 200, 100_000]) {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const agent = new https.Agent();
+    const answer = get(listener.addr.port, agent);
+    using client = (await listener.accept()).toConn();
+    const hello = new Uint8Array(16_384);
+    const begun = hello.subarray(0, await within(20_000, client.read(hello)) ?? 0);
+    // What was read goes in front; the rest, and what comes later, is in the connection.
+    using pair = await connection();
+    const socket = Socket.fromHandle(pair.server.detach(), { initialBytes: begun.subarray(0, length) });
+    const conn = pair.client.toConn();
+    if (length < begun.length) await conn.write(begun.subarray(length));
+    const relaying = [client.readable.pipeTo(conn.writable), conn.readable.pipeTo(client.writable)];
+    const server = serveHttp(one(socket), () => new Response("hello"), { tls: CERTIFICATE, shutdownTimeout: 5_000 });
+    assertEquals(await answer, "200 hello", `${length} bytes`);
+    await within(20_000, server.finished);
+    agent.destroy();
+    await within(20_000, Promise.allSettled(relaying));
+    conn.close();
+  }
+});
+
+async function* one(socket: Socket) {
+  yield socket;
+}
