@@ -64,6 +64,12 @@ export interface SocketCalls {
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
   /** `setsockopt` */
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void;
+  /**
+   * Waits until there is something to read, or a while has passed, and looks at it (`recv` with `MSG_PEEK`).
+   *
+   * @returns How many bytes were copied; 0 at the end; `undefined` if there is nothing yet.
+   */
+  peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
   /** Starts waiting for connections on a listening socket. */
   acceptor(listener: bigint): Acceptor;
   /** `closesocket` */

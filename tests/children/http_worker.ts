@@ -1,6 +1,6 @@
 // Serves HTTP on the connections it is handed, with the app its first argument names. Says what it has when it leaves.
 import { receive } from "@winsock/handoff";
-import { CERTIFICATE } from "../kit/certificate.ts";
+import { CERTIFICATE } from "../../examples/certificate.ts";
 import { type HttpHandler, serveHttp } from "@winsock/handoff/http";
 
 const [name = "plain", tls] = Deno.args;

@@ -1,12 +1,13 @@
 // What the network sends can be anything; the worker that reads it goes on. FUZZ_SEED chooses other garbage.
 import { assertEquals } from "@std/assert";
 import { connect, HandoffSource, listen } from "@winsock/handoff";
-import { RawClient } from "../kit/http_client.ts";
+import { CERTIFICATE } from "../../examples/certificate.ts";
+import { clientHello } from "../kit/client_hello.ts";
 import { endChild, spawnChild, until, within } from "../kit/process.ts";
 import { random } from "../kit/random.ts";
 
 const SEED = Number(Deno.env.get("FUZZ_SEED") ?? 1);
-const RUNS = 150;
+const RUNS = Number(Deno.env.get("FUZZ_RUNS") ?? 150);
 
 /** Requests to begin with. */
 const SEEDS = [
@@ -77,19 +78,20 @@ for (const app of ["plain", "plain over tls"]) {
     sending.catch(() => {});
     try {
       const next = random(SEED);
+      const hello = String.fromCharCode(...await clientHello("localhost"));
       for (let run = 0; run < RUNS; run += 10) {
-        const attacks = Array.from({ length: 10 }, () => {
-          const seed = SEEDS[Math.floor(next() * SEEDS.length)]!;
+        const attacks = Array.from({ length: 10 }, (_, index) => {
+          const seed = index < 2 ? hello : SEEDS[Math.floor(next() * SEEDS.length)]!;
           return attack(port, mutate(seed, next), next);
         });
         await within(20_000, Promise.all(attacks));
       }
       await until(() => source.held === 0, `the worker has let go of all of it (seed ${SEED})`);
-      if (app === "plain") {
-        using client = await RawClient.connect(port);
-        const { status, body } = await client.get("/");
-        assertEquals([status, JSON.parse(body).pid], [200, child.pid], `seed ${SEED}`);
-      }
+      const client = Deno.createHttpClient({ caCerts: [CERTIFICATE.cert] });
+      const scheme = app === "plain" ? "http" : "https";
+      const answer = await within(20_000, fetch(`${scheme}://localhost:${port}/`, { client }));
+      assertEquals((await answer.json()).pid, child.pid, `seed ${SEED}`);
+      client.close();
       assertEquals(source.failure, undefined, `seed ${SEED}`);
     } finally {
       listener.close();

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connect, listen, Socket } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 import https from "node:https";
-import { CERTIFICATE } from "../kit/certificate.ts";
+import { CERTIFICATE } from "../../examples/certificate.ts";
 import { connection } from "../kit/connections.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
