@@ -3,8 +3,9 @@
  *
  * @module
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
 import { sendNodeResponse, type WsSocket } from "./packages.ts";
@@ -38,7 +39,7 @@ export class Exchange implements HttpInfo {
   readonly #context: ExchangeContext;
   readonly #peer: Peer;
   readonly #incoming: IncomingMessage;
-  readonly #outgoing: ServerResponse;
+  readonly #outgoing: Outgoing;
   readonly #upgrade: Upgrade | undefined;
   #request: Request | undefined;
   #webSocket: WsSocket | undefined;
@@ -50,7 +51,7 @@ export class Exchange implements HttpInfo {
     context: ExchangeContext,
     peer: Peer,
     incoming: IncomingMessage,
-    outgoing: ServerResponse,
+    outgoing: Outgoing,
     upgrade?: Upgrade,
   ) {
     this.#context = context;
@@ -95,19 +96,23 @@ export class Exchange implements HttpInfo {
     return { socket: opened, response: new Response(null, { status: 204 }) };
   }
 
-  /** Answers the request. Never rejects. */
-  async answer(): Promise<void> {
-    const request = this.#request = new HttpRequest({ req: this.#incoming, res: this.#outgoing });
-    let response: Response;
+  /** Answers the request. Never throws. */
+  answer(): void {
+    this.#request = new HttpRequest({ req: this.#incoming, res: this.#outgoing });
     try {
-      const answer = this.#context.handler(request, this);
-      response = answer instanceof Response ? answer : await answer;
-      if (!isResponse(response)) throw new TypeError("The handler returned no Response");
+      const answer = this.#context.handler(this.#request, this);
+      // Most are there at once, and need not wait for a turn.
+      if (answer instanceof Response) this.#send(answer);
+      else this.#sendLater(answer);
     } catch (error) {
-      response = await this.#answerTo(error);
+      this.#sendLater(Promise.reject(error));
     }
-    if (this.#webSocket !== undefined) return this.#context.webSockets.begin(this.#webSocket);
-    await this.#send(response);
+  }
+
+  /** The body that was being sent has failed. */
+  failed(error: Error): void {
+    this.#failure = error;
+    this.#report(error);
   }
 
   /** The response is sent, or cannot be any more. */
@@ -116,26 +121,38 @@ export class Exchange implements HttpInfo {
     this.#completed?.reject(this.#failure ?? this.#brokenOff());
   }
 
-  async #send(response: Response): Promise<void> {
-    const outgoing = this.#outgoing;
-    if (outgoing.destroyed) return await discard(response);
-    // All the adapter does with a body that fails.
-    const { destroy } = outgoing;
-    outgoing.destroy = (error) => {
-      if (error !== undefined && !outgoing.destroyed) {
-        this.#failure = error;
-        this.#report(error);
-      }
-      return destroy.call(outgoing, error);
-    };
+  async #sendLater(answer: Promise<Response>): Promise<void> {
+    let response: Response;
     try {
-      await sendNodeResponse(outgoing, response);
+      response = await answer;
+      if (!isResponse(response)) throw new TypeError("The handler returned no Response");
     } catch (error) {
-      if (outgoing.destroyed) return;
-      const instead = await this.#answerTo(error);
-      if (outgoing.headersSent || outgoing.destroyed) return void outgoing.destroy();
-      await sendNodeResponse(outgoing, instead).catch(() => outgoing.destroy());
+      response = await this.#answerTo(error);
     }
+    this.#send(response);
+  }
+
+  #send(response: Response): void {
+    if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
+    if (this.#outgoing.destroyed) return discard(response);
+    sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));
+  }
+
+  #begin(webSocket: WsSocket): void {
+    try {
+      this.#context.webSockets.begin(webSocket);
+    } catch (error) {
+      this.#answerTo(error);
+    }
+  }
+
+  /** What was to be sent could not be begun, or was no more than begun. */
+  async #sendInstead(error: unknown): Promise<void> {
+    const outgoing = this.#outgoing;
+    if (outgoing.destroyed) return;
+    const instead = await this.#answerTo(error);
+    if (outgoing.headersSent || outgoing.destroyed) return void outgoing.destroy();
+    await sendNodeResponse(outgoing, instead).catch(() => outgoing.destroy());
   }
 
   /** The response to an error: the client's own fault is no error of this side. */
@@ -177,6 +194,6 @@ function isResponse(value: unknown): value is Response {
 }
 
 /** Tells whoever makes a response's body that nobody wants it. */
-async function discard(response: Response): Promise<void> {
-  if (!response.bodyUsed) await response.body?.cancel().catch(() => {});
+function discard(response: Response): void {
+  if (!response.bodyUsed) response.body?.cancel().catch(() => {});
 }

@@ -4,10 +4,11 @@
  * @module
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import http, { type IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import tls from "node:tls";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
+import { Outgoing } from "./outgoing.ts";
 
 /** Node's options; the types know nothing yet of the last one. */
 interface ServerOptions extends http.ServerOptions {
@@ -16,9 +17,9 @@ interface ServerOptions extends http.ServerOptions {
 
 /** What a {@linkcode NodeServer} tells. */
 export interface NodeServerEvents {
-  request(request: IncomingMessage, response: ServerResponse): void;
+  request(request: IncomingMessage, response: Outgoing): void;
   /** A request for a WebSocket; without one, the response is to be sent as ever. */
-  upgrade(request: IncomingMessage, response: ServerResponse, socket: NodeSocket, head: Uint8Array): void;
+  upgrade(request: IncomingMessage, response: Outgoing, socket: NodeSocket, head: Uint8Array): void;
 }
 
 /** Parses requests and sends responses; all of it Node's own code. */
@@ -33,6 +34,7 @@ export class NodeServer {
       requestTimeout,
       keepAliveTimeout,
       maxHeaderSize,
+      ServerResponse: Outgoing as unknown as typeof http.ServerResponse,
       connectionsCheckingInterval: Math.max(1, Math.ceil(headersTimeout / 4)),
       // Others, such as curl's for HTTP/2, may be answered as if they had not been asked.
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
@@ -40,13 +42,13 @@ export class NodeServer {
     this.#server = http.createServer(options);
     // The server itself does not listen, and Deno would close each connection after one response.
     Object.defineProperty(this.#server, "listening", { value: true });
-    this.#server.on("request", events.request);
+    this.#server.on("request", (request, response) => events.request(request, response as Outgoing));
     this.#server.on("checkContinue", (request, response) => {
-      continueWhenRead(request, response);
-      events.request(request, response);
+      continueWhenRead(request, response as Outgoing);
+      events.request(request, response as Outgoing);
     });
     this.#server.on("upgrade", (request, socket, head) => {
-      const response = new http.ServerResponse(request);
+      const response = new Outgoing(request);
       response.shouldKeepAlive = false;
       response.assignSocket(socket as NodeSocket);
       // The server has let go of the socket: what it does for a response is to be done here.
@@ -102,7 +104,7 @@ function secureServer(options: HttpTlsOptions): { secureContext: tls.SecureConte
  * A client that asks before it sends a body is told to when the handler begins to read it, and not before. If it never is,
  * nobody knows whether the body comes, and what would come after it cannot be told from it.
  */
-function continueWhenRead(request: IncomingMessage, response: ServerResponse): void {
+function continueWhenRead(request: IncomingMessage, response: Outgoing): void {
   const { shouldKeepAlive } = response;
   response.shouldKeepAlive = false;
   const read = request._read;

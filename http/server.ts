@@ -3,12 +3,13 @@
  *
  * @module
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
 import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
+import type { Outgoing } from "./outgoing.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
@@ -28,7 +29,7 @@ export class ConnectionServer implements HttpServer {
   /** Connections that are not accepted yet. */
   #accepting = 0;
   readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket }>();
-  readonly #responses = new Set<ServerResponse>();
+  readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
   #done = false;
@@ -121,12 +122,13 @@ export class ConnectionServer implements HttpServer {
     this.#peers.set(this.#node.serve(stream), { stream, localAddr, remoteAddr, data });
   }
 
-  #exchange(request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void {
+  #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
     this.#silent.delete(peer.stream);
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
     if (this.#draining) response.shouldKeepAlive = false;
     this.#responses.add(response);
+    response.onFailure = (error) => exchange.failed(error);
     response.once("close", () => {
       this.#responses.delete(response);
       exchange.closed();

@@ -262,7 +262,7 @@ Deno.test("no more connections are taken than allowed; the rest wait", async () 
 
 Deno.test("connections that fail end the server, which says why", async () => {
   async function* connections(): AsyncGenerator<Socket> {
-    await Promise.resolve();
+    yield* once();
     throw new Error("the source is gone");
   }
   const errors: unknown[] = [];
