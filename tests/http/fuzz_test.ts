@@ -89,7 +89,7 @@ for (const app of ["plain", "plain over tls"]) {
       await until(() => source.held === 0, `the worker has let go of all of it (seed ${SEED})`);
       const client = Deno.createHttpClient({ caCerts: [CERTIFICATE.cert] });
       const scheme = app === "plain" ? "http" : "https";
-      const answer = await within(20_000, fetch(`${scheme}://localhost:${port}/`, { client }));
+      const answer = await within(20_000, fetch(`${scheme}://127.0.0.1:${port}/`, { client }));
       assertEquals((await answer.json()).pid, child.pid, `seed ${SEED}`);
       client.close();
       assertEquals(source.failure, undefined, `seed ${SEED}`);
