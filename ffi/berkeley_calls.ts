@@ -17,6 +17,7 @@ export interface BerkeleyFunctions {
   getpeername(s: bigint, name: BufferSource, namelen: BufferSource): number;
   getsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: BufferSource): number;
   setsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: number): number;
+  recv(s: bigint, buffer: BufferSource, length: number, flags: number): number;
   inet_pton(family: number, text: BufferSource, address: BufferSource): number;
   inet_ntop(family: number, address: BufferSource, text: BufferSource, size: number): bigint;
 }
@@ -42,6 +43,7 @@ const SOCK_DGRAM = 2;
 const BOOLEAN_OPTIONS: ReadonlySet<string> = new Set(["TCP_NODELAY", "SO_KEEPALIVE"]);
 const TEXT_SIZE = 64;
 const POLL_SLICE_MS = 50;
+const MSG_PEEK = 2;
 
 /** An option's value and its size, of one call at a time. */
 const optionValue = new Int32Array(1);
@@ -139,6 +141,18 @@ export abstract class BerkeleyCalls implements SocketCalls {
       const code = this.getNumber(s, this.constants.SO_ERROR, operation);
       if (code !== 0) throw this.errorOf(code, operation, "connect");
     }
+  }
+
+  /** Waits on a pool thread until `s` can be read; resolves with 0 if it cannot after that time. */
+  protected abstract readable(s: bigint, milliseconds: number): Promise<number>;
+
+  async peek(s: bigint, buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
+    // Asked first: on Windows the socket is blocking, and recv would block this thread.
+    const ready = await this.readable(s, POLL_SLICE_MS);
+    if (ready <= 0) return undefined;
+    const count = this.functions.recv(s, buffer, buffer.byteLength, MSG_PEEK);
+    if (count === -1) throw this.lastError(`peek at socket ${s}`, "recv");
+    return count;
   }
 
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {

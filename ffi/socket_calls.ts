@@ -69,6 +69,12 @@ export interface SocketCalls {
    * until it is told otherwise, no child process may be spawned meanwhile.
    */
   holdAccepting(): Promise<Disposable>;
+  /**
+   * Waits until there is something to read, or a while has passed, and looks at it (`recv` with `MSG_PEEK`).
+   *
+   * @returns How many bytes were copied; 0 at the end; `undefined` if there is nothing yet.
+   */
+  peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
   /** Starts waiting for connections on a listening socket. */
   acceptor(listener: bigint): Acceptor;
   /** `closesocket` */

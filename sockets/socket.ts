@@ -19,6 +19,9 @@ export interface FromHandleOptions {
   initialBytes?: Uint8Array;
 }
 
+/** How long to wait for more bytes than there are. */
+const PEEK_AGAIN_MS = 5;
+
 /** Makes the {@linkcode Socket} of a descriptor the system has just made. */
 export let ownSocket: (handle: bigint, options?: FromHandleOptions) => Socket;
 
@@ -121,6 +124,49 @@ export class Socket implements Disposable {
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     systemCalls().setOption(this.handle, name, value);
+  }
+
+  /**
+   * Looks at what comes next without reading it (`recv` with `MSG_PEEK`): whoever reads the connection, here or after a
+   * hand-off, gets it too. Initial bytes come before it and are not looked at.
+   *
+   * @example Choosing by the first byte whether TLS follows
+   * ```ts
+   * import { connect, listen } from "@winsock/handoff";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+   * using client = (await connect({ port: listener.addr.port })).toConn();
+   * using socket = await listener.accept();
+   * await client.write(new TextEncoder().encode("GET / HTTP/1.1"));
+   * const [first] = await socket.peek(1, { signal: AbortSignal.timeout(5_000) });
+   * assertEquals(first === 22 ? "TLS" : "HTTP", "HTTP");
+   * ```
+   *
+   * @param size How many bytes at most.
+   * @param options `atLeast`: how many must be there before this resolves, by default 1. Give a `signal` too: that the
+   * peer has sent fewer and ended its side cannot be told from its being slow, unless it has sent none.
+   * @returns The bytes; none if the peer has ended its side.
+   * @throws {RangeError} If `atLeast` is more than `size`.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  async peek(
+    size: number,
+    options: { atLeast?: number; signal?: AbortSignal } = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const { atLeast = 1, signal } = options;
+    if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
+    const buffer = new Uint8Array(size);
+    for (;;) {
+      signal?.throwIfAborted();
+      // Which throws: to poll, a socket that is none would be one nothing is ever heard of.
+      if (!this.#descriptor.open) systemCalls().kind(this.handle, "peek at a socket");
+      const count = await systemCalls().peek(this.handle, buffer);
+      if (count === 0 || count !== undefined && count >= atLeast) return buffer.slice(0, count);
+      // There is something already, so that waiting for readiness would not wait.
+      if (count !== undefined) await new Promise((resolve) => setTimeout(resolve, PEEK_AGAIN_MS));
+    }
   }
 
   /**

@@ -28,6 +28,8 @@ export const LIBC_SYMBOLS = {
   getsockopt: { parameters: ["usize", "i32", "i32", "buffer", "buffer"], result: "i32" },
   /** `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)` */
   setsockopt: { parameters: ["usize", "i32", "i32", "buffer", "u32"], result: "i32" },
+  /** `ssize_t recv(int sockfd, void *buf, size_t len, int flags)` */
+  recv: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
   /** `ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)` */
   sendmsg: { parameters: ["usize", "usize", "i32"], result: "isize" },
   /** `ssize_t recvmsg(int sockfd, struct msghdr *msg, int flags)` */

@@ -9,7 +9,7 @@ import type { WinsockError } from "../winsock_error.ts";
 import { PollAcceptor } from "./acceptor.ts";
 import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
-import { poll, POLLOUT } from "./poll.ts";
+import { poll, POLLIN, POLLOUT } from "./poll.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } from "./socket_flags.ts";
 
 const IPPROTO_TCP = 6;
@@ -35,7 +35,10 @@ const CONSTANTS: BerkeleyConstants = {
 /** Linux' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
   constructor() {
-    super(libc(), CONSTANTS);
+    const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {
+      return Number(libc().recv(s, buffer, BigInt(length), flags));
+    };
+    super({ ...libc(), recv }, CONSTANTS);
   }
 
   protected lastError(operation: string, functionName: string): WinsockError {
@@ -60,6 +63,10 @@ export class UnixCalls extends BerkeleyCalls {
     const code = errno();
     if (code !== EINPROGRESS) throw unixError(code, operation, "connect");
     await this.connected(s, operation, (milliseconds) => poll(milliseconds, [s, POLLOUT]), signal);
+  }
+
+  protected async readable(s: bigint, milliseconds: number): Promise<number> {
+    return await poll(milliseconds, [s, POLLIN]);
   }
 
   pair(): [bigint, bigint] {

@@ -15,6 +15,7 @@ const IPPROTO_TCP = 6;
 const IPPROTO_IPV6 = 41;
 const FIONBIO = 0x8004667e | 0;
 const WSAEWOULDBLOCK = 10035;
+const POLLRDNORM = 0x0100;
 const POLLWRNORM = 0x0010;
 
 const CONSTANTS: BerkeleyConstants = {
@@ -71,6 +72,10 @@ export class WinsockCalls extends BerkeleyCalls {
       await this.connected(s, operation, (milliseconds) => ws.WSAPoll(pollfd, 1, milliseconds), signal);
     }
     this.#setNonBlocking(s, false);
+  }
+
+  protected async readable(s: bigint, milliseconds: number): Promise<number> {
+    return await ws2_32().WSAPoll(new BigUint64Array([s, BigInt(POLLRDNORM)]), 1, milliseconds);
   }
 
   pair(): [bigint, bigint] {

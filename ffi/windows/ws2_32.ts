@@ -46,6 +46,8 @@ export const WS2_32_SYMBOLS = {
   getsockopt: { parameters: ["usize", "i32", "i32", "buffer", "buffer"], result: "i32" },
   /** `int setsockopt(SOCKET s, int level, int optname, const char *optval, int optlen)` */
   setsockopt: { parameters: ["usize", "i32", "i32", "buffer", "i32"], result: "i32" },
+  /** `int recv(SOCKET s, char *buf, int len, int flags)` */
+  recv: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
   /** `INT inet_pton(INT Family, PCSTR pszAddrString, PVOID pAddrBuf)` */
   inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   /** `PCSTR inet_ntop(INT Family, const VOID *pAddr, PSTR pStringBuf, size_t StringBufSize)` */

@@ -6,11 +6,11 @@ export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
 /** The arguments every process of a test begins with: no questions, no network. */
 export const RUN = ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only"] as const;
 
-/** Spawns a script of `tests/children` with ffi access to the socket library and nothing else. */
-export function spawnChild(script: string, args: string[] = []): Deno.ChildProcess {
+/** Spawns a script of `tests/children` with ffi access to the socket library and nothing else but the given grants. */
+export function spawnChild(script: string, args: string[] = [], grants: string[] = []): Deno.ChildProcess {
   const url = new URL(`../children/${script}`, import.meta.url).href;
   return new Deno.Command(Deno.execPath(), {
-    args: [...RUN, FFI_GRANT, url, ...args],
+    args: [...RUN, FFI_GRANT, ...grants, url, ...args],
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",

@@ -1,0 +1,48 @@
+// One server of the benchmark: prints its port, and serves until it is ended.
+import { listen } from "@winsock/handoff";
+import { serveHttp } from "@winsock/handoff/http";
+import http from "node:http";
+import type { AddressInfo } from "node:net";
+
+const handler = () => new Response("hello world");
+const listener: http.RequestListener = (_, response) => {
+  response.setHeader("content-type", "text/plain");
+  response.end("hello world");
+};
+
+switch (Deno.args[0]) {
+  case "serveHttp": {
+    const adopted = listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(adopted.addr.port);
+    serveHttp(adopted, handler);
+    break;
+  }
+  case "srvx on Deno's node:http": {
+    const { toNodeHandler } = await import("srvx/node");
+    serve(toNodeHandler(handler) as unknown as http.RequestListener);
+    break;
+  }
+  case "adopted node:http": {
+    const adopted = listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(adopted.addr.port);
+    const server = http.createServer(listener);
+    Object.defineProperty(server, "listening", { value: true });
+    for await (const socket of adopted) {
+      const stream = socket.toNodeSocket();
+      stream.setNoDelay(true);
+      server.emit("connection", stream);
+    }
+    break;
+  }
+  case "Deno's node:http":
+    serve(listener);
+    break;
+  case "Deno.serve":
+    Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: ({ port }) => console.log(port) }, handler);
+    break;
+}
+
+function serve(listener: http.RequestListener): void {
+  const server = http.createServer(listener);
+  server.listen(0, "127.0.0.1", () => console.log((server.address() as AddressInfo).port));
+}

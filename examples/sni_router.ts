@@ -1,0 +1,51 @@
+/**
+ * Chooses the worker of a TLS connection by the name the client asks for, without ending TLS.
+ *
+ *     deno run --no-prompt --allow-run --allow-ffi=… examples/sni_router.ts [PORT]
+ *
+ * The router only peeks at the first bytes, the ClientHello, and hands the connection over untouched. The keys are with the
+ * workers; the router has none, and reads nothing of what client and worker say to each other.
+ *
+ * @module
+ */
+import { HandoffSource, LIBRARY_PATHS, listen, type Socket } from "@winsock/handoff";
+import { serverNameOf } from "./client_hello.ts";
+
+const MAX_CLIENT_HELLO = 16_384;
+const PATIENCE_MS = 5_000;
+const TLS_HANDSHAKE = 22;
+const RECORD_HEADER = 5;
+
+const workers = new Map(["one.test", "two.test"].map((name) => [name, startWorker(name)]));
+using listener = listen({ hostname: "127.0.0.1", port: Number(Deno.args[0] ?? 0) });
+console.log(`Process ${Deno.pid} listens on 127.0.0.1 port ${listener.addr.port}`);
+for await (const socket of listener) route(socket);
+
+async function route(socket: Socket): Promise<void> {
+  try {
+    const name = await serverName(socket);
+    const worker = workers.get(name ?? "");
+    if (worker === undefined) throw new Error(`no worker serves ${name ?? "a client that names no server"}`);
+    await worker.send(socket);
+    console.log(`${name} goes to process ${worker.processId}`);
+  } catch (error) {
+    socket.close();
+    console.log(`refused: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** The name in the ClientHello, as soon as all of it is there. */
+async function serverName(socket: Socket): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const [type, , , high = 0, low = 0] = await socket.peek(RECORD_HEADER, { atLeast: RECORD_HEADER, signal });
+  const length = RECORD_HEADER + high * 256 + low;
+  if (type !== TLS_HANDSHAKE || length > MAX_CLIENT_HELLO) throw new Error("this is no ClientHello");
+  return serverNameOf(await socket.peek(length, { atLeast: length, signal }));
+}
+
+function startWorker(name: string): HandoffSource & { processId: number } {
+  const script = new URL("sni_worker.ts", import.meta.url).href;
+  const args = ["run", "--quiet", "--no-prompt", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, script, name];
+  const child = new Deno.Command(Deno.execPath(), { args, stdin: "piped" }).spawn();
+  return Object.assign(new HandoffSource(child), { processId: child.pid });
+}

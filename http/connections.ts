@@ -1,0 +1,80 @@
+/**
+ * Taking connections from wherever they come.
+ *
+ * @module
+ */
+import { Listener } from "../sockets/listener.ts";
+import { Socket } from "../sockets/socket.ts";
+
+/** A connection and what came with it: what `receive()` yields, and an inherited connection. */
+export interface HttpConnection {
+  /** The connection. */
+  readonly socket: Socket;
+  /** What handlers find as {@linkcode HttpInfo.data}. */
+  readonly data?: unknown;
+  /** Takes it, where that is done by hand. */
+  accept?(): Promise<void>;
+  /** Leaves it to whoever offered it, where it is not accepted yet. */
+  reject?(reason: string): void;
+}
+
+/** Where connections come from: a listener, `receive()`, or anything that yields sockets. */
+export type HttpConnections = Listener | AsyncIterable<Socket | HttpConnection>;
+
+/** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
+const RETRY_MS = 100;
+
+/** Yields one connection after the other, until it is stopped. */
+export class Intake {
+  readonly #source: HttpConnections;
+  #iterator: AsyncIterator<Socket | HttpConnection> | undefined;
+  #stopped = false;
+
+  constructor(source: HttpConnections) {
+    this.#source = source;
+  }
+
+  /**
+   * The next connection.
+   *
+   * @param onError Told of what kept a listener from accepting; it goes on.
+   * @returns `undefined` when no more will come.
+   * @throws What the iterable throws.
+   */
+  async next(onError: (error: unknown) => void): Promise<HttpConnection | undefined> {
+    if (this.#stopped) return undefined;
+    const next = this.#source instanceof Listener ? await this.#accept(this.#source, onError) : await this.#pull();
+    if (next instanceof Socket) return { socket: next };
+    if (next === undefined || next.socket instanceof Socket) return next;
+    throw new TypeError("What connections yields is no Socket");
+  }
+
+  /** Takes no more: closes a listener, tells an iterable. It may yield one more that it was asked for already. */
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    if (this.#source instanceof Listener) this.#source.close();
+    // A generator that waits for its source answers only after that; nobody can wait for it here.
+    else this.#iterator?.return?.()?.catch(() => {});
+  }
+
+  async #accept(listener: Listener, onError: (error: unknown) => void): Promise<Socket | undefined> {
+    while (!this.#stopped) {
+      try {
+        return await listener.accept();
+      } catch (error) {
+        if (error instanceof Deno.errors.BadResource) return undefined;
+        onError(error);
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+    return undefined;
+  }
+
+  async #pull(): Promise<Socket | HttpConnection | undefined> {
+    const source = this.#source as AsyncIterable<Socket | HttpConnection>;
+    this.#iterator ??= source[Symbol.asyncIterator]();
+    const { done, value } = await this.#iterator.next();
+    return done ? undefined : value;
+  }
+}

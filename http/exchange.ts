@@ -1,0 +1,199 @@
+/**
+ * One request and its response.
+ *
+ * @module
+ */
+import type { IncomingMessage } from "node:http";
+import type { Socket as NodeSocket } from "node:net";
+import type { Outgoing } from "./outgoing.ts";
+import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import type { HttpHandler } from "./options.ts";
+import { sendNodeResponse, type WsSocket } from "./packages.ts";
+import { HttpRequest } from "./request.ts";
+import { HandshakeError, type WebSockets } from "./web_sockets.ts";
+
+const INTERNAL_ERROR = 1011;
+
+/** What is known of a connection. */
+export interface Peer {
+  readonly localAddr: Deno.NetAddr;
+  readonly remoteAddr: Deno.NetAddr;
+  readonly data: unknown;
+}
+
+/** What all exchanges of a server share. */
+export interface ExchangeContext {
+  readonly handler: HttpHandler;
+  readonly onError: HttpSettings["onError"];
+  readonly webSockets: WebSockets;
+}
+
+/** What a request to change protocols leaves behind: the connection, and what was read of it too much. */
+export interface Upgrade {
+  readonly socket: NodeSocket;
+  readonly head: Uint8Array;
+}
+
+/** Lets the handler answer a request, and sends what it answers. */
+export class Exchange implements HttpInfo {
+  readonly #context: ExchangeContext;
+  readonly #peer: Peer;
+  readonly #incoming: IncomingMessage;
+  readonly #outgoing: Outgoing;
+  readonly #upgrade: Upgrade | undefined;
+  #request: Request | undefined;
+  #webSocket: WsSocket | undefined;
+  #completed: PromiseWithResolvers<void> | undefined;
+  #failure: Error | undefined;
+  #reported = false;
+
+  constructor(
+    context: ExchangeContext,
+    peer: Peer,
+    incoming: IncomingMessage,
+    outgoing: Outgoing,
+    upgrade?: Upgrade,
+  ) {
+    this.#context = context;
+    this.#peer = peer;
+    this.#incoming = incoming;
+    this.#outgoing = outgoing;
+    this.#upgrade = upgrade;
+  }
+
+  get localAddr(): Deno.NetAddr {
+    return this.#peer.localAddr;
+  }
+
+  get remoteAddr(): Deno.NetAddr {
+    return this.#peer.remoteAddr;
+  }
+
+  get data(): unknown {
+    return this.#peer.data;
+  }
+
+  get completed(): Promise<void> {
+    if (this.#completed === undefined) {
+      this.#completed = Promise.withResolvers();
+      this.#completed.promise.catch(() => {});
+      if (this.#webSocket !== undefined || this.#outgoing.writableFinished) this.#completed.resolve();
+      else if (this.#outgoing.destroyed) this.#completed.reject(this.#brokenOff());
+    }
+    return this.#completed.promise;
+  }
+
+  upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+    if (this.#upgrade === undefined) {
+      throw new HandshakeError("Cannot upgrade to a WebSocket: the request does not ask for it");
+    }
+    if (this.#webSocket !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
+    const { socket, head } = this.#upgrade;
+    const opened = this.#context.webSockets.open(this.#incoming, socket, head, options);
+    this.#outgoing.detachSocket(socket);
+    this.#webSocket = opened;
+    this.#completed?.resolve();
+    return { socket: opened, response: new Response(null, { status: 204 }) };
+  }
+
+  /** Answers the request. Never throws. */
+  answer(): void {
+    this.#request = new HttpRequest({ req: this.#incoming, res: this.#outgoing });
+    try {
+      const answer = this.#context.handler(this.#request, this);
+      // Most are there at once, and need not wait for a turn.
+      if (answer instanceof Response) this.#send(answer);
+      else this.#sendLater(answer);
+    } catch (error) {
+      this.#sendLater(Promise.reject(error));
+    }
+  }
+
+  /** The body that was being sent has failed. */
+  failed(error: Error): void {
+    this.#failure = error;
+    this.#report(error);
+  }
+
+  /** The response is sent, or cannot be any more. */
+  closed(): void {
+    if (this.#outgoing.writableFinished) return this.#completed?.resolve();
+    this.#completed?.reject(this.#failure ?? this.#brokenOff());
+  }
+
+  async #sendLater(answer: Promise<Response>): Promise<void> {
+    let response: Response;
+    try {
+      response = await answer;
+      if (!isResponse(response)) throw new TypeError("The handler returned no Response");
+    } catch (error) {
+      response = await this.#answerTo(error);
+    }
+    this.#send(response);
+  }
+
+  #send(response: Response): void {
+    if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
+    if (this.#outgoing.destroyed) return discard(response);
+    sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));
+  }
+
+  #begin(webSocket: WsSocket): void {
+    try {
+      this.#context.webSockets.begin(webSocket);
+    } catch (error) {
+      this.#answerTo(error);
+    }
+  }
+
+  /** What was to be sent could not be begun, or was no more than begun. */
+  async #sendInstead(error: unknown): Promise<void> {
+    const outgoing = this.#outgoing;
+    if (outgoing.destroyed) return;
+    const instead = await this.#answerTo(error);
+    if (outgoing.headersSent || outgoing.destroyed) return void outgoing.destroy();
+    await sendNodeResponse(outgoing, instead).catch(() => outgoing.destroy());
+  }
+
+  /** The response to an error: the client's own fault is no error of this side. */
+  async #answerTo(error: unknown): Promise<Response> {
+    if (this.#webSocket !== undefined) this.#webSocket.close(INTERNAL_ERROR);
+    else if (error instanceof HandshakeError) return new Response("Bad Request", { status: 400 });
+    return await this.#report(error) ?? new Response("Internal Server Error", { status: 500 });
+  }
+
+  async #report(error: unknown): Promise<Response | undefined> {
+    if (this.#reported || this.#isAbort(error)) return undefined;
+    this.#reported = true;
+    try {
+      const response = await this.#context.onError(error, this.#request);
+      return isResponse(response) ? response : undefined;
+    } catch (errorOfHandler) {
+      console.error(errorOfHandler);
+      return undefined;
+    }
+  }
+
+  /** Whether an error says no more than that the client has gone. */
+  #isAbort(error: unknown): boolean {
+    if (this.#webSocket !== undefined || !(this.#outgoing.destroyed || this.#incoming.destroyed)) return false;
+    if (error === this.#incoming.errored) return true;
+    const { name, code } = error instanceof Error ? error as Error & { code?: string } : {};
+    return name === "AbortError" || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE";
+  }
+
+  #brokenOff(): Error {
+    return new Deno.errors.ConnectionAborted("The connection ended before the response was sent");
+  }
+}
+
+/** A `Response`, of whatever making: frameworks for Node bring their own. */
+function isResponse(value: unknown): value is Response {
+  return value instanceof Response ||
+    typeof value === "object" && value !== null && "status" in value && "headers" in value;
+}
+
+/** Tells whoever makes a response's body that nobody wants it. */
+function discard(response: Response): void {
+  if (!response.bodyUsed) response.body?.cancel().catch(() => {});
+}

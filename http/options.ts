@@ -1,0 +1,147 @@
+/**
+ * How HTTP is served: options and their defaults.
+ *
+ * @module
+ */
+
+/** Answers one request. Handlers written for `Deno.serve`, and the `fetch` of Hono, are of this type. */
+export type HttpHandler = (request: Request, info: HttpInfo) => Response | Promise<Response>;
+
+/** A WebSocket as {@linkcode HttpInfo.upgradeWebSocket} makes them: the browser's interface, except `dispatchEvent`. */
+export type HttpWebSocket = Omit<WebSocket, "dispatchEvent">;
+
+/** How {@linkcode HttpInfo.upgradeWebSocket} answers. */
+export interface WebSocketUpgradeOptions {
+  /** The subprotocol to use, if the client offers it; the `protocol` of the WebSocket tells. Default: none. */
+  protocol?: string;
+  /** Headers to send along, such as a cookie. Those of the response the handler returns are not sent. */
+  headers?: HeadersInit;
+}
+
+/** What a handler is told besides the request. */
+export interface HttpInfo {
+  /** The client's address and port. */
+  readonly remoteAddr: Deno.NetAddr;
+  /** The address and port the client connected to. */
+  readonly localAddr: Deno.NetAddr;
+  /** The `data` that was handed over with the connection; `undefined` if there was none. */
+  readonly data: unknown;
+  /** Resolves when the response is sent; rejects when the connection ends before that. */
+  readonly completed: Promise<void>;
+  /**
+   * Makes a WebSocket of the connection: what `Deno.upgradeWebSocket` does, which knows only the requests of `Deno.serve`.
+   *
+   * The handshake is answered at once. Messages, and the `open` event, come after the handler has returned, so that it may
+   * take its time before it listens. The `binaryType` is `arraybuffer`.
+   *
+   * @param options What to answer.
+   * @returns The WebSocket, and a response for the handler to return.
+   * @throws {TypeError} If the request asks for no WebSocket, or in a wrong way; a handler that lets this pass answers 400.
+   */
+  upgradeWebSocket(options?: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response };
+}
+
+/** A certificate, and what else TLS takes. */
+export interface HttpTlsOptions {
+  /** The private key, as PEM. */
+  key: string;
+  /** The certificate and its intermediates, as PEM. */
+  cert: string;
+}
+
+/** How {@linkcode serveHttp} works. All times are in milliseconds. */
+export interface ServeHttpOptions {
+  /** Ends the server and all its connections at once; {@linkcode HttpServer.shutdown} lets them finish. */
+  signal?: AbortSignal;
+  /**
+   * Told of what goes wrong, once for each error: a handler that throws, a response that cannot be sent or breaks off, a
+   * connection that cannot be taken, `connections` that fails. Where a response can still be sent it is the one returned,
+   * or else status 500. A client that goes away is no error. Default: prints it with `console.error`.
+   */
+  onError?: (error: unknown, request?: Request) => Response | void | Promise<Response | void>;
+  /** Serves HTTPS: the connections begin with a TLS handshake. */
+  tls?: HttpTlsOptions;
+  /**
+   * How many connections may be open at a time; the next one is taken from `connections` when one has closed. Default
+   * 10 000.
+   */
+  maxConnections?: number;
+  /** How long a client may take for TLS and the headers of a request; then 408. Checked four times in that time. Default 30 000. */
+  headersTimeout?: number;
+  /** How long a client may take for a whole request with its body; then 408. 0: as long as it likes. Default 300 000. */
+  requestTimeout?: number;
+  /** How long a connection is kept for the next request, and a second more for what is on its way. Default 5000. */
+  keepAliveTimeout?: number;
+  /** How long all headers of a request may be together, in bytes; then 431. Default 16 384. */
+  maxHeaderSize?: number;
+  /** How long a WebSocket message may be, in bytes; then the WebSocket is closed with 1009. Default 16 MiB. */
+  maxMessageSize?: number;
+  /** How long a shutdown may take before all connections are closed. Default 8000, which is within a pool's 10 000. */
+  shutdownTimeout?: number;
+}
+
+/** What {@linkcode serveHttp} makes. */
+export interface HttpServer extends AsyncDisposable {
+  /**
+   * Resolves when the server takes no more connections and has none; rejects then, if `connections` threw, with what it
+   * threw.
+   */
+  readonly finished: Promise<void>;
+  /** How many connections it has, WebSockets included. */
+  readonly connections: number;
+  /**
+   * Takes no more connections and finishes what it has. Responses say `connection: close`; a connection that waits for its
+   * next request still has its `keepAliveTimeout`, for one may be on its way; WebSockets are asked to close (1001). What is
+   * left after the `shutdownTimeout` is closed.
+   *
+   * A listener is closed. Other `connections` are told to return; `receive()` can do so only with the next connection, so
+   * give it a signal. What comes this late is left to whoever offers it, or served.
+   *
+   * @returns Resolves when no connection is left.
+   */
+  shutdown(): Promise<void>;
+  /** The same as {@linkcode HttpServer.shutdown}. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Options with everything filled in that has a default. */
+export type HttpSettings =
+  & Required<Omit<ServeHttpOptions, "signal" | "tls">>
+  & Pick<ServeHttpOptions, "signal" | "tls">;
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws {RangeError} If a number is out of its range.
+ */
+export function httpSettings(options: ServeHttpOptions): HttpSettings {
+  const requestTimeout = options.requestTimeout ?? 300_000;
+  const settings: HttpSettings = {
+    ...options,
+    onError: options.onError ?? ((error) => console.error(error)),
+    maxConnections: options.maxConnections ?? 10_000,
+    headersTimeout: options.headersTimeout ?? (requestTimeout === 0 ? 30_000 : Math.min(30_000, requestTimeout)),
+    requestTimeout,
+    keepAliveTimeout: options.keepAliveTimeout ?? 5_000,
+    maxHeaderSize: options.maxHeaderSize ?? 16_384,
+    maxMessageSize: options.maxMessageSize ?? 16 * 1024 ** 2,
+    shutdownTimeout: options.shutdownTimeout ?? 8_000,
+  };
+  for (
+    const name of ["maxConnections", "headersTimeout", "keepAliveTimeout", "maxHeaderSize", "maxMessageSize"] as const
+  ) {
+    atLeast(1, name, settings[name]);
+  }
+  for (const name of ["requestTimeout", "shutdownTimeout"] as const) atLeast(0, name, settings[name]);
+  if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
+    throw new RangeError(
+      `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,
+    );
+  }
+  return settings;
+}
+
+function atLeast(least: number, name: string, value: number): void {
+  if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
+  throw new RangeError(`The ${name} is ${value}, not an integer from ${least} to ${2 ** 31 - 1}`);
+}

@@ -1,0 +1,60 @@
+/**
+ * Serving HTTP on connections that somebody else accepted.
+ *
+ * @module
+ */
+import type { HttpConnections } from "./connections.ts";
+import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
+import { ConnectionServer } from "./server.ts";
+
+/**
+ * Serves HTTP/1.1, and WebSockets, on the connections of a listener, of `receive()`, or of anything that yields sockets.
+ * The handler is what `Deno.serve` takes: Hono's `app.fetch`, Oak's `app.handle`, or a function of one's own.
+ *
+ * Requests are parsed by `node:http`, with its safeguards: headers that are too long or take too long, requests that take
+ * too long and what is no HTTP are answered 431, 408 or 400, and the connection is closed. Bodies are streams in both
+ * directions; how much of one is read is up to the handler.
+ *
+ * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does: in a worker, when its pool or
+ * source is closed. An error that `connections` throws does the same, and is what `finished` rejects with.
+ *
+ * Needs ffi access to the system's socket library, and no net, env or read permission.
+ *
+ * @example A worker that answers requests on the connections it is handed
+ * ```ts ignore
+ * import { receive } from "@winsock/handoff";
+ * import { serveHttp } from "@winsock/handoff/http";
+ *
+ * const server = serveHttp(receive(), (request, { remoteAddr }) => {
+ *   return new Response(`${request.method} ${request.url} from ${remoteAddr.hostname}\n`);
+ * });
+ * await server.finished;
+ * ```
+ *
+ * @example A server without net permission
+ * ```ts
+ * import { listen } from "@winsock/handoff";
+ * import { serveHttp } from "@winsock/handoff/http";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * const { port } = listener.addr;
+ * await using server = serveHttp(listener, async (request) => new Response(await request.text()));
+ * const response = await fetch(`http://127.0.0.1:${port}`, { method: "POST", body: "hello" });
+ * assertEquals(await response.text(), "hello");
+ * ```
+ *
+ * @param connections Where connections come from. A listener is the server's from now on: it is closed at the shutdown.
+ * @param handler Answers requests.
+ * @param options Limits, TLS, and what to do about errors.
+ * @returns The server.
+ * @throws {RangeError} If a number among the options is out of its range.
+ * @throws {Error} If the key or the certificate cannot be used.
+ */
+export function serveHttp(
+  connections: HttpConnections,
+  handler: HttpHandler,
+  options: ServeHttpOptions = {},
+): HttpServer {
+  return new ConnectionServer(connections, handler, httpSettings(options));
+}

@@ -1,0 +1,201 @@
+/**
+ * A server without a port.
+ *
+ * @module
+ */
+import type { IncomingMessage } from "node:http";
+import type { Socket as NodeSocket } from "node:net";
+import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
+import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./exchange.ts";
+import { NodeServer } from "./node_server.ts";
+import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
+import type { Outgoing } from "./outgoing.ts";
+import { WebSockets } from "./web_sockets.ts";
+
+/** What Node adds to the time a connection is kept, for a request that is on its way. */
+const KEEP_ALIVE_BUFFER_MS = 1_000;
+
+/** Serves connections that come from somewhere else. */
+export class ConnectionServer implements HttpServer {
+  readonly finished: Promise<void>;
+
+  readonly #settings: HttpSettings;
+  readonly #context: ExchangeContext;
+  readonly #intake: Intake;
+  readonly #node: NodeServer;
+  readonly #open = new Set<NodeSocket>();
+  /** Those that have had no request yet. */
+  readonly #silent = new Set<NodeSocket>();
+  /** Connections that are not accepted yet. */
+  #accepting = 0;
+  readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket }>();
+  readonly #responses = new Set<Outgoing>();
+  #room: PromiseWithResolvers<void> | undefined;
+  #draining = false;
+  #done = false;
+  #deadlines: ReturnType<typeof setTimeout>[] = [];
+  #failure: { error: unknown } | undefined;
+  readonly #finished = Promise.withResolvers<void>();
+
+  constructor(connections: HttpConnections, handler: HttpHandler, settings: HttpSettings) {
+    this.#settings = settings;
+    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings.maxMessageSize) };
+    this.#intake = new Intake(connections);
+    this.#node = new NodeServer(settings, {
+      request: (request, response) => this.#exchange(request, response),
+      upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
+    });
+    this.finished = this.#finished.promise;
+    this.finished.catch(() => {});
+    const { signal } = settings;
+    const abort = () => this.#end();
+    signal?.addEventListener("abort", abort, { once: true });
+    this.finished.catch(() => {}).then(() => signal?.removeEventListener("abort", abort));
+    if (signal?.aborted) this.#end();
+    this.#takeAll();
+  }
+
+  get connections(): number {
+    return this.#open.size + this.#accepting;
+  }
+
+  async shutdown(): Promise<void> {
+    this.#drain();
+    await this.finished.catch(() => {});
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+
+  async #takeAll(): Promise<void> {
+    try {
+      for (;;) {
+        while (this.connections >= this.#settings.maxConnections) await this.#untilRoom();
+        const connection = await this.#intake.next((error) => this.#tell(error));
+        if (connection === undefined) break;
+        this.#take(connection);
+      }
+    } catch (error) {
+      this.#failure = { error };
+      this.#tell(error);
+    }
+    this.#drain();
+  }
+
+  async #take(connection: HttpConnection): Promise<void> {
+    const { socket } = connection;
+    if (this.#draining && giveBack(connection)) return;
+    if (this.#done) return socket.close();
+    if (connection.accept !== undefined) {
+      this.#accepting++;
+      try {
+        await connection.accept();
+      } catch {
+        // Whoever offered it has taken it back, and knows.
+        return socket.close();
+      } finally {
+        this.#accepting--;
+        this.#changed();
+      }
+    }
+    try {
+      this.#serve(connection);
+    } catch (error) {
+      socket.close();
+      // A peer that has reset the connection already has no address.
+      if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) this.#tell(error);
+    }
+  }
+
+  #serve({ socket, data }: HttpConnection): void {
+    const { localAddr, remoteAddr } = socket;
+    const stream = socket.toNodeSocket();
+    if (this.#done) return void stream.destroy();
+    this.#open.add(stream);
+    this.#silent.add(stream);
+    stream.once("close", () => {
+      this.#open.delete(stream);
+      this.#silent.delete(stream);
+      this.#changed();
+    });
+    this.#peers.set(this.#node.serve(stream), { stream, localAddr, remoteAddr, data });
+  }
+
+  #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
+    const peer = this.#peers.get(request.socket as NodeSocket)!;
+    this.#silent.delete(peer.stream);
+    const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    if (this.#draining) response.shouldKeepAlive = false;
+    this.#responses.add(response);
+    response.onFailure = (error) => exchange.failed(error);
+    response.once("close", () => {
+      this.#responses.delete(response);
+      exchange.closed();
+    });
+    exchange.answer();
+  }
+
+  /** Takes no more connections, and lets each go after its next response. */
+  #drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#intake.stop();
+    this.#room?.resolve();
+    for (const response of this.#responses) {
+      if (!response.headersSent) response.shouldKeepAlive = false;
+    }
+    this.#context.webSockets.goAway();
+    const { keepAliveTimeout, shutdownTimeout } = this.#settings;
+    this.#deadlines = [
+      setTimeout(() => destroyAll(this.#silent), keepAliveTimeout + KEEP_ALIVE_BUFFER_MS),
+      setTimeout(() => this.#end(), shutdownTimeout),
+    ];
+    this.#changed();
+  }
+
+  /** Closes everything. */
+  #end(): void {
+    this.#drain();
+    destroyAll(this.#open);
+  }
+
+  #untilRoom(): Promise<void> {
+    this.#room ??= Promise.withResolvers();
+    return this.#room.promise;
+  }
+
+  #changed(): void {
+    this.#room?.resolve();
+    this.#room = undefined;
+    if (!this.#draining || this.#done || this.connections > 0) return;
+    this.#done = true;
+    this.#deadlines.forEach(clearTimeout);
+    this.#node.close();
+    if (this.#failure === undefined) this.#finished.resolve();
+    else this.#finished.reject(this.#failure.error);
+  }
+
+  async #tell(error: unknown): Promise<void> {
+    try {
+      await this.#settings.onError(error);
+    } catch (errorOfHandler) {
+      console.error(errorOfHandler);
+    }
+  }
+}
+
+function destroyAll(sockets: Iterable<NodeSocket>): void {
+  for (const socket of sockets) socket.destroy();
+}
+
+/** Whether a connection could be left to whoever offered it. */
+function giveBack(connection: HttpConnection): boolean {
+  try {
+    connection.reject?.("the server is shutting down");
+    return connection.reject !== undefined;
+  } catch {
+    // It was accepted before.
+    return false;
+  }
+}

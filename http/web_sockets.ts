@@ -1,0 +1,80 @@
+/**
+ * WebSockets: the handshake, and the end of all of them.
+ *
+ * @module
+ */
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import type { WebSocketUpgradeOptions } from "./options.ts";
+import { WebSocketServer, type WsServer, type WsSocket } from "./packages.ts";
+
+const GOING_AWAY = 1001;
+
+/** A request for a WebSocket that is not as it must be. */
+export class HandshakeError extends TypeError {
+  override readonly name = "TypeError";
+}
+
+/** The WebSockets of one server. */
+export class WebSockets {
+  readonly #open = new Set<WsSocket>();
+  readonly #server: WsServer;
+  /** Of the handshake at hand, which ws does in one go. */
+  #options: WebSocketUpgradeOptions = {};
+  #failure: Error | undefined;
+
+  constructor(maxMessageSize: number) {
+    this.#server = new WebSocketServer({
+      noServer: true,
+      maxPayload: maxMessageSize,
+      clientTracking: false,
+      handleProtocols: (offered) => {
+        const { protocol } = this.#options;
+        return protocol !== undefined && offered.has(protocol) && protocol;
+      },
+    });
+    this.#server.on("wsClientError", (error) => this.#failure = error);
+    this.#server.on("headers", (lines) => {
+      for (const [name, value] of new Headers(this.#options.headers)) lines.push(`${name}: ${value}`);
+    });
+  }
+
+  /**
+   * Answers the handshake.
+   *
+   * @returns The WebSocket, which receives nothing yet: {@linkcode begin} it when its listeners are there.
+   * @throws {HandshakeError} If it is not as it must be.
+   */
+  open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
+    this.#options = { ...options, headers: new Headers(options.headers) };
+    this.#failure = undefined;
+    let opened: WsSocket | undefined;
+    this.#server.handleUpgrade(request, socket, head, (webSocket) => opened = webSocket);
+    if (opened === undefined) {
+      const { message = "the client has gone" } = this.#failure ?? {};
+      throw new HandshakeError(`Cannot upgrade to a WebSocket: ${message}`);
+    }
+    return this.#keep(opened);
+  }
+
+  /** Lets it receive. */
+  begin(socket: WsSocket): void {
+    socket.emit("open");
+    socket.resume();
+  }
+
+  /** Asks the clients to close. */
+  goAway(): void {
+    for (const socket of this.#open) socket.close(GOING_AWAY);
+  }
+
+  #keep(socket: WsSocket): WsSocket {
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+    // What is no WebSocket frame is an error of the socket's, which without a listener would end the process.
+    socket.on("error", () => {});
+    socket.binaryType = "arraybuffer";
+    socket.pause();
+    return socket;
+  }
+}

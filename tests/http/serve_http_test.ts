@@ -1,0 +1,283 @@
+// What serveHttp promises about requests and responses, over real connections of one process.
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { connect, listen, Socket } from "@winsock/handoff";
+import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
+import { connection } from "../kit/connections.ts";
+import { RawClient } from "../kit/http_client.ts";
+import { start } from "../kit/http_server.ts";
+import { until, within } from "../kit/process.ts";
+
+Deno.test("one connection answers one request after the other", async () => {
+  await using served = start((request) => new Response(new URL(request.url).pathname));
+  using client = await RawClient.connect(served.port);
+  for (const path of ["/1", "/2", "/3"]) {
+    const { status, head, body } = await client.get(path);
+    assertEquals({ status, body }, { status: 200, body: path });
+    assertMatch(head, /^connection: keep-alive/im);
+  }
+  assertEquals(served.server.connections, 1);
+});
+
+Deno.test("pipelined requests are answered in their order", async () => {
+  await using served = start(async (request) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/slow") await new Promise((resolve) => setTimeout(resolve, 50));
+    return new Response(pathname);
+  });
+  using client = await RawClient.connect(served.port);
+  await client.write("GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
+  assertEquals((await client.response()).body, "/slow");
+  assertEquals((await client.response()).body, "/fast");
+});
+
+Deno.test("initial bytes begin the request, wherever they end", async () => {
+  const text = "POST /begun HTTP/1.1\r\nHost: test\r\nContent-Length: 11\r\n\r\nhello world";
+  const handler: HttpHandler = async (request) => new Response(`${request.url} ${await request.text()}`);
+  for (const length of [1, 4, 20, 58, text.length - 4, text.length]) {
+    using pair = await connection();
+    const client = pair.client.toConn();
+    // What follows is there already when the server begins.
+    if (length < text.length) await client.write(new TextEncoder().encode(text.slice(length)));
+    const initialBytes = new TextEncoder().encode(text.slice(0, length));
+    const socket = Socket.fromHandle(pair.server.detach(), { initialBytes });
+    const server = serveHttp(once(socket), handler, { shutdownTimeout: 2_000 });
+    const answer = await within(20_000, new Response(client.readable).text());
+    assertMatch(answer, /^HTTP\/1\.1 200 /);
+    assertMatch(answer, /^connection: close/im);
+    assertStringIncludes(answer, "http://test/begun hello world");
+    await server.finished;
+  }
+});
+
+Deno.test("the handler is told the addresses, the data and the end", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const told = Promise.withResolvers<unknown>();
+  const completed = Promise.withResolvers<void>();
+  async function* connections(): AsyncGenerator<HttpConnection> {
+    yield { socket: await listener.accept(), data: { tenant: 7 } };
+  }
+  const server = serveHttp(connections(), (_, info) => {
+    told.resolve({ remote: info.remoteAddr, local: info.localAddr, data: info.data });
+    info.completed.then(completed.resolve, completed.reject);
+    return new Response();
+  });
+  const client = await connect({ port: listener.addr.port });
+  const expected = { remote: client.localAddr, local: listener.addr, data: { tenant: 7 } };
+  using conn = client.toConn();
+  await conn.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+  assertEquals(await within(20_000, told.promise), expected);
+  await within(20_000, completed.promise);
+  await within(20_000, server.finished);
+});
+
+Deno.test("completed rejects when the client goes, and the request is aborted", async () => {
+  const gone = Promise.withResolvers<{ completed: unknown; aborted: boolean }>();
+  await using served = start(async (request, info) => {
+    const completed = await info.completed.catch((error) => error);
+    gone.resolve({ completed, aborted: request.signal.aborted });
+    return new Response();
+  });
+  {
+    using client = await RawClient.connect(served.port);
+    await client.send("GET / HTTP/1.1", "Host: a", "");
+    await until(() => served.server.connections === 1, "it is connected");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const { completed } = await within(20_000, gone.promise);
+  assert(completed instanceof Error, String(completed));
+});
+
+Deno.test("what Deno's own functions do with a request works with this one", async () => {
+  const handlers: Record<string, HttpHandler> = {
+    "new Request(request)": (request) => new Request(request).text().then((text) => new Response(text)),
+    "new Request(request, init)": async (request) => {
+      const changed = new Request(request, { headers: { "x-new": "hello" } });
+      await changed.text();
+      return new Response(changed.headers.get("x-new"));
+    },
+    "new Request(url, request)": (request) =>
+      new Request("http://x", request).text().then((text) => new Response(text)),
+    clone: async (request) => new Response((await request.clone().text()) && await request.text()),
+    bytes: async (request) => new Response(await request.bytes()),
+    "bytes of the class": async (request) => new Response(await Request.prototype.bytes.call(request)),
+    blob: async (request) => new Response(await request.blob()),
+    "the body as it comes": (request) => new Response(request.body),
+    formData: async (request) => {
+      const body = new URLSearchParams({ text: await request.text() });
+      return new Response(String((await new Response(body).formData()).get("text")));
+    },
+    instanceof: async (request) => new Response(request instanceof Request ? await request.text() : "no Request"),
+  };
+  await using served = start((request, info) => handlers[new URL(request.url).searchParams.get("do")!]!(request, info));
+  for (const name of Object.keys(handlers)) {
+    const response = await fetch(`${served.url}/?do=${encodeURIComponent(name)}`, { method: "POST", body: "hello" });
+    assertEquals(await response.text(), "hello", name);
+  }
+});
+
+Deno.test("a handler that throws answers 500, and onError hears of it", async () => {
+  const errors: unknown[] = [];
+  const onError = (error: unknown, request?: Request) => {
+    errors.push(error);
+    return request?.url.endsWith("/teapot") ? new Response("short and stout", { status: 418 }) : undefined;
+  };
+  await using served = start((request) => {
+    if (request.url.endsWith("/async")) return Promise.reject("later");
+    if (request.url.endsWith("/nothing")) return undefined as unknown as Response;
+    throw "at once";
+  }, { onError });
+  using client = await RawClient.connect(served.port);
+  assertEquals((await client.get("/")).status, 500);
+  assertEquals((await client.get("/async")).status, 500);
+  assertEquals((await client.get("/nothing")).status, 500);
+  assertEquals((await client.get("/teapot")).body, "short and stout");
+  assertEquals(errors.map(String), ["at once", "later", "TypeError: The handler returned no Response", "at once"]);
+});
+
+Deno.test("a response that breaks off ends the connection, and onError hears of it once", async () => {
+  const errors: unknown[] = [];
+  let count = 0;
+  const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    if (count++ === 3) throw new Error("the disk is gone");
+    controller.enqueue(new Uint8Array(10).fill(65));
+  };
+  await using served = start(() => new Response(new ReadableStream({ pull })), {
+    onError: (error) => void errors.push(error),
+  });
+  using client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that something is missing");
+  await until(() => errors.length > 0, "it is told");
+  assertEquals(errors.map(String), ["Error: the disk is gone"]);
+});
+
+Deno.test("a client that leaves cancels the response", async () => {
+  const cancelled = Promise.withResolvers<void>();
+  const body = new ReadableStream({
+    pull: (controller) => controller.enqueue(new Uint8Array(65_536)),
+    cancel: () => cancelled.resolve(),
+  }, { highWaterMark: 0 });
+  const errors: unknown[] = [];
+  await using served = start(() => new Response(body), { onError: (error) => void errors.push(error) });
+  const client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  await client.conn.read(new Uint8Array(10));
+  client[Symbol.dispose]();
+  await within(20_000, cancelled.promise);
+  assertEquals(errors, []);
+});
+
+Deno.test("a client that leaves in the middle of a body ends the reading, and is no error", async () => {
+  const ended = Promise.withResolvers<unknown>();
+  const errors: unknown[] = [];
+  await using served = start(async (request) => {
+    try {
+      await request.text();
+    } catch (error) {
+      ended.resolve(error);
+      throw error;
+    }
+    ended.resolve("it came whole");
+    return new Response();
+  }, { onError: (error) => void errors.push(error) });
+  {
+    using client = await RawClient.connect(served.port);
+    await client.send("POST / HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
+    await until(() => served.server.connections === 1, "it is connected");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert(await within(20_000, ended.promise) instanceof Error);
+  await until(() => served.server.connections === 0, "the connection is gone");
+  assertEquals(errors, []);
+});
+
+Deno.test("Expect: the client is told to go on when the body is read, and not when it is refused", async () => {
+  await using served = start(async (request) => {
+    if (request.url.endsWith("/refused")) return new Response("no", { status: 413 });
+    return new Response(await request.text());
+  });
+  const head = (path: string) => [`POST ${path} HTTP/1.1`, "Host: a", "Content-Length: 5", "Expect: 100-continue", ""];
+  using client = await RawClient.connect(served.port);
+  await client.send(...head("/read"));
+  assertEquals((await client.response()).status, 100);
+  await client.write("hello");
+  assertEquals((await client.response()).body, "hello");
+
+  await client.send(...head("/refused"));
+  const { status, head: answer } = await client.response();
+  assertEquals(status, 413);
+  assertMatch(answer, /^connection: close/im);
+});
+
+Deno.test("headers that are too long or too slow, and requests that are too slow, are answered", async () => {
+  await using served = start(async (request) => new Response(await request.text()), {
+    headersTimeout: 200,
+    requestTimeout: 400,
+    maxHeaderSize: 2_000,
+    onError: () => {},
+  });
+  using long = await RawClient.connect(served.port);
+  assertEquals((await long.get("/", `X-Long: ${"x".repeat(3_000)}`)).status, 431);
+  using slow = await RawClient.connect(served.port);
+  await slow.write("GET / HTTP/1.1\r\nHost: a\r\n");
+  assertEquals((await slow.response()).status, 408);
+  using silent = await RawClient.connect(served.port);
+  assertEquals((await silent.response()).status, 408);
+  using stalled = await RawClient.connect(served.port);
+  await stalled.send("POST / HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
+  assertEquals((await stalled.response()).status, 408);
+  using noHost = await RawClient.connect(served.port);
+  await noHost.send("GET / HTTP/1.1", "");
+  assertEquals((await noHost.response()).status, 400);
+});
+
+Deno.test("a connection is closed when it has waited for its next request", async () => {
+  await using served = start(() => new Response("once"), { keepAliveTimeout: 50 });
+  using client = await RawClient.connect(served.port);
+  assertEquals((await client.get("/")).body, "once");
+  assertEquals(await client.rest(), "");
+});
+
+Deno.test("no more connections are taken than allowed; the rest wait", async () => {
+  let taken = 0;
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  async function* connections() {
+    for await (const socket of listener) {
+      taken++;
+      yield socket;
+    }
+  }
+  const server = serveHttp(connections(), () => new Response(), { maxConnections: 2, shutdownTimeout: 0 });
+  const clients: RawClient[] = [];
+  for (let count = 0; count < 4; count++) clients.push(await RawClient.connect(listener.addr.port));
+  await until(() => server.connections === 2, "two are taken");
+  assertEquals((await clients[0]!.get("/", "Connection: close")).status, 200);
+  await until(() => taken === 3, "a third takes the place of the first");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assertEquals([taken, server.connections], [3, 2]);
+  listener.close();
+  await within(20_000, server.shutdown());
+  for (const client of clients) client[Symbol.dispose]();
+});
+
+Deno.test("connections that fail end the server, which says why", async () => {
+  async function* connections(): AsyncGenerator<Socket> {
+    yield* once();
+    throw new Error("the source is gone");
+  }
+  const errors: unknown[] = [];
+  const server = serveHttp(connections(), () => new Response(), { onError: (error) => void errors.push(error) });
+  await assertRejects(() => server.finished, Error, "the source is gone");
+  assertEquals(errors.map(String), ["Error: the source is gone"]);
+});
+
+Deno.test("options out of their range are refused", () => {
+  const serve = (options: ServeHttpOptions) => () => serveHttp(once(), () => new Response(), options);
+  assertThrows(serve({ maxConnections: 0 }), RangeError, "The maxConnections is 0");
+  assertThrows(serve({ headersTimeout: 1.5 }), RangeError, "The headersTimeout is 1.5");
+  assertThrows(serve({ headersTimeout: 500, requestTimeout: 100 }), RangeError, "more than the requestTimeout");
+});
+
+async function* once(...sockets: Socket[]): AsyncGenerator<Socket> {
+  yield* sockets;
+}

@@ -1,0 +1,113 @@
+// WebSockets on connections that were handed to serveHttp, from the client of npm's ws and from Deno's own.
+import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert";
+import { WebSocket as WsClient } from "ws";
+import type { HttpHandler } from "@winsock/handoff/http";
+import { RawClient } from "../kit/http_client.ts";
+import { start } from "../kit/http_server.ts";
+import { until, within } from "../kit/process.ts";
+
+/** Echoes. `late` listens long after the handshake. */
+const echo: HttpHandler = async (request, info) => {
+  const { socket, response } = info.upgradeWebSocket({ protocol: "echo", headers: { "set-cookie": "a=b" } });
+  if (request.url.endsWith("/late")) await new Promise((resolve) => setTimeout(resolve, 100));
+  socket.onopen = () => socket.send("welcome");
+  socket.onmessage = ({ data }) => socket.send(data);
+  return response;
+};
+
+const UPGRADE = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+const KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+Deno.test("npm's ws client is greeted and echoed, text and bytes", async () => {
+  await using served = start(echo);
+  for (const path of ["/", "/late"]) {
+    const client = new WsClient(`ws://127.0.0.1:${served.port}${path}`, ["other", "echo"]);
+    const received: unknown[] = [];
+    client.on("message", (data: Uint8Array, isBinary: boolean) => {
+      received.push(isBinary ? data.length : data.toString());
+    });
+    client.on("open", () => {
+      client.send("hello");
+      client.send(new Uint8Array(100_000));
+    });
+    await until(() => received.length === 3, "all came back");
+    assertEquals(received, ["welcome", "hello", 100_000]);
+    assertEquals(client.protocol, "echo");
+    client.close();
+    await until(() => served.server.connections === 0, "the connection is gone");
+  }
+});
+
+Deno.test("Deno's client is echoed, and asked to go at the shutdown", async () => {
+  await using served = start(echo, { shutdownTimeout: 10_000 });
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  const closed = Promise.withResolvers<CloseEvent>();
+  client.onclose = closed.resolve;
+  await within(20_000, new Promise((resolve) => client.onmessage = resolve));
+  await within(20_000, served.server.shutdown());
+  const { code, wasClean } = await within(20_000, closed.promise);
+  assertEquals({ code, wasClean }, { code: 1001, wasClean: true });
+});
+
+Deno.test("the handshake carries the handler's headers", async () => {
+  await using served = start(echo);
+  using client = await RawClient.connect(served.port);
+  const { status, head } = await client.get("/", ...UPGRADE, KEY);
+  assertEquals(status, 101);
+  assertMatch(head, /^set-cookie: a=b/im);
+});
+
+Deno.test("a handler may answer a request for a WebSocket as any other, at any length", async () => {
+  const body = "x".repeat(3_000_000);
+  await using served = start(() => new Response(body, { status: 403 }));
+  using client = await RawClient.connect(served.port);
+  const response = await client.get("/", ...UPGRADE, KEY);
+  assertEquals([response.status, response.body.length], [403, body.length]);
+  assertEquals(await client.rest(), "");
+});
+
+Deno.test("a wrong handshake is answered 400 and is no error of the server's", async () => {
+  const errors: unknown[] = [];
+  await using served = start(echo, { onError: (error) => void errors.push(error) });
+  for (
+    const headers of [[], UPGRADE, [...UPGRADE, "Sec-WebSocket-Key: short"], ["Connection: Upgrade", "Upgrade: h2c"]]
+  ) {
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...headers)).status, 400);
+  }
+  assertEquals(errors, []);
+});
+
+Deno.test("a handler that fails after the handshake closes the WebSocket", async () => {
+  const errors: unknown[] = [];
+  await using served = start((_, info) => {
+    info.upgradeWebSocket();
+    throw new Error("changed its mind");
+  }, { onError: (error) => void errors.push(error) });
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  const { code } = await within(20_000, new Promise<CloseEvent>((resolve) => client.onclose = resolve));
+  assertEquals(code, 1011);
+  assertInstanceOf(errors[0], Error);
+});
+
+Deno.test("frames that are none, or too long, end that WebSocket alone", async () => {
+  const codes: number[] = [];
+  await using served = start((_, info) => {
+    const { socket, response } = info.upgradeWebSocket();
+    socket.addEventListener("close", ({ code }) => codes.push(code));
+    return response;
+  }, { maxMessageSize: 1_000 });
+  {
+    using garbage = await RawClient.connect(served.port);
+    assertEquals((await garbage.get("/", ...UPGRADE, KEY)).status, 101);
+    await garbage.write(new Uint8Array(100).fill(0xff));
+    await garbage.rest();
+  }
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  await within(20_000, new Promise((resolve) => client.onopen = resolve));
+  client.send(new Uint8Array(2_000));
+  const { code } = await within(20_000, new Promise<CloseEvent>((resolve) => client.onclose = resolve));
+  assertEquals(code, 1009);
+  await until(() => served.server.connections === 0, "both are gone");
+  assert(codes.length === 2, String(codes));
+});
