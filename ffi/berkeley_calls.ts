@@ -8,7 +8,6 @@ import {
   ADDRESS_SIZE,
   AddressCodec,
   type AddressFunctions,
-  AF_INET,
   describeAddress,
   type InternetAddress,
   type SocketAddress,

@@ -47,7 +47,8 @@ export async function connect(options: ConnectOptions): Promise<Socket>;
  * @returns The connected socket; the caller's to close.
  * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
  * @throws {RangeError} If the path is too long.
- * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAEACCES if this process may not connect.
+ * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAEADDRNOTAVAIL if there is no such file, WSAEACCES if
+ * this process may not connect.
  * @throws {Deno.errors.NotSupported} On Windows.
  * @throws The signal's reason, if it is aborted first.
  */

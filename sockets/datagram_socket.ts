@@ -21,7 +21,8 @@ export let ownDatagramSocket: (handle: bigint) => DatagramSocket;
  * that can answer alone.
  *
  * What a host answers to an earlier datagram, such as that nobody has that port (WSAECONNRESET on Windows), does not end
- * receiving: it is skipped. Neither call blocks the event loop. A pending receive keeps the process running.
+ * receiving: it is skipped. Neither call blocks the event loop; on Windows the socket is non-blocking for all who share
+ * it. A pending receive keeps the process running.
  *
  * Needs ffi access to the system's socket library, and no net permission.
  *
@@ -104,14 +105,14 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    *
    * @param data Its bytes; none is a datagram too.
    * @param addr Where to: an IPv4 or IPv6 address, or `localhost` for 127.0.0.1, and a port. A socket on `::` sends to
-   * IPv4 addresses too.
+   * IPv4 addresses too. Its `transport` says nothing more.
    * @returns The number of bytes sent: all.
    * @throws {TypeError} If the hostname is no IP address.
    * @throws {RangeError} If the port is not between 0 and 65535.
    * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long (65 507 bytes fit over IPv4, 65 527 over IPv6),
    * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up.
    */
-  async send(data: Uint8Array, addr: { hostname: string; port: number }): Promise<number> {
+  async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
     const calls = systemCalls();
     const address = toAddress(addr, "127.0.0.1");
     this.#isIPv6 ??= this.addr.hostname.includes(":");
@@ -186,9 +187,9 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   async joinMulticastV4(address: string, networkInterface: string): Promise<MulticastV4Membership> {
     systemCalls().setMembership(this.handle, true, address, networkInterface);
     return {
-      leave: async () => systemCalls().setMembership(this.handle, false, address, networkInterface),
-      setLoopback: async (loopback) => this.setOption("IP_MULTICAST_LOOP", loopback),
-      setTTL: async (ttl) => this.setOption("IP_MULTICAST_TTL", ttl),
+      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      setLoopback: (loopback) => Promise.try(() => this.setOption("IP_MULTICAST_LOOP", loopback)),
+      setTTL: (ttl) => Promise.try(() => this.setOption("IP_MULTICAST_TTL", ttl)),
     };
   }
 
@@ -205,8 +206,8 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   async joinMulticastV6(address: string, networkInterface: number): Promise<MulticastV6Membership> {
     systemCalls().setMembership(this.handle, true, address, networkInterface);
     return {
-      leave: async () => systemCalls().setMembership(this.handle, false, address, networkInterface),
-      setLoopback: async (loopback) => this.setOption("IPV6_MULTICAST_LOOP", loopback),
+      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      setLoopback: (loopback) => Promise.try(() => this.setOption("IPV6_MULTICAST_LOOP", loopback)),
     };
   }
 

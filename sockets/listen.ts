@@ -60,7 +60,7 @@ export function listen(options: ListenOptions): Listener;
  * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
  * @throws {RangeError} If the path is too long.
  * @throws {WinsockError} WSAEADDRINUSE if there is such a file, or such an abstract name in use; WSAEACCES if it may not
- * be made.
+ * be made; WSAEADDRNOTAVAIL if there is no such directory.
  * @throws {Deno.errors.NotSupported} On Windows.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;

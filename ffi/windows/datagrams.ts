@@ -104,9 +104,9 @@ export class WinsockReceiver extends PollReceiver {
     if (ready === -1) this.#fail();
   }
 
+  /** Should this fail, the thread looks by itself before long. */
   protected wake(): void {
-    if (this.#waker === undefined) return;
-    this.#calls.sendDatagram(this.#waker, new Uint8Array(1), this.#calls.localAddress(this.#waker) as Deno.NetAddr);
+    if (this.#waker !== undefined) functions().sendto(this.#waker, new Uint8Array(1), 1, 0, null, 0);
   }
 
   protected dispose(): void {

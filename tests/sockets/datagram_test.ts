@@ -127,7 +127,7 @@ Deno.test("while receiving is paused datagrams wait in the system, and sending g
 });
 
 Deno.test("what has finished receiving still sends", async () => {
-  using server = datagramSocket();
+  using server: Deno.DatagramConn & DatagramSocket = datagramSocket();
   using client = datagramSocket();
   const loop = (async () => {
     for await (const _ of server);
@@ -224,7 +224,7 @@ Deno.test("a UDP port is exclusive unless its sockets allow otherwise, and bad a
   using second = listenDatagram({ hostname: "127.0.0.1", port: first.addr.port, reuseAddress: true });
   assertEquals(second.addr, first.addr);
   assertThrows(() => listenDatagram({ hostname: "example.com", port: 0 }), TypeError, "is no IP address");
-  const nowhere = () => socket.send(new Uint8Array(1), { hostname: "127.0.0.1", port: 65_536 });
+  const nowhere = () => socket.send(new Uint8Array(1), { ...socket.addr, port: 65_536 });
   await assertRejects(nowhere, RangeError, "Port 65536 is not from 0 to 65535");
 });
 
