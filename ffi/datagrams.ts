@@ -63,16 +63,20 @@ export abstract class PollReceiver implements DatagramReceiver {
     if (this.#stopped) return await this.#idle;
     this.#stopped = true;
     this.wake();
-    try {
-      await this.#idle;
-    } finally {
-      this.dispose();
-    }
+    await this.#idle;
+    this.dispose();
   }
 
-  #wait(): Promise<void> {
+  async #wait(): Promise<void> {
     this.#inTurn = 0;
-    return this.#idle = this.wait();
+    const waiting = this.wait();
+    this.#idle = waiting.catch(() => {});
+    try {
+      await waiting;
+    } catch (error) {
+      // A socket that is closed before the thread looks at it is no failure.
+      if (!this.#stopped) throw error;
+    }
   }
 
   #turn(): Promise<void> {

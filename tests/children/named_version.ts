@@ -9,12 +9,11 @@ const { names } = generation;
 const socket = generation.listenDatagram("echo", { hostname: "127.0.0.1", port: Number(port) });
 if (path !== "") greet(generation.listen("local", { path: path.replace(/^@/, "\0") }));
 let unanswered = 0;
-const replaced = Promise.withResolvers<void>();
 const receiving = serve();
 await generation.ready();
 console.log(JSON.stringify({ version, pid: Deno.pid, port: socket.addr.port, names }));
 await receiving;
-await replaced.promise;
+await generation.retired;
 while (unanswered > 0) await new Promise((resolve) => setTimeout(resolve, 5));
 Deno.exit();
 
@@ -44,7 +43,6 @@ async function replace(args: string): Promise<string> {
       trial: 200,
       drain: 0,
     });
-    replaced.resolve();
     return JSON.stringify({ processId });
   } catch (error) {
     return JSON.stringify({ outcome: error instanceof UpgradeError ? error.outcome : String(error) });

@@ -123,6 +123,39 @@ Deno.test("a new version that crashes leaves the old one receiving", async () =>
   });
 });
 
+Deno.test("a supervisor keeps the UDP socket while versions come and go", async () => {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, FFI_GRANT, "--allow-run", new URL("../children/named_supervisor.ts", import.meta.url).href],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const input = child.stdin.getWriter();
+  const line = lines(child);
+  const server = new Server(line, JSON.parse(await line() ?? "{}"));
+  try {
+    using client = datagramSocket();
+    await sendText(client, "early", server.addr);
+    for (let version = 1; version <= 3; version++) {
+      await input.write(new TextEncoder().encode("next\n"));
+      const started: Version = JSON.parse(await line() ?? "{}");
+      server.versions.push(started);
+      assertEquals(JSON.parse(await line() ?? "{}"), { processId: started.pid });
+      if (version === 1) assertEquals((await receiveText(client))[0], `1 ${started.pid} early`);
+      assertEquals(await server.who(), `${version} ${started.pid} who`);
+    }
+  } finally {
+    await endChild(child);
+    for (const { pid } of server.versions) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // it has ended
+      }
+    }
+  }
+});
+
 Deno.test({
   name: "a local listener goes to the next version, by its path and by its abstract name",
   ignore: Deno.build.os !== "linux",

@@ -1,10 +1,11 @@
 // UDP sockets, within one process.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DatagramSocket, duplicateSocket, listen, listenDatagram, openSocket, WinsockError } from "@winsock/handoff";
-import { INVALID_SOCKET, libc } from "@winsock/handoff/ffi";
+import { INVALID_SOCKET, libc, ws2_32 } from "@winsock/handoff/ffi";
 import { ADDRESSES, connection } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
+import { loopback } from "../kit/native.ts";
 import { within } from "../kit/process.ts";
 
 for (const hostname of ADDRESSES) {
@@ -170,6 +171,21 @@ Deno.test("a port where nobody receives does not end receiving", async () => {
   await new Promise((resolve) => setTimeout(resolve, 50));
   await sendText(client, "still receiving", server.addr);
   assertEquals((await received)[0], "still receiving");
+});
+
+Deno.test("what a connected socket's peer answers, that nobody has the port, does not end receiving", async () => {
+  using socket = datagramSocket();
+  const peer = datagramSocket();
+  const { addr } = peer;
+  const { connect } = Deno.build.os === "windows" ? ws2_32() : libc();
+  assertEquals(connect(socket.handle, loopback(addr.port), 16), 0);
+  peer.close();
+  await sendText(socket, "to nobody", addr);
+  const received = receiveText(socket);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  using again = listenDatagram({ hostname: "127.0.0.1", port: addr.port });
+  await sendText(again, "somebody now", socket.addr);
+  assertEquals(await received, ["somebody now", addr]);
 });
 
 Deno.test("a datagram socket made from a handle owns it; a detached handle is the caller's", async () => {
