@@ -32,8 +32,9 @@ export type { WorkerPoolStatistics, WorkerState, WorkerStatistics } from "./hand
 export type { Program } from "./handoff/program.ts";
 export { HandoffSource } from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
-export { Generation, inherited, type InheritedOptions } from "./handoff/upgrade/generation.ts";
+export { Generation } from "./handoff/upgrade/generation.ts";
 export type { InheritedConnection } from "./handoff/upgrade/inheritance.ts";
+export { inherited, type InheritedOptions } from "./handoff/upgrade/inherited.ts";
 export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
 export { UpgradeError, type UpgradeOutcome } from "./handoff/upgrade/upgrade_error.ts";
 export type { SocketAddr } from "./sockets/address.ts";

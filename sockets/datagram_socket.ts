@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { DatagramReceiver } from "../ffi/socket_calls.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { toAddress } from "./address.ts";
+import { DatagramInlet } from "./datagram_inlet.ts";
 import { Descriptor } from "./descriptor.ts";
 import type { MulticastV4Membership, MulticastV6Membership } from "./multicast.ts";
 
@@ -40,15 +40,12 @@ export let ownDatagramSocket: (handle: bigint) => DatagramSocket;
  */
 export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
   readonly #descriptor: Descriptor;
-  #receiver: DatagramReceiver | undefined;
-  #last: Promise<unknown> = Promise.resolve();
-  /** While receiving is paused: resolves when that ends. */
-  #paused: PromiseWithResolvers<void> | undefined;
-  #receives = true;
+  readonly #inlet: DatagramInlet;
   #isIPv6: boolean | undefined;
 
   private constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
+    this.#inlet = new DatagramInlet(descriptor);
   }
 
   /**
@@ -135,14 +132,17 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @throws {WinsockError} If the system cannot receive.
    */
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr]> {
-    const received = await this.#next(buffer);
-    if (received === undefined) throw new Deno.errors.BadResource("Datagram socket has been closed");
-    return received;
+    const datagram = await this.#inlet.next(buffer);
+    if (datagram === undefined) throw new Deno.errors.BadResource("Datagram socket has been closed");
+    return [datagram.data, datagram.sender];
   }
 
   /** The datagrams, until the socket is closed or given up. Leaving the loop leaves the socket open. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[Uint8Array<ArrayBuffer>, Deno.NetAddr], void, void> {
-    for (let received = await this.#next(); received !== undefined; received = await this.#next()) yield received;
+    const next = () => this.#inlet.next();
+    for (let datagram = await next(); datagram !== undefined; datagram = await next()) {
+      yield [datagram.data, datagram.sender];
+    }
   }
 
   /**
@@ -152,14 +152,12 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @returns Resolves when nothing is being received any more.
    */
   async pause(): Promise<void> {
-    this.#paused ??= Promise.withResolvers();
-    await this.#stop();
+    await this.#inlet.pause();
   }
 
   /** Receives again; if it was not paused, does nothing. */
   resume(): void {
-    this.#paused?.resolve();
-    this.#paused = undefined;
+    this.#inlet.resume();
   }
 
   /**
@@ -169,9 +167,7 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @returns Resolves when nothing is being received any more.
    */
   async finishReceiving(): Promise<void> {
-    this.#receives = false;
-    this.resume();
-    await this.#stop();
+    await this.#inlet.finish();
   }
 
   /**
@@ -244,50 +240,18 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    */
   detach(): bigint {
     const handle = this.#descriptor.release();
-    this.#end();
+    this.#inlet.finish().catch(() => {});
     return handle;
   }
 
   /** Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing. */
   close(): void {
-    this.#end();
+    this.#inlet.finish().catch(() => {});
     this.#descriptor.close();
   }
 
   /** The same as {@linkcode DatagramSocket.close}. */
   [Symbol.dispose](): void {
     this.close();
-  }
-
-  #end(): void {
-    this.#stop().catch(() => {});
-    this.resume();
-  }
-
-  async #stop(): Promise<void> {
-    const receiver = this.#receiver;
-    this.#receiver = undefined;
-    await receiver?.stop();
-  }
-
-  #next(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr] | undefined> {
-    const next = this.#last.then(() => this.#receiveOne(buffer));
-    this.#last = next.catch(() => {});
-    return next;
-  }
-
-  async #receiveOne(
-    buffer: Uint8Array<ArrayBuffer> | undefined,
-  ): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr] | undefined> {
-    while (this.#descriptor.open && this.#receives) {
-      if (this.#paused !== undefined) {
-        await this.#paused.promise;
-        continue;
-      }
-      this.#receiver ??= systemCalls().receiver(this.handle);
-      const datagram = await this.#receiver.receive(buffer);
-      if (datagram !== undefined) return [datagram.data, datagram.sender];
-    }
-    return undefined;
   }
 }
