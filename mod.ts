@@ -21,7 +21,7 @@
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
-export type { SocketOptions } from "./ffi/socket_calls.ts";
+export type { SocketOptions } from "./ffi/socket_options.ts";
 export { HandoffError, type HandoffOutcome } from "./handoff/handoff_error.ts";
 export { receive } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions } from "./handoff/received.ts";
@@ -32,12 +32,18 @@ export type { WorkerPoolStatistics, WorkerState, WorkerStatistics } from "./hand
 export type { Program } from "./handoff/program.ts";
 export { HandoffSource } from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
-export { Generation, inherited, type InheritedOptions } from "./handoff/upgrade/generation.ts";
+export { Generation } from "./handoff/upgrade/generation.ts";
 export type { InheritedConnection } from "./handoff/upgrade/inheritance.ts";
 export { onUpgradeRequest, requestUpgrade, type UpgradeRequestOptions } from "./handoff/upgrade/requests.ts";
+export { inherited, type InheritedOptions } from "./handoff/upgrade/inherited.ts";
 export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
 export { UpgradeError, type UpgradeOutcome } from "./handoff/upgrade/upgrade_error.ts";
-export { connect, type ConnectOptions } from "./sockets/connect.ts";
+export type { SocketAddr } from "./sockets/address.ts";
+export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
+export { DatagramSocket } from "./sockets/datagram_socket.ts";
 export { duplicateSocket, openSocket, type SharedSocket } from "./sockets/duplicate_socket.ts";
-export { listen, Listener, type ListenOptions } from "./sockets/listener.ts";
-export { type FromHandleOptions, Socket } from "./sockets/socket.ts";
+export { listen, type ListenLocalOptions, type ListenOptions } from "./sockets/listen.ts";
+export { listenDatagram, type ListenDatagramOptions } from "./sockets/listen_datagram.ts";
+export { Listener } from "./sockets/listener.ts";
+export type { MulticastV4Membership, MulticastV6Membership } from "./sockets/multicast.ts";
+export { type ConnOf, type FromHandleOptions, Socket } from "./sockets/socket.ts";

@@ -4,12 +4,20 @@
  *
  * @module
  */
-import { SOCKADDR_IN, SOCKADDR_IN6 } from "../structs/sockaddr.ts";
-import type { Acceptor, SocketCalls, SocketKind, SocketOptions } from "./socket_calls.ts";
+import {
+  ADDRESS_SIZE,
+  AddressCodec,
+  type AddressFunctions,
+  describeAddress,
+  type InternetAddress,
+  type SocketAddress,
+} from "./addresses.ts";
+import type { Acceptor, DatagramReceiver, SocketCalls, SocketKind } from "./socket_calls.ts";
+import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
 import type { WinsockError } from "./winsock_error.ts";
 
 /** Berkeley's functions as both libraries export them; -1 says that one failed. */
-export interface BerkeleyFunctions {
+export interface BerkeleyFunctions extends AddressFunctions {
   bind(s: bigint, name: BufferSource, namelen: number): number;
   listen(s: bigint, backlog: number): number;
   connect(s: bigint, name: BufferSource, namelen: number): number;
@@ -18,12 +26,7 @@ export interface BerkeleyFunctions {
   getsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: BufferSource): number;
   setsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: number): number;
   recv(s: bigint, buffer: BufferSource, length: number, flags: number): number;
-  inet_pton(family: number, text: BufferSource, address: BufferSource): number;
-  inet_ntop(family: number, address: BufferSource, text: BufferSource, size: number): bigint;
 }
-
-/** An option's level and number in one system's headers. */
-export type OptionNumbers = readonly [level: number, optname: number];
 
 /** The constants in which the systems differ. */
 export interface BerkeleyConstants {
@@ -31,18 +34,20 @@ export interface BerkeleyConstants {
   readonly SO_TYPE: OptionNumbers;
   readonly SO_ACCEPTCONN: OptionNumbers;
   readonly SO_ERROR: OptionNumbers;
-  readonly IPV6_V6ONLY: OptionNumbers;
+  readonly IP_ADD_MEMBERSHIP: OptionNumbers;
+  readonly IP_DROP_MEMBERSHIP: OptionNumbers;
+  readonly IPV6_ADD_MEMBERSHIP: OptionNumbers;
+  readonly IPV6_DROP_MEMBERSHIP: OptionNumbers;
   /** What makes a listener exclusive, or lets it bind beside connections that are still closing. */
   readonly LISTENER: OptionNumbers;
-  readonly options: { readonly [Name in keyof SocketOptions]: OptionNumbers };
+  /** Bytes of each member of `struct linger`. */
+  readonly lingerWidth: 2 | 4;
+  readonly options: OptionTable;
 }
 
-export const AF_INET = 2;
 export const SOCK_STREAM = 1;
-const SOCK_DGRAM = 2;
-const BOOLEAN_OPTIONS: ReadonlySet<string> = new Set(["TCP_NODELAY", "SO_KEEPALIVE"]);
-const TEXT_SIZE = 64;
-const POLL_SLICE_MS = 50;
+export const SOCK_DGRAM = 2;
+export const POLL_SLICE_MS = 50;
 const MSG_PEEK = 2;
 
 /** An option's value and its size, of one call at a time. */
@@ -51,35 +56,70 @@ const optionLength = new Int32Array(1);
 
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
-  protected constructor(readonly functions: BerkeleyFunctions, readonly constants: BerkeleyConstants) {}
+  protected readonly addresses: AddressCodec;
+  readonly #values: OptionValues;
+
+  protected constructor(readonly functions: BerkeleyFunctions, readonly constants: BerkeleyConstants) {
+    this.addresses = new AddressCodec(functions, constants.AF_INET6);
+    this.#values = new OptionValues(constants.lingerWidth);
+  }
 
   /** The error of the call in the statement before, as this system keeps it. */
   protected abstract lastError(operation: string, functionName: string): WinsockError;
   /** The error of a code the system told in another way. */
   protected abstract errorOf(code: number, operation: string, functionName: string): WinsockError;
-  /** Makes a stream socket that children do not inherit. */
-  protected abstract create(family: number): bigint;
-  abstract connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void>;
+  /** Makes a socket that children do not inherit, of the family's stream or datagram protocol. */
+  protected abstract create(family: number, type: number): bigint;
+  /** An address as the kernel takes it. */
+  protected abstract encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer>;
+  abstract openLocal(path: string): bigint;
+  abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
   abstract acceptor(listener: bigint): Acceptor;
+  abstract unblock(s: bigint): void;
+  abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  abstract writable(s: bigint): Promise<void>;
+  abstract receiver(s: bigint): DatagramReceiver;
   abstract close(s: bigint): void;
 
   open(hostname: string): bigint {
-    return this.create(hostname.includes(":") ? this.constants.AF_INET6 : AF_INET);
+    return this.create(this.addresses.familyOf(hostname), SOCK_STREAM);
   }
 
-  listen(address: { hostname: string; port: number }, backlog: number): bigint {
+  listen(address: SocketAddress, backlog: number): bigint {
+    const operation = `listen on ${describeAddress(address)}`;
     const name = this.encodeAddress(address);
-    const at = `${address.hostname} port ${address.port}`;
-    const s = this.open(address.hostname);
-    try {
-      this.setNumber(s, this.constants.LISTENER, 1, `listen on ${at}`);
-      if (address.hostname === "::") this.setNumber(s, this.constants.IPV6_V6ONLY, 0, `listen on ${at}`);
-      const bound = this.functions.bind(s, name, name.byteLength);
-      if (bound === -1) throw this.lastError(`bind to ${at}`, "bind");
+    const s = "path" in address ? this.openLocal(address.path) : this.open(address.hostname);
+    return this.#orClose(s, () => {
+      if (!("path" in address)) this.setNumber(s, this.constants.LISTENER, 1, operation);
+      this.#bind(s, address, name);
       const listening = this.functions.listen(s, backlog);
-      if (listening === -1) throw this.lastError(`listen on ${at}`, "listen");
+      if (listening === -1) throw this.lastError(operation, "listen");
+    });
+  }
+
+  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint {
+    const name = this.encodeAddress(address);
+    const s = this.create(this.addresses.familyOf(address.hostname), SOCK_DGRAM);
+    const { SO_REUSEADDR, SO_EXCLUSIVEADDRUSE } = this.constants.options;
+    return this.#orClose(s, () => {
+      const option = reuseAddress ? SO_REUSEADDR : SO_EXCLUSIVEADDRUSE;
+      if (option !== undefined) this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
+      this.#bind(s, address, name);
+    });
+  }
+
+  #bind(s: bigint, address: SocketAddress, name: Uint8Array<ArrayBuffer>): void {
+    const operation = `bind to ${describeAddress(address)}`;
+    if ("hostname" in address && address.hostname === "::") this.setOption(s, "IPV6_V6ONLY", false);
+    const bound = this.functions.bind(s, name, name.byteLength);
+    if (bound === -1) throw this.lastError(operation, "bind");
+  }
+
+  #orClose(s: bigint, use: () => void): bigint {
+    try {
+      use();
       return s;
     } catch (error) {
       this.close(s);
@@ -100,29 +140,58 @@ export abstract class BerkeleyCalls implements SocketCalls {
     return this.getNumber(s, this.constants.SO_ACCEPTCONN, operation) !== 0;
   }
 
-  localAddress(s: bigint): Deno.NetAddr {
-    const name = new Uint8Array(SOCKADDR_IN6.size);
+  localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
+    const name = new Uint8Array(ADDRESS_SIZE);
     const length = new Int32Array([name.byteLength]);
     const result = this.functions.getsockname(s, name, length);
     if (result === -1) throw this.lastError(`read the local address of socket ${s}`, "getsockname");
-    return this.decodeAddress(name);
+    return this.addresses.decode(name.subarray(0, length[0]));
   }
 
-  remoteAddress(s: bigint): Deno.NetAddr {
-    const name = new Uint8Array(SOCKADDR_IN6.size);
+  remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
+    const name = new Uint8Array(ADDRESS_SIZE);
     const length = new Int32Array([name.byteLength]);
     const result = this.functions.getpeername(s, name, length);
     if (result === -1) throw this.lastError(`read the remote address of socket ${s}`, "getpeername");
-    return this.decodeAddress(name);
+    return this.addresses.decode(name.subarray(0, length[0]));
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
-    const value = this.getNumber(s, this.constants.options[name], `get option ${name} of socket ${s}`);
-    return (BOOLEAN_OPTIONS.has(name) ? value !== 0 : value) as SocketOptions[Name];
+    const operation = `get option ${name} of socket ${s}`;
+    const [level, optname] = this.#numbers(name, operation);
+    const value = new Uint8Array(this.#values.sizeOf(name));
+    const length = new Int32Array([value.byteLength]);
+    const result = this.functions.getsockopt(s, level, optname, value, length);
+    if (result === -1) throw this.lastError(operation, "getsockopt");
+    return this.#values.decode(name, value);
   }
 
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
-    this.setNumber(s, this.constants.options[name], Number(value), `set option ${name} of socket ${s}`);
+    const operation = `set option ${name} of socket ${s}`;
+    this.setBytes(s, this.#numbers(name, operation), this.#values.encode(name, value), operation);
+  }
+
+  #numbers(name: keyof SocketOptions, operation: string): OptionNumbers {
+    const numbers = this.constants.options[name];
+    if (numbers === undefined) {
+      throw new Deno.errors.NotSupported(`Cannot ${operation}: this system has no such option`);
+    }
+    return numbers;
+  }
+
+  setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void {
+    const { IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP } = this.constants;
+    const operation = `${member ? "join" : "leave"} multicast group ${group} on interface ${networkInterface}`;
+    const address = this.addresses.parse(group);
+    if (typeof networkInterface === "string") {
+      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface)]);
+      if (request.byteLength !== 8) throw new TypeError(`Cannot ${operation}: both must be IPv4 addresses`);
+      return this.setBytes(s, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, request, operation);
+    }
+    if (address.byteLength !== 16) throw new TypeError(`Cannot ${operation}: the group must be an IPv6 address`);
+    const index = new Uint8Array(new Uint32Array([networkInterface]).buffer);
+    const request = new Uint8Array([...address, ...index]);
+    this.setBytes(s, member ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP, request, operation);
   }
 
   /**
@@ -168,43 +237,13 @@ export abstract class BerkeleyCalls implements SocketCalls {
     if (result === -1) throw this.lastError(operation, "setsockopt");
   }
 
-  /** An address as the kernel takes it. */
-  protected encodeAddress({ hostname, port }: { hostname: string; port: number }): Uint8Array<ArrayBuffer> {
-    const [text = "", scope = "0"] = hostname.split("%");
-    const source = new TextEncoder().encode(`${text}\0`);
-    const v6 = text.includes(":");
-    const family = v6 ? this.constants.AF_INET6 : AF_INET;
-    const address = new Uint8Array(v6 ? 16 : 4);
-    const parsed = this.functions.inet_pton(family, source, address);
-    if (parsed !== 1) throw new TypeError(`"${hostname}" is no IP address`);
-    return v6
-      ? SOCKADDR_IN6.encode({
-        sin6_family: family,
-        sin6_port: port,
-        sin6_flowinfo: 0,
-        sin6_addr: address,
-        sin6_scope_id: Number(scope),
-      })
-      : SOCKADDR_IN.encode({ sin_family: family, sin_port: port, sin_addr: address, sin_zero: new Uint8Array(8) });
-  }
-
-  protected decodeAddress(name: Uint8Array<ArrayBuffer>): Deno.NetAddr {
-    const family = new DataView(name.buffer, name.byteOffset).getUint16(0, true);
-    if (family === AF_INET) {
-      const { sin_port, sin_addr } = SOCKADDR_IN.decode(name.subarray(0, SOCKADDR_IN.size));
-      return { transport: "tcp", hostname: this.#text(family, sin_addr), port: sin_port };
-    }
-    if (family === this.constants.AF_INET6) {
-      const { sin6_port, sin6_addr, sin6_scope_id } = SOCKADDR_IN6.decode(name);
-      const scope = sin6_scope_id === 0 ? "" : `%${sin6_scope_id}`;
-      return { transport: "tcp", hostname: this.#text(family, sin6_addr) + scope, port: sin6_port };
-    }
-    throw new RangeError(`Address family ${family} is neither IPv4 nor IPv6`);
-  }
-
-  #text(family: number, address: Uint8Array): string {
-    const text = new Uint8Array(TEXT_SIZE);
-    this.functions.inet_ntop(family, address as Uint8Array<ArrayBuffer>, text, TEXT_SIZE);
-    return new TextDecoder().decode(text.subarray(0, text.indexOf(0)));
+  protected setBytes(
+    s: bigint,
+    [level, optname]: OptionNumbers,
+    value: Uint8Array<ArrayBuffer>,
+    operation: string,
+  ): void {
+    const result = this.functions.setsockopt(s, level, optname, value, value.byteLength);
+    if (result === -1) throw this.lastError(operation, "setsockopt");
   }
 }

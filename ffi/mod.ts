@@ -14,7 +14,8 @@
  *
  * @module
  */
-export { INVALID_SOCKET, type SocketOptions } from "./socket_calls.ts";
+export { INVALID_SOCKET } from "./socket_calls.ts";
+export type { SocketOptions } from "./socket_options.ts";
 export { WSP_STARTUP, WSPPROC_FUNCTIONS, WSPUPCALL_FUNCTIONS } from "./spi_functions.ts";
 export { LIBRARY_PATHS } from "./system.ts";
 export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";

@@ -3,21 +3,11 @@
  *
  * @module
  */
+import type { InternetAddress, SocketAddress } from "./addresses.ts";
+import type { SocketOptions } from "./socket_options.ts";
 
 /** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
-
-/** The socket options that can be read and set by name, with the type of their value. */
-export interface SocketOptions {
-  /** Send small segments at once instead of gathering them (Nagle's algorithm off). */
-  TCP_NODELAY: boolean;
-  /** Probe an idle connection to notice that the peer is gone. */
-  SO_KEEPALIVE: boolean;
-  /** Size of the receive buffer in bytes; Linux doubles what is set. */
-  SO_RCVBUF: number;
-  /** Size of the send buffer in bytes; Linux doubles what is set. */
-  SO_SNDBUF: number;
-}
 
 /** What a descriptor is. */
 export type SocketKind = "connection" | "listener" | "datagram";
@@ -36,6 +26,26 @@ export interface Acceptor {
   close(): void;
 }
 
+/** One datagram that came. */
+export interface Datagram {
+  /** Its bytes, the beginning of the buffer that was given or a copy; what did not fit is lost. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly sender: Deno.NetAddr;
+}
+
+/** Waits for datagrams on one socket, without blocking the event loop. */
+export interface DatagramReceiver {
+  /**
+   * The next datagram; `undefined` once the receiver is stopped. One call at a time.
+   *
+   * @param buffer What to receive into; by default there is room for any.
+   * @throws {WinsockError} If receiving fails for good.
+   */
+  receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
+  /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
+  stop(): Promise<void>;
+}
+
 /**
  * Socket calls that throw. Handles are bigints on every system; errors are {@linkcode WinsockError}s.
  *
@@ -44,10 +54,18 @@ export interface Acceptor {
 export interface SocketCalls {
   /** Makes an unbound TCP socket of the address family `hostname` belongs to. */
   open(hostname: string): bigint;
+  /**
+   * Makes an unbound local stream socket.
+   *
+   * @throws {Deno.errors.NotSupported} Where local sockets cannot be shared.
+   */
+  openLocal(path: string): bigint;
   /** Binds and listens, for this process exclusively, and returns the listening socket. */
-  listen(address: { hostname: string; port: number }, backlog: number): bigint;
+  listen(address: SocketAddress, backlog: number): bigint;
   /** Connects an unbound socket; an aborted `signal` ends the attempt and throws its reason. */
-  connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void>;
+  connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
+  /** Makes and binds a UDP socket, for this process exclusively unless the address may be reused. */
+  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint;
   /** Two connected local sockets. */
   pair(): [bigint, bigint];
   /** What `s` is, asked for the sake of `operation`. */
@@ -57,9 +75,9 @@ export interface SocketCalls {
   /** Whether `s` listens (`SO_ACCEPTCONN`). */
   isListening(s: bigint, operation: string): boolean;
   /** `getsockname` */
-  localAddress(s: bigint): Deno.NetAddr;
+  localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
   /** `getpeername` */
-  remoteAddress(s: bigint): Deno.NetAddr;
+  remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
   /** `getsockopt` */
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
   /** `setsockopt` */
@@ -77,6 +95,16 @@ export interface SocketCalls {
   peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
   /** Starts waiting for connections on a listening socket. */
   acceptor(listener: bigint): Acceptor;
+  /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
+  unblock(s: bigint): void;
+  /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */
+  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  /** Waits until there is room to send; returns after a while in any case, such as when the socket was closed. */
+  writable(s: bigint): Promise<void>;
+  /** Starts waiting for datagrams. */
+  receiver(s: bigint): DatagramReceiver;
+  /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
+  setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
   /** `closesocket` */
   close(s: bigint): void;
 }

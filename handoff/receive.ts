@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { Socket } from "../sockets/socket.ts";
@@ -33,10 +34,28 @@ import { Target } from "./target.ts";
  * @throws {HandoffError} While iterating: `channel-broken` if what arrives is not the protocol, or not for this process.
  */
 export function receive(
+  options: ReceiveOptions & { listeners: true; datagrams: true },
+): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
+/**
+ * The connections and listeners that the process that spawned this one hands over; datagram sockets are rejected.
+ *
+ * @param options How.
+ * @returns What arrives, in the order in which the source let go of it.
+ */
+export function receive(
   options: ReceiveOptions & { listeners: true },
 ): AsyncGenerator<Received<Socket> | Received<Listener>, void, void>;
 /**
- * The connections that the process that spawned this one hands over; listeners are rejected.
+ * The connections and datagram sockets that the process that spawned this one hands over; listeners are rejected.
+ *
+ * @param options How.
+ * @returns What arrives, in the order in which the source let go of it.
+ */
+export function receive(
+  options: ReceiveOptions & { datagrams: true },
+): AsyncGenerator<Received<Socket> | Received<DatagramSocket>, void, void>;
+/**
+ * The connections that the process that spawned this one hands over; listeners and datagram sockets are rejected.
  *
  * @param options How.
  * @returns What arrives, in the order in which the source let go of it.

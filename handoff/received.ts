@@ -37,6 +37,8 @@ export interface ReceiveOptions {
   accept?: "automatic" | "manual";
   /** Whether to take listeners too; if not, they are rejected. Default false. */
   listeners?: boolean;
+  /** Whether to take datagram sockets too; if not, they are rejected. Default false. */
+  datagrams?: boolean;
   /**
    * How many sockets may be accepted ahead of the loop that takes them; more wait in the source. Default 16.
    */

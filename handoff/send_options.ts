@@ -42,7 +42,7 @@ export function checkedTimeout(timeout: number): number {
 /** The bytes that go along with a socket: those given, or those it came with. */
 export function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined): Uint8Array {
   if (!(socket instanceof Socket)) {
-    if (given !== undefined) throw new TypeError("A listener has no initial bytes");
+    if (given !== undefined) throw new TypeError("Only a connection has initial bytes");
     return new Uint8Array(0);
   }
   const bytes = given ?? socket.initialBytes;

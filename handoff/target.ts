@@ -8,6 +8,7 @@ import type net from "node:net";
 import { nextTick } from "node:process";
 import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { Listener } from "../sockets/listener.ts";
 import { adoptStream } from "../sockets/native_stream.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -230,9 +231,12 @@ export class Target {
   }
 
   #checkKind(socket: SharedSocket): SharedSocket {
-    if (socket instanceof Socket || this.#options.listeners === true) return socket;
+    if (socket instanceof Socket) return socket;
+    const { listeners = false, datagrams = false } = this.#options;
+    const listens = socket instanceof Listener;
+    if (listens ? listeners : datagrams) return socket;
     socket.close();
-    throw new TypeError("this process takes no listeners");
+    throw new TypeError(`this process takes no ${listens ? "listeners" : "datagram sockets"}`);
   }
 
   #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {

@@ -45,12 +45,11 @@ export interface ReadBlobsOptions extends BlobOptions {
  * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the first may begin.
  * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFO.
  * @throws {WinsockError} If the system refuses one.
- * @throws {TypeError} If one is a datagram socket.
  */
 export async function* receiveBlobs(
   stream: ReadableStream<Uint8Array>,
   options: ReadBlobsOptions = {},
-): AsyncGenerator<SharedSocket, void, void> {
+): AsyncGenerator<SharedSocket<Deno.NetAddr>, void, void> {
   for await (const blob of readBlobs(stream, options)) yield await openSocket(blob);
 }
 

@@ -4,7 +4,6 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -63,7 +62,7 @@ export class PassedSockets implements Disposable {
    * @throws {TypeError} If it is no TCP socket, or belongs to an object of this process already; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
-  take(which: number | string): SharedSocket | undefined {
+  take(which: number | string): Listener | Socket | undefined {
     return this.#take(which, (handle) => {
       return kindOf(handle) === "listener" ? Listener.fromHandle(handle) : Socket.fromHandle(handle);
     });
@@ -94,8 +93,8 @@ export class PassedSockets implements Disposable {
   }
 
   /**
-   * Takes a descriptor as it is, whatever it is: the way to datagram and local sockets, which the library has no objects
-   * for. Needs no permission.
+   * Takes a descriptor as it is, whatever it is: the way to datagram and local sockets, for `fromHandle` of
+   * their class. Needs no permission.
    *
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The descriptor, the caller's to close; `undefined` if there is none or it was taken.
@@ -145,10 +144,7 @@ function requireTcp(handle: bigint, name: string): void {
   if (kindOf(handle) === "datagram") {
     throw new TypeError(`Cannot take over ${what}: it is a datagram socket, and only TCP sockets can be`);
   }
-  try {
-    systemCalls().localAddress(handle);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw new TypeError(`Cannot take over ${what}: it is no TCP socket`, { cause: error });
+  if ("path" in systemCalls().localAddress(handle)) {
+    throw new TypeError(`Cannot take over ${what}: it is no TCP socket`);
   }
 }

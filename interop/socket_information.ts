@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
+import { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /**
@@ -51,14 +52,14 @@ export interface SocketInformation {
  *
  * @param socket The socket to share; it stays open and the caller's.
  * @param processId The .NET process.
- * @returns The information; its options say `Connected` or `Listening`.
+ * @returns The information; its options say `Connected` or `Listening`, and of a datagram socket neither.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
  */
 export function duplicateSocketInformation(socket: SharedSocket, processId: number): SocketInformation {
   const { Connected, Listening } = SocketInformationOptions;
   return {
     ProtocolInformation: duplicateSocket(socket, processId),
-    Options: socket instanceof Listener ? Listening : Connected,
+    Options: socket instanceof Listener ? Listening : socket instanceof Socket ? Connected : 0,
   };
 }
 
@@ -70,9 +71,8 @@ export function duplicateSocketInformation(socket: SharedSocket, processId: numb
  * @returns The socket, the caller's to close.
  * @throws {RangeError} If its bytes are no WSAPROTOCOL_INFOW.
  * @throws {WinsockError} If the system refuses it.
- * @throws {TypeError} If it is a datagram socket.
  */
-export async function openSocketInformation(information: SocketInformation): Promise<SharedSocket> {
+export async function openSocketInformation(information: SocketInformation): Promise<SharedSocket<Deno.NetAddr>> {
   return await openSocket(information.ProtocolInformation);
 }
 

@@ -1,31 +1,32 @@
 /**
- * `Deno.TcpConn` on an adopted stream.
+ * `Deno.TcpConn` and `Deno.UnixConn` on an adopted stream.
  *
  * @module
  */
 import type net from "node:net";
+import type { SocketAddr } from "./address.ts";
 
-/** What `Deno.TcpConn` promises, on a `node:net` socket. */
-export class AdoptedConn implements Deno.TcpConn {
+/** What `Deno.TcpConn` promises, on a `node:net` socket; a local one has no delay and no keep-alive to set. */
+export class AdoptedConn<A extends SocketAddr> implements Deno.Conn<A> {
   readonly #socket: net.Socket;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
   #failure: Error | undefined;
   #closed = false;
-  readonly #remoteAddr: Deno.NetAddr | Error;
+  readonly #remoteAddr: A | Error;
 
   /**
    * @param socket The stream; it is the connection's from now on.
    * @param localAddr The address on this side.
    * @param remoteAddr The peer's address, or why the system no longer tells it: the peer may be gone already.
    */
-  constructor(socket: net.Socket, readonly localAddr: Deno.NetAddr, remoteAddr: Deno.NetAddr | Error) {
+  constructor(socket: net.Socket, readonly localAddr: A, remoteAddr: A | Error) {
     this.#socket = socket;
     this.#remoteAddr = remoteAddr;
     socket.on("error", (error) => this.#failure = toDenoError(error));
   }
 
-  get remoteAddr(): Deno.NetAddr {
+  get remoteAddr(): A {
     if (this.#remoteAddr instanceof Error) throw this.#remoteAddr;
     return this.#remoteAddr;
   }

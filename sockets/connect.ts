@@ -4,7 +4,7 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
-import { toAddress } from "./listener.ts";
+import { type SocketAddr, toAddress } from "./address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
 /** Where {@linkcode connect} connects to. */
@@ -13,6 +13,14 @@ export interface ConnectOptions {
   hostname?: string;
   /** The port. */
   port: number;
+  /** Ends the attempt. */
+  signal?: AbortSignal;
+}
+
+/** Which local socket {@linkcode connect} connects to, on Linux. */
+export interface ConnectLocalOptions {
+  /** A file, or `"\0"` and an abstract name (unix(7)); at most 107 bytes. */
+  path: string;
   /** Ends the attempt. */
   signal?: AbortSignal;
 }
@@ -29,11 +37,29 @@ export interface ConnectOptions {
  * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAETIMEDOUT if nobody answers.
  * @throws The signal's reason, if it is aborted first.
  */
-export async function connect(options: ConnectOptions): Promise<Socket> {
+export async function connect(options: ConnectOptions): Promise<Socket>;
+/**
+ * Connects to a local socket, on Linux. Child processes do not inherit the connection.
+ *
+ * Needs ffi access to the system's socket library, and no read or write permission.
+ *
+ * @param options Where to.
+ * @returns The connected socket; the caller's to close.
+ * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
+ * @throws {RangeError} If the path is too long.
+ * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAEADDRNOTAVAIL if there is no such file, WSAEACCES if
+ * this process may not connect.
+ * @throws {Deno.errors.NotSupported} On Windows.
+ * @throws The signal's reason, if it is aborted first.
+ */
+export async function connect(options: ConnectLocalOptions): Promise<Socket<Deno.UnixAddr>>;
+export async function connect(
+  options: ConnectOptions | ConnectLocalOptions,
+): Promise<Socket<SocketAddr>> {
   options.signal?.throwIfAborted();
   const calls = systemCalls();
-  const address = toAddress(options, "127.0.0.1");
-  const handle = calls.open(address.hostname);
+  const address = "path" in options ? { path: options.path } : toAddress(options, "127.0.0.1");
+  const handle = "path" in address ? calls.openLocal(address.path) : calls.open(address.hostname);
   try {
     await calls.connect(handle, address, options.signal);
     return ownSocket(handle);

@@ -8,6 +8,8 @@ import { defaultProvider } from "../spi/default_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import type { SocketAddr } from "./address.ts";
+import { type DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
 import { isOwned } from "./descriptor.ts";
 import { type Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
@@ -15,8 +17,12 @@ import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
 const SOCK_DGRAM = 2;
 const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
 
-/** A socket that can be shared with another process. */
-export type SharedSocket = Socket | Listener;
+/**
+ * A socket that can be shared with another process.
+ *
+ * @typeParam A What its addresses are, if that is known.
+ */
+export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket;
 
 /**
  * Prepares one more descriptor of a socket for another process, or this one
@@ -54,12 +60,15 @@ export function duplicateSocket(socket: SharedSocket, processId: number): Uint8A
  *
  * @param protocolInfo Exactly 628 bytes.
  * @param options What else is known about the socket.
- * @returns A {@linkcode Socket} or {@linkcode Listener}, whichever was duplicated; the caller's to close.
+ * @returns A {@linkcode Socket}, {@linkcode Listener} or {@linkcode DatagramSocket}, whichever was duplicated; the
+ * caller's to close. Whoever names a type of address vouches for it.
  * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
  * @throws {WinsockError} If the system refuses: made for another process, opened before, expired, or garbage.
- * @throws {TypeError} If it is a datagram socket.
  */
-export async function openSocket(protocolInfo: Uint8Array, options: FromHandleOptions = {}): Promise<SharedSocket> {
+export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
+  protocolInfo: Uint8Array,
+  options: FromHandleOptions = {},
+): Promise<SharedSocket<A>> {
   const provider = defaultProvider();
   const handle = await provider.socket(protocolInfo);
   if (isOwned(handle)) {
@@ -70,11 +79,9 @@ export async function openSocket(protocolInfo: Uint8Array, options: FromHandleOp
     });
   }
   try {
-    if (readSocketType(protocolInfo) === SOCK_DGRAM) {
-      throw new TypeError("Cannot open a shared socket: it is a datagram socket");
-    }
+    if (readSocketType(protocolInfo) === SOCK_DGRAM) return ownDatagramSocket(handle);
     const listening = systemCalls().isListening(handle, "open a shared socket");
-    return listening ? ownListener(handle) : ownSocket(handle, options);
+    return listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
   } catch (error) {
     provider.closeSocket(handle);
     throw error;

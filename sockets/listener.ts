@@ -4,66 +4,25 @@
  * @module
  */
 import type { Acceptor } from "../ffi/socket_calls.ts";
+import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
+import type { SocketAddr } from "./address.ts";
 import { Descriptor, whenReleased } from "./descriptor.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
-/** Where {@linkcode listen} listens. */
-export interface ListenOptions {
-  /** An IPv4 or IPv6 address, or `localhost` for 127.0.0.1. Default `0.0.0.0`; `::` takes IPv4 connections too. */
-  hostname?: string;
-  /** The port; 0 lets the system choose one. */
-  port: number;
-  /** Connections that may wait to be accepted. Default 511; the system may have a lower limit. */
-  backlog?: number;
-}
-
-/**
- * Listens for TCP connections (`bind`, `listen`).
- *
- * The port is this socket's alone (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do not inherit it. Needs ffi
- * access to the system's socket library, and no net permission.
- *
- * @example
- * ```ts
- * import { listen } from "@winsock/handoff";
- * import { assertEquals } from "@std/assert";
- *
- * using listener = listen({ hostname: "127.0.0.1", port: 0 });
- * assertEquals(listener.addr.hostname, "127.0.0.1");
- * ```
- *
- * @param options Where.
- * @returns The listener; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address.
- * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {WinsockError} WSAEADDRINUSE if the port is taken, WSAEACCES if it may not be used.
- */
-export function listen(options: ListenOptions): Listener {
-  const handle = systemCalls().listen(toAddress(options, "0.0.0.0"), options.backlog ?? 511);
-  return ownListener(handle);
-}
-
-/** An address with its defaults filled in and its port checked. */
-export function toAddress(
-  { hostname, port }: { hostname?: string; port: number },
-  defaultHostname: string,
-): { hostname: string; port: number } {
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new RangeError(`Port ${port} is not from 0 to 65535`);
-  return { hostname: hostname === "localhost" ? "127.0.0.1" : hostname ?? defaultHostname, port };
-}
-
 /** Makes the {@linkcode Listener} of a descriptor the system has just made. */
-export let ownListener: (handle: bigint) => Listener;
+export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint) => Listener<A>;
 
 /**
- * A listening TCP socket. The object owns its descriptor, as {@linkcode Socket} does.
+ * A listening socket of TCP, or on Linux a local one. The object owns its descriptor, as {@linkcode Socket} does.
  *
  * Accepting never blocks the event loop, and {@linkcode Listener.close} ends a pending {@linkcode Listener.accept} at
  * once. On Windows two processes must not accept on the same listener at the same time: give the listener away, or pass
  * on its connections.
+ *
+ * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
  */
-export class Listener implements AsyncIterable<Socket>, Disposable {
+export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncIterable<Socket<A>>, Disposable {
   readonly #descriptor: Descriptor;
   #acceptor: Acceptor | undefined;
   #last: Promise<unknown> = Promise.resolve();
@@ -80,11 +39,11 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
    * Takes ownership of a listening stream socket's descriptor.
    *
    * @param handle The descriptor. It is left alone if this throws.
-   * @returns The listener that owns it.
+   * @returns The listener that owns it; whoever names a type of address vouches for it.
    * @throws {TypeError} If it does not listen, or belongs to another object already.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
    */
-  static fromHandle(handle: bigint): Listener {
+  static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): Listener<A> {
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
     if (kind !== "listener") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not a listener`);
     return new Listener(Descriptor.adopt(handle));
@@ -100,12 +59,12 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
   }
 
   /**
-   * The address and port listened on (`getsockname`).
+   * The address and port, or the path, listened on (`getsockname`).
    *
    * @throws {WinsockError} WSAENOTSOCK if the listener was closed or given up.
    */
-  get addr(): Deno.NetAddr {
-    return systemCalls().localAddress(this.handle);
+  get addr(): A {
+    return systemCalls().localAddress(this.handle) as A;
   }
 
   /**
@@ -115,14 +74,14 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
    * @throws {Deno.errors.BadResource} If the listener is closed or given up, also while this waits.
    * @throws {WinsockError} If the system cannot accept, such as WSAEMFILE.
    */
-  async accept(): Promise<Socket> {
+  async accept(): Promise<Socket<A>> {
     const socket = await this.#next();
     if (socket === undefined) throw new Deno.errors.BadResource("Listener has been closed");
     return socket;
   }
 
   /** The connections, until the listener is closed or given up. Leaving the loop leaves the listener open. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Socket, void, void> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
     for (let socket = await this.#next(); socket !== undefined; socket = await this.#next()) yield socket;
   }
 
@@ -157,6 +116,32 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
   }
 
   /**
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
+   * same value.
+   *
+   * @param name The option.
+   * @returns Its value.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   */
+  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
+    return systemCalls().getOption(this.handle, name);
+  }
+
+  /**
+   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
+   *
+   * @param name The option.
+   * @param value Its new value.
+   * @throws {RangeError} If the value is out of range.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   */
+  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
+    systemCalls().setOption(this.handle, name, value);
+  }
+
+  /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. A pending accept ends.
    *
    * @returns The descriptor.
@@ -184,13 +169,13 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
     this.close();
   }
 
-  #next(): Promise<Socket | undefined> {
+  #next(): Promise<Socket<A> | undefined> {
     const next = this.#last.then(() => this.#acceptOne());
     this.#last = next.catch(() => {});
     return next;
   }
 
-  async #acceptOne(): Promise<Socket | undefined> {
+  async #acceptOne(): Promise<Socket<A> | undefined> {
     while (this.#descriptor.open) {
       if (this.#paused !== undefined) {
         await this.#paused.promise;
@@ -203,8 +188,8 @@ export class Listener implements AsyncIterable<Socket>, Disposable {
     return undefined;
   }
 
-  #own(handle: bigint): Socket {
-    const socket = ownSocket(handle);
+  #own(handle: bigint): Socket<A> {
+    const socket = ownSocket<A>(handle);
     this.#connections++;
     whenReleased(socket, () => {
       if (--this.#connections > 0) return;

@@ -5,10 +5,11 @@
  */
 import { Buffer } from "node:buffer";
 import type net from "node:net";
-import type { SocketOptions } from "../ffi/socket_calls.ts";
+import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import type { SocketAddr } from "./address.ts";
 import { AdoptedConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
 import { adoptStream } from "./native_stream.ts";
@@ -23,10 +24,13 @@ export interface FromHandleOptions {
 const PEEK_AGAIN_MS = 5;
 
 /** Makes the {@linkcode Socket} of a descriptor the system has just made. */
-export let ownSocket: (handle: bigint, options?: FromHandleOptions) => Socket;
+export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, options?: FromHandleOptions) => Socket<A>;
+
+/** What {@linkcode Socket.toConn} makes, by the socket's addresses. */
+export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
 
 /**
- * A connected TCP socket. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
+ * A connected socket of TCP, or on Linux a local one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
  * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
  * sending it to another process.
  *
@@ -46,8 +50,10 @@ export let ownSocket: (handle: bigint, options?: FromHandleOptions) => Socket;
  * const length = await server.read(buffer);
  * assertEquals(new TextDecoder().decode(buffer.subarray(0, length ?? 0)), "hello");
  * ```
+ *
+ * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
  */
-export class Socket implements Disposable {
+export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   readonly #descriptor: Descriptor;
   readonly #initialBytes: Uint8Array;
 
@@ -61,11 +67,11 @@ export class Socket implements Disposable {
    *
    * @param handle The descriptor. It is left alone if this throws.
    * @param options What else is known about it.
-   * @returns The socket that owns it.
+   * @returns The socket that owns it; whoever names a type of address vouches for it.
    * @throws {TypeError} If it is a listening or datagram socket, or belongs to another object already.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
    */
-  static fromHandle(handle: bigint, options: FromHandleOptions = {}): Socket {
+  static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint, options: FromHandleOptions = {}): Socket<A> {
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
     if (kind !== "connection") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}`);
     return new Socket(Descriptor.adopt(handle), options.initialBytes);
@@ -86,21 +92,22 @@ export class Socket implements Disposable {
   }
 
   /**
-   * The address and port on this side (`getsockname`).
+   * The address and port, or the path, on this side (`getsockname`). The path of a local socket that was not bound is
+   * empty.
    *
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    */
-  get localAddr(): Deno.NetAddr {
-    return systemCalls().localAddress(this.handle);
+  get localAddr(): A {
+    return systemCalls().localAddress(this.handle) as A;
   }
 
   /**
-   * The address and port of the peer (`getpeername`).
+   * The address and port, or the path, of the peer (`getpeername`).
    *
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAENOTCONN if the peer has reset it.
    */
-  get remoteAddr(): Deno.NetAddr {
-    return systemCalls().remoteAddress(this.handle);
+  get remoteAddr(): A {
+    return systemCalls().remoteAddress(this.handle) as A;
   }
 
   /**
@@ -109,7 +116,8 @@ export class Socket implements Disposable {
    *
    * @param name The option.
    * @returns Its value.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
     return systemCalls().getOption(this.handle, name);
@@ -120,7 +128,9 @@ export class Socket implements Disposable {
    *
    * @param name The option.
    * @param value Its new value.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {RangeError} If the value is out of range.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     systemCalls().setOption(this.handle, name, value);
@@ -179,19 +189,20 @@ export class Socket implements Disposable {
   }
 
   /**
-   * Makes a connection in the shape of `Deno.TcpConn` and gives it the descriptor. Needs no net permission.
+   * Makes a connection in the shape of `Deno.TcpConn`, of a local socket in that of `Deno.UnixConn`, and gives it the
+   * descriptor. Needs no net permission.
    *
    * @returns The connection; its first read returns the initial bytes, if there are any.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    */
-  toConn(): Deno.TcpConn {
+  toConn(): ConnOf<A> {
     const { localAddr } = this;
     const remoteAddr = this.#remoteAddrOrError();
-    return new AdoptedConn(this.toNodeSocket(), localAddr, remoteAddr);
+    return new AdoptedConn<A>(this.toNodeSocket(), localAddr, remoteAddr) as unknown as ConnOf<A>;
   }
 
   /** A peer that has reset the connection has no address any more; reading is what tells that, not asking for it. */
-  #remoteAddrOrError(): Deno.NetAddr | Error {
+  #remoteAddrOrError(): A | Error {
     try {
       return this.remoteAddr;
     } catch (error) {

@@ -10,6 +10,7 @@ import { errno } from "./libc.ts";
 /** Linux' numbers and names, each with the Winsock code that means the same for a socket. */
 const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErrorName]>> = {
   1: ["EPERM", "WSAEACCES"],
+  2: ["ENOENT", "WSAEADDRNOTAVAIL"],
   3: ["ESRCH", "WSAEINVAL"],
   4: ["EINTR", "WSAEINTR"],
   9: ["EBADF", "WSAENOTSOCK"],
@@ -17,11 +18,15 @@ const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErr
   12: ["ENOMEM", "WSAENOBUFS"],
   13: ["EACCES", "WSAEACCES"],
   14: ["EFAULT", "WSAEFAULT"],
+  20: ["ENOTDIR", "WSAEADDRNOTAVAIL"],
   22: ["EINVAL", "WSAEINVAL"],
   23: ["ENFILE", "WSAEMFILE"],
   24: ["EMFILE", "WSAEMFILE"],
+  30: ["EROFS", "WSAEACCES"],
   32: ["EPIPE", "WSAESHUTDOWN"],
+  36: ["ENAMETOOLONG", "WSAENAMETOOLONG"],
   38: ["ENOSYS", "WSASYSCALLFAILURE"],
+  40: ["ELOOP", "WSAELOOP"],
   88: ["ENOTSOCK", "WSAENOTSOCK"],
   89: ["EDESTADDRREQ", "WSAEDESTADDRREQ"],
   90: ["EMSGSIZE", "WSAEMSGSIZE"],

@@ -5,6 +5,7 @@
  */
 import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
+import { encodeLocalAddress } from "./local_address.ts";
 import { poll, POLLOUT } from "./poll.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
 
@@ -12,8 +13,6 @@ const SOCK_DGRAM = 2;
 const EINTR = 4;
 const EAGAIN = 11;
 const POLL_SLICE_MS = 1_000;
-/** Bytes of `sun_path`; a file's name must leave room for the NUL behind it. */
-const PATH_SIZE = 108;
 
 /**
  * Sends one datagram, and waits while the receiver's queue is full.
@@ -24,7 +23,7 @@ const PATH_SIZE = 108;
  * @throws {WinsockError} If there is no such receiver.
  */
 export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-  const name = encodeAddress(address);
+  const name = encodeLocalAddress(address.replace(/^@/, "\0"));
   const operation = `send a datagram to ${address}`;
   const fd = libc().socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd === -1) throw lastUnixError("make a local socket", "socket");
@@ -40,14 +39,4 @@ export async function sendLocalDatagram(address: string, bytes: Uint8Array<Array
   } finally {
     libc().close(s);
   }
-}
-
-/** `struct sockaddr_un`. An abstract name begins with a NUL and ends with the address; a file's ends with a NUL. */
-function encodeAddress(address: string): Uint8Array<ArrayBuffer> {
-  const path = new TextEncoder().encode(address.startsWith("@") ? `\0${address.slice(1)}` : `${address}\0`);
-  if (path.byteLength > PATH_SIZE) throw new RangeError(`A local socket's address cannot be as long as "${address}"`);
-  const name = new Uint8Array(2 + path.byteLength);
-  name[0] = AF_UNIX;
-  name.set(path, 2);
-  return name;
 }

@@ -3,15 +3,19 @@
  *
  * @module
  */
-import { AF_INET, BerkeleyCalls, type BerkeleyConstants, SOCK_STREAM } from "../berkeley_calls.ts";
-import { type Acceptor, INVALID_SOCKET } from "../socket_calls.ts";
+import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
+import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS, SOCK_DGRAM, SOCK_STREAM } from "../berkeley_calls.ts";
+import { type Acceptor, type DatagramReceiver, INVALID_SOCKET } from "../socket_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
+import { pollfds, sendNow, WinsockReceiver } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { lastWinsockError, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
+const IPPROTO_IP = 0;
 const IPPROTO_TCP = 6;
+const IPPROTO_UDP = 17;
 const IPPROTO_IPV6 = 41;
 const FIONBIO = 0x8004667e | 0;
 const WSAEWOULDBLOCK = 10035;
@@ -23,14 +27,33 @@ const CONSTANTS: BerkeleyConstants = {
   SO_TYPE: [SOL_SOCKET, 0x1008],
   SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
   SO_ERROR: [SOL_SOCKET, 0x1007],
-  IPV6_V6ONLY: [IPPROTO_IPV6, 27],
+  IP_ADD_MEMBERSHIP: [IPPROTO_IP, 12],
+  IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
+  IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12],
+  IPV6_DROP_MEMBERSHIP: [IPPROTO_IPV6, 13],
   // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could take the port over.
   LISTENER: [SOL_SOCKET, ~0x0004],
+  lingerWidth: 2,
   options: {
     TCP_NODELAY: [IPPROTO_TCP, 0x0001],
+    TCP_KEEPIDLE: [IPPROTO_TCP, 3],
+    TCP_KEEPINTVL: [IPPROTO_TCP, 17],
+    TCP_KEEPCNT: [IPPROTO_TCP, 16],
     SO_KEEPALIVE: [SOL_SOCKET, 0x0008],
+    SO_LINGER: [SOL_SOCKET, 0x0080],
     SO_RCVBUF: [SOL_SOCKET, 0x1002],
     SO_SNDBUF: [SOL_SOCKET, 0x1001],
+    SO_EXCLUSIVEADDRUSE: [SOL_SOCKET, ~0x0004],
+    SO_REUSEADDR: [SOL_SOCKET, 0x0004],
+    SO_REUSEPORT: undefined,
+    SO_BROADCAST: [SOL_SOCKET, 0x0020],
+    IPV6_V6ONLY: [IPPROTO_IPV6, 27],
+    IP_MULTICAST_IF: [IPPROTO_IP, 9],
+    IP_MULTICAST_LOOP: [IPPROTO_IP, 11],
+    IP_MULTICAST_TTL: [IPPROTO_IP, 10],
+    IPV6_MULTICAST_IF: [IPPROTO_IPV6, 9],
+    IPV6_MULTICAST_LOOP: [IPPROTO_IPV6, 11],
+    IPV6_MULTICAST_HOPS: [IPPROTO_IPV6, 10],
   },
 };
 
@@ -52,23 +75,31 @@ export class WinsockCalls extends BerkeleyCalls {
     return new WinsockError(code, { operation, functionName });
   }
 
-  protected create(family: number): bigint {
+  protected create(family: number, type: number): bigint {
     const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
-    const s = ws2_32().WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, null, 0, flags);
+    const s = ws2_32().WSASocketW(family, type, type === SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP, null, 0, flags);
     if (s === INVALID_SOCKET) throw this.lastError("make a socket", "WSASocketW");
     return s;
   }
 
-  async connect(s: bigint, address: { hostname: string; port: number }, signal?: AbortSignal): Promise<void> {
+  protected encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer> {
+    return "path" in address ? this.openLocal(address.path) : this.addresses.encode(address);
+  }
+
+  openLocal(path: string): never {
+    throw new Deno.errors.NotSupported(`Cannot use the local socket "${path}": Windows cannot hand local sockets over`);
+  }
+
+  async connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void> {
     const ws = ws2_32();
     const name = this.encodeAddress(address);
-    const operation = `connect to ${address.hostname} port ${address.port}`;
+    const operation = `connect to ${describeAddress(address)}`;
     this.#setNonBlocking(s, true);
     const result = ws.connect(s, name, name.byteLength);
     if (result === -1) {
       const error = this.lastError(operation, "connect");
       if (error.code !== WSAEWOULDBLOCK) throw error;
-      const pollfd = new BigUint64Array([s, BigInt(POLLWRNORM)]);
+      const pollfd = pollfds(POLLWRNORM, s);
       await this.connected(s, operation, (milliseconds) => ws.WSAPoll(pollfd, 1, milliseconds), signal);
     }
     this.#setNonBlocking(s, false);
@@ -82,7 +113,7 @@ export class WinsockCalls extends BerkeleyCalls {
     const listener = this.listen({ hostname: "127.0.0.1", port: 0 }, 1);
     const made: bigint[] = [];
     try {
-      const near = this.create(AF_INET);
+      const near = this.create(AF_INET, SOCK_STREAM);
       made.push(near);
       const name = this.encodeAddress(this.localAddress(listener));
       // A local listener's system completes the connection before anyone accepts it.
@@ -112,6 +143,24 @@ export class WinsockCalls extends BerkeleyCalls {
     return new ThreadAcceptor(this, listener);
   }
 
+  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
+    const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
+    return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+  }
+
+  async writable(s: bigint): Promise<void> {
+    // Should it fail, sending tells why.
+    await ws2_32().WSAPoll(pollfds(POLLWRNORM, s), 1, POLL_SLICE_MS);
+  }
+
+  unblock(s: bigint): void {
+    this.#setNonBlocking(s, true);
+  }
+
+  receiver(s: bigint): DatagramReceiver {
+    return new WinsockReceiver(s, this.addresses, this);
+  }
+
   close(s: bigint): void {
     const result = ws2_32().closesocket(s);
     if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
@@ -119,8 +168,8 @@ export class WinsockCalls extends BerkeleyCalls {
 
   /** Another process may have reached the pair's listener first. */
   #checkPeer(far: bigint, near: bigint): void {
-    const { hostname, port } = this.remoteAddress(far);
-    const expected = this.localAddress(near);
+    const { hostname, port } = this.remoteAddress(far) as Deno.NetAddr;
+    const expected = this.localAddress(near) as Deno.NetAddr;
     if (hostname !== expected.hostname || port !== expected.port) {
       throw new Error(`Cannot make a socket pair: ${hostname} port ${port} connected to it`);
     }

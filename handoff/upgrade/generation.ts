@@ -3,34 +3,31 @@
  *
  * @module
  */
-import { listen, type Listener, type ListenOptions } from "../../sockets/listener.ts";
+import { listen, type ListenLocalOptions, type ListenOptions } from "../../sockets/listen.ts";
+import type { SocketAddr } from "../../sockets/address.ts";
+import type { DatagramSocket } from "../../sockets/datagram_socket.ts";
+import type { Listener } from "../../sockets/listener.ts";
+import { listenDatagram, type ListenDatagramOptions } from "../../sockets/listen_datagram.ts";
 import type { Conversation } from "./conversation.ts";
-import { type Inheritance, type InheritedConnection, PREDECESSOR_VARIABLE, takeInheritance } from "./inheritance.ts";
-
-/** Where {@linkcode inherited} looks. */
-export interface InheritedOptions {
-  /**
-   * Listeners that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A predecessor's come
-   * first.
-   */
-  sockets?: { takeListener(name: string): Listener | undefined };
-  /** The predecessor's process id; 0 for none. Default: the environment's, which needs `--allow-env` for that variable. */
-  predecessor?: number;
-  /** Where frames come from. Default: this process's stdin. */
-  input?: ReadableStream<Uint8Array>;
-}
+import type { Inheritance, InheritedConnection } from "./inheritance.ts";
+import type { InheritedOptions } from "./inherited.ts";
 
 /** What the other files of an upgrade may know of a {@linkcode Generation}. */
 export interface GenerationState {
-  readonly listeners: ReadonlyMap<string, Listener>;
+  readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
+  readonly datagrams: ReadonlyMap<string, DatagramSocket>;
   /** Whether an upgrade is under way or done. */
   upgrading: boolean;
   /** Where this version only keeps the listeners: the version that serves. */
   successor: Conversation | undefined;
+  /** Resolves when nothing is accepted or received any more. */
+  readonly pause: () => Promise<void>;
+  readonly resume: () => void;
   retire(): void;
 }
 
-let makeGeneration: (
+/** Makes a generation, for {@linkcode inherited} alone. */
+export let makeGeneration: (
   inheritance: Inheritance | undefined,
   predecessor: number,
   sockets: InheritedOptions["sockets"],
@@ -50,15 +47,20 @@ export class Generation implements Disposable {
   /** Resolves when a successor serves and this version accepts nothing any more. */
   readonly retired: Promise<void>;
 
-  readonly #untaken: Map<string, Listener>;
-  readonly #listeners = new Map<string, Listener>();
+  readonly #untaken: Map<string, Listener<SocketAddr>>;
+  readonly #untakenDatagrams: Map<string, DatagramSocket>;
+  readonly #listeners = new Map<string, Listener<SocketAddr>>();
+  readonly #datagrams = new Map<string, DatagramSocket>();
   readonly #sockets: InheritedOptions["sockets"];
   readonly #conversation: Conversation | undefined;
   readonly #retired = Promise.withResolvers<void>();
   readonly #state: GenerationState = {
     listeners: this.#listeners,
+    datagrams: this.#datagrams,
     upgrading: false,
     successor: undefined,
+    pause: () => this.#pause(),
+    resume: () => this.#resume(),
     retire: () => this.#retire(),
   };
   #serving = false;
@@ -68,6 +70,7 @@ export class Generation implements Disposable {
     this.connections = inheritance?.connections ?? [];
     this.retired = this.#retired.promise;
     this.#untaken = inheritance?.listeners ?? new Map();
+    this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
     this.#conversation = inheritance?.conversation;
     this.#sockets = sockets;
   }
@@ -77,9 +80,9 @@ export class Generation implements Disposable {
     stateOf = (generation) => generation.#state;
   }
 
-  /** Names of the predecessor's listeners that have not been taken. */
+  /** Names of the predecessor's listeners, and behind them its datagram sockets, that have not been taken. */
   get names(): string[] {
-    return [...this.#untaken.keys()];
+    return [...this.#untaken.keys(), ...this.#untakenDatagrams.keys()];
   }
 
   /**
@@ -92,9 +95,23 @@ export class Generation implements Disposable {
    * @throws {TypeError} If it was taken already.
    * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
    */
-  listen(name: string, options: ListenOptions): Listener {
+  listen(name: string, options: ListenOptions): Listener;
+  /**
+   * Takes the local socket's listener of that name, or makes one, on Linux. At a first start the socket's file must not
+   * be there; a successor takes the listener and leaves the file alone.
+   *
+   * @param name The listener's name; the next version asks for it by the same.
+   * @param options Where to listen, if there is none to take.
+   * @returns The listener.
+   * @throws {TypeError} If it was taken already.
+   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.NotSupported} On Windows.
+   */
+  listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
+  listen(name: string, options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
     if (this.#listeners.has(name)) throw new TypeError(`Listener "${name}" was taken already`);
-    const listener = this.#untaken.get(name) ?? this.#sockets?.takeListener(name) ?? listen(options);
+    const listener = this.#untaken.get(name) ?? this.#sockets?.takeListener(name) ??
+      ("path" in options ? listen(options) : listen(options));
     this.#untaken.delete(name);
     this.#listeners.set(name, listener);
     if (!this.#serving) listener.pause();
@@ -102,15 +119,34 @@ export class Generation implements Disposable {
   }
 
   /**
-   * Says that this version can serve. The predecessor stops accepting, and this one begins; listeners that nobody took
-   * are closed.
+   * Takes the datagram socket of that name, or makes one. It receives from {@linkcode Generation.ready} on; datagrams
+   * that arrive earlier wait, as many as there is room for. When a successor serves it receives no more, and can still
+   * answer until it is closed.
    *
-   * @returns Resolves when this version accepts.
+   * @param name The socket's name, apart from those of listeners; the next version asks for it by the same.
+   * @param options Where to receive, if there is none to take.
+   * @returns The socket.
+   * @throws {TypeError} If it was taken already.
+   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   */
+  listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
+    if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
+    const socket = this.#untakenDatagrams.get(name) ?? listenDatagram(options);
+    this.#untakenDatagrams.delete(name);
+    this.#datagrams.set(name, socket);
+    if (!this.#serving) socket.pause();
+    return socket;
+  }
+
+  /**
+   * Says that this version can serve. The predecessor stops accepting and receiving, and this one begins; listeners and
+   * datagram sockets that nobody took are closed.
+   *
+   * @returns Resolves when this version accepts and receives.
    */
   async ready(): Promise<void> {
     if (this.#serving) return;
-    for (const listener of this.#untaken.values()) listener.close();
-    this.#untaken.clear();
+    this.#closeUntaken();
     this.#conversation?.say({ say: "ready" });
     // A predecessor that is gone accepts nothing either.
     await this.#conversation?.next(true);
@@ -120,7 +156,7 @@ export class Generation implements Disposable {
   }
 
   /**
-   * Says that this version will not serve, and closes its listeners. The predecessor carries on.
+   * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor carries on.
    *
    * @param reason Why.
    */
@@ -130,18 +166,42 @@ export class Generation implements Disposable {
     this[Symbol.dispose]();
   }
 
-  /** Closes all listeners of this version. */
+  /** Closes all listeners and datagram sockets of this version. */
   [Symbol.dispose](): void {
-    for (const listener of [...this.#listeners.values(), ...this.#untaken.values()]) listener.close();
+    for (const socket of this.#sources) socket.close();
+    this.#closeUntaken();
+  }
+
+  /** All that brings this version work. */
+  get #sources(): (Listener<SocketAddr> | DatagramSocket)[] {
+    return [...this.#listeners.values(), ...this.#datagrams.values()];
+  }
+
+  #closeUntaken(): void {
+    for (const untaken of [this.#untaken, this.#untakenDatagrams]) {
+      for (const socket of untaken.values()) socket.close();
+      untaken.clear();
+    }
+  }
+
+  async #pause(): Promise<void> {
+    await Promise.all(this.#sources.map((source) => source.pause()));
+  }
+
+  #resume(): void {
+    for (const source of this.#sources) source.resume();
   }
 
   #serve(): void {
     this.#serving = true;
-    for (const listener of this.#listeners.values()) listener.resume();
+    this.#resume();
   }
 
+  /** What was received is still to be answered, so that datagram sockets stay open. */
   #retire(): void {
-    this[Symbol.dispose]();
+    for (const listener of this.#listeners.values()) listener.close();
+    for (const socket of this.#datagrams.values()) socket.finishReceiving().catch(() => {});
+    this.#closeUntaken();
     this.#retired.resolve();
   }
 
@@ -151,7 +211,7 @@ export class Generation implements Disposable {
     for (let message = await this.#conversation?.next(); message !== undefined;) {
       if (message.say === "pause") {
         paused = true;
-        await Promise.all([...this.#listeners.values()].map((listener) => listener.pause()));
+        await this.#pause();
         this.#conversation?.say({ say: "paused" });
       } else if (message.say === "resume") {
         paused = false;
@@ -164,35 +224,4 @@ export class Generation implements Disposable {
     // The supervisor died between two versions.
     if (paused) this.#serve();
   }
-}
-
-/**
- * Begins a version of a server: takes over from the one before it, if there is one.
- *
- * Needs ffi access to the system's socket library, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR` unless `predecessor` is
- * given. No net permission.
- *
- * @example A server that can be replaced
- * ```ts ignore
- * import { inherited, upgrade } from "@winsock/handoff";
- *
- * const generation = await inherited();
- * const listener = generation.listen("http", { port: 8080 });
- * serve(listener);
- * await generation.ready();
- * Deno.addSignalListener("SIGHUP", async () => {
- *   await upgrade(generation, { script: new URL("server.ts", import.meta.url), drain: 10_000 });
- *   Deno.exit();
- * });
- * ```
- *
- * @param options Where to look.
- * @returns The version; call {@linkcode Generation.ready} when it can serve.
- * @throws {Deno.errors.NotCapable} Without the permission to read the environment variable.
- * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
- */
-export async function inherited(options: InheritedOptions = {}): Promise<Generation> {
-  const predecessor = options.predecessor ?? Number(Deno.env.get(PREDECESSOR_VARIABLE) ?? 0);
-  const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
-  return makeGeneration(inheritance, predecessor, options.sockets);
 }

@@ -3,8 +3,10 @@
  *
  * @module
  */
+import type { SocketAddr } from "../../sockets/address.ts";
+import { DatagramSocket } from "../../sockets/datagram_socket.ts";
 import { Listener } from "../../sockets/listener.ts";
-import type { Socket } from "../../sockets/socket.ts";
+import { Socket } from "../../sockets/socket.ts";
 import { receive } from "../receive.ts";
 import { Conversation } from "./conversation.ts";
 
@@ -16,7 +18,9 @@ export interface Announcement {
   readonly upgrade: 1;
   /** Names of the listeners that follow, in order. */
   readonly listeners: readonly string[];
-  /** How many connections follow them. */
+  /** Names of the datagram sockets that follow, in order; a predecessor may know none. */
+  readonly datagrams?: readonly string[];
+  /** How many connections follow. */
   readonly connections: number;
 }
 
@@ -31,7 +35,8 @@ export interface InheritedConnection {
 /** All that came. */
 export interface Inheritance {
   readonly conversation: Conversation;
-  readonly listeners: Map<string, Listener>;
+  readonly listeners: Map<string, Listener<SocketAddr>>;
+  readonly datagrams: Map<string, DatagramSocket>;
   readonly connections: InheritedConnection[];
 }
 
@@ -41,23 +46,28 @@ export interface Inheritance {
  * @returns `undefined` if it died before it said anything.
  */
 export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
-  const received = receive({ listeners: true, ...input === undefined ? {} : { input } });
+  const received = receive({ listeners: true, datagrams: true, ...input === undefined ? {} : { input } });
   const first = (await received.next()).value;
   if (first === undefined) return undefined;
   const announced = first.data as Announcement;
-  if (announced?.upgrade !== 1 || first.socket instanceof Listener) {
+  if (announced?.upgrade !== 1 || !(first.socket instanceof Socket)) {
     throw new TypeError("What arrives on stdin is no inheritance of this version");
   }
   const listeners = new Map<string, Listener>();
+  const datagrams = new Map<string, DatagramSocket>();
   const connections: InheritedConnection[] = [];
   const conversation = new Conversation(first.socket.toNodeSocket());
-  while (listeners.size < announced.listeners.length || connections.length < announced.connections) {
+  const { datagrams: datagramNames = [] } = announced;
+  const expected = announced.listeners.length + datagramNames.length + announced.connections;
+  for (let count = 0; count < expected; count++) {
     const { value } = await received.next();
     if (value === undefined) break;
-    if (value.socket instanceof Listener) listeners.set(announced.listeners[listeners.size]!, value.socket);
-    else connections.push({ socket: value.socket, data: value.data });
+    const { socket, data } = value;
+    if (socket instanceof Listener) listeners.set(announced.listeners[listeners.size]!, socket);
+    else if (socket instanceof DatagramSocket) datagrams.set(datagramNames[datagrams.size]!, socket);
+    else connections.push({ socket, data });
   }
   // What is left to come is the end of stdin; the loop must see it, and closes nothing that was taken.
   received.next().catch(() => {});
-  return { conversation, listeners, connections };
+  return { conversation, listeners, datagrams, connections };
 }

@@ -5,7 +5,7 @@
  */
 import { timingSafeEqual } from "node:crypto";
 import { connect } from "../../sockets/connect.ts";
-import { listen } from "../../sockets/listener.ts";
+import { listen } from "../../sockets/listen.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import type { UpgradeResult } from "./upgrade.ts";
 

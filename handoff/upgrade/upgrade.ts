@@ -4,7 +4,8 @@
  * @module
  */
 import { systemCalls } from "../../ffi/system.ts";
-import { duplicateSocket, openSocket } from "../../sockets/duplicate_socket.ts";
+import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
+import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { adoptStream } from "../../sockets/native_stream.ts";
 import { ownSocket, type Socket } from "../../sockets/socket.ts";
@@ -50,10 +51,12 @@ export interface UpgradeResult {
 }
 
 /**
- * Starts the next version of this server, hands it the listeners, and retires.
+ * Starts the next version of this server, hands it the listeners and datagram sockets, and retires.
  *
  * The new version calls {@linkcode inherited}. Until it is ready, this one serves; if it crashes, refuses, or takes too
- * long, this one carries on. At the moment of change nobody accepts, and connections wait in the system: none is refused.
+ * long, this one carries on. At the moment of change nobody accepts or receives, and connections and datagrams wait in
+ * the system: none is refused, lost or taken twice. What this version has received it can still answer, until it closes
+ * its datagram sockets or ends.
  * When this resolves, this version accepts nothing more and its connections are finished; then it should end.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` for the new version.
@@ -152,22 +155,23 @@ function openConversation(): { conversation: Conversation; far: Socket } {
 async function handOver(
   source: HandoffSource,
   far: Socket,
-  { listeners }: GenerationState,
+  { listeners, datagrams }: GenerationState,
   { connections = [] }: UpgradeOptions,
 ): Promise<void> {
   const announcement: Announcement = {
     upgrade: 1,
     listeners: [...listeners.keys()],
+    datagrams: [...datagrams.keys()],
     connections: connections.length,
   };
   await source.send(far, { data: announcement });
-  for (const listener of listeners.values()) await sendCopy(source, listener);
+  for (const socket of [...listeners.values(), ...datagrams.values()]) await sendCopy(source, socket);
   for (const { socket, data } of connections) await source.send(socket, { data });
 }
 
-/** What is sent is closed here; the listener itself is needed until the new version serves. */
-async function sendCopy(source: HandoffSource, listener: Listener): Promise<void> {
-  const copy = await openSocket(duplicateSocket(listener, Deno.pid));
+/** What is sent is closed here; the socket itself is needed until the new version serves. */
+async function sendCopy(source: HandoffSource, socket: SharedSocket): Promise<void> {
+  const copy = await openSocket(duplicateSocket(socket, Deno.pid));
   try {
     await source.send(copy);
   } finally {
@@ -175,16 +179,16 @@ async function sendCopy(source: HandoffSource, listener: Listener): Promise<void
   }
 }
 
-/** From now on nobody accepts, and connections wait. */
-async function pause({ listeners, successor }: GenerationState, { keep }: UpgradeOptions): Promise<void> {
-  if (keep !== true) await Promise.all([...listeners.values()].map((listener) => listener.pause()));
+/** From now on nobody accepts or receives: connections and datagrams wait. */
+async function pause({ pause, successor }: GenerationState, { keep }: UpgradeOptions): Promise<void> {
+  if (keep !== true) await pause();
   successor?.say({ say: "pause" });
   // One that is gone has paused too.
   await successor?.next();
 }
 
-function resume({ listeners, successor }: GenerationState, { keep }: UpgradeOptions): void {
-  if (keep !== true) { for (const listener of listeners.values()) listener.resume(); }
+function resume({ resume, successor }: GenerationState, { keep }: UpgradeOptions): void {
+  if (keep !== true) resume();
   successor?.say({ say: "resume" });
 }
 
@@ -199,7 +203,7 @@ async function trial(ended: Promise<UpgradeError>, milliseconds: number): Promis
   }
 }
 
-async function drain(listeners: readonly Listener[], milliseconds: number): Promise<number> {
+async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: number): Promise<number> {
   const late = Promise.withResolvers<void>();
   const timer = setTimeout(late.resolve, milliseconds);
   await Promise.race([Promise.all(listeners.map((listener) => listener.drained())), late.promise]);

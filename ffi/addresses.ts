@@ -1,0 +1,107 @@
+/**
+ * Addresses as the kernel takes and gives them.
+ *
+ * @module
+ */
+import { SOCKADDR_IN, SOCKADDR_IN6 } from "../structs/sockaddr.ts";
+
+/** An IP address and a port. */
+export interface InternetAddress {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** The address of a local socket: a file, or behind a NUL an abstract name. */
+export interface LocalAddress {
+  readonly path: string;
+}
+
+/** What a socket can be bound or connected to. */
+export type SocketAddress = InternetAddress | LocalAddress;
+
+/** Both libraries' functions for addresses. */
+export interface AddressFunctions {
+  inet_pton(family: number, text: BufferSource, address: BufferSource): number;
+  inet_ntop(family: number, address: BufferSource, text: BufferSource, size: number): bigint;
+}
+
+export const AF_UNIX = 1;
+export const AF_INET = 2;
+/** Room for any address: SOCKADDR_STORAGE. */
+export const ADDRESS_SIZE = 128;
+const TEXT_SIZE = 64;
+
+/** An address in words, for errors. */
+export function describeAddress(address: SocketAddress): string {
+  if ("path" in address) return address.path.replace(/^\0/, "@");
+  return `${address.hostname} port ${address.port}`;
+}
+
+/** Encodes and decodes one system's addresses. */
+export class AddressCodec {
+  constructor(readonly functions: AddressFunctions, readonly AF_INET6: number) {}
+
+  /** The family a hostname belongs to. */
+  familyOf(hostname: string): number {
+    return hostname.includes(":") ? this.AF_INET6 : AF_INET;
+  }
+
+  /** The bytes of an IP address, in network order: 4 or 16. */
+  parse(hostname: string): Uint8Array<ArrayBuffer> {
+    const [text = ""] = hostname.split("%");
+    const family = this.familyOf(text);
+    const address = new Uint8Array(family === AF_INET ? 4 : 16);
+    const parsed = this.functions.inet_pton(family, new TextEncoder().encode(`${text}\0`), address);
+    if (parsed !== 1) throw new TypeError(`"${hostname}" is no IP address`);
+    return address;
+  }
+
+  encode({ hostname, port }: InternetAddress): Uint8Array<ArrayBuffer> {
+    const address = this.parse(hostname);
+    const family = this.familyOf(hostname);
+    if (family === AF_INET) {
+      return SOCKADDR_IN.encode({ sin_family: family, sin_port: port, sin_addr: address, sin_zero: new Uint8Array(8) });
+    }
+    return SOCKADDR_IN6.encode({
+      sin6_family: family,
+      sin6_port: port,
+      sin6_flowinfo: 0,
+      sin6_addr: address,
+      sin6_scope_id: Number(hostname.split("%")[1] ?? 0),
+    });
+  }
+
+  /** @param name As much of it as the kernel has filled in. */
+  decode(name: Uint8Array<ArrayBuffer>): Deno.NetAddr | Deno.UnixAddr {
+    const family = new DataView(name.buffer, name.byteOffset).getUint16(0, true);
+    if (family === AF_UNIX) return { transport: "unix", path: decodePath(name.subarray(2)) };
+    return this.decodeInternet(name, "tcp");
+  }
+
+  /** An address of the Internet families. */
+  decodeInternet(name: Uint8Array<ArrayBuffer>, transport: Deno.NetAddr["transport"]): Deno.NetAddr {
+    const family = new DataView(name.buffer, name.byteOffset).getUint16(0, true);
+    if (family === AF_INET) {
+      const { sin_port, sin_addr } = SOCKADDR_IN.decode(name.subarray(0, SOCKADDR_IN.size));
+      return { transport, hostname: sin_addr.join("."), port: sin_port };
+    }
+    if (family === this.AF_INET6) {
+      const { sin6_port, sin6_addr, sin6_scope_id } = SOCKADDR_IN6.decode(name.subarray(0, SOCKADDR_IN6.size));
+      const scope = sin6_scope_id === 0 ? "" : `%${sin6_scope_id}`;
+      return { transport, hostname: this.#text(family, sin6_addr) + scope, port: sin6_port };
+    }
+    throw new RangeError(`Address family ${family} is neither IPv4 nor IPv6`);
+  }
+
+  #text(family: number, address: Uint8Array): string {
+    const text = new Uint8Array(TEXT_SIZE);
+    this.functions.inet_ntop(family, address as Uint8Array<ArrayBuffer>, text, TEXT_SIZE);
+    return new TextDecoder().decode(text.subarray(0, text.indexOf(0)));
+  }
+}
+
+/** A file's name ends at a NUL; an abstract one begins with it; a socket that was not bound has none. */
+function decodePath(path: Uint8Array): string {
+  const end = path[0] === 0 ? path.byteLength : path.indexOf(0);
+  return new TextDecoder().decode(end === -1 ? path : path.subarray(0, end));
+}

@@ -1,0 +1,52 @@
+/**
+ * The beginning of a version of a server.
+ *
+ * @module
+ */
+import type { Listener } from "../../sockets/listener.ts";
+import { type Generation, makeGeneration } from "./generation.ts";
+import { PREDECESSOR_VARIABLE, takeInheritance } from "./inheritance.ts";
+
+/** Where {@linkcode inherited} looks. */
+export interface InheritedOptions {
+  /**
+   * Listeners that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A predecessor's come
+   * first.
+   */
+  sockets?: { takeListener(name: string): Listener | undefined };
+  /** The predecessor's process id; 0 for none. Default: the environment's, which needs `--allow-env` for that variable. */
+  predecessor?: number;
+  /** Where frames come from. Default: this process's stdin. */
+  input?: ReadableStream<Uint8Array>;
+}
+
+/**
+ * Begins a version of a server: takes over from the one before it, if there is one.
+ *
+ * Needs ffi access to the system's socket library, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR` unless `predecessor` is
+ * given. No net permission.
+ *
+ * @example A server that can be replaced
+ * ```ts ignore
+ * import { inherited, upgrade } from "@winsock/handoff";
+ *
+ * const generation = await inherited();
+ * const listener = generation.listen("http", { port: 8080 });
+ * serve(listener);
+ * await generation.ready();
+ * Deno.addSignalListener("SIGHUP", async () => {
+ *   await upgrade(generation, { script: new URL("server.ts", import.meta.url), drain: 10_000 });
+ *   Deno.exit();
+ * });
+ * ```
+ *
+ * @param options Where to look.
+ * @returns The version; call {@linkcode Generation.ready} when it can serve.
+ * @throws {Deno.errors.NotCapable} Without the permission to read the environment variable.
+ * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
+ */
+export async function inherited(options: InheritedOptions = {}): Promise<Generation> {
+  const predecessor = options.predecessor ?? Number(Deno.env.get(PREDECESSOR_VARIABLE) ?? 0);
+  const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
+  return makeGeneration(inheritance, predecessor, options.sockets);
+}

@@ -1,0 +1,257 @@
+/**
+ * A UDP socket and its owner.
+ *
+ * @module
+ */
+import type { SocketOptions } from "../ffi/socket_options.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { toAddress } from "./address.ts";
+import { DatagramInlet } from "./datagram_inlet.ts";
+import { Descriptor } from "./descriptor.ts";
+import type { MulticastV4Membership, MulticastV6Membership } from "./multicast.ts";
+
+/** Makes the {@linkcode DatagramSocket} of a descriptor the system has just made. */
+export let ownDatagramSocket: (handle: bigint) => DatagramSocket;
+
+/**
+ * A bound UDP socket, in the shape of `Deno.DatagramConn`. The object owns its descriptor, as {@linkcode Socket} does.
+ *
+ * Where several processes have the socket, each datagram goes to one that receives at the time, and nobody says which;
+ * what arrives while none receives waits in the system, as much as `SO_RCVBUF` has room for. So let one receive, or any
+ * that can answer alone.
+ *
+ * What a host answers to an earlier datagram, such as that nobody has that port (WSAECONNRESET on Windows), does not end
+ * receiving: it is skipped. Neither call blocks the event loop; on Windows the socket is non-blocking for all who share
+ * it. A pending receive keeps the process running.
+ *
+ * Needs ffi access to the system's socket library, and no net permission.
+ *
+ * @example Sending and receiving
+ * ```ts
+ * import { listenDatagram } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using server = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+ * using client = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+ * await client.send(new TextEncoder().encode("hello"), server.addr);
+ * const [data, sender] = await server.receive();
+ * assertEquals([new TextDecoder().decode(data), sender.port], ["hello", client.addr.port]);
+ * ```
+ */
+export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
+  readonly #descriptor: Descriptor;
+  readonly #inlet: DatagramInlet;
+  #isIPv6: boolean | undefined;
+
+  private constructor(descriptor: Descriptor) {
+    this.#descriptor = descriptor;
+    this.#inlet = new DatagramInlet(descriptor);
+  }
+
+  /**
+   * Takes ownership of a UDP socket's descriptor: a SOCKET on Windows, a file descriptor elsewhere. On Windows the socket
+   * becomes non-blocking, for all who share it.
+   *
+   * @param handle The descriptor. It is left alone if this throws.
+   * @returns The socket that owns it.
+   * @throws {TypeError} If it is a stream or local socket, or belongs to another object already.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket, WSAEINVAL on Windows if it is not bound.
+   */
+  static fromHandle(handle: bigint): DatagramSocket {
+    const calls = systemCalls();
+    const kind = calls.kind(handle, `take over socket ${handle}`);
+    if (kind !== "datagram") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not UDP`);
+    if ("path" in calls.localAddress(handle)) {
+      throw new TypeError(`Cannot take over socket ${handle}: it is a local datagram socket, not UDP`);
+    }
+    const descriptor = Descriptor.adopt(handle);
+    try {
+      calls.unblock(handle);
+    } catch (error) {
+      descriptor.release();
+      throw error;
+    }
+    return new DatagramSocket(descriptor);
+  }
+
+  static {
+    ownDatagramSocket = (handle) => {
+      systemCalls().unblock(handle);
+      return new DatagramSocket(Descriptor.own(handle));
+    };
+  }
+
+  /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  get handle(): bigint {
+    return this.#descriptor.handle;
+  }
+
+  /**
+   * The address and port the socket is bound to (`getsockname`).
+   *
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   */
+  get addr(): Deno.NetAddr {
+    const { hostname, port } = systemCalls().localAddress(this.handle) as Deno.NetAddr;
+    return { transport: "udp", hostname, port };
+  }
+
+  /**
+   * Sends one datagram (`sendto`). Waits while the system has no room for it; that it was sent does not say that it
+   * arrives.
+   *
+   * @param data Its bytes; none is a datagram too.
+   * @param addr Where to: an IPv4 or IPv6 address, or `localhost` for 127.0.0.1, and a port. A socket on `::` sends to
+   * IPv4 addresses too. Its `transport` says nothing more.
+   * @returns The number of bytes sent: all.
+   * @throws {TypeError} If the hostname is no IP address.
+   * @throws {RangeError} If the port is not between 0 and 65535.
+   * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long (65 507 bytes fit over IPv4, 65 527 over IPv6),
+   * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up.
+   */
+  async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
+    const calls = systemCalls();
+    const address = toAddress(addr, "127.0.0.1");
+    this.#isIPv6 ??= this.addr.hostname.includes(":");
+    if (this.#isIPv6 && !address.hostname.includes(":")) address.hostname = `::ffff:${address.hostname}`;
+    for (;;) {
+      const sent = calls.sendDatagram(this.handle, data, address);
+      if (sent !== undefined) return sent;
+      await calls.writable(this.handle);
+    }
+  }
+
+  /**
+   * Waits for the next datagram (`recvfrom`). Calls made while one is pending are answered in turn.
+   *
+   * @param buffer What to receive into; what does not fit is lost, on every system without an error. Default: room for
+   * any.
+   * @returns The datagram, a part of `buffer` if one was given, and who sent it. It may be empty. On `::` an IPv4 sender
+   * is `::ffff:` and its address.
+   * @throws {Deno.errors.BadResource} If the socket is closed or given up, also while this waits.
+   * @throws {WinsockError} If the system cannot receive.
+   */
+  async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr]> {
+    const datagram = await this.#inlet.next(buffer);
+    if (datagram === undefined) throw new Deno.errors.BadResource("Datagram socket has been closed");
+    return [datagram.data, datagram.sender];
+  }
+
+  /** The datagrams, until the socket is closed or given up. Leaving the loop leaves the socket open. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<[Uint8Array<ArrayBuffer>, Deno.NetAddr], void, void> {
+    const next = () => this.#inlet.next();
+    for (let datagram = await next(); datagram !== undefined; datagram = await next()) {
+      yield [datagram.data, datagram.sender];
+    }
+  }
+
+  /**
+   * Stops receiving: {@linkcode DatagramSocket.receive} and the loop wait. Datagrams go on arriving, and wait in the
+   * system to be received, here or by whoever else has the socket. Sending goes on.
+   *
+   * @returns Resolves when nothing is being received any more.
+   */
+  async pause(): Promise<void> {
+    await this.#inlet.pause();
+  }
+
+  /** Receives again; if it was not paused, does nothing. */
+  resume(): void {
+    this.#inlet.resume();
+  }
+
+  /**
+   * Receives no more, for good: a pending receive ends as at {@linkcode DatagramSocket.close}, and so does the loop.
+   * Sending goes on, for what is still to be answered.
+   *
+   * @returns Resolves when nothing is being received any more.
+   */
+  async finishReceiving(): Promise<void> {
+    await this.#inlet.finish();
+  }
+
+  /**
+   * Joins an IPv4 multicast group (`IP_ADD_MEMBERSHIP`). Membership belongs to the underlying socket, and ends with it.
+   *
+   * @param address The group, such as `239.1.2.3`.
+   * @param networkInterface The address of the interface to join on; `0.0.0.0` lets the system choose.
+   * @returns The membership.
+   * @throws {TypeError} If either is no IPv4 address.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if the group is none.
+   */
+  // deno-lint-ignore require-await -- in the shape of Deno's
+  async joinMulticastV4(address: string, networkInterface: string): Promise<MulticastV4Membership> {
+    systemCalls().setMembership(this.handle, true, address, networkInterface);
+    return {
+      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      setLoopback: (loopback) => Promise.try(() => this.setOption("IP_MULTICAST_LOOP", loopback)),
+      setTTL: (ttl) => Promise.try(() => this.setOption("IP_MULTICAST_TTL", ttl)),
+    };
+  }
+
+  /**
+   * Joins an IPv6 multicast group (`IPV6_ADD_MEMBERSHIP`). Membership belongs to the underlying socket, and ends with it.
+   *
+   * @param address The group, such as `ff02::1234`.
+   * @param networkInterface The index of the interface to join on; 0 lets the system choose.
+   * @returns The membership.
+   * @throws {TypeError} If the group is no IPv6 address.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if the group is none.
+   */
+  // deno-lint-ignore require-await -- in the shape of Deno's
+  async joinMulticastV6(address: string, networkInterface: number): Promise<MulticastV6Membership> {
+    systemCalls().setMembership(this.handle, true, address, networkInterface);
+    return {
+      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      setLoopback: (loopback) => Promise.try(() => this.setOption("IPV6_MULTICAST_LOOP", loopback)),
+    };
+  }
+
+  /**
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
+   * same value.
+   *
+   * @param name The option.
+   * @returns Its value.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   */
+  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
+    return systemCalls().getOption(this.handle, name);
+  }
+
+  /**
+   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
+   *
+   * @param name The option.
+   * @param value Its new value.
+   * @throws {RangeError} If the value is out of range.
+   * @throws {Deno.errors.NotSupported} If this system has no such option.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   */
+  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
+    systemCalls().setOption(this.handle, name, value);
+  }
+
+  /**
+   * Gives up ownership: the descriptor stays open and is the caller's to close. A pending receive ends.
+   *
+   * @returns The descriptor.
+   */
+  detach(): bigint {
+    const handle = this.#descriptor.release();
+    this.#inlet.finish().catch(() => {});
+    return handle;
+  }
+
+  /** Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing. */
+  close(): void {
+    this.#inlet.finish().catch(() => {});
+    this.#descriptor.close();
+  }
+
+  /** The same as {@linkcode DatagramSocket.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

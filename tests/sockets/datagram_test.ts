@@ -1,0 +1,259 @@
+// UDP sockets, within one process.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DatagramSocket, duplicateSocket, listen, listenDatagram, openSocket, WinsockError } from "@winsock/handoff";
+import { INVALID_SOCKET, libc, ws2_32 } from "@winsock/handoff/ffi";
+import { ADDRESSES, connection } from "../kit/connections.ts";
+import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
+import { loopback } from "../kit/native.ts";
+import { within } from "../kit/process.ts";
+
+for (const hostname of ADDRESSES) {
+  Deno.test(`${hostname}: datagrams go both ways and keep their boundaries`, async () => {
+    using server = datagramSocket(hostname);
+    using client = datagramSocket(hostname);
+    assertEquals([server.addr.transport, server.addr.hostname], ["udp", hostname]);
+    for (const text of ["first", "", "third"]) await sendText(client, text, server.addr);
+    for (const text of ["first", "", "third"]) assertEquals(await receiveText(server), [text, client.addr]);
+    assertEquals(await server.send(new Uint8Array(1_000), client.addr), 1_000);
+    assertEquals((await within(20_000, client.receive()))[0].byteLength, 1_000);
+  });
+
+  Deno.test(`${hostname}: the longest datagram arrives whole, a longer one is WSAEMSGSIZE`, async () => {
+    using server = datagramSocket(hostname);
+    using client = datagramSocket(hostname);
+    const data = crypto.getRandomValues(new Uint8Array(65_507));
+    assertEquals(await client.send(data, server.addr), data.byteLength);
+    assertEquals((await within(20_000, server.receive()))[0], data);
+    const tooLong = () => client.send(new Uint8Array(66_000), server.addr);
+    const error = await assertRejects(
+      tooLong,
+      WinsockError,
+      `Cannot send a datagram of 66000 bytes to ${hostname} port`,
+    );
+    assertEquals(error.codeName, "WSAEMSGSIZE");
+  });
+
+  Deno.test(`${hostname}: what does not fit into the buffer is lost, and nothing else`, async () => {
+    using server = datagramSocket(hostname);
+    using client = datagramSocket(hostname);
+    for (const text of ["truncated", "next"]) await sendText(client, text, server.addr);
+    const buffer = new Uint8Array(4);
+    const [data, sender] = await within(20_000, server.receive(buffer));
+    assertEquals([new TextDecoder().decode(data), sender], ["trun", client.addr]);
+    assert(data.buffer === buffer.buffer);
+    assertEquals(await receiveText(server), ["next", client.addr]);
+  });
+
+  Deno.test(`${hostname}: a duplicate within one process is of the same socket`, async () => {
+    using server = datagramSocket(hostname);
+    using client = datagramSocket(hostname);
+    using duplicate = await openSocket(duplicateSocket(server, Deno.pid));
+    assert(duplicate instanceof DatagramSocket && duplicate.handle !== server.handle);
+    assertEquals(duplicate.addr, server.addr);
+    server.setOption("SO_BROADCAST", true);
+    assertEquals(duplicate.getOption("SO_BROADCAST"), true);
+    const { addr } = server;
+    server.close();
+    await sendText(client, "still here", addr);
+    assertEquals(await receiveText(duplicate), ["still here", client.addr]);
+  });
+}
+
+Deno.test("a datagram socket on :: exchanges datagrams with IPv4 too", async () => {
+  using server = listenDatagram({ hostname: "::", port: 0 });
+  using client = datagramSocket();
+  await sendText(client, "over IPv4", { ...client.addr, port: server.addr.port });
+  const [text, sender] = await receiveText(server);
+  assertEquals([text, sender.hostname], ["over IPv4", "::ffff:127.0.0.1"]);
+  await sendText(server, "answer", sender);
+  await sendText(server, "again", client.addr);
+  assertEquals([(await receiveText(client))[0], (await receiveText(client))[0]], ["answer", "again"]);
+});
+
+Deno.test("receiving waits without blocking, in the order of the calls, and close wakes it at once", async () => {
+  const server = datagramSocket();
+  using client = datagramSocket();
+  const waiting = [receiveText(server), receiveText(server)];
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 5);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  clearInterval(timer);
+  assert(ticks >= 5, `the event loop ran ${ticks} times`);
+  for (const text of ["one", "two"]) await sendText(client, text, server.addr);
+  assertEquals((await Promise.all(waiting)).map(([text]) => text), ["one", "two"]);
+
+  const pending = assertRejects(() => server.receive(), Deno.errors.BadResource, "Datagram socket has been closed");
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  server.close();
+  await within(10_000, pending);
+  await assertRejects(() => server.receive(), Deno.errors.BadResource);
+});
+
+Deno.test("closing a datagram socket ends its loop, and the port is free again", async () => {
+  const server = datagramSocket();
+  const { addr } = server;
+  const loop = (async () => {
+    let count = 0;
+    for await (const [data] of server) count += data.byteLength;
+    return count;
+  })();
+  using client = datagramSocket();
+  await sendText(client, "ab", addr);
+  await sendText(client, "", addr);
+  await sendText(client, "c", addr);
+  const duplicate = await openSocket(duplicateSocket(server, Deno.pid)) as DatagramSocket;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  server.close();
+  assertEquals(await within(10_000, loop), 3);
+  duplicate.close();
+  using again = listenDatagram({ hostname: addr.hostname, port: addr.port });
+  assertEquals(again.addr, addr);
+});
+
+Deno.test("while receiving is paused datagrams wait in the system, and sending goes on", async () => {
+  using server = datagramSocket();
+  using client = datagramSocket();
+  const received = receiveText(server);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await within(10_000, server.pause());
+  await sendText(client, "waits", server.addr);
+  await sendText(server, "sent", client.addr);
+  assertEquals(await receiveText(client), ["sent", server.addr]);
+  using duplicate = await openSocket(duplicateSocket(server, Deno.pid)) as DatagramSocket;
+  assertEquals(await receiveText(duplicate), ["waits", client.addr]);
+  server.resume();
+  await sendText(client, "resumed", server.addr);
+  assertEquals(await received, ["resumed", client.addr]);
+});
+
+Deno.test("what has finished receiving still sends", async () => {
+  using server: Deno.DatagramConn & DatagramSocket = datagramSocket();
+  using client = datagramSocket();
+  const loop = (async () => {
+    for await (const _ of server);
+  })();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await within(10_000, server.finishReceiving());
+  await within(10_000, loop);
+  await assertRejects(() => server.receive(), Deno.errors.BadResource);
+  await sendText(server, "an answer", client.addr);
+  assertEquals(await receiveText(client), ["an answer", server.addr]);
+});
+
+Deno.test("a burst arrives whole, and the event loop runs meanwhile", async () => {
+  using server = datagramSocket();
+  using client = datagramSocket();
+  const count = 200;
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  const sending = (async () => {
+    for (let index = 0; index < count; index++) {
+      await sendText(client, String(index), server.addr);
+      if (index % 20 === 19) await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  })();
+  for (let index = 0; index < count; index++) assertEquals((await receiveText(server))[0], String(index));
+  await sending;
+  clearInterval(timer);
+  assert(ticks > 0);
+});
+
+// Wine passes on what Linux tells an unconnected socket, which is nothing: WSAECONNRESET is only met on Windows proper.
+Deno.test("a port where nobody receives does not end receiving", async () => {
+  using server = datagramSocket();
+  using client = datagramSocket();
+  const gone = datagramSocket();
+  const { addr } = gone;
+  gone.close();
+  for (let count = 0; count < 3; count++) await sendText(server, "to nobody", addr);
+  const received = receiveText(server);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await sendText(client, "still receiving", server.addr);
+  assertEquals((await received)[0], "still receiving");
+});
+
+Deno.test("what a connected socket's peer answers, that nobody has the port, does not end receiving", async () => {
+  using socket = datagramSocket();
+  const peer = datagramSocket();
+  const { addr } = peer;
+  const { connect } = Deno.build.os === "windows" ? ws2_32() : libc();
+  assertEquals(connect(socket.handle, loopback(addr.port), 16), 0);
+  peer.close();
+  await sendText(socket, "to nobody", addr);
+  const received = receiveText(socket);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  using again = listenDatagram({ hostname: "127.0.0.1", port: addr.port });
+  await sendText(again, "somebody now", socket.addr);
+  assertEquals(await received, ["somebody now", addr]);
+});
+
+Deno.test("a datagram socket made from a handle owns it; a detached handle is the caller's", async () => {
+  using server = datagramSocket();
+  const { addr } = server;
+  const pending = assertRejects(() => server.receive(), Deno.errors.BadResource);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const handle = server.detach();
+  await within(10_000, pending);
+  assertEquals(server.handle, INVALID_SOCKET);
+  using again = DatagramSocket.fromHandle(handle);
+  assertThrows(() => DatagramSocket.fromHandle(handle), TypeError, "already has an owner");
+  using client = datagramSocket();
+  await sendText(client, "taken over", addr);
+  assertEquals((await receiveText(again))[0], "taken over");
+});
+
+Deno.test("what is no UDP socket is refused and left alone", async () => {
+  using pair = await connection();
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const handles = [pair.client.detach(), listener.detach()];
+  for (const [index, what] of ["connection", "listener"].entries()) {
+    assertThrows(() => DatagramSocket.fromHandle(handles[index]!), TypeError, `it is a ${what}, not UDP`);
+  }
+  if (Deno.build.os === "linux") {
+    const local = BigInt(libc().socket(1, 2, 0));
+    assertThrows(() => DatagramSocket.fromHandle(local), TypeError, "it is a local datagram socket");
+    handles.push(local);
+    for (const handle of handles) assertEquals(libc().close(handle), 0);
+  }
+});
+
+Deno.test("a closed datagram socket fails with WSAENOTSOCK, and closing twice is nothing", async () => {
+  using client = datagramSocket();
+  const { addr } = client;
+  const socket = datagramSocket();
+  await sendText(socket, "x", addr);
+  socket.close();
+  socket.close();
+  for (const use of [() => socket.addr, () => socket.getOption("SO_RCVBUF"), () => duplicateSocket(socket, Deno.pid)]) {
+    assertEquals(assertThrows(use, WinsockError).codeName, "WSAENOTSOCK");
+  }
+  assertEquals((await assertRejects(() => socket.send(new Uint8Array(1), addr), WinsockError)).codeName, "WSAENOTSOCK");
+});
+
+Deno.test("a UDP port is exclusive unless its sockets allow otherwise, and bad addresses get clear errors", async () => {
+  using socket = datagramSocket();
+  const { port } = socket.addr;
+  const taken = assertThrows(() => listenDatagram({ hostname: "127.0.0.1", port, reuseAddress: true }), WinsockError);
+  assert(["WSAEADDRINUSE", "WSAEACCES"].includes(taken.codeName), taken.message);
+  using first = listenDatagram({ hostname: "127.0.0.1", port: 0, reuseAddress: true });
+  using second = listenDatagram({ hostname: "127.0.0.1", port: first.addr.port, reuseAddress: true });
+  assertEquals(second.addr, first.addr);
+  assertThrows(() => listenDatagram({ hostname: "example.com", port: 0 }), TypeError, "is no IP address");
+  const nowhere = () => socket.send(new Uint8Array(1), { ...socket.addr, port: 65_536 });
+  await assertRejects(nowhere, RangeError, "Port 65536 is not from 0 to 65535");
+});
+
+Deno.test("datagram sockets that waited leave no descriptor behind", async () => {
+  await assertNothingLeaks(async () => {
+    const server = datagramSocket();
+    const pending = server.receive().catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await server.pause();
+    server.resume();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    server.close();
+    await within(10_000, pending);
+    assertThrows(() => listenDatagram({ hostname: "192.0.2.1", port: 1 }), WinsockError);
+  });
+});

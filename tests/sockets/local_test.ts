@@ -1,0 +1,182 @@
+// Local (unix) sockets: listening, connecting, sharing and handing over, on Linux.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  connect,
+  duplicateSocket,
+  HandoffSource,
+  listen,
+  Listener,
+  openSocket,
+  Socket,
+  WinsockError,
+} from "@winsock/handoff";
+import { readEnd, readText, writeText } from "../kit/connections.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
+import { endChild, lines, spawnChild, within } from "../kit/process.ts";
+
+const onLinux = { ignore: Deno.build.os !== "linux" };
+
+/** Runs a test with the path of a file, and with an abstract name. */
+async function withPaths(test: (path: string) => Promise<void>): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  try {
+    await test(`${directory}/socket`);
+    await test(`\0handoff-test-${crypto.randomUUID()}`);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+async function localPair(path: string) {
+  using listener = listen({ path });
+  const client = await connect({ path });
+  const server = await listener.accept();
+  return {
+    client,
+    server,
+    [Symbol.dispose]() {
+      client.close();
+      server.close();
+    },
+  };
+}
+
+Deno.test("a local connection carries bytes both ways and half-closes", onLinux, async () => {
+  await withPaths(async (path) => {
+    using listener = listen({ path });
+    assertEquals(listener.addr, { transport: "unix", path });
+    using dialled = await connect({ path });
+    using accepted = await within(10_000, listener.accept());
+    assertEquals([dialled.remoteAddr.path, accepted.localAddr.path, accepted.remoteAddr.path], [path, path, ""]);
+    using client = dialled.toConn();
+    using server = accepted.toConn();
+    assertEquals(client.remoteAddr, { transport: "unix", path });
+    await writeText(client, "ping");
+    assertEquals(await readText(server, 4), "ping");
+    await client.closeWrite();
+    assert(await readEnd(server));
+    await writeText(server, "pong");
+    assertEquals(await readText(client, 4), "pong");
+  });
+});
+
+Deno.test("local sockets are shared like others", onLinux, async () => {
+  await withPaths(async (path) => {
+    const listener = listen({ path });
+    using copy = await openSocket<Deno.UnixAddr>(duplicateSocket(listener, Deno.pid));
+    assert(copy instanceof Listener);
+    listener.close();
+    assertEquals(copy.addr.path, path);
+    using client = await connect({ path });
+    using server = await within(10_000, copy.accept());
+    using duplicate = await openSocket<Deno.UnixAddr>(duplicateSocket(server, Deno.pid));
+    assert(duplicate instanceof Socket);
+    server.close();
+    using conn = duplicate.toConn();
+    using peer = client.toConn();
+    await writeText(conn, "still here");
+    assertEquals(await readText(peer, 10), "still here");
+  });
+});
+
+Deno.test("a local connection goes to a child, with its initial bytes", onLinux, async () => {
+  await withPaths(async (path) => {
+    const child = spawnChild("echo.ts");
+    try {
+      const source = new HandoffSource(child);
+      using pair = await localPair(path);
+      await within(20_000, source.send(pair.server, { initialBytes: new TextEncoder().encode("first ") }));
+      using client = pair.client.toConn();
+      await writeText(client, "second");
+      assertEquals(await readText(client, 12), "first second");
+      await client.closeWrite();
+      assert(await readEnd(client));
+    } finally {
+      await endChild(child);
+    }
+  });
+});
+
+Deno.test("a local listener goes to a child, and its file stays", onLinux, async () => {
+  await withPaths(async (path) => {
+    const child = spawnChild("listener.ts");
+    try {
+      const listener = listen({ path });
+      await within(20_000, new HandoffSource(child).send(listener));
+      assertEquals(await lines(child)(), "listening");
+      using client = (await connect({ path })).toConn();
+      assertEquals(await readText(client, 100), `from ${child.pid}`);
+    } finally {
+      await endChild(child);
+    }
+  });
+});
+
+Deno.test(
+  "a file left behind is in use until it is removed; an abstract name goes with its socket",
+  onLinux,
+  async () => {
+    await withPaths(async (path) => {
+      listen({ path }).close();
+      const refused = await assertRejects(() => connect({ path }), WinsockError, "Cannot connect to");
+      assertEquals(refused.codeName, "WSAECONNREFUSED");
+      if (!path.startsWith("\0")) {
+        const taken = assertThrows(() => listen({ path }), WinsockError, `Cannot bind to ${path}: bind failed with`);
+        assertEquals(taken.codeName, "WSAEADDRINUSE");
+        await Deno.remove(path);
+      }
+      using again = listen({ path });
+      assertEquals(again.addr.path, path);
+    });
+  },
+);
+
+Deno.test("a connect waits while too many others do, until it is aborted", onLinux, async () => {
+  await withPaths(async (path) => {
+    using listener = listen({ path, backlog: 0 });
+    using _first = await connect({ path });
+    const abort = new AbortController();
+    const aborted = assertRejects(() => connect({ path, signal: abort.signal }), Error, "no longer");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    abort.abort(new Error("no longer"));
+    await within(10_000, aborted);
+    const waiting = connect({ path });
+    for (let count = 0; count < 2; count++) (await within(10_000, listener.accept())).close();
+    (await within(10_000, waiting)).close();
+  });
+});
+
+Deno.test("local sockets have no options of TCP, and those of any socket", onLinux, async () => {
+  await withPaths(async (path) => {
+    using pair = await localPair(path);
+    const error = assertThrows(() => pair.client.setOption("TCP_NODELAY", true), WinsockError);
+    assertEquals(error.codeName, "WSAEOPNOTSUPP");
+    pair.client.setOption("SO_RCVBUF", 65_536);
+    assert(pair.client.getOption("SO_RCVBUF") >= 65_536);
+  });
+});
+
+Deno.test("paths that cannot be are refused with clear errors", onLinux, async () => {
+  for (const path of ["", "a\0b"]) assertThrows(() => listen({ path }), TypeError, "is no path of a local socket");
+  assertThrows(() => listen({ path: "x".repeat(108) }), RangeError, "cannot be as long");
+  const error = await assertRejects(() => connect({ path: "/nowhere/at/all" }), WinsockError);
+  assertEquals(
+    error.message,
+    "Cannot connect to /nowhere/at/all: connect failed with WSAEADDRNOTAVAIL (10049): ENOENT (2)",
+  );
+});
+
+Deno.test("local sockets leave no descriptor behind", onLinux, async () => {
+  const path = `\0handoff-test-${crypto.randomUUID()}`;
+  await assertNothingLeaks(async () => {
+    using _pair = await localPair(path);
+    assertThrows(() => listen({ path: "/nowhere/at/all" }), WinsockError);
+    await assertRejects(() => connect({ path: "/nowhere/at/all" }), WinsockError);
+  });
+});
+
+Deno.test("on Windows local sockets are not supported", { ignore: Deno.build.os !== "windows" }, async () => {
+  const message = 'Cannot use the local socket "C:\\s": Windows cannot hand local sockets over';
+  assertThrows(() => listen({ path: "C:\\s" }), Deno.errors.NotSupported, message);
+  await assertRejects(() => connect({ path: "C:\\s" }), Deno.errors.NotSupported, message);
+});
