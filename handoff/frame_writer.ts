@@ -12,8 +12,8 @@ export type MakeFrame = () => Uint8Array;
 /** Frames that are written together. */
 interface Batch {
   readonly frames: MakeFrame[];
-  /** Whether only further last frames may join. */
-  sealed: boolean;
+  /** Written behind the others, on their own; no others may join any more. */
+  readonly last: MakeFrame[];
   written: Promise<void>;
 }
 
@@ -42,19 +42,21 @@ export class FrameWriter {
    */
   write(frame: MakeFrame, last = false): Promise<void> {
     let batch = this.#waiting.at(-1);
-    if (batch === undefined || batch.sealed && (!last || batch.frames.length >= MAX_LAST_FRAMES)) batch = this.#begin();
-    batch.frames.push(frame);
-    batch.sealed ||= last;
+    const sealed = batch !== undefined && batch.last.length > 0;
+    if (batch === undefined || sealed && (!last || batch.last.length >= MAX_LAST_FRAMES)) batch = this.#begin();
+    (last ? batch.last : batch.frames).push(frame);
     return batch.written;
   }
 
   /** Takes back a frame. Returns whether that was possible: it is not once the frame has begun to leave. */
   revoke(frame: MakeFrame): boolean {
-    for (const { frames } of this.#waiting) {
-      const index = frames.indexOf(frame);
-      if (index === -1) continue;
-      frames.splice(index, 1);
-      return true;
+    for (const { frames, last } of this.#waiting) {
+      for (const list of [frames, last]) {
+        const index = list.indexOf(frame);
+        if (index === -1) continue;
+        list.splice(index, 1);
+        return true;
+      }
     }
     return false;
   }
@@ -74,12 +76,14 @@ export class FrameWriter {
   }
 
   #begin(): Batch {
-    const batch: Batch = { frames: [], sealed: false, written: this.#current };
+    const batch: Batch = { frames: [], last: [], written: this.#current };
     this.#waiting.push(batch);
     batch.written = this.#current = this.#current.then(endOfTurn).then(async () => {
       this.#waiting.shift();
-      const bytes = concat(batch.frames.map((frame) => frame()));
-      if (bytes.byteLength > 0) await this.#writer.write(bytes);
+      for (const list of [batch.frames, batch.last]) {
+        const bytes = concat(list.map((frame) => frame()));
+        if (bytes.byteLength > 0) await this.#writer.write(bytes);
+      }
     });
     return batch;
   }

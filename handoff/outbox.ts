@@ -67,12 +67,6 @@ export class Outbox {
   add(outgoing: Outgoing): void {
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
-    const settled = () => {
-      this.#all.delete(outgoing);
-      this.#waiting.delete(outgoing);
-      this.offerWaiting();
-    };
-    outgoing.settled.then(settled, settled);
   }
 
   /** Offers what waits, as far as there is room. */
@@ -196,8 +190,12 @@ export class Outbox {
     outgoing.giveBack(reason);
   }
 
+  /** Whatever becomes of it, it is not on its way any more; another may be. */
   #forget(outgoing: Outgoing): void {
+    this.#all.delete(outgoing);
+    this.#waiting.delete(outgoing);
     if (this.#offered.delete(outgoing.sequence)) this.#bytes -= outgoing.size;
+    if (this.#waiting.size > 0) queueMicrotask(() => this.offerWaiting());
   }
 
   #died(cause: unknown): HandoffError {

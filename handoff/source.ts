@@ -179,7 +179,7 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await this.#outbox.allSettled();
+    await withDeadline(this.#outbox.allSettled(), this.#timeout);
     if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
@@ -199,7 +199,12 @@ export class HandoffSource implements AsyncDisposable {
     this.#control.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
     this.#control.on(
       "end",
-      () => this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`)),
+      () => {
+        // At the end of a source that was closed the target closes it too.
+        if (this.#closing === undefined) {
+          this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`));
+        }
+      },
     );
     this.#control.on("error", (cause) => {
       this.#fail(new HandoffError("target-died", `process ${pid} broke its control socket`, { cause }));
@@ -230,4 +235,12 @@ export class HandoffSource implements AsyncDisposable {
     this.#closed.resolve();
     this.close();
   }
+}
+
+/** Waits for a promise, but no longer than a while. */
+async function withDeadline(promise: Promise<void>, milliseconds: number): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, milliseconds);
+  await Promise.race([promise, late.promise]);
+  clearTimeout(timer);
 }

@@ -168,6 +168,8 @@ export class Target {
   }
 
   #claimed(offer: Offer): void {
+    // Taken back just now.
+    if (this.#offers.get(offer.sequence) !== offer) return;
     trace("claimed", offer.sequence, this.#source);
     if (this.#byHand) return this.#enqueue(offer);
     this.#waiting.push(offer);
@@ -220,6 +222,7 @@ export class Target {
     if (!accepted) this.#answer(FrameType.REJECT, sequence, encodeReason("it was taken back"));
     offer.withdraw(new HandoffError("expired", "the source has taken the socket back"));
     this.#waiting = this.#waiting.filter((waiting) => waiting !== offer);
+    this.#queue = this.#queue.filter((queued) => queued !== offer);
     if (accepted) this.#makeRoom();
   }
 

@@ -19,10 +19,12 @@ export function isOwned(handle: bigint): boolean {
 /**
  * Calls back once, when a descriptor is closed or given up; one that became a stream, when that is closed.
  *
- * @param owner What has it, and has not given it up.
+ * @param owner What has it; if it has not any more, the callback comes at once.
  */
 export function whenReleased(owner: { readonly handle: bigint }, callback: () => void): void {
-  owned.get(owner.handle)!.released = callback;
+  const descriptor = owned.get(owner.handle);
+  if (descriptor === undefined) callback();
+  else descriptor.released = callback;
 }
 
 /** A descriptor and the right to close it. */

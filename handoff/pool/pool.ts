@@ -76,7 +76,7 @@ interface Waiting {
  * ```
  */
 export class WorkerPool extends EventTarget implements AsyncDisposable {
-  /** Resolves when every place has had a worker that is ready; rejects if none will. */
+  /** Resolves when every place has had a worker that is ready, or was given up; rejects if all were. */
   readonly ready: Promise<void>;
 
   readonly #settings: PoolSettings;
@@ -165,7 +165,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       } catch (error) {
         this.#counters.returned++;
         if (!(error instanceof HandoffError) || attempts >= this.#settings.attempts) throw error;
-        tried.add(worker.processId);
+        if (worker.processId !== 0) tried.add(worker.processId);
         lastError = error;
       } finally {
         this.#inFlight--;
@@ -239,14 +239,20 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     signal?.throwIfAborted();
     if (this.#closing !== undefined) throw lastError ?? closed();
     const waiting: Waiting = { tried, lastError, place: Promise.withResolvers() };
-    if (this.#waiting.size === 0 && this.#offerTo(waiting)) return await waiting.place.promise;
+    // Those that wait already come first, for any worker they have not tried.
+    this.#assign();
+    if (this.#offerTo(waiting)) return await waiting.place.promise;
     if (this.#waiting.size >= this.#settings.maxWaiting) {
       throw new HandoffError("rejected", `${this.#waiting.size} sockets wait for a worker already`);
     }
     const { timeout } = this.#settings;
-    const expire = () => waiting.place.reject(new HandoffError("expired", `no worker had room in ${timeout} ms`));
+    const giveUp = (reason: unknown) => {
+      this.#waiting.delete(waiting);
+      waiting.place.reject(reason);
+    };
+    const expire = () => giveUp(new HandoffError("expired", `no worker had room in ${timeout} ms`));
     const deadline = setTimeout(expire, timeout);
-    const abort = () => waiting.place.reject(signal?.reason);
+    const abort = () => giveUp(signal?.reason);
     signal?.addEventListener("abort", abort);
     this.#waiting.add(waiting);
     try {
@@ -300,8 +306,11 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   #giveUp(place: Place): void {
+    this.#neverReady.delete(place);
     if (this.#places.every(({ alive }) => !alive)) {
       this.#ready.reject(new HandoffError("target-died", "no worker of the pool can be kept running"));
+    } else if (this.#neverReady.size === 0) {
+      this.#ready.resolve();
     }
     this.#tell("workergiveup", place);
   }

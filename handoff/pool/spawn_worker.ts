@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { spawnProgram } from "../program.ts";
+import { endProcess, spawnProgram } from "../program.ts";
 import type { PoolSettings } from "./options.ts";
 import { PrefixLines } from "./prefix_lines.ts";
 
@@ -12,11 +12,20 @@ export async function spawnWorker(settings: PoolSettings, index: number): Promis
   const { prefix } = settings;
   const child = await spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
-    const text = typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
+    const text = prefixOf(prefix, child, index);
     passOn(child.stdout, text, stdout);
     passOn(child.stderr, text, stderr);
   }
   return child;
+}
+
+function prefixOf(prefix: NonNullable<PoolSettings["prefix"]>, child: Deno.ChildProcess, index: number): string {
+  try {
+    return typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
+  } catch (error) {
+    endProcess(child);
+    throw error;
+  }
 }
 
 /** One of this process's outputs, that several workers write whole lines to. */

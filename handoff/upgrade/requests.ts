@@ -115,7 +115,7 @@ async function answer(
   upgrade: () => Promise<UpgradeResult>,
 ): Promise<UpgradeResult | undefined> {
   const conn = socket.toConn();
-  const deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
+  let deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
   let result: UpgradeResult | undefined;
   try {
     const authorized = sameText(await readLine(conn), secret);
@@ -124,7 +124,8 @@ async function answer(
     const said = await upgrade().then((done) => ({ result: result = done }), ({ message }) => ({ error: message }));
     await conn.write(new TextEncoder().encode(JSON.stringify(said)));
     await conn.closeWrite();
-    // Until whoever asked has read it.
+    // Until whoever asked has read it, or a while.
+    deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
     await conn.read(new Uint8Array(1));
   } catch {
     // whoever asked has gone, or took too long

@@ -8,7 +8,7 @@ import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/du
 import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { adoptStream } from "../../sockets/native_stream.ts";
-import { ownSocket, type Socket } from "../../sockets/socket.ts";
+import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
 import { HandoffSource } from "../source.ts";
@@ -38,7 +38,10 @@ export interface UpgradeOptions extends Program {
    * id, and replaces the version that serves. Default false.
    */
   keep?: boolean;
-  /** Established connections to hand over too. One that the new version does not take stays this one's. */
+  /**
+   * Established connections to hand over too; nothing may be read from them meanwhile. They are closed here once the new
+   * version serves, and stay this one's if it does not.
+   */
   connections?: readonly { readonly socket: Socket; readonly data?: unknown }[];
 }
 
@@ -95,19 +98,28 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
     () => late.resolve(new UpgradeError("expired", `process ${child.pid} was not ready in ${timeout} ms`)),
     timeout,
   );
-  const source = openSource(child, Math.min(timeout, 30_000));
-  const { conversation, far } = openConversation();
+  let source: HandoffSource;
+  let opened: ReturnType<typeof openConversation>;
+  try {
+    source = openSource(child, Math.min(timeout, 30_000));
+    opened = openConversation();
+  } catch (error) {
+    clearTimeout(deadline);
+    endProcess(child);
+    throw error;
+  }
+  const { conversation, far } = opened;
   let paused = false;
   try {
     await orFail(handOver(source, far, state, options), Promise.race([ended, late.promise]));
     // A version that ends ends the conversation, behind all that it said.
     const answer = await orFail(conversation.next(), late.promise);
     if (answer?.say === "refuse") throw new UpgradeError("refused", answer.reason);
-    await expect("ready", answer, ended);
+    await expect("ready", answer, Promise.race([ended, late.promise]));
     paused = true;
     await orFail(pause(state, options), late.promise);
     conversation.say({ say: "go" });
-    await expect("serving", await orFail(conversation.next(), late.promise), ended);
+    await expect("serving", await orFail(conversation.next(), late.promise), Promise.race([ended, late.promise]));
     await trial(ended, options.trial ?? 1_000);
   } catch (error) {
     endProcess(child);
@@ -121,6 +133,7 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
     far.close();
     await source.close();
   }
+  for (const { socket } of options.connections ?? []) socket.close();
   state.successor?.say({ say: "retire" });
   state.successor?.close();
   state.successor = conversation;
@@ -166,14 +179,15 @@ async function handOver(
   };
   await source.send(far, { data: announcement });
   for (const socket of [...listeners.values(), ...datagrams.values()]) await sendCopy(source, socket);
-  for (const { socket, data } of connections) await source.send(socket, { data });
+  for (const { socket, data } of connections) await sendCopy(source, socket, data);
 }
 
 /** What is sent is closed here; the socket itself is needed until the new version serves. */
-async function sendCopy(source: HandoffSource, socket: SharedSocket): Promise<void> {
-  const copy = await openSocket(duplicateSocket(socket, Deno.pid));
+async function sendCopy(source: HandoffSource, socket: SharedSocket, data?: unknown): Promise<void> {
+  const options = socket instanceof Socket ? { initialBytes: socket.initialBytes } : {};
+  const copy = await openSocket(duplicateSocket(socket, Deno.pid), options);
   try {
-    await source.send(copy);
+    await source.send(copy, { data });
   } finally {
     copy.close();
   }

@@ -36,6 +36,7 @@ export class Claimant {
   readonly #claims: Claims;
   readonly #unsent: Answer[] = [];
   #process: ProcessReference | undefined;
+  #resend: ReturnType<typeof setTimeout> | undefined;
   #rest = new Uint8Array(0);
 
   constructor(connection: net.Socket, claims: Claims) {
@@ -108,7 +109,16 @@ export class Claimant {
       this.#connection.destroy();
     }
     if (this.#unsent.length > MAX_UNSENT) this.#connection.destroy();
-    else if (this.#unsent.length > 0) Deno.unrefTimer(setTimeout(() => this.#send(), RESEND_DELAY_MS));
+    else if (this.#unsent.length > 0) this.#resend ??= this.#sendLater();
+  }
+
+  #sendLater(): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => {
+      this.#resend = undefined;
+      this.#send();
+    }, RESEND_DELAY_MS);
+    Deno.unrefTimer(timer);
+    return timer;
   }
 
   #sendOne({ number, code }: Answer): boolean {

@@ -30,6 +30,8 @@ export class ClaimConnection {
   #idle: ReturnType<typeof setTimeout> | undefined;
   #lastUse = 0;
   #dismissed = false;
+  /** While the connection takes no more claims and what was sent on it still comes: resolves when that is over. */
+  retired: Promise<void> | undefined;
 
   private constructor(rendezvous: string, fd: bigint, early: EarlyDescriptors, onClosed: () => void) {
     this.#rendezvous = rendezvous;
@@ -56,8 +58,8 @@ export class ClaimConnection {
 
   /** Takes what was sent ahead of its claim to where it waits for that. */
   receiveEarly(): void {
-    if (!this.#open) return;
-    this.#rest();
+    if (!this.#open && this.retired === undefined) return;
+    if (this.#open) this.#rest();
     try {
       this.#receive();
     } catch (error) {
@@ -134,7 +136,7 @@ export class ClaimConnection {
   #restLater(): ReturnType<typeof setTimeout> {
     const timer = setTimeout(() => {
       this.#idle = undefined;
-      if (this.#isIdle()) this.#retire();
+      if (this.#isIdle()) this.retired = this.#retire();
       else if (this.#open) this.#idle = this.#restLater();
     }, IDLE_MS);
     Deno.unrefTimer(timer);
@@ -156,14 +158,15 @@ export class ClaimConnection {
   /** Tells the source to send nothing more here, and takes what it has sent until it heard of that. */
   async #retire(): Promise<void> {
     this.#open = false;
-    this.#onClosed();
     libc().shutdown(this.#fd, SHUT_WR);
     try {
       while (await poll(IDLE_MS, [this.#fd, POLLIN]) > 0) this.#receive();
     } catch {
       if (!this.#dismissed) this.#early.discardAll(this.#rendezvous);
     }
+    this.#onClosed();
     libc().close(this.#fd);
+    this.retired = undefined;
   }
 
   /** The source is gone or speaks otherwise: what waits for it fails, and what it has sent ahead is void. */

@@ -61,7 +61,13 @@ export class UnixProvider implements ServiceProvider {
   async socket(info: Uint8Array): Promise<bigint> {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const { rendezvous, number } = decodeOffer(info);
-    return this.#takeEarly(rendezvous, number) ?? await (await this.#connect(rendezvous)).claim(number);
+    for (;;) {
+      const early = this.#takeEarly(rendezvous, number);
+      if (early !== undefined) return early;
+      const connection = await this.#connect(rendezvous);
+      if (connection.retired === undefined) return await connection.claim(number);
+      await connection.retired;
+    }
   }
 
   /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this process. */

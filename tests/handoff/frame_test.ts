@@ -71,9 +71,9 @@ Deno.test("nothing but last frames follows a last frame in one write", async () 
   const [offer, commit] = [() => Uint8Array.of(1), () => Uint8Array.of(2)];
   const all = [[offer], [commit, true], [commit, true], [offer], [offer], [commit, true]] as const;
   await Promise.all(all.map(([frame, last]) => writer.write(frame, last)));
-  assertEquals(writes, [[1, 2, 2], [1, 1, 2]]);
+  assertEquals(writes, [[1], [2, 2], [1, 1], [2]]);
   await Promise.all(Array.from({ length: 65 }, () => writer.write(commit, true)));
-  assertEquals(writes.map(({ length }) => length), [3, 3, 64, 1]);
+  assertEquals(writes.map(({ length }) => length), [1, 2, 2, 1, 64, 1]);
   await writer.close(1_000);
 });
 

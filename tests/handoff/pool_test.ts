@@ -156,6 +156,16 @@ Deno.test("a rejected socket is offered to each worker once, and then comes back
   });
 });
 
+Deno.test("a socket that waits for one worker does not keep another from the one that is free", async () => {
+  await withPool({ args: ["reject"], credit: 1, attempts: 9, timeout: 3_000 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const pairs = await Promise.all(Array.from({ length: 12 }, () => connection()));
+    const ends = await Promise.all(pairs.map(({ server }) => rejection(pool.dispatch(server))));
+    for (const [outcome, reason] of ends) assertEquals([outcome, reason], ["rejected", "not here"]);
+    for (const pair of pairs) pair[Symbol.dispose]();
+  });
+});
+
 Deno.test("a worker that dies is replaced, and what was not its own yet goes to another", async () => {
   await withPool({ restartDelay: 10 }, async (pool, events) => {
     await within(20_000, pool.ready);

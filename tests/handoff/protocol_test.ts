@@ -334,6 +334,68 @@ Deno.test("an offer taken back before it leaves never leaves, and a commit neith
   }, 800);
 });
 
+Deno.test("a send aborted in the turn in which another begins is not offered", async () => {
+  await together(async (source, received) => {
+    const loop = received.next();
+    await source.ready;
+    using aborted = await connection();
+    using sent = await connection();
+    const abort = new AbortController();
+    const first = assertRejects(() => source.send(aborted.server, { signal: abort.signal }), Error, "enough");
+    const second = source.send(sent.server);
+    abort.abort(new Error("enough"));
+    await first;
+    (await loop).value?.socket.close();
+    await second;
+    assert(aborted.server.remoteAddr.port > 0);
+    const next = received.next();
+    await source.close();
+    assertEquals((await next).done, true, "nothing else arrives");
+    assert(aborted.server.remoteAddr.port > 0);
+  });
+});
+
+Deno.test("one signal for more sends than may be on their way takes all of them back", async () => {
+  await together(async (source, received) => {
+    const loop = received.next();
+    await source.ready;
+    using pair = await connection();
+    const sockets: Socket[] = [];
+    for (let count = 0; count < 300; count++) {
+      sockets.push(await openSocket(duplicateSocket(pair.server, Deno.pid)) as Socket);
+    }
+    const abort = new AbortController();
+    const sent = sockets.map((socket) => source.send(socket, { signal: abort.signal }));
+    abort.abort(new Error("enough"));
+    for (const send of sent) await assertRejects(() => send, Error, "enough");
+    assertEquals(source.inFlight, 0);
+    await source.close();
+    assertEquals((await loop).done, true, "nothing arrives");
+    for (const socket of sockets) {
+      assert(socket.localAddr.port > 0);
+      socket.close();
+    }
+  });
+});
+
+Deno.test("a socket closed between accept and commit is the target's loss alone", async () => {
+  await together(async (source, received) => {
+    using pair = await connection();
+    const sending = source.send(pair.server);
+    const { value } = await received.next();
+    const accepting = value!.accept();
+    value!.socket.close();
+    await Promise.all([sending, accepting]);
+    using other = await connection();
+    const again = source.send(other.server);
+    const next = (await received.next()).value!;
+    await next.accept();
+    await again;
+    next.socket.close();
+    await until(() => source.held === 0, "both are done");
+  }, { accept: "manual" });
+});
+
 Deno.test("for a target that reads nothing no more is kept than the stated bound, and all of it comes back", async () => {
   let offered = 0;
   const watch = (message: unknown) => (message as HandoffStep).step === "offered" && offered++;
