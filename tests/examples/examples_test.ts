@@ -77,6 +77,7 @@ Deno.test("the graceful restart example is replaced by the control command", asy
   const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control", FFI_GRANT];
   const { child, line, url } = await startExample("graceful_restart.ts", grants, cwd);
   let serving = child.pid;
+  const versions: number[] = [];
   try {
     assertEquals(await getText(url), `Hello from process ${child.pid}\n`);
     const control = `${cwd}/server.control`;
@@ -91,17 +92,25 @@ Deno.test("the graceful restart example is replaced by the control command", asy
     const said = new TextDecoder().decode(stdout);
     assertEquals(code, 0, new TextDecoder().decode(stderr));
     serving = Number(/^Process (\d+) serves now/.exec(said)?.[1]);
+    versions.push(serving);
     assertEquals(await line(), `Process ${serving} serves ${url}`);
     assertEquals(await getText(url), `Hello from process ${serving}\n`);
     if (Deno.build.os === "windows") return;
     Deno.kill(serving, "SIGHUP");
     const next = Number(/^Process (\d+) serves /.exec(await line() ?? "")?.[1]);
     assert(next > 0 && next !== serving);
-    serving = next;
+    versions.push(next);
     assertEquals(await getText(url), `Hello from process ${next}\n`);
   } finally {
-    if (serving !== child.pid) Deno.kill(serving, "SIGKILL");
+    // The oldest first: one that loses its successor too soon would serve again.
     await endChild(child);
+    for (const pid of versions) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // it has ended
+      }
+    }
     await Deno.remove(cwd, { recursive: true }).catch(() => {});
   }
 });
