@@ -5,6 +5,7 @@
  */
 import { concat } from "@std/bytes";
 import { nextTick } from "node:process";
+import { atMost } from "./at_most.ts";
 
 /** A frame's bytes, made when they leave: none if it has become pointless. Does not throw. */
 export type MakeFrame = () => Uint8Array;
@@ -67,11 +68,7 @@ export class FrameWriter {
    * @param timeout How long a reader may take to read what was written, in milliseconds; then the rest is dropped.
    */
   async close(timeout: number): Promise<void> {
-    const late = Promise.withResolvers<void>();
-    const deadline = setTimeout(late.resolve, timeout);
-    const closed = this.#current.then(() => this.#writer.close()).catch(() => {});
-    await Promise.race([closed, late.promise]);
-    clearTimeout(deadline);
+    await atMost(timeout, this.#current.then(() => this.#writer.close()).catch(() => {}));
     this.#writer.abort().catch(() => {});
   }
 

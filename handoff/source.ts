@@ -6,6 +6,7 @@
 import type net from "node:net";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import { atMost } from "./at_most.ts";
 import { openControlSocket } from "./control_socket.ts";
 import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
@@ -179,7 +180,7 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await withDeadline(this.#outbox.allSettled(), this.#timeout);
+    await atMost(this.#timeout, this.#outbox.allSettled());
     if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
@@ -235,12 +236,4 @@ export class HandoffSource implements AsyncDisposable {
     this.#closed.resolve();
     this.close();
   }
-}
-
-/** Waits for a promise, but no longer than a while. */
-async function withDeadline(promise: Promise<void>, milliseconds: number): Promise<void> {
-  const late = Promise.withResolvers<void>();
-  const timer = setTimeout(late.resolve, milliseconds);
-  await Promise.race([promise, late.promise]);
-  clearTimeout(timer);
 }

@@ -9,6 +9,7 @@ import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { adoptStream } from "../../sockets/native_stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
+import { atMost } from "../at_most.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
 import { HandoffSource } from "../source.ts";
@@ -111,16 +112,18 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
   const { conversation, far } = opened;
   let paused = false;
   try {
-    await orFail(handOver(source, far, state, options), Promise.race([ended, late.promise]));
+    const failed = Promise.race([ended, late.promise]);
+    await orFail(handOver(source, far, state, options), failed);
     // A version that ends ends the conversation, behind all that it said.
     const answer = await orFail(conversation.next(), late.promise);
     if (answer?.say === "refuse") throw new UpgradeError("refused", answer.reason);
-    await expect("ready", answer, Promise.race([ended, late.promise]));
+    await expect("ready", answer, failed);
     paused = true;
     await orFail(pause(state, options), late.promise);
     conversation.say({ say: "go" });
-    await expect("serving", await orFail(conversation.next(), late.promise), Promise.race([ended, late.promise]));
-    await trial(ended, options.trial ?? 1_000);
+    await expect("serving", await orFail(conversation.next(), late.promise), failed);
+    // One that ends at once has not taken over.
+    await atMost(options.trial ?? 1_000, ended.then((error) => Promise.reject(error)));
   } catch (error) {
     endProcess(child);
     conversation.close();
@@ -206,22 +209,8 @@ function resume({ resume, successor }: GenerationState, { keep }: UpgradeOptions
   successor?.say({ say: "resume" });
 }
 
-/** The new version serves; one that ends at once has not taken over. */
-async function trial(ended: Promise<UpgradeError>, milliseconds: number): Promise<void> {
-  const passed = Promise.withResolvers<void>();
-  const timer = setTimeout(passed.resolve, milliseconds);
-  try {
-    await orFail(passed.promise, ended);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: number): Promise<number> {
-  const late = Promise.withResolvers<void>();
-  const timer = setTimeout(late.resolve, milliseconds);
-  await Promise.race([Promise.all(listeners.map((listener) => listener.drained())), late.promise]);
-  clearTimeout(timer);
+  await atMost(milliseconds, Promise.all(listeners.map((listener) => listener.drained())));
   return listeners.reduce((sum, { connections }) => sum + connections, 0);
 }
 

@@ -7,9 +7,9 @@ import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
-import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { decodeAnswer, encodeClaim } from "./blob.ts";
+import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
 
 const ANSWER_TIMEOUT_MS = 5_000;
 const CONNECT_DELAY_MS = 2;
@@ -35,7 +35,7 @@ export function claimNow(rendezvous: string, number: number): bigint {
         continue;
       }
       if (message.bytes.byteLength === 0) {
-        throw refusedClaim(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
+        throw rendezvousClosed();
       }
       const { code } = decodeAnswer(message.bytes);
       if (code !== 0) throw refusedClaim(code);
@@ -54,12 +54,4 @@ function connectNow(rendezvous: string, deadline: number): bigint {
     pollNow(CONNECT_DELAY_MS);
   }
   throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not accept claims");
-}
-
-/** The error of a claim that was refused. */
-export function refusedClaim(
-  code: number,
-  detail = "it was made for another process, opened before, or has expired",
-): WinsockError {
-  return new WinsockError(code, { operation: "open a shared socket", functionName: "WSPSocket", detail });
 }

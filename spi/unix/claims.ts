@@ -7,10 +7,9 @@ import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { poll, POLLIN } from "../../ffi/unix/poll.ts";
-import type { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { CLAIM_AHEAD, decodeAnswer, encodeClaim } from "./blob.ts";
-import { refusedClaim } from "./claim_now.ts";
+import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import type { EarlyDescriptors } from "./early_descriptors.ts";
 
 const CONNECT_DELAY_MS = 2;
@@ -69,7 +68,7 @@ export class ClaimConnection {
 
   /** Claims what was not sent ahead; the descriptor is the caller's to close. */
   async claim(number: number): Promise<bigint> {
-    if (!this.#open) throw gone();
+    if (!this.#open) throw rendezvousClosed();
     if (this.#pending.has(number)) throw refusedClaim(WSA_ERRORS.WSAEINVAL, "it is being opened already");
     const claimed = Promise.withResolvers<bigint>();
     claimed.promise.catch(() => {});
@@ -104,7 +103,7 @@ export class ClaimConnection {
   /** Takes what has come, without waiting. */
   #receive(): void {
     for (let message = receiveMessage(this.#fd); message !== undefined; message = receiveMessage(this.#fd)) {
-      if (message.bytes.byteLength === 0) throw gone();
+      if (message.bytes.byteLength === 0) throw rendezvousClosed();
       const { number, code } = decodeAnswer(message.bytes);
       this.#take(number, code, message.descriptor);
     }
@@ -180,8 +179,4 @@ export class ClaimConnection {
     for (const claimed of this.#pending.values()) claimed.reject(error);
     this.#pending.clear();
   }
-}
-
-function gone(): WinsockError {
-  return refusedClaim(WSA_ERRORS.WSAECONNRESET, "the source closed its rendezvous");
 }

@@ -8,10 +8,10 @@ import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { lastUnixError } from "../../ffi/unix/errno.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { ProcessReference } from "../../ffi/unix/process.ts";
-import { newRendezvousName } from "./blob.ts";
-import { Claimant, type Claims } from "./claimant.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { refusedClaim } from "./claim_now.ts";
+import { newRendezvousName } from "./blob.ts";
+import { refusedClaim } from "./claim_error.ts";
+import { Claimant, type Claims } from "./claimant.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
 
