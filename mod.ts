@@ -47,3 +47,4 @@ export { listenDatagram, type ListenDatagramOptions } from "./sockets/listen_dat
 export { Listener } from "./sockets/listener.ts";
 export type { MulticastV4Membership, MulticastV6Membership } from "./sockets/multicast.ts";
 export { type ConnOf, type FromHandleOptions, Socket } from "./sockets/socket.ts";
+export type { StreamOptions } from "./sockets/stream.ts";

@@ -14,6 +14,7 @@ import {
 } from "./addresses.ts";
 import type { Acceptor, DatagramReceiver, SocketCalls, SocketKind } from "./socket_calls.ts";
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
+import type { StreamIo } from "./stream_io.ts";
 import type { WinsockError } from "./winsock_error.ts";
 
 /** Berkeley's functions as both libraries export them; -1 says that one failed. */
@@ -81,6 +82,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
   abstract writable(s: bigint): Promise<void>;
   abstract receiver(s: bigint): DatagramReceiver;
+  abstract stream(s: bigint): StreamIo;
   abstract close(s: bigint): void;
 
   open(hostname: string): bigint {
@@ -108,6 +110,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
       if (option !== undefined) this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
       this.#bind(s, address, name);
     });
+  }
+
+  connectDatagram(s: bigint, address: InternetAddress): void {
+    const name = this.encodeAddress(address);
+    const connected = this.functions.connect(s, name, name.byteLength);
+    if (connected === -1) throw this.lastError(`connect to ${describeAddress(address)}`, "connect");
   }
 
   #bind(s: bigint, address: SocketAddress, name: Uint8Array<ArrayBuffer>): void {

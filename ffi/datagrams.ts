@@ -6,6 +6,7 @@
  */
 import { setImmediate } from "node:timers";
 import { ADDRESS_SIZE, type AddressCodec } from "./addresses.ts";
+import type { Poller, Waiting } from "./poller.ts";
 import type { Datagram, DatagramReceiver } from "./socket_calls.ts";
 
 const MOST_IN_TURN = 64;
@@ -19,27 +20,31 @@ let scratch: Uint8Array<ArrayBuffer> | undefined;
 const name = new Uint8Array(ADDRESS_SIZE);
 const nameLength = new Int32Array(1);
 
-/** Base of both systems' receivers. */
-export abstract class PollReceiver implements DatagramReceiver {
+/**
+ * `recvfrom` on a system, without waiting: how many bytes it wrote, or `undefined` if nothing is there.
+ *
+ * @throws {WinsockError} If receiving fails for good.
+ */
+export type ReceiveNow = (
+  s: bigint,
+  buffer: Uint8Array<ArrayBuffer>,
+  name: Uint8Array<ArrayBuffer>,
+  nameLength: Int32Array<ArrayBuffer>,
+) => number | undefined;
+
+/** Receives when something is there, and waits on the poller's thread when nothing is. */
+export class PolledReceiver implements DatagramReceiver {
   #stopped = false;
   /** Datagrams received since the event loop had its last turn. */
   #inTurn = 0;
-  #idle: Promise<void> = Promise.resolve();
+  #waiting: Waiting | undefined;
 
-  constructor(protected readonly s: bigint, readonly addresses: AddressCodec) {}
-
-  /** `recvfrom`, without waiting: how many bytes it wrote, or `undefined` if nothing is there. */
-  protected abstract receiveNow(
-    buffer: Uint8Array<ArrayBuffer>,
-    name: Uint8Array<ArrayBuffer>,
-    nameLength: Int32Array<ArrayBuffer>,
-  ): number | undefined;
-  /** Waits on a pool thread until something is there, or {@linkcode PollReceiver.wake} is called; may return earlier. */
-  protected abstract wait(): Promise<void>;
-  /** Ends all waiting, now and from then on. */
-  protected abstract wake(): void;
-  /** Nobody waits any more. */
-  protected abstract dispose(): void;
+  constructor(
+    readonly s: bigint,
+    readonly addresses: AddressCodec,
+    readonly receiveNow: ReceiveNow,
+    readonly poller: Poller,
+  ) {}
 
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
     // Whoever takes datagrams is to get a turn at answering them.
@@ -47,7 +52,7 @@ export abstract class PollReceiver implements DatagramReceiver {
     while (!this.#stopped) {
       nameLength[0] = ADDRESS_SIZE;
       const into = buffer ?? (scratch ??= new Uint8Array(LONGEST_DATAGRAM));
-      const length = this.receiveNow(into, name, nameLength);
+      const length = this.receiveNow(this.s, into, name, nameLength);
       if (length !== undefined) {
         this.#inTurn++;
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
@@ -60,23 +65,29 @@ export abstract class PollReceiver implements DatagramReceiver {
   }
 
   async stop(): Promise<void> {
-    if (this.#stopped) return await this.#idle;
     this.#stopped = true;
-    this.wake();
-    await this.#idle;
-    this.dispose();
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
+    const unwatched = this.poller.delete(waiting);
+    waiting.done();
+    await unwatched;
   }
 
-  async #wait(): Promise<void> {
+  #wait(): Promise<void> {
     this.#inTurn = 0;
-    const waiting = this.wait();
-    this.#idle = waiting.catch(() => {});
-    try {
-      await waiting;
-    } catch (error) {
-      // A socket that is closed before the thread looks at it is no failure.
-      if (!this.#stopped) throw error;
-    }
+    return new Promise((resolve, reject) => {
+      this.#waiting = {
+        s: this.s,
+        readiness: "read",
+        referenced: true,
+        done: (error) => {
+          this.#waiting = undefined;
+          if (error === undefined) resolve();
+          else reject(error);
+        },
+      };
+      this.poller.add(this.#waiting);
+    });
   }
 
   #turn(): Promise<void> {

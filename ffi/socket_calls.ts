@@ -5,6 +5,7 @@
  */
 import type { InternetAddress, SocketAddress } from "./addresses.ts";
 import type { SocketOptions } from "./socket_options.ts";
+import type { StreamIo } from "./stream_io.ts";
 
 /** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
@@ -66,6 +67,8 @@ export interface SocketCalls {
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   /** Makes and binds a UDP socket, for this process exclusively unless the address may be reused. */
   bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint;
+  /** `connect` of a UDP socket: it sends to that address, and receives from it only. */
+  connectDatagram(s: bigint, address: InternetAddress): void;
   /** Two connected local sockets. */
   pair(): [bigint, bigint];
   /** What `s` is, asked for the sake of `operation`. */
@@ -103,6 +106,8 @@ export interface SocketCalls {
   writable(s: bigint): Promise<void>;
   /** Starts waiting for datagrams. */
   receiver(s: bigint): DatagramReceiver;
+  /** Takes a connected stream socket, to read and write it by calls that do not wait. */
+  stream(s: bigint): StreamIo;
   /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
   /** `closesocket` */

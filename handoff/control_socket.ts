@@ -6,7 +6,7 @@
 import type net from "node:net";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { adoptStream } from "../sockets/native_stream.ts";
+import { openStream } from "../sockets/stream.ts";
 
 /** A control socket: the source's end as a stream, the target's as a duplicate for it to open. */
 export interface ControlSocket {
@@ -25,7 +25,7 @@ export function openControlSocket(processId: number): ControlSocket {
   const [near, far] = calls.pair();
   try {
     const duplicate = defaultProvider().duplicateSocket(far, processId);
-    return { socket: adoptStream(near), duplicate };
+    return { socket: openStream(near), duplicate };
   } catch (error) {
     calls.close(near);
     throw error;

@@ -9,7 +9,7 @@ import { nextTick } from "node:process";
 import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
-import { adoptStream } from "../sockets/native_stream.ts";
+import { openStream } from "../sockets/stream.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
@@ -142,7 +142,7 @@ export class Target {
     }
     this.#source = sourceProcessId;
     trace("hello-received", 0, sourceProcessId);
-    this.#control = adoptStream(await defaultProvider().socket(control));
+    this.#control = openStream(await defaultProvider().socket(control));
     // A source that died is noticed at the end of stdin.
     this.#control.on("error", () => {});
     if (this.#ended) return void this.#control.destroy();

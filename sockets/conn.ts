@@ -1,5 +1,5 @@
 /**
- * `Deno.TcpConn` and `Deno.UnixConn` on an adopted stream.
+ * `Deno.TcpConn` and `Deno.UnixConn` on a stream.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import type net from "node:net";
 import type { SocketAddr } from "./address.ts";
 
 /** What `Deno.TcpConn` promises, on a `node:net` socket; a local one has no delay and no keep-alive to set. */
-export class AdoptedConn<A extends SocketAddr> implements Deno.Conn<A> {
+export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   readonly #socket: net.Socket;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
@@ -51,6 +51,8 @@ export class AdoptedConn<A extends SocketAddr> implements Deno.Conn<A> {
   async write(bytes: Uint8Array): Promise<number> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#socket.destroyed) throw closedError();
+    // Told to the stream, it would end the reading side too.
+    if (this.#socket.writableEnded) throw new Deno.errors.BrokenPipe("This side of the connection has been ended");
     await new Promise<void>((resolve, reject) => {
       this.#socket.write(bytes, (error) => error ? reject(toDenoError(error)) : resolve());
     });

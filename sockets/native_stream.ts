@@ -13,12 +13,19 @@ interface TcpHandle {
   open(descriptor: number): number;
 }
 
+type TcpConstructor = new (type: number) => TcpHandle;
+
 const SOCKET_TYPE = 0;
+
+/** Whether this Deno can adopt descriptors. */
+export function canAdopt(): boolean {
+  return tcpConstructor() !== undefined;
+}
 
 /**
  * Turns a connected stream socket into a `node:net` socket, which owns it from then on.
  *
- * Needs no permission. Reading does not start by itself; the reading half ending does not end the writing half.
+ * Needs no permission. A little is read ahead; the reading half ending does not end the writing half.
  *
  * @param handle The descriptor. It is left alone if this throws.
  * @returns The socket.
@@ -31,9 +38,13 @@ export function adoptStream(handle: bigint): net.Socket {
   );
 }
 
+function tcpConstructor(): TcpConstructor | undefined {
+  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: TcpConstructor } };
+  return binding?.("tcp_wrap").TCP;
+}
+
 function openTcp(handle: bigint): TcpHandle {
-  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: new (type: number) => TcpHandle } };
-  const TCP = binding?.("tcp_wrap").TCP;
+  const TCP = tcpConstructor();
   if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
   const tcp = new TCP(SOCKET_TYPE);
   const code = tcp.open(Number(handle));

@@ -10,9 +10,9 @@ import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { SocketAddr } from "./address.ts";
-import { AdoptedConn } from "./conn.ts";
+import { StreamConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
-import { adoptStream } from "./native_stream.ts";
+import { openStream, type StreamOptions } from "./stream.ts";
 
 /** How a {@linkcode Socket} is made from a handle. */
 export interface FromHandleOptions {
@@ -192,13 +192,15 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Makes a connection in the shape of `Deno.TcpConn`, of a local socket in that of `Deno.UnixConn`, and gives it the
    * descriptor. Needs no net permission.
    *
+   * @param options By which path it is read and written.
    * @returns The connection; its first read returns the initial bytes, if there are any.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
-  toConn(): ConnOf<A> {
+  toConn(options?: StreamOptions): ConnOf<A> {
     const { localAddr } = this;
     const remoteAddr = this.#remoteAddrOrError();
-    return new AdoptedConn<A>(this.toNodeSocket(), localAddr, remoteAddr) as unknown as ConnOf<A>;
+    return new StreamConn<A>(this.toNodeSocket(options), localAddr, remoteAddr) as unknown as ConnOf<A>;
   }
 
   /** A peer that has reset the connection has no address any more; reading is what tells that, not asking for it. */
@@ -212,15 +214,19 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Makes a `node:net` socket and gives it the descriptor. Needs no net permission. The socket is paused until it is
-   * read, and stays writable when the peer has ended its side (`allowHalfOpen`).
+   * Makes a `node:net` socket and gives it the descriptor. Needs no net permission. The socket reads no more
+   * than a little ahead until it is read, and stays writable when the peer has ended its side (`allowHalfOpen`).
    *
+   * Where this Deno cannot adopt sockets, or is told not to, it is no `net.Socket` but a `Duplex` with the properties and
+   * methods of a connected one, which `node:http` and `node:tls` take as well.
+   *
+   * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
-   * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
+   * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
-  toNodeSocket(): net.Socket {
-    const socket = adoptStream(this.handle);
+  toNodeSocket(options?: StreamOptions): net.Socket {
+    const socket = openStream(this.handle, options);
     if (this.#initialBytes.byteLength > 0) socket.unshift(Buffer.from(this.#initialBytes));
     this.#descriptor.releaseTo(socket);
     return socket;

@@ -3,12 +3,10 @@
  *
  * @module
  */
-import type { AddressCodec } from "../addresses.ts";
-import { PollReceiver } from "../datagrams.ts";
+import type { ReceiveNow } from "../datagrams.ts";
 import { openLibrary } from "../library.ts";
 import { unixError } from "./errno.ts";
 import { errno, LIBC_PATHS } from "./libc.ts";
-import { poll, POLLIN, Waker } from "./poll.ts";
 
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -56,42 +54,15 @@ export function sendNow(
   throw unixError(code, operation, "sendto");
 }
 
-/** `recvfrom`, and `poll` on a pool thread. */
-export class UnixReceiver extends PollReceiver {
-  #waker: Waker | undefined;
-
-  constructor(s: bigint, addresses: AddressCodec) {
-    functions();
-    super(s, addresses);
+/** `recvfrom`. */
+export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
+  const { recvfrom } = functions();
+  for (;;) {
+    const received = recvfrom(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT, name, nameLength);
+    if (received !== -1n) return Number(received);
+    const code = errno();
+    if (code === EAGAIN) return undefined;
+    if (code === EINTR || ANSWERS.includes(code)) continue;
+    throw unixError(code, `receive on socket ${s}`, "recvfrom");
   }
-
-  protected receiveNow(
-    buffer: Uint8Array<ArrayBuffer>,
-    name: Uint8Array<ArrayBuffer>,
-    nameLength: Int32Array<ArrayBuffer>,
-  ): number | undefined {
-    const { recvfrom } = functions();
-    for (;;) {
-      const received = recvfrom(this.s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT, name, nameLength);
-      if (received !== -1n) return Number(received);
-      const code = errno();
-      if (code === EAGAIN) return undefined;
-      if (code === EINTR || ANSWERS.includes(code)) continue;
-      throw unixError(code, `receive on socket ${this.s}`, "recvfrom");
-    }
-  }
-
-  protected async wait(): Promise<void> {
-    this.#waker ??= new Waker();
-    await poll(-1, [this.s, POLLIN], [this.#waker.fd, POLLIN]);
-  }
-
-  protected wake(): void {
-    this.#waker?.wake();
-  }
-
-  protected dispose(): void {
-    this.#waker?.[Symbol.dispose]();
-    this.#waker = undefined;
-  }
-}
+};

@@ -6,14 +6,18 @@
 import { describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
 import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS, SOCK_STREAM } from "../berkeley_calls.ts";
 import type { Acceptor, DatagramReceiver } from "../socket_calls.ts";
+import { PolledReceiver } from "../datagrams.ts";
+import { Poller } from "../poller.ts";
+import { StreamIo } from "../stream_io.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { PollAcceptor } from "./acceptor.ts";
-import { sendNow, UnixReceiver } from "./datagrams.ts";
+import { receiveNow, sendNow } from "./datagrams.ts";
 import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { poll, POLLIN, POLLOUT } from "./poll.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } from "./socket_flags.ts";
+import { UNIX_POLL, UNIX_STREAMS } from "./streams.ts";
 
 const IPPROTO_IP = 0;
 const IPPROTO_TCP = 6;
@@ -59,6 +63,8 @@ const CONSTANTS: BerkeleyConstants = {
 
 /** Linux' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
+  protected readonly poller: Poller = new Poller(UNIX_POLL);
+
   constructor() {
     const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {
       return Number(libc().recv(s, buffer, BigInt(length), flags));
@@ -139,7 +145,11 @@ export class UnixCalls extends BerkeleyCalls {
   unblock(): void {}
 
   receiver(s: bigint): DatagramReceiver {
-    return new UnixReceiver(s, this.addresses);
+    return new PolledReceiver(s, this.addresses, receiveNow, this.poller);
+  }
+
+  stream(s: bigint): StreamIo {
+    return new StreamIo(s, UNIX_STREAMS, this.poller);
   }
 
   close(s: bigint): void {

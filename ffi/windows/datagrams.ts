@@ -3,19 +3,12 @@
  *
  * @module
  */
-import type { AddressCodec } from "../addresses.ts";
-import { PollReceiver } from "../datagrams.ts";
+import type { ReceiveNow } from "../datagrams.ts";
 import { openLibrary } from "../library.ts";
-import type { SocketCalls } from "../socket_calls.ts";
-import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { SYSTEM32 } from "./system32.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
-const POLLRDNORM = 0x0100;
-/** A datagram that is to wake a thread may be lost like any other: the thread looks by itself this often. */
-const WAIT_SLICE_MS = 1_000;
-const POLLFD_SIZE = 16;
 /**
  * What hosts answered to earlier datagrams, told once: no port there (WSAECONNRESET), or too far away (WSAENETRESET).
  * On an unconnected socket that says nothing about the datagrams to come.
@@ -57,82 +50,16 @@ export function sendNow(
   throw error;
 }
 
-/** `WSAPOLLFD`s: each socket with the events wanted of it. */
-export function pollfds(events: number, ...sockets: bigint[]): Uint8Array<ArrayBuffer> {
-  const fds = new Uint8Array(POLLFD_SIZE * sockets.length);
-  const view = new DataView(fds.buffer);
-  sockets.forEach((s, index) => {
-    view.setBigUint64(index * POLLFD_SIZE, s, true);
-    view.setInt16(index * POLLFD_SIZE + 8, events, true);
-  });
-  return fds;
-}
-
-/** `recvfrom`, and `WSAPoll` on a pool thread. */
-export class WinsockReceiver extends PollReceiver {
-  readonly #calls: SocketCalls;
-  /** Closing a socket wakes nobody who polls it: a socket that sends to itself does. */
-  #waker: bigint | undefined;
-
-  /** @param s A non-blocking socket. */
-  constructor(s: bigint, addresses: AddressCodec, calls: SocketCalls) {
-    functions();
-    super(s, addresses);
-    this.#calls = calls;
+/** `recvfrom`, on a non-blocking socket. */
+export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
+  const { recvfrom } = functions();
+  for (;;) {
+    const received = recvfrom(s, buffer, buffer.byteLength, 0, name, nameLength);
+    if (received !== -1) return received;
+    const error = lastWinsockError(`receive on socket ${s}`, "recvfrom");
+    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+    // The buffer is full, and the rest of the datagram is lost; elsewhere that is no error either.
+    if (error.code === WSA_ERRORS.WSAEMSGSIZE) return buffer.byteLength;
+    if (!ANSWERS.includes(error.code)) throw error;
   }
-
-  protected receiveNow(
-    buffer: Uint8Array<ArrayBuffer>,
-    name: Uint8Array<ArrayBuffer>,
-    nameLength: Int32Array<ArrayBuffer>,
-  ): number | undefined {
-    const { recvfrom } = functions();
-    for (;;) {
-      const received = recvfrom(this.s, buffer, buffer.byteLength, 0, name, nameLength);
-      if (received !== -1) return received;
-      const error = lastWinsockError(`receive on socket ${this.s}`, "recvfrom");
-      if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
-      // The buffer is full, and the rest of the datagram is lost; elsewhere that is no error either.
-      if (error.code === WSA_ERRORS.WSAEMSGSIZE) return buffer.byteLength;
-      if (!ANSWERS.includes(error.code)) throw error;
-    }
-  }
-
-  protected async wait(): Promise<void> {
-    this.#waker ??= this.#openWaker();
-    const ready = await ws2_32().WSAPoll(pollfds(POLLRDNORM, this.s, this.#waker), 2, WAIT_SLICE_MS);
-    if (ready === -1) this.#fail();
-  }
-
-  /** Should this fail, the thread looks by itself before long. */
-  protected wake(): void {
-    if (this.#waker !== undefined) functions().sendto(this.#waker, new Uint8Array(1), 1, 0, null, 0);
-  }
-
-  protected dispose(): void {
-    if (this.#waker !== undefined) this.#calls.close(this.#waker);
-    this.#waker = undefined;
-  }
-
-  /** Connected to itself, so that nobody else can send to it. */
-  #openWaker(): bigint {
-    const s = this.#calls.bindDatagram({ hostname: "127.0.0.1", port: 0 }, false);
-    try {
-      this.#calls.unblock(s);
-      const name = this.addresses.encode(this.#calls.localAddress(s) as Deno.NetAddr);
-      const connected = ws2_32().connect(s, name, name.byteLength);
-      if (connected === -1) throw lastWinsockError("make a waker", "connect");
-      return s;
-    } catch (error) {
-      this.#calls.close(s);
-      throw error;
-    }
-  }
-
-  /** The code stayed with the pool thread: the socket itself tells, unless it was closed meanwhile. */
-  #fail(): never {
-    const operation = `receive on socket ${this.s}`;
-    this.#calls.kind(this.s, operation);
-    throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, { operation, functionName: "WSAPoll" });
-  }
-}
+};

@@ -6,10 +6,15 @@
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
 import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS, SOCK_DGRAM, SOCK_STREAM } from "../berkeley_calls.ts";
 import { type Acceptor, type DatagramReceiver, INVALID_SOCKET } from "../socket_calls.ts";
+import { PolledReceiver } from "../datagrams.ts";
+import { Poller } from "../poller.ts";
+import { StreamIo } from "../stream_io.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
-import { pollfds, sendNow, WinsockReceiver } from "./datagrams.ts";
+import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
+import { pollfd, POLLRDNORM, POLLWRNORM, WinsockPoll } from "./poll.ts";
+import { WINSOCK_STREAMS } from "./streams.ts";
 import { lastWinsockError, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
@@ -19,8 +24,6 @@ const IPPROTO_UDP = 17;
 const IPPROTO_IPV6 = 41;
 const FIONBIO = 0x8004667e | 0;
 const WSAEWOULDBLOCK = 10035;
-const POLLRDNORM = 0x0100;
-const POLLWRNORM = 0x0010;
 
 const CONSTANTS: BerkeleyConstants = {
   AF_INET6: 23,
@@ -59,6 +62,8 @@ const CONSTANTS: BerkeleyConstants = {
 
 /** Winsock's sockets. */
 export class WinsockCalls extends BerkeleyCalls {
+  protected readonly poller: Poller = new Poller(new WinsockPoll(this));
+
   constructor() {
     const ws = ws2_32();
     super(
@@ -99,14 +104,14 @@ export class WinsockCalls extends BerkeleyCalls {
     if (result === -1) {
       const error = this.lastError(operation, "connect");
       if (error.code !== WSAEWOULDBLOCK) throw error;
-      const pollfd = pollfds(POLLWRNORM, s);
-      await this.connected(s, operation, (milliseconds) => ws.WSAPoll(pollfd, 1, milliseconds), signal);
+      const fd = pollfd(s, POLLWRNORM);
+      await this.connected(s, operation, (milliseconds) => ws.WSAPoll(fd, 1, milliseconds), signal);
     }
     this.#setNonBlocking(s, false);
   }
 
   protected async readable(s: bigint, milliseconds: number): Promise<number> {
-    return await ws2_32().WSAPoll(new BigUint64Array([s, BigInt(POLLRDNORM)]), 1, milliseconds);
+    return await ws2_32().WSAPoll(pollfd(s, POLLRDNORM), 1, milliseconds);
   }
 
   pair(): [bigint, bigint] {
@@ -150,7 +155,7 @@ export class WinsockCalls extends BerkeleyCalls {
 
   async writable(s: bigint): Promise<void> {
     // Should it fail, sending tells why.
-    await ws2_32().WSAPoll(pollfds(POLLWRNORM, s), 1, POLL_SLICE_MS);
+    await ws2_32().WSAPoll(pollfd(s, POLLWRNORM), 1, POLL_SLICE_MS);
   }
 
   unblock(s: bigint): void {
@@ -158,7 +163,12 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   receiver(s: bigint): DatagramReceiver {
-    return new WinsockReceiver(s, this.addresses, this);
+    return new PolledReceiver(s, this.addresses, receiveNow, this.poller);
+  }
+
+  stream(s: bigint): StreamIo {
+    this.unblock(s);
+    return new StreamIo(s, WINSOCK_STREAMS, this.poller);
   }
 
   close(s: bigint): void {

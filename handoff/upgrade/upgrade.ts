@@ -7,7 +7,7 @@ import { systemCalls } from "../../ffi/system.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
-import { adoptStream } from "../../sockets/native_stream.ts";
+import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { atMost } from "../at_most.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
@@ -165,7 +165,7 @@ function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
 
 function openConversation(): { conversation: Conversation; far: Socket } {
   const [near, far] = systemCalls().pair();
-  return { conversation: new Conversation(adoptStream(near)), far: ownSocket(far) };
+  return { conversation: new Conversation(openStream(near)), far: ownSocket(far) };
 }
 
 async function handOver(

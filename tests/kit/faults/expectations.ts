@@ -35,6 +35,7 @@ const LINGERING = new Set([
   "offered × flip bytes (length)",
   "offered × flip bytes (payload)",
   "hello-sent × duplicate frame",
+  "hello-sent × flip bytes (payload)",
   ...["hello-sent", "hello-received", "ready-sent", "ready-received", "duplicated"].map((step) =>
     `${step} × close stdin`
   ),

@@ -1,0 +1,98 @@
+/**
+ * Connected stream sockets on libc.
+ *
+ * @module
+ */
+import { openLibrary } from "../library.ts";
+import type { PollSystem, PollWaker, Readiness } from "../poller.ts";
+import type { StreamCalls } from "../stream_io.ts";
+import { lastUnixError, unixError } from "./errno.ts";
+import { errno, libc, LIBC_PATHS } from "./libc.ts";
+import { POLLIN, POLLOUT, Waker } from "./poll.ts";
+
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const SHUT_WR = 1;
+const EINTR = 4;
+const EAGAIN = 11;
+const EVENTS = { read: POLLIN, write: POLLOUT } as const;
+const POLLFD_SIZE = 8;
+
+/** Apart from the rest of libc, since each function takes its time to bind and most processes need none of these. */
+const SYMBOLS = {
+  /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
+  send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary(LIBC_PATHS, SYMBOLS);
+}
+
+/** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
+export const UNIX_STREAMS: StreamCalls = {
+  receive(s, buffer) {
+    for (;;) {
+      const count = libc().recv(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT);
+      if (count !== -1n) return Number(count);
+      const code = errno();
+      if (code === EAGAIN) return undefined;
+      if (code !== EINTR) throw unixError(code, `receive on socket ${s}`, "recv");
+    }
+  },
+
+  send(s, bytes) {
+    const { send } = functions();
+    for (;;) {
+      const count = send(s, bytes, BigInt(bytes.byteLength), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (count !== -1n) return Number(count);
+      const code = errno();
+      if (code === EAGAIN) return undefined;
+      if (code !== EINTR) throw unixError(code, `send on socket ${s}`, "send");
+    }
+  },
+
+  endSending(s) {
+    const result = libc().shutdown(s, SHUT_WR);
+    if (result === -1) throw lastUnixError(`end the sending side of socket ${s}`, "shutdown");
+  },
+
+  close(s) {
+    const result = libc().close(s);
+    if (result === -1) throw lastUnixError(`close socket ${s}`, "close");
+  },
+};
+
+/** `poll`. */
+export const UNIX_POLL: PollSystem = {
+  size: POLLFD_SIZE,
+
+  encode(view: DataView, offset: number, s: bigint, readiness: Readiness) {
+    view.setInt32(offset, Number(s), true);
+    view.setInt16(offset + 4, EVENTS[readiness], true);
+  },
+
+  isReady: (view, offset) => view.getInt16(offset + 6, true) !== 0,
+
+  poll: (fds, count) => libc().poll(fds, BigInt(count), -1),
+
+  pollNow(fds, count) {
+    const ready = libc().pollNow(fds, BigInt(count), 0);
+    if (ready !== -1) return ready;
+    const code = errno();
+    if (code === EINTR) return 0;
+    throw unixError(code, `wait for ${count} sockets`, "poll");
+  },
+
+  waker(): PollWaker {
+    const waker = new Waker();
+    return {
+      handle: waker.fd,
+      wake: () => waker.wake(),
+      rest: () => void functions().read(waker.fd, new Uint8Array(8), 8n),
+    };
+  },
+};

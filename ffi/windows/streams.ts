@@ -1,0 +1,56 @@
+/**
+ * Connected stream sockets on ws2_32.
+ *
+ * @module
+ */
+import { openLibrary } from "../library.ts";
+import type { StreamCalls } from "../stream_io.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { SYSTEM32 } from "./system32.ts";
+import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
+
+const SD_SEND = 1;
+
+/** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
+const SYMBOLS = {
+  /** `int send(SOCKET s, const char *buf, int len, int flags)` */
+  send: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
+  /** `int shutdown(SOCKET s, int how)` */
+  shutdown: { parameters: ["usize", "i32"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  ws2_32();
+  return symbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
+}
+
+/** On non-blocking sockets. */
+export const WINSOCK_STREAMS: StreamCalls = {
+  receive(s, buffer) {
+    const count = ws2_32().recv(s, buffer, buffer.byteLength, 0);
+    if (count !== -1) return count;
+    const error = lastWinsockError(`receive on socket ${s}`, "recv");
+    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+    throw error;
+  },
+
+  send(s, bytes) {
+    const count = functions().send(s, bytes, bytes.byteLength, 0);
+    if (count !== -1) return count;
+    const error = lastWinsockError(`send on socket ${s}`, "send");
+    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+    throw error;
+  },
+
+  endSending(s) {
+    const result = functions().shutdown(s, SD_SEND);
+    if (result === -1) throw lastWinsockError(`end the sending side of socket ${s}`, "shutdown");
+  },
+
+  close(s) {
+    const result = ws2_32().closesocket(s);
+    if (result === -1) throw lastWinsockError(`close socket ${s}`, "closesocket");
+  },
+};

@@ -1,0 +1,34 @@
+/**
+ * Streams on descriptors: Deno's own where it can adopt them, and otherwise ones that need foreign functions only.
+ *
+ * @module
+ */
+import type net from "node:net";
+import { adoptStream, canAdopt } from "./native_stream.ts";
+import { PolledStream } from "./polled_stream.ts";
+
+/** How a socket becomes a stream. */
+export interface StreamOptions {
+  /**
+   * Whether Deno itself reads and writes the socket. `false`: the library does, with calls of the system's own library,
+   * which is slower but rests on nothing of Deno's that may change. By default `true`, where this Deno can.
+   */
+  native?: boolean;
+}
+
+/**
+ * Makes a stream of a connected stream socket's descriptor, which is the stream's from then on.
+ *
+ * Needs no permission besides ffi access to the system's socket library. A little is read ahead; the reading half ending
+ * does not end the writing half.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @param options By which path.
+ * @returns The stream; not by Deno itself, it is a `Duplex` with the properties and methods of a connected `net.Socket`.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno is to adopt it and cannot.
+ */
+export function openStream(handle: bigint, options: StreamOptions = {}): net.Socket {
+  const { native = canAdopt() } = options;
+  return native ? adoptStream(handle) : new PolledStream(handle) as unknown as net.Socket;
+}
