@@ -65,7 +65,17 @@ export class Poller {
     this.#system = system;
   }
 
-  /** Begins to wait. */
+  /**
+   * Makes what waiting needs, so that it does not fail for want of it.
+   *
+   * @throws {WinsockError} Such as WSAEMFILE.
+   */
+  prepare(): this {
+    this.#waker ??= this.#system.waker();
+    return this;
+  }
+
+  /** Begins to wait; it was {@linkcode Poller.prepare}d. */
   add(waiting: Waiting): void {
     this.#waiting.add(waiting);
     this.changed();
@@ -126,7 +136,7 @@ export class Poller {
 
   async #look(): Promise<void> {
     const all = [...this.#waiting];
-    const waker = this.#waker ??= this.#system.waker();
+    const waker = this.#waker!;
     const fds = this.#encode(all, waker.handle);
     const polling = this.#system.poll(fds, all.length + 1);
     this.#woken = false;

@@ -145,11 +145,11 @@ export class UnixCalls extends BerkeleyCalls {
   unblock(): void {}
 
   receiver(s: bigint): DatagramReceiver {
-    return new PolledReceiver(s, this.addresses, receiveNow, this.poller);
+    return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
   stream(s: bigint): StreamIo {
-    return new StreamIo(s, UNIX_STREAMS, this.poller);
+    return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 
   close(s: bigint): void {

@@ -163,12 +163,12 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   receiver(s: bigint): DatagramReceiver {
-    return new PolledReceiver(s, this.addresses, receiveNow, this.poller);
+    return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
   stream(s: bigint): StreamIo {
     this.unblock(s);
-    return new StreamIo(s, WINSOCK_STREAMS, this.poller);
+    return new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
   }
 
   close(s: bigint): void {

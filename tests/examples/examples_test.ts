@@ -1,6 +1,7 @@
 // The examples run as they are, under the permissions they say.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { LIBRARY_PATHS } from "@winsock/handoff";
+import { fileURLToPath } from "node:url";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 
 async function runExample(script: string, ...grants: string[]): Promise<{ code: number; output: string }> {
@@ -67,6 +68,23 @@ Deno.test("the prefork example answers from several processes", async () => {
     for (let count = 0; count < 6; count++) answers.add(await getText(`${url}/you`));
     for (const answer of answers) assertMatch(answer, /^Hello you from process \d+\n$/);
     assertEquals(answers.size, navigator.hardwareConcurrency > 6 ? 6 : navigator.hardwareConcurrency);
+  } finally {
+    await endChild(child);
+  }
+});
+
+Deno.test("the threads example answers from two threads of one process", async () => {
+  const project = fileURLToPath(new URL("../..", import.meta.url));
+  const { child, url } = await startExample("threads.ts", [`--allow-read=${project}`, FFI_GRANT]);
+  try {
+    const threads = new Set<string>();
+    for (let count = 0; count < 4; count++) {
+      const answer = await getText(`${url}/you`);
+      const [, name = answer, pid] = /^\/you from thread (\w+) of process (\d+)\n$/.exec(answer) ?? [];
+      assertEquals(Number(pid), child.pid);
+      threads.add(name);
+    }
+    assertEquals(threads.size, 2);
   } finally {
     await endChild(child);
   }

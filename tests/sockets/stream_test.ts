@@ -179,45 +179,4 @@ for (const { name, native, hostname, pair, pairs } of STREAM_CASES) {
       await waiting;
     });
   });
-
-  Deno.test(`${name}: options set through the stream are the socket's, and addresses are told`, async () => {
-    using conns = await pair();
-    const { client, server } = conns;
-    assertEquals(client.localAddr, server.remoteAddr);
-    assertEquals(server.localAddr, client.remoteAddr);
-    assertEquals(server.localAddr.hostname, hostname);
-    for (const on of [true, false]) {
-      client.setNoDelay(on);
-      client.setKeepAlive(on);
-    }
-    client.ref();
-    client.unref();
-    client.ref();
-  });
-
-  Deno.test(`${name}: as a node:net socket it tells addresses, counts bytes, and times out`, async () => {
-    using sockets = await connection(hostname);
-    const [near, far] = [sockets.client.toNodeSocket({ native }), sockets.server.toNodeSocket({ native })];
-    try {
-      assertEquals([near.localPort, near.remotePort], [far.remotePort, far.localPort]);
-      assertEquals([near.remoteAddress, near.remoteFamily], [hostname, hostname.includes(":") ? "IPv6" : "IPv4"]);
-      assertEquals([near.readyState, near.connecting, near.pending], ["open", false, false]);
-      const timeout = Promise.withResolvers<void>();
-      near.setTimeout(100, () => timeout.resolve());
-      await within(10_000, timeout.promise);
-      near.setTimeout(0);
-      const data = Promise.withResolvers<Uint8Array>();
-      far.once("data", (bytes: Uint8Array) => data.resolve(bytes));
-      near.write("12345");
-      assertEquals((await within(10_000, data.promise)).length, 5);
-      assertEquals([near.bytesWritten, far.bytesRead], [5, 5]);
-      const ended = Promise.withResolvers<void>();
-      far.once("end", () => ended.resolve());
-      near.destroySoon();
-      await within(10_000, ended.promise);
-      assert(near.destroyed);
-    } finally {
-      far.destroy();
-    }
-  });
 }
