@@ -4,7 +4,7 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { WinsockError } from "./winsock_error.ts";
+import type { WinsockError } from "./winsock_error.ts";
 
 /** What a socket is waited for. */
 export type Readiness = "read" | "write";
