@@ -6,8 +6,17 @@
 
 /** As they are written in the pages, the last part of each. */
 export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
+  // Node, and frameworks
+  "Server",
+  "disconnect",
+  "emit",
+  "fetch",
+  "fork",
+  "schedulingPolicy",
   // Windows
+  "CancelIoEx",
   "DuplicateHandle",
+  "SetHandleInformation",
   "TerminateProcess",
   // .NET
   "DuplicateAndClose",

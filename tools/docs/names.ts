@@ -16,6 +16,8 @@ import { PUBLIC_NAMES } from "./public_names.ts";
 const NAME = /^(?:new )?([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?(\(.*\))?$/s;
 /** Native names, constants and what has an underscore are not ours: `WSAEINVAL`, `dwServiceFlags1`, `send_fds`. */
 const NATIVE = /^(?:[A-Z0-9_]+|[a-z]+_[a-z_]+|(?:WSA|WSP|WSC|WPU)[A-Z]\w*|(?:dw|sz|lp|i)[A-Z]\w*)$/;
+/** The name of a file. */
+const FILE = /^(?:ts|js|md|json|exe|dll|py)$/;
 /** Every error has these. */
 const OF_ERRORS = ["message", "cause", "name", "stack"];
 
@@ -33,7 +35,9 @@ class KnownNames {
   /** What is wrong with a piece of code in a text; `undefined` too if it looks like none of ours. */
   problemOf(code: string): string | undefined {
     const [, head = "", member, call] = NAME.exec(code) ?? [];
-    if (head === "" || head in globalThis || NATIVE.test(head) || NATIVE.test(member ?? "")) return;
+    if (
+      head === "" || head in globalThis || NATIVE.test(head) || NATIVE.test(member ?? "") || FILE.test(member ?? "")
+    ) return;
     if (FOREIGN_NAMES.has(member ?? head)) return;
     if (member === undefined) {
       const ours = /^[a-z]+$/.test(head) && call === undefined;
