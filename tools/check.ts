@@ -10,7 +10,7 @@ const PACKAGE = ".cache/publish/package";
 const ENTRY_POINTS = Object.values(project.exports);
 const TIME_LIMIT_MS = 180_000;
 /** Stand-ins for JSR's packages; none where the real ones are used. */
-const LINKS: readonly string[] = "links" in project ? project.links : [];
+const LINKS: readonly string[] = Reflect.get(project, "links") ?? [];
 
 Deno.chdir(new URL("..", import.meta.url));
 
