@@ -4,17 +4,59 @@
  *
  * At every moment a socket has one owner, and a receiver that dies before it took the socket gives it back.
  *
- * @example A server that lets a worker answer
- * ```ts ignore
- * import { HandoffSource, listen } from "@winsock/handoff";
+ * - {@linkcode HandoffSource} hands sockets to a child process, {@linkcode receive} takes them there;
+ * - {@linkcode WorkerPool} keeps workers running behind one listener;
+ * - {@linkcode inherited} and {@linkcode upgrade} replace a running server by its next version;
+ * - {@linkcode duplicateSocket} and {@linkcode openSocket} are the two native calls, for any way to pass 628 bytes;
+ * - {@linkcode listen}, {@linkcode connect} and {@linkcode listenDatagram} make sockets without net permission.
  *
- * // worker.ts: for await (const { socket } of receive()) serve(socket.toConn());
- * const child = new Deno.Command(Deno.execPath(), { args: ["run", "worker.ts"], stdin: "piped" }).spawn();
+ * Needs ffi access to the system's socket library, whose path is in {@linkcode LIBRARY_PATHS}, and `--allow-run` where a
+ * process is spawned. Importing needs and opens nothing.
+ *
+ * @example A source that lets a worker answer
+ * ```ts ignore
+ * import { HandoffSource, LIBRARY_PATHS, listen } from "@winsock/handoff";
+ *
+ * const child = new Deno.Command(Deno.execPath(), {
+ *   args: ["run", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, "worker.ts"],
+ *   stdin: "piped",
+ * }).spawn();
  * await using worker = new HandoffSource(child);
- * using listener = listen({ port: 8080 });
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 8080 });
  * for await (const socket of listener) {
- *   await worker.send(socket, { data: { from: socket.remoteAddr } });
+ *   await worker.send(socket, { data: { acceptedBy: Deno.pid } });
  * }
+ * ```
+ *
+ * @example The worker
+ * ```ts ignore
+ * import { receive } from "@winsock/handoff";
+ *
+ * for await (const { socket, data } of receive()) {
+ *   using conn = socket.toConn();
+ *   await conn.write(new TextEncoder().encode(`${JSON.stringify(data)}, answered by ${Deno.pid}\n`));
+ * }
+ * ```
+ *
+ * @example The two native calls, within one process
+ * ```ts
+ * import { connect, duplicateSocket, listen, openSocket, Socket } from "@winsock/handoff";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * using client = (await connect({ port: listener.addr.port })).toConn();
+ * const accepted = await listener.accept();
+ *
+ * const opened = await openSocket(duplicateSocket(accepted, Deno.pid));
+ * accepted.close();
+ * assert(opened instanceof Socket);
+ *
+ * using server = opened.toConn();
+ * await server.write(new TextEncoder().encode("still the same connection"));
+ * const buffer = new Uint8Array(32);
+ * const length = await client.read(buffer);
+ * assertEquals(new TextDecoder().decode(buffer.subarray(0, length ?? 0)), "still the same connection");
  * ```
  *
  * @module

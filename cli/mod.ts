@@ -3,7 +3,24 @@
  *
  * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
  * Winsock's errors mean. `inspect FILE` needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `doctor` ffi access to
- * the system's socket library, and so does `catalog` on Windows: ws2_32.dll and kernel32.dll.
+ * the system's socket library, and so does `catalog` on Windows: ws2_32.dll and kernel32.dll. `upgrade FILE` needs
+ * `--allow-read=FILE` and ffi access to the system's socket library.
+ *
+ * @example As a function, with a terminal of one's own
+ * ```ts
+ * import { main } from "@winsock/handoff/cli";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const lines: string[] = [];
+ * const code = await main(["errors", "WSAENOTSOCK", "--json"], {
+ *   read: (path) => Deno.readFile(path),
+ *   print: (line) => void lines.push(line),
+ *   complain: (line) => void lines.push(line),
+ *   columns: 80,
+ *   color: false,
+ * });
+ * assertEquals([code, JSON.parse(lines.join("\n")).code], [0, 10038]);
+ * ```
  *
  * @module
  */

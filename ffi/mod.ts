@@ -2,6 +2,24 @@
  * The native functions underneath, as they are: opened by absolute path at the first call, nothing checked. For those
  * who need a call the library does not wrap.
  *
+ * Lengths of buffers are the caller's to keep right, and the error of a call must be read in the next statement. What
+ * {@linkcode libc}, {@linkcode ws2_32} and {@linkcode kernel32} open, the grant for {@linkcode LIBRARY_PATHS} allows.
+ *
+ * @example Asking the system what kind of socket it is
+ * ```ts
+ * import { listen } from "@winsock/handoff";
+ * import { libc, ws2_32 } from "@winsock/handoff/ffi";
+ * import { SOCK } from "@winsock/handoff/structs";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * const { getsockopt } = Deno.build.os === "windows" ? ws2_32() : libc();
+ * const [SOL_SOCKET, SO_TYPE] = Deno.build.os === "linux" ? [1, 3] : [0xffff, 0x1008];
+ * const type = new Int32Array(1);
+ * const result = getsockopt(listener.handle, SOL_SOCKET, SO_TYPE, type, new Int32Array([type.byteLength]));
+ * assertEquals([result, type[0]], [0, SOCK.SOCK_STREAM]);
+ * ```
+ *
  * @example The error of a failed call
  * ```ts
  * import { WinsockError } from "@winsock/handoff/ffi";

@@ -1,6 +1,24 @@
 /**
  * HTTP, HTTPS and WebSockets on connections that somebody else accepted: in a worker, or behind a listener of this library.
  *
+ * Handlers are those of `Deno.serve`, so Hono's `app.fetch` and Oak's `app.handle` are too. Needs what the connections
+ * need, ffi access to the system's socket library, and no net, env or read permission.
+ *
+ * @example A server without net permission
+ * ```ts
+ * import { listen } from "@winsock/handoff";
+ * import { serveHttp } from "@winsock/handoff/http";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * const { port } = listener.addr;
+ * await using server = serveHttp(listener, (request, { remoteAddr }) => {
+ *   return new Response(`${request.method} from ${remoteAddr.hostname}`);
+ * });
+ * const response = await fetch(`http://127.0.0.1:${port}`, { headers: { connection: "close" } });
+ * assertEquals(await response.text(), "GET from 127.0.0.1");
+ * ```
+ *
  * @example A Hono app in a worker
  * ```ts ignore
  * import { receive } from "@winsock/handoff";

@@ -5,6 +5,21 @@
  * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
  * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
  *
+ * @example Sharing a socket through the system's provider
+ * ```ts
+ * import { listen } from "@winsock/handoff";
+ * import { defaultProvider } from "@winsock/handoff/spi";
+ * import { assertEquals, assertNotEquals } from "@std/assert";
+ *
+ * const provider = defaultProvider();
+ * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+ * const protocolInfo = provider.duplicateSocket(listener.handle, Deno.pid);
+ * assertEquals(protocolInfo.byteLength, 628);
+ * const duplicate = await provider.socket(protocolInfo);
+ * assertNotEquals(duplicate, listener.handle);
+ * provider.closeSocket(duplicate);
+ * ```
+ *
  * @example The system's provider says who it is
  * ```ts
  * import { defaultProvider } from "@winsock/handoff/spi";

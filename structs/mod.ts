@@ -1,6 +1,10 @@
 /**
  * The structures of Windows' shared sockets as plain objects and bytes. Pure: no FFI, no permission, any system.
  *
+ * Each structure has a `size`, `encode`, `decode`, and the `fields` with their offsets and C types; lengths are checked,
+ * and what a C compiler lays out the tests compare byte by byte. Flags and constants have their native names, and
+ * {@linkcode describeWinsockError} tells what an error number means.
+ *
  * @example Reading the name of the protocol a blob is about
  * ```ts
  * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
@@ -12,6 +16,14 @@
  * });
  * assertEquals(blob.byteLength, 628);
  * assertEquals(WSAPROTOCOL_INFOW.decode(blob).szProtocol, "MSAFD Tcpip [TCP/IP]");
+ * ```
+ *
+ * @example What error 10038 is
+ * ```ts
+ * import { describeWinsockError } from "@winsock/handoff/structs";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(describeWinsockError(10038)?.name, "WSAENOTSOCK");
  * ```
  *
  * @module

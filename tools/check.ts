@@ -4,22 +4,29 @@
  * @module
  */
 import project from "../deno.json" with { type: "json" };
+import { pagePaths } from "./docs/pages.ts";
 
 const PACKAGE = ".cache/publish/package";
 const ENTRY_POINTS = Object.values(project.exports);
 const TIME_LIMIT_MS = 180_000;
+/** Stand-ins for JSR's packages; none where the real ones are used. */
+const LINKS: readonly string[] = Reflect.get(project, "links") ?? [];
+
+Deno.chdir(new URL("..", import.meta.url));
 
 const CHECKS: [name: string, ...args: string[]][] = [
   ["format", "fmt", "--check", "--quiet"],
   ["lint", "lint", "--quiet"],
   ["types", "check", "--quiet", "."],
-  ["documentation pages", "check", "--quiet", "--doc-only", "docs/interop.md"],
+  ["documentation pages", "check", "--quiet", "--doc-only", ...await pagePaths()],
+  ["links", "run", "--quiet", "--allow-all", "tools/docs/links.ts"],
+  ["names", "run", "--quiet", "--allow-all", "tools/docs/names.ts"],
   ["documentation", "doc", "--lint", ...ENTRY_POINTS],
   ["documentation examples", "test", "--quiet", "--doc", "--allow-all", ...ENTRY_POINTS],
+  ["workflows", "run", "--quiet", "--allow-all", "tools/workflows.ts"],
   ["publishing", "publish", "--dry-run", "--allow-dirty", "--quiet"],
 ];
 
-Deno.chdir(new URL("..", import.meta.url));
 await layOutPackage();
 let failed = 0;
 for (const [name, ...args] of CHECKS) {
@@ -42,9 +49,9 @@ Deno.exit(failed === 0 ? 0 : 1);
  */
 async function layOutPackage(): Promise<void> {
   await Deno.remove(".cache/publish", { recursive: true }).catch(() => {});
-  await copy("links", ".cache/publish/links");
+  if (LINKS.length > 0) await copy("links", ".cache/publish/links");
   for (const path of project.publish.include) await copy(path, `${PACKAGE}/${path}`);
-  const config = { ...project, links: project.links.map((link) => link.replace("./", "../")) };
+  const config = { ...project, links: LINKS.map((link) => link.replace("./", "../")) };
   await Deno.writeTextFile(`${PACKAGE}/deno.json`, JSON.stringify(config, undefined, 2));
 }
 

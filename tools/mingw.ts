@@ -5,8 +5,10 @@
  */
 import { ensureCommands, step } from "./commands.ts";
 
-const COMPILER = Deno.build.os === "windows" ? "gcc" : "x86_64-w64-mingw32-gcc";
-const DEBIAN_PACKAGE = "gcc-mingw-w64-x86-64-win32";
+/** On Windows mingw-w64 is the gcc there is. */
+export const COMPILER = Deno.build.os === "windows" ? "gcc" : "x86_64-w64-mingw32-gcc";
+/** The Debian package that has the compiler. */
+export const DEBIAN_PACKAGE = "gcc-mingw-w64-x86-64-win32";
 const OPTIONS = ["-O1", "-Wall", "-Wextra", "-Werror"];
 const LIBRARIES = ["-lws2_32"];
 

@@ -5,6 +5,7 @@
  * @module
  */
 import { ensureCommands, step } from "./commands.ts";
+import { COMPILER, DEBIAN_PACKAGE } from "./mingw.ts";
 
 const SOURCES = "tests/native";
 const FLAGS = ["-shared", "-O1", "-Wall", "-Wextra", "-Werror"];
@@ -19,8 +20,8 @@ const BUILDS = {
     libraries: [],
   },
   windows: {
-    compiler: "x86_64-w64-mingw32-gcc",
-    debianPackages: "gcc-mingw-w64-x86-64-win32",
+    compiler: COMPILER,
+    debianPackages: DEBIAN_PACKAGE,
     output: ".cache/native/provider.dll",
     flags: ["-Wno-cast-function-type"],
     libraries: ["-lws2_32"],

@@ -6,6 +6,7 @@
 import { ensureCommands } from "./commands.ts";
 import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
 import { buildNativeLibrary } from "./native_library.ts";
+import { fetchPackages } from "./packages.ts";
 
 /** Programs that tests of the native lane start, where this is Linux, and the Debian packages that have them. */
 const PROGRAMS: readonly [command: string, debianPackage: string][] = [
@@ -20,6 +21,8 @@ const PROGRAMS: readonly [command: string, debianPackage: string][] = [
  * @returns What cannot be had here, a line each.
  */
 export async function setUpTests(lane: "native" | "windows"): Promise<string[]> {
+  // The Windows lane has a cache of its own, which is filled where Wine is set up.
+  if (lane === "native") await fetchPackages();
   if (lane === "native" && Deno.build.os !== "windows") {
     if (Deno.build.os !== "linux") return [];
     return [...await ensureCommands(PROGRAMS), ...await missingFor("linux")];

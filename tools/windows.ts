@@ -6,7 +6,8 @@
  *
  * @module
  */
-import { setUpDeno, setUpPackages, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts";
+import { fetchPackages } from "./packages.ts";
+import { setUpDeno, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts";
 
 const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const CACHE = `${PROJECT}/.cache/windows`;
@@ -53,7 +54,8 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
   await setUpDeno(CACHE);
-  await setUpPackages(CACHE, PROJECT);
+  // This Deno fetches them for the Windows build to find.
+  await fetchPackages({ DENO_DIR: `${CACHE}/deno_dir` });
   await setUpPrefix(command(CACHE, wine, ["wineboot", "--update"]), CACHE);
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }

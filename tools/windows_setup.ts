@@ -58,20 +58,6 @@ export async function setUpDeno(cache: string): Promise<void> {
   await Deno.writeTextFile(marker, DENO_PACKAGE);
 }
 
-/** Fetches the npm packages of the project with this Deno, for the Windows build to find. */
-export async function setUpPackages(cache: string, project: string): Promise<void> {
-  const entryPoints: string[] = [];
-  for (const folder of ["tests", "examples", "links"]) {
-    for await (const file of typescriptFiles(`${project}/${folder}`)) entryPoints.push(file);
-  }
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["install", "--quiet", "--entrypoint", ...entryPoints],
-    cwd: project,
-    env: { DENO_DIR: `${cache}/deno_dir` },
-  }).output();
-  if (!success) throw new Error(`Cannot fetch the packages: ${new TextDecoder().decode(stderr)}`);
-}
-
 /** Makes the Wine prefix. */
 export async function setUpPrefix(wineboot: Deno.Command, cache: string): Promise<void> {
   const marker = `${cache}/prefix/ready`;
@@ -80,11 +66,4 @@ export async function setUpPrefix(wineboot: Deno.Command, cache: string): Promis
   const { success, stderr } = await wineboot.output();
   if (!success) throw new Error(`wineboot failed: ${new TextDecoder().decode(stderr)}`);
   await Deno.writeTextFile(marker, "");
-}
-
-async function* typescriptFiles(folder: string): AsyncGenerator<string> {
-  for await (const entry of Deno.readDir(folder)) {
-    if (entry.isDirectory) yield* typescriptFiles(`${folder}/${entry.name}`);
-    else if (entry.name.endsWith(".ts")) yield `${folder}/${entry.name}`;
-  }
 }

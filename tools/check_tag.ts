@@ -1,0 +1,12 @@
+/**
+ * Compares the tag that is published with the version in deno.json; in a workflow `GITHUB_REF_NAME` has it.
+ *
+ * @module
+ */
+import project from "../deno.json" with { type: "json" };
+
+const tag = Deno.args[0] ?? Deno.env.get("GITHUB_REF_NAME");
+if (tag !== `v${project.version}`) {
+  console.error(`The tag is ${tag}, the version in deno.json ${project.version}`);
+  Deno.exit(1);
+}

@@ -1,0 +1,31 @@
+/**
+ * Names in the documentation that look like this library's and are others'.
+ *
+ * @module
+ */
+
+/** As they are written in the pages, the last part of each. */
+export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
+  // Node, and frameworks
+  "Server",
+  "disconnect",
+  "emit",
+  "fetch",
+  "fork",
+  "schedulingPolicy",
+  // Windows
+  "CancelIoEx",
+  "DuplicateHandle",
+  "SetHandleInformation",
+  "TerminateProcess",
+  // .NET
+  "DuplicateAndClose",
+  "Serialize",
+  // Python
+  "DupFd",
+  "DupSocket",
+  "Queue",
+  "connection",
+  "fromshare",
+  "share",
+]);
