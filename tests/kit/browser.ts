@@ -34,6 +34,7 @@ export async function openBrowser() {
       page.setDefaultTimeout(TIMEOUT_MS);
       const errors: string[] = [];
       page.on("pageerror", (error) => errors.push(String(error)));
+      page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
       return { page, errors };
     },
     async [Symbol.asyncDispose]() {
