@@ -12,7 +12,7 @@ const STATES = {
   "given-up": "given up",
 };
 const SECONDS = 60;
-const FAREWELL_MS = 2_000;
+const FAREWELL_MS = 1_500;
 const MAX_ENTRIES = 100;
 
 const number = new Intl.NumberFormat("en");

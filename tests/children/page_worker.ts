@@ -41,4 +41,4 @@ await serveHttp(receive(), (request, info) => {
   socket.onopen = () => socket.send(`worker ${Deno.pid}`);
   socket.onmessage = ({ data }) => socket.send(typeof data === "string" ? `echo ${data}` : data);
   return response;
-}).finished;
+}, { keepAliveTimeout: 100 }).finished;

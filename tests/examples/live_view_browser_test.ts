@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { haveBrowser, openBrowser } from "../kit/browser.ts";
 import { RawClient } from "../kit/http_client.ts";
-import { request, startLiveView } from "../kit/live_view.ts";
+import { lingering, request, startLiveView } from "../kit/live_view.ts";
 import { until } from "../kit/process.ts";
 
 /** What the page shows, as it is written there. */
@@ -94,6 +94,7 @@ Deno.test({
     assert(afterwards.log.some((text) => text.startsWith(`Worker 2, process ${victim}, ended: `)), `${afterwards.log}`);
     for (const client of clients) assertEquals((await client.get("/")).status, 200);
 
+    const kept = await lingering(server.url);
     await page.click("#upgrade");
     await untilShown("the next version is starting", ({ status, versions }) => {
       return status === "Upgrading" && versions[1]?.name === "Version 2" && versions[1].state === "starting";
@@ -105,7 +106,7 @@ Deno.test({
     assertEquals(both.status, "Serving");
     assert(both.versions[0]!.workers.some(({ held }) => held.startsWith("≤ ")), "it has connections to finish");
     await assertFits();
-    for (const client of clients) client[Symbol.dispose]();
+    for (const client of [kept, ...clients]) client[Symbol.dispose]();
     const { versions, status, log } = await untilShown("only the new version is left", ({ versions }) => {
       return versions.length === 1 && versions[0]!.name === "Version 2";
     });

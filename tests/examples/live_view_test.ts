@@ -1,7 +1,7 @@
 // What the live view says of a server while it is used, loses a worker, and is replaced.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { RawClient } from "../kit/http_client.ts";
-import { Events, request, startLiveView } from "../kit/live_view.ts";
+import { Events, lingering, request, startLiveView } from "../kit/live_view.ts";
 import { until, within } from "../kit/process.ts";
 
 async function post(page: string, more: Record<string, string>): Promise<number> {
@@ -20,15 +20,15 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   assertEquals(first!.workers.map(({ state }) => state), Array(4).fill("ready"));
 
   const answers = await request(url, 12);
-  const busy = await events.until(({ committed, held }) => committed === 12 && held === 0);
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+  const busy = await events.until(({ perSecond, held }) => sum(perSecond) === 12 && held === 0);
+  assertEquals(busy!.committed, 12);
   assertEquals(sum(busy!.workers.map(({ committed }) => committed)), 12);
   assert(busy!.p50! > 0 && busy!.p50! <= busy!.p99!, `${busy!.p50} ${busy!.p99}`);
   for (const { processId, committed } of busy!.workers) {
     assertEquals(answers.filter((answer) => answer.includes(`process ${processId}\n`)).length, committed);
   }
-  const counted = await events.until(({ perSecond }) => sum(perSecond) === 12);
-  assertEquals(sum(counted!.workers.flatMap(({ perSecond }) => perSecond)), 12);
+  assertEquals(sum(busy!.workers.flatMap(({ perSecond }) => perSecond)), 12);
 
   const victim = busy!.workers[1]!;
   Deno.kill(victim.processId, "SIGKILL");
@@ -38,8 +38,7 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   assertEquals(replaced!.workers[1]!.restarts, 1);
   assert(replaced!.workers[1]!.processId !== victim.processId);
 
-  using kept = await RawClient.connect(Number(new URL(url).port));
-  assertEquals((await kept.get("/")).status, 200);
+  const kept = await lingering(url);
   assertEquals(await post(page, {}), 403);
   assertEquals(await post(page, { origin: "http://example.com" }), 403);
   {
@@ -67,7 +66,7 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   for (const answer of await request(url, 4)) {
     assert(workers.some((processId) => answer.includes(`process ${processId}\n`)), answer);
   }
-  kept.conn.closeWrite();
+  kept[Symbol.dispose]();
   assertEquals((await events.until(({ state }) => state === "ended"))!.workers.map(({ state }) => state), [
     ...Array(4).fill("ended"),
   ]);

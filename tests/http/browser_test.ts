@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { listen, WorkerPool } from "@winsock/handoff";
 import { haveBrowser, openBrowser } from "../kit/browser.ts";
+import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
 
 Deno.test({
@@ -20,6 +21,7 @@ Deno.test({
     await within(20_000, pool.ready);
     await using browser = await openBrowser();
     const { page, errors } = await browser.page();
+    const [descriptors] = await settledDescriptors(Deno.pid);
     await page.goto(`http://127.0.0.1:${listener.addr.port}/`);
     const workers = pool.statistics.workers.map(({ processId }) => processId);
 
@@ -50,6 +52,12 @@ Deno.test({
     assertEquals(closed, "closed 1006");
     assertEquals(workers.filter((processId) => processId !== worker), [answeringWorker(second)]);
     assertEquals(errors, []);
+    await page.close();
+    await until(
+      () => pool.statistics.workers.every(({ state, held }) => state === "ready" && held === 0),
+      "the workers have closed what they had",
+    );
+    await until(() => countDescriptors() === descriptors, "no descriptor is left behind");
     listener.close();
     await accepting;
   },
