@@ -7,9 +7,18 @@ import type { HttpHandler } from "@winsock/handoff/http";
 import { EventStreams } from "./event_streams.ts";
 import type { Monitor } from "./monitor.ts";
 import page from "./page.html" with { type: "text" };
+import pageStyle from "./page.css" with { type: "text" };
 import script from "./page.js" with { type: "text" };
-import style from "./page.css" with { type: "text" };
+import versionStyle from "./version.css" with { type: "text" };
+import workersStyle from "./workers.css" with { type: "text" };
 
+const FILES: Readonly<Record<string, [content: string, type: string]>> = {
+  "/": [page, "text/html"],
+  "/page.css": [pageStyle, "text/css"],
+  "/version.css": [versionStyle, "text/css"],
+  "/workers.css": [workersStyle, "text/css"],
+  "/page.js": [script, "text/javascript"],
+};
 const HEADERS = {
   "cache-control": "no-store",
   "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
@@ -33,13 +42,9 @@ export function liveView(monitor: Monitor, upgrade: () => void): { handler: Http
     const { host, origin, pathname } = new URL(request.url);
     // A page of another server whose name was pointed here would be of the same origin.
     if (!["127.0.0.1", "localhost"].some((name) => host === `${name}:${localAddr.port}`)) return refuse(421);
+    const file = FILES[pathname];
+    if (request.method === "GET" && file !== undefined) return send(...file);
     switch (`${request.method} ${pathname}`) {
-      case "GET /":
-        return send(page, "text/html");
-      case "GET /page.css":
-        return send(style, "text/css");
-      case "GET /page.js":
-        return send(script, "text/javascript");
       case "GET /events":
         // What a version says that takes no more connections makes the browser ask again, over another connection.
         return send(monitor.leaving ? "retry: 100\n\n" : streams.open(), "text/event-stream");
