@@ -1,5 +1,5 @@
 /**
- * What the tests run besides Deno: programs of Debian's on Linux, programs in C on Windows.
+ * What the tests run besides Deno: programs of Debian's and a browser on Linux, programs in C on Windows.
  *
  * @module
  */
@@ -14,6 +14,12 @@ const PROGRAMS: readonly [command: string, debianPackage: string][] = [
   ["python3", "python3"],
 ];
 
+/** The browser that tests drive, apart from the rest: those do without it where it cannot be had. 300 MB. */
+const BROWSER: readonly [command: string, debianPackage: string] = [
+  "chromium-headless-shell",
+  "chromium-headless-shell",
+];
+
 /**
  * Sets up what the tests of a lane run.
  *
@@ -25,7 +31,11 @@ export async function setUpTests(lane: "native" | "windows"): Promise<string[]> 
   if (lane === "native") await fetchPackages();
   if (lane === "native" && Deno.build.os !== "windows") {
     if (Deno.build.os !== "linux") return [];
-    return [...await ensureCommands(PROGRAMS), ...await missingFor("linux")];
+    return [
+      ...await ensureCommands(PROGRAMS),
+      ...await ensureCommands([BROWSER]),
+      ...await missingFor("linux"),
+    ];
   }
   try {
     await compile(await cFiles("tests/interop/c"), ".cache/c", "exe");

@@ -1,0 +1,69 @@
+/**
+ * A web server of several processes, and a page that shows them at work.
+ *
+ *     deno run --no-prompt --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR --allow-ffi=… \
+ *       examples/live_view.ts [PORT] [PAGE_PORT]
+ *
+ * Open the second address it prints, send requests to the first, end a worker, and press "Upgrade": this file, as it is
+ * then, becomes the next version, and the page follows. SIGHUP does the same. Whoever can connect to the page's port of
+ * this machine may press the button; pages of other servers may not.
+ *
+ * @module
+ */
+import { inherited, upgrade, WorkerPool } from "@winsock/handoff";
+import { serveHttp } from "@winsock/handoff/http";
+import { liveView } from "./live_view/handler.ts";
+import { Monitor } from "./live_view/monitor.ts";
+
+const WORKERS = 4;
+const DRAIN_MS = 10_000;
+
+const [port = "8080", pagePort = "8081", version = "1"] = Deno.args;
+const generation = await inherited();
+const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+const pageListener = generation.listen("page", { hostname: "127.0.0.1", port: Number(pagePort) });
+const { addr } = listener;
+const { addr: pageAddr } = pageListener;
+
+const pool = new WorkerPool({ script: new URL("hono_worker.ts", import.meta.url), size: WORKERS });
+const monitor = new Monitor(pool, {
+  version: Number(version),
+  predecessor: generation.predecessor,
+  url: `http://127.0.0.1:${addr.port}`,
+});
+const view = liveView(monitor, replace);
+const pages = serveHttp(pageListener, view.handler, { keepAliveTimeout: 1_000, shutdownTimeout: 2 * DRAIN_MS });
+
+await pool.ready;
+await generation.ready();
+monitor.become("serving");
+console.log(
+  `Process ${Deno.pid} serves http://127.0.0.1:${addr.port}, and shows it at http://127.0.0.1:${pageAddr.port}`,
+);
+if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", replace);
+
+for await (const socket of listener) monitor.dispatch(socket);
+
+async function replace(): Promise<void> {
+  if (monitor.state !== "serving") return;
+  monitor.become("upgrading");
+  try {
+    await upgrade(generation, {
+      script: import.meta.url,
+      permissions: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
+      args: [`${addr.port}`, `${pageAddr.port}`, `${Number(version) + 1}`],
+      // Connections are the workers', which finish them below.
+      drain: 0,
+    });
+  } catch (error) {
+    monitor.note("bad", error instanceof Error ? error.message : String(error));
+    return monitor.become("serving");
+  }
+  monitor.become("draining");
+  await listener.drained();
+  await pool.close({ timeout: DRAIN_MS });
+  monitor.become("ended");
+  view.end();
+  await pages.shutdown();
+  Deno.exit();
+}

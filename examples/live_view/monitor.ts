@@ -1,0 +1,187 @@
+/**
+ * What an operator wants to know of a pool, second by second.
+ *
+ * @module
+ */
+import type { Socket, WorkerPool, WorkerStatistics } from "@winsock/handoff";
+import { Latency, Minute } from "./recent.ts";
+
+/** Where a version of the server stands. */
+export type ServerState = "starting" | "serving" | "upgrading" | "draining" | "ended";
+
+/** Something that happened. */
+export interface LogEntry {
+  /** Its number among those of this process. */
+  readonly id: number;
+  /** When, in milliseconds since 1970. */
+  readonly at: number;
+  readonly level: "good" | "plain" | "bad";
+  readonly text: string;
+}
+
+/** Rate and latency of hand-offs. */
+export interface Activity {
+  /** Connections handed over in each of the last 60 seconds, as far as there were so many; the latest last. */
+  readonly perSecond: readonly number[];
+  /** From accepting a connection to a worker's owning it, in milliseconds; `null` if there was none lately. */
+  readonly p50: number | null;
+  readonly p99: number | null;
+}
+
+/** What the page shows. */
+export interface Snapshot extends Activity {
+  readonly version: number;
+  readonly processId: number;
+  readonly url: string;
+  readonly state: ServerState;
+  /** How long it has run, in seconds. */
+  readonly uptime: number;
+  readonly held: number;
+  readonly inFlight: number;
+  readonly waiting: number;
+  readonly committed: number;
+  readonly returned: number;
+  /** Connections closed because no worker took them. */
+  readonly refused: number;
+  readonly workers: readonly (WorkerStatistics & Activity)[];
+  readonly log: readonly LogEntry[];
+}
+
+const LOG_LENGTH = 50;
+
+/** Who this process is. */
+export interface Server {
+  readonly version: number;
+  readonly predecessor: number | undefined;
+  readonly url: string;
+}
+
+/** Hands connections to a pool, and keeps account. */
+export class Monitor {
+  /** Called when there is something new to see. */
+  onChange: () => void = () => {};
+
+  readonly #pool: WorkerPool;
+  readonly #server: Server;
+  readonly #started = performance.now();
+  readonly #all = newActivity();
+  readonly #places: readonly ReturnType<typeof newActivity>[];
+  readonly #log: LogEntry[] = [];
+  #returned: number[] = [];
+  #state: ServerState = "starting";
+  #refused = 0;
+  #entries = 0;
+
+  constructor(pool: WorkerPool, server: Server) {
+    this.#pool = pool;
+    this.#server = server;
+    this.#places = pool.statistics.workers.map(newActivity);
+    pool.addEventListener("workerstart", () => this.onChange());
+    pool.addEventListener("workerready", ({ worker }) => {
+      if (this.#state !== "starting") {
+        this.note("good", `Worker ${worker.index}, process ${worker.processId}, is ready`);
+      }
+    });
+    pool.addEventListener("workerend", ({ worker, reason }) => {
+      const name = `Worker ${worker.index}, process ${worker.processId}`;
+      if (this.leaving) this.note("plain", `${name}, has finished`);
+      else this.note("bad", `${name}, ended: ${reason}`);
+    });
+    pool.addEventListener("workergiveup", ({ worker }) => {
+      this.note("bad", `Worker ${worker.index} is given up: it ended too often`);
+    });
+    const timer = setInterval(() => this.#tick(), 1_000);
+    Deno.unrefTimer(timer);
+  }
+
+  get state(): ServerState {
+    return this.#state;
+  }
+
+  /** Whether its successor serves. */
+  get leaving(): boolean {
+    return this.#state === "draining" || this.#state === "ended";
+  }
+
+  /** The server has come further. */
+  become(state: ServerState): void {
+    const { version, predecessor } = this.#server;
+    const before = this.#state;
+    this.#state = state;
+    if (state === "serving" && before === "starting") {
+      const origin = predecessor === undefined ? "" : `, and takes over from process ${predecessor}`;
+      this.note("good", `Version ${version}, process ${Deno.pid}, serves${origin}`);
+    } else if (state === "upgrading") {
+      this.note("plain", `Version ${version + 1} is starting`);
+    } else if (state === "draining") {
+      this.note("plain", `Version ${version} takes no more connections, and finishes those it has`);
+    } else if (state === "ended") {
+      this.note("plain", `Version ${version} has ended`);
+    } else {
+      this.onChange();
+    }
+  }
+
+  note(level: LogEntry["level"], text: string): void {
+    this.#log.push({ id: ++this.#entries, at: Date.now(), level, text });
+    if (this.#log.length > LOG_LENGTH) this.#log.shift();
+    this.onChange();
+  }
+
+  /** Hands a connection to a worker, or closes it. */
+  async dispatch(socket: Socket): Promise<void> {
+    const began = performance.now();
+    try {
+      const { worker } = await this.#pool.dispatch(socket);
+      const milliseconds = performance.now() - began;
+      for (const { minute, latency } of [this.#all, this.#places[worker.index]!]) {
+        minute.add();
+        latency.add(milliseconds);
+      }
+    } catch (error) {
+      socket.close();
+      this.#refused++;
+      this.note("bad", `A connection is refused: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+
+  snapshot(): Snapshot {
+    const { inFlight, waiting, committed, returned, workers } = this.#pool.statistics;
+    return {
+      version: this.#server.version,
+      processId: Deno.pid,
+      url: this.#server.url,
+      state: this.#state,
+      uptime: (performance.now() - this.#started) / 1_000,
+      held: workers.reduce((sum, { held }) => sum + held, 0),
+      inFlight,
+      waiting,
+      committed,
+      returned,
+      refused: this.#refused,
+      ...activity(this.#all),
+      workers: workers.map((worker, index) => ({ ...worker, ...activity(this.#places[index]!) })),
+      log: this.#log,
+    };
+  }
+
+  #tick(): void {
+    for (const { minute } of [this.#all, ...this.#places]) minute.tick();
+    const returned = this.#pool.statistics.workers.map(({ returned }) => returned);
+    for (const [index, count] of returned.entries()) {
+      const more = count - (this.#returned[index] ?? 0);
+      if (more === 0) continue;
+      this.note("plain", `${more === 1 ? "A connection" : `${more} connections`} came back from worker ${index}`);
+    }
+    this.#returned = returned;
+    this.onChange();
+  }
+}
+
+function newActivity() {
+  return { minute: new Minute(), latency: new Latency() };
+}
+
+function activity({ minute, latency }: ReturnType<typeof newActivity>): Activity {
+  return { perSecond: minute.seconds, ...latency.quantiles };
+}
