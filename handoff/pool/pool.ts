@@ -7,34 +7,10 @@ import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../handoff_error.ts";
 import type { SendOptions } from "../send_options.ts";
 import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
+import { poolClosed, Queue } from "./queue.ts";
 import { Counters, type WorkerPoolStatistics } from "./statistics.ts";
 import { Place } from "./worker.ts";
-
-/** What happens to a pool's workers. */
-export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "workergiveup";
-
-/** Something happened to a worker of a {@linkcode WorkerPool}. */
-export class WorkerEvent extends Event {
-  /** What happened. */
-  declare readonly type: WorkerEventType;
-  /** The worker. */
-  readonly worker: WorkerInfo;
-  /** Why it ended; empty for other events. */
-  readonly reason: string;
-
-  /**
-   * Makes the event.
-   *
-   * @param type What happened.
-   * @param worker To which worker.
-   * @param reason Why.
-   */
-  constructor(type: WorkerEventType, worker: WorkerInfo, reason = "") {
-    super(type);
-    this.worker = worker;
-    this.reason = reason;
-  }
-}
+import { WorkerEvent, type WorkerEventType } from "./worker_event.ts";
 
 /** Who got a socket, and after how many offers. */
 export interface Dispatched {
@@ -42,14 +18,6 @@ export interface Dispatched {
   readonly worker: WorkerInfo;
   /** How many workers it was offered to. */
   readonly attempts: number;
-}
-
-/** A socket that waits for a worker. */
-interface Waiting {
-  /** Processes that have had their chance. */
-  readonly tried: ReadonlySet<number>;
-  readonly place: PromiseWithResolvers<Place>;
-  readonly lastError: unknown;
 }
 
 /**
@@ -82,10 +50,9 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly #settings: PoolSettings;
   readonly #places: Place[];
   readonly #counters = new Counters();
-  readonly #waiting = new Set<Waiting>();
+  readonly #queue: Queue;
   readonly #ready = Promise.withResolvers<void>();
   readonly #neverReady: Set<Place>;
-  #next = 0;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
 
@@ -102,13 +69,14 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.ready = this.#ready.promise;
     this.ready.catch(() => {});
     const events = {
-      changed: () => this.#assign(),
+      changed: () => this.#queue.assign(),
       started: (place: Place) => this.#tell("workerstart", place),
       ready: (place: Place) => this.#becomeReady(place),
       ended: (place: Place, reason: string) => this.#tell("workerend", place, reason),
       givenUp: (place: Place) => this.#giveUp(place),
     };
     this.#places = Array.from({ length: this.#settings.size }, (_, index) => new Place(index, this.#settings, events));
+    this.#queue = new Queue(this.#places, this.#settings);
     this.#neverReady = new Set(this.#places);
     this.#settings.signal?.addEventListener("abort", () => this.#abort(), { once: true });
     if (this.#settings.signal?.aborted) this.#abort();
@@ -128,7 +96,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       committed,
       returned,
       inFlight: this.#inFlight,
-      waiting: this.#waiting.size,
+      waiting: this.#queue.size,
       timeToCommit,
       workers,
     };
@@ -151,7 +119,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     const tried = new Set<number>();
     let lastError: unknown;
     for (let attempts = 1;; attempts++) {
-      const place = await this.#pick(tried, lastError, options.signal);
+      const place = await this.#queue.pick(tried, lastError, options.signal);
       const worker = { index: place.index, processId: place.processId };
       const began = performance.now();
       this.#counters.offered++;
@@ -169,7 +137,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         lastError = error;
       } finally {
         this.#inFlight--;
-        this.#assign();
+        this.#queue.assign();
       }
     }
   }
@@ -223,80 +191,14 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   async #close(timeout: number): Promise<void> {
-    this.#ready.reject(closed());
-    for (const { place } of this.#waiting) place.reject(closed());
-    this.#waiting.clear();
+    this.#ready.reject(poolClosed());
+    this.#queue.close();
     await Promise.all(this.#places.map((place) => place.close(timeout)));
   }
 
   #abort(): void {
     this.close({ timeout: 0 });
     for (const place of this.#places) place.kill();
-  }
-
-  /** The worker that is to have a socket; waits until there is one with room. */
-  async #pick(tried: ReadonlySet<number>, lastError: unknown, signal: AbortSignal | undefined): Promise<Place> {
-    signal?.throwIfAborted();
-    if (this.#closing !== undefined) throw lastError ?? closed();
-    const waiting: Waiting = { tried, lastError, place: Promise.withResolvers() };
-    // Those that wait already come first, for any worker they have not tried.
-    this.#assign();
-    if (this.#offerTo(waiting)) return await waiting.place.promise;
-    if (this.#waiting.size >= this.#settings.maxWaiting) {
-      throw new HandoffError("rejected", `${this.#waiting.size} sockets wait for a worker already`);
-    }
-    const { timeout } = this.#settings;
-    const giveUp = (reason: unknown) => {
-      this.#waiting.delete(waiting);
-      waiting.place.reject(reason);
-    };
-    const expire = () => giveUp(new HandoffError("expired", `no worker had room in ${timeout} ms`));
-    const deadline = setTimeout(expire, timeout);
-    const abort = () => giveUp(signal?.reason);
-    signal?.addEventListener("abort", abort);
-    this.#waiting.add(waiting);
-    try {
-      return await waiting.place.promise;
-    } finally {
-      this.#waiting.delete(waiting);
-      clearTimeout(deadline);
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  /** Gives waiting sockets to workers that have room. */
-  #assign(): void {
-    for (const waiting of this.#waiting) {
-      if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
-      else if (waiting.tried.size === 0) return;
-    }
-  }
-
-  /** Finds a worker for one socket, or that there can be none. Returns whether it need not wait any longer. */
-  #offerTo({ tried, lastError, place }: Waiting): boolean {
-    const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
-    if (candidates.length === 0) {
-      place.reject(lastError ?? new HandoffError("target-died", "no worker of the pool can be kept running"));
-      return true;
-    }
-    const chosen = this.#choose(candidates.filter(({ free }) => free));
-    if (chosen === undefined) return false;
-    this.#next = (chosen.index + 1) % this.#places.length;
-    chosen.promised++;
-    place.resolve(chosen);
-    return true;
-  }
-
-  /** The first in turn, or of those with the least to do the first in turn. */
-  #choose(free: Place[]): Place | undefined {
-    const size = this.#places.length;
-    const turn = ({ index }: Place) => (index - this.#next + size) % size;
-    const leastLoaded = this.#settings.strategy === "least-loaded";
-    return free.reduce<Place | undefined>((best, place) => {
-      if (best === undefined) return place;
-      const difference = leastLoaded ? place.load - best.load : 0;
-      return (difference || turn(place) - turn(best)) < 0 ? place : best;
-    }, undefined);
   }
 
   #becomeReady(place: Place): void {
@@ -318,8 +220,4 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #tell(type: WorkerEventType, { index, processId }: Place, reason?: string): void {
     this.dispatchEvent(new WorkerEvent(type, { index, processId }, reason));
   }
-}
-
-function closed(): HandoffError {
-  return new HandoffError("channel-broken", "the pool was closed");
 }
