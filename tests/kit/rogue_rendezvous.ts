@@ -21,7 +21,7 @@ export class RogueRendezvous implements Disposable {
       this.#connections.push(connection);
       const { _handle } = connection as unknown as { _handle: { fd: number } };
       connection.on("error", () => {});
-      connection.on("data", () => sendAll(BigInt(_handle.fd), descriptors));
+      connection.once("data", () => sendAll(BigInt(_handle.fd), descriptors));
     });
     this.#server.listen({ fd: Number(fd) });
   }

@@ -3,20 +3,13 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { openSocket, type Socket, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { connection, readText, writeText } from "../kit/connections.ts";
-import { openStreams } from "../kit/descriptors.ts";
+import { descriptorsLike } from "../kit/descriptors.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { RogueRendezvous } from "../kit/rogue_rendezvous.ts";
 
 const withProvider = needs("the unix provider");
-
-/** How many descriptors of this process are of the same thing. */
-function descriptorsLike(fd: bigint): number {
-  const streams = openStreams(Deno.pid).map((line) => line.split(" ", 2));
-  const thing = streams.find(([number]) => number === String(fd))?.[1];
-  return streams.filter(([, other]) => other === thing).length;
-}
 
 Deno.test("a descriptor that is no socket is refused and closed", withProvider, async () => {
   const [readable, writable] = newWakerEnds();
