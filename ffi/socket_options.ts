@@ -29,10 +29,10 @@ export interface SocketOptions {
   SO_EXCLUSIVEADDRUSE: boolean;
   /**
    * Bind to an address in use. On Windows this takes another socket's port over; on Linux only for datagrams, if both
-   * sockets have it.
+   * sockets have it; on macOS only for multicast addresses, or beside a socket bound to all addresses.
    */
   SO_REUSEADDR: boolean;
-  /** Linux only, before binding: several sockets on one port, each with a part of what arrives. */
+  /** Not on Windows, before binding: several sockets on one port; on Linux each with a part of what arrives. */
   SO_REUSEPORT: boolean;
   /** Allow sending datagrams to broadcast addresses. */
   SO_BROADCAST: boolean;
