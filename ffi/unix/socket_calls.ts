@@ -16,6 +16,7 @@ import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { poll, POLLIN, POLLOUT } from "./poll.ts";
+import { hasListened } from "./socket_info.ts";
 import { unixSystem } from "./system.ts";
 
 const CONNECT_DELAY_MS = 2;
@@ -39,6 +40,10 @@ export class UnixCalls extends BerkeleyCalls {
 
   protected create(family: number, type: number): bigint {
     return newSocket(family, type);
+  }
+
+  override isListening(s: bigint, operation: string): boolean {
+    return unixSystem().tellsListening ? super.isListening(s, operation) : hasListened(s, operation);
   }
 
   protected override get sharedDatagram(): readonly OptionNumbers[] {

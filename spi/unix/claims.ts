@@ -74,19 +74,25 @@ export class ClaimConnection {
     const claimed = Promise.withResolvers<bigint>();
     claimed.promise.catch(() => {});
     this.#pending.set(number, claimed);
-    await this.#send(number, CLAIM_AHEAD);
+    try {
+      await this.#send(number, CLAIM_AHEAD);
+    } catch (error) {
+      this.#fail(error);
+    }
     if (this.#open && !this.#reading) this.#read();
     return await claimed.promise;
   }
 
   async #send(number: number, flag: number): Promise<void> {
-    try {
-      while (this.#open && !sendMessage(this.#fd, encodeClaim(number, flag))) {
-        await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
-      }
-    } catch (error) {
-      this.#fail(error);
+    while (this.#open && !sendMessage(this.#fd, encodeClaim(number, flag))) {
+      await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
     }
+  }
+
+  /** Tells the source that a descriptor has come. */
+  #acknowledge(number: number): void {
+    // A source that is gone keeps nothing, and reading tells of it.
+    this.#send(number, CLAIM_RECEIVED).catch(() => {});
   }
 
   async #read(): Promise<void> {
@@ -110,8 +116,8 @@ export class ClaimConnection {
     for (let message = receiveMessage(this.#fd); message !== undefined; message = receiveMessage(this.#fd)) {
       if (message.bytes.byteLength === 0) throw rendezvousClosed();
       const { number, code } = decodeAnswer(message.bytes);
-      if (message.descriptor !== undefined && unixSystem().sweepsMessages) this.#send(number, CLAIM_RECEIVED);
       this.#take(number, code, message.descriptor);
+      if (message.descriptor !== undefined && unixSystem().sweepsMessages) this.#acknowledge(number);
     }
   }
 

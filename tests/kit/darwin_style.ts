@@ -12,6 +12,7 @@ useUnixSystem({
   name: "Linux in macOS' way",
   libraryPaths: [fileURLToPath(new URL("../../.cache/native/provider.so", import.meta.url))],
   errnoFunction: DARWIN.errnoFunction,
+  tellsListening: DARWIN.tellsListening,
   abstractNames: DARWIN.abstractNames,
   newSocketFlags: DARWIN.newSocketFlags,
   EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,

@@ -157,7 +157,7 @@ Deno.test("local sockets have no options of TCP, and those of any socket", withL
   await withPaths(async (path) => {
     using pair = await localPair(path);
     const error = assertThrows(() => pair.client.setOption("TCP_NODELAY", true), WinsockError);
-    assertEquals(error.codeName, "WSAEOPNOTSUPP");
+    assert(["WSAEOPNOTSUPP", "WSAENOPROTOOPT", "WSAEINVAL"].includes(error.codeName), error.message);
     pair.client.setOption("SO_RCVBUF", 65_536);
     assert(pair.client.getOption("SO_RCVBUF") >= 65_536);
   });

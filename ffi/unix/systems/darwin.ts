@@ -96,6 +96,7 @@ export const DARWIN: UnixSystem = {
     },
   },
   SOL_SOCKET,
+  tellsListening: false,
   SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares multicast addresses only
   CLOCK_MONOTONIC: 6,
 

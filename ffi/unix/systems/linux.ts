@@ -100,6 +100,7 @@ export const LINUX: UnixSystem = {
     },
   },
   SOL_SOCKET,
+  tellsListening: true,
   SHARED_DATAGRAM: [[SOL_SOCKET, 2]],
   CLOCK_MONOTONIC: 1,
 

@@ -65,6 +65,8 @@ export interface UnixSystem {
   /** The socket constants in which it also differs from Windows. */
   readonly berkeley: BerkeleyConstants;
   readonly SOL_SOCKET: number;
+  /** Whether `getsockopt` tells SO_ACCEPTCONN; without it, the process looks at its own descriptors. */
+  readonly tellsListening: boolean;
   /** What lets two datagram sockets have one address, if both have it set. */
   readonly SHARED_DATAGRAM: readonly OptionNumbers[];
   readonly CLOCK_MONOTONIC: number;
