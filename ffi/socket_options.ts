@@ -23,7 +23,10 @@ export interface SocketOptions {
   SO_LINGER: number | null;
   /** Size of the receive buffer in bytes; Linux doubles what is set, and has a limit for it. */
   SO_RCVBUF: number;
-  /** Size of the send buffer in bytes; Linux doubles what is set, and has a limit for it. */
+  /**
+   * Size of the send buffer in bytes; Linux doubles what is set, and has a limit for it. On macOS no datagram can be
+   * longer, 9216 bytes at first.
+   */
   SO_SNDBUF: number;
   /** Windows only, before binding: no other socket may take the address over. `listen` sets it. */
   SO_EXCLUSIVEADDRUSE: boolean;
