@@ -1,6 +1,6 @@
 /**
  * Live sockets handed from one process to another: an accepted connection to a worker, a listening socket to the next
- * version of a server. On Windows through `WSADuplicateSocketW`, on Linux through `SCM_RIGHTS`.
+ * version of a server. On Windows through `WSADuplicateSocketW`, on Linux and macOS through `SCM_RIGHTS`.
  *
  * At every moment a socket has one owner, and a receiver that dies before it took the socket gives it back.
  *

@@ -25,6 +25,14 @@ export interface AddressFunctions {
   inet_ntop(family: number, address: BufferSource, text: BufferSource, size: number): bigint;
 }
 
+/** How a system's addresses begin, and what names its local sockets can have. */
+export interface AddressFormat {
+  /** Whether they begin with their length, as in 4.4BSD: one byte, and one for the family, instead of two for it. */
+  readonly lengthPrefixed: boolean;
+  /** Whether local sockets can have names that are no files. */
+  readonly abstractNames: boolean;
+}
+
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 /** Room for any address: SOCKADDR_STORAGE. */
@@ -37,9 +45,25 @@ export function describeAddress(address: SocketAddress): string {
   return `${address.hostname} port ${address.port}`;
 }
 
+/** The address family at the beginning of an address; 0 if the address is too short to have one. */
+export function readFamily(name: Uint8Array, lengthPrefixed: boolean): number {
+  const second = name[1] ?? 0;
+  return lengthPrefixed ? second : (name[0] ?? 0) | second << 8;
+}
+
+/** Begins an address with its family. */
+export function writeFamily(name: Uint8Array, family: number, lengthPrefixed: boolean): void {
+  name[0] = lengthPrefixed ? name.byteLength : family;
+  name[1] = lengthPrefixed ? family : 0;
+}
+
 /** Encodes and decodes one system's addresses. */
 export class AddressCodec {
-  constructor(readonly functions: AddressFunctions, readonly AF_INET6: number) {}
+  constructor(
+    readonly functions: AddressFunctions,
+    readonly AF_INET6: number,
+    readonly format: AddressFormat = { lengthPrefixed: false, abstractNames: true },
+  ) {}
 
   /** The family a hostname belongs to. */
   familyOf(hostname: string): number {
@@ -56,9 +80,15 @@ export class AddressCodec {
     return address;
   }
 
-  encode({ hostname, port }: InternetAddress): Uint8Array<ArrayBuffer> {
+  encode(address: InternetAddress): Uint8Array<ArrayBuffer> {
+    const family = this.familyOf(address.hostname);
+    const name = this.#encode(address, family);
+    writeFamily(name, family, this.format.lengthPrefixed);
+    return name;
+  }
+
+  #encode({ hostname, port }: InternetAddress, family: number): Uint8Array<ArrayBuffer> {
     const address = this.parse(hostname);
-    const family = this.familyOf(hostname);
     if (family === AF_INET) {
       return SOCKADDR_IN.encode({ sin_family: family, sin_port: port, sin_addr: address, sin_zero: new Uint8Array(8) });
     }
@@ -73,14 +103,15 @@ export class AddressCodec {
 
   /** @param name As much of it as the kernel has filled in. */
   decode(name: Uint8Array<ArrayBuffer>): Deno.NetAddr | Deno.UnixAddr {
-    const family = new DataView(name.buffer, name.byteOffset).getUint16(0, true);
-    if (family === AF_UNIX) return { transport: "unix", path: decodePath(name.subarray(2)) };
+    if (readFamily(name, this.format.lengthPrefixed) === AF_UNIX) {
+      return { transport: "unix", path: this.#path(name.subarray(2)) };
+    }
     return this.decodeInternet(name, "tcp");
   }
 
   /** An address of the Internet families. */
   decodeInternet(name: Uint8Array<ArrayBuffer>, transport: Deno.NetAddr["transport"]): Deno.NetAddr {
-    const family = new DataView(name.buffer, name.byteOffset).getUint16(0, true);
+    const family = readFamily(name, this.format.lengthPrefixed);
     if (family === AF_INET) {
       const { sin_port, sin_addr } = SOCKADDR_IN.decode(name.subarray(0, SOCKADDR_IN.size));
       return { transport, hostname: sin_addr.join("."), port: sin_port };
@@ -98,10 +129,10 @@ export class AddressCodec {
     this.functions.inet_ntop(family, address as Uint8Array<ArrayBuffer>, text, TEXT_SIZE);
     return new TextDecoder().decode(text.subarray(0, text.indexOf(0)));
   }
-}
 
-/** A file's name ends at a NUL; an abstract one begins with it; a socket that was not bound has none. */
-function decodePath(path: Uint8Array): string {
-  const end = path[0] === 0 ? path.byteLength : path.indexOf(0);
-  return new TextDecoder().decode(end === -1 ? path : path.subarray(0, end));
+  /** A file's name ends at a NUL; an abstract one begins with it; a socket that was not bound has none. */
+  #path(path: Uint8Array): string {
+    const end = this.format.abstractNames && path[0] === 0 ? path.byteLength : path.indexOf(0);
+    return new TextDecoder().decode(end === -1 ? path : path.subarray(0, end));
+  }
 }

@@ -57,11 +57,13 @@ const optionLength = new Int32Array(1);
 
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
-  protected readonly addresses: AddressCodec;
   readonly #values: OptionValues;
 
-  protected constructor(readonly functions: BerkeleyFunctions, readonly constants: BerkeleyConstants) {
-    this.addresses = new AddressCodec(functions, constants.AF_INET6);
+  protected constructor(
+    readonly functions: BerkeleyFunctions,
+    readonly constants: BerkeleyConstants,
+    protected readonly addresses: AddressCodec = new AddressCodec(functions, constants.AF_INET6),
+  ) {
     this.#values = new OptionValues(constants.lingerWidth);
   }
 
@@ -73,6 +75,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
   protected abstract create(family: number, type: number): bigint;
   /** An address as the kernel takes it. */
   protected abstract encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer>;
+  /** What lets two datagram sockets have one address. */
+  protected get sharedDatagram(): readonly OptionNumbers[] {
+    const { SO_REUSEADDR } = this.constants.options;
+    return SO_REUSEADDR === undefined ? [] : [SO_REUSEADDR];
+  }
+
   abstract openLocal(path: string): bigint;
   abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   abstract pair(): [bigint, bigint];
@@ -104,10 +112,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
   bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint {
     const name = this.encodeAddress(address);
     const s = this.create(this.addresses.familyOf(address.hostname), SOCK_DGRAM);
-    const { SO_REUSEADDR, SO_EXCLUSIVEADDRUSE } = this.constants.options;
+    const { SO_EXCLUSIVEADDRUSE } = this.constants.options;
     return this.#orClose(s, () => {
-      const option = reuseAddress ? SO_REUSEADDR : SO_EXCLUSIVEADDRUSE;
-      if (option !== undefined) this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
+      const exclusive = SO_EXCLUSIVEADDRUSE === undefined ? [] : [SO_EXCLUSIVEADDRUSE];
+      for (const option of reuseAddress ? this.sharedDatagram : exclusive) {
+        this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
+      }
       this.#bind(s, address, name);
     });
   }

@@ -68,9 +68,9 @@ export class PolledReceiver implements DatagramReceiver {
     this.#stopped = true;
     const waiting = this.#waiting;
     if (waiting === undefined) return;
-    const unwatched = this.poller.delete(waiting);
+    // Not before the thread has let go of the socket: whoever is told may want its port.
+    await this.poller.delete(waiting);
     waiting.done();
-    await unwatched;
   }
 
   #wait(): Promise<void> {

@@ -23,16 +23,19 @@ export interface SocketOptions {
   SO_LINGER: number | null;
   /** Size of the receive buffer in bytes; Linux doubles what is set, and has a limit for it. */
   SO_RCVBUF: number;
-  /** Size of the send buffer in bytes; Linux doubles what is set, and has a limit for it. */
+  /**
+   * Size of the send buffer in bytes; Linux doubles what is set, and has a limit for it. On macOS no datagram can be
+   * longer, 9216 bytes at first.
+   */
   SO_SNDBUF: number;
   /** Windows only, before binding: no other socket may take the address over. `listen` sets it. */
   SO_EXCLUSIVEADDRUSE: boolean;
   /**
    * Bind to an address in use. On Windows this takes another socket's port over; on Linux only for datagrams, if both
-   * sockets have it.
+   * sockets have it; on macOS only for multicast addresses, or beside a socket bound to all addresses.
    */
   SO_REUSEADDR: boolean;
-  /** Linux only, before binding: several sockets on one port, each with a part of what arrives. */
+  /** Not on Windows, before binding: several sockets on one port; on Linux each with a part of what arrives. */
   SO_REUSEPORT: boolean;
   /** Allow sending datagrams to broadcast addresses. */
   SO_BROADCAST: boolean;

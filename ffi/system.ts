@@ -1,5 +1,5 @@
 /**
- * The one place that asks which system this is.
+ * The one place that asks which system this is, but for {@linkcode unixSystem}, which knows one Unix from another.
  *
  * @module
  */
@@ -55,6 +55,7 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
     case "windows":
       return new WinsockCalls();
     case "linux":
+    case "darwin":
       return new UnixCalls();
     default:
       throw new Deno.errors.NotSupported(

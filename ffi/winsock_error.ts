@@ -12,12 +12,12 @@ export interface WinsockErrorOptions extends ErrorOptions {
   operation: string;
   /** The native function that failed: `WSADuplicateSocketW`. */
   functionName: string;
-  /** Why, where the code does not tell, such as the errno of a Linux call. */
+  /** Why, where the code does not tell, such as the errno of a Unix call. */
   detail?: string;
 }
 
 /**
- * A native socket call failed. The same class and the same codes on every system: on Linux errno is translated to the
+ * A native socket call failed. The same class and the same codes on every system: on Linux and macOS errno is translated to the
  * Winsock code that means the same, and named in the message.
  *
  * @example

@@ -17,7 +17,7 @@ import { Target } from "./target.ts";
  * still on its way. Stdin must not be read by anyone else.
  *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux. No net, env, read or run permission.
+ * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No net, env, read or run permission.
  *
  * @example A worker that echoes
  * ```ts ignore

@@ -1,5 +1,5 @@
 /**
- * Protocols that exist on one system.
+ * Protocols that exist on one system. macOS has launchd in systemd's place, which passes sockets in another way.
  *
  * @module
  */

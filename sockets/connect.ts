@@ -17,9 +17,9 @@ export interface ConnectOptions {
   signal?: AbortSignal;
 }
 
-/** Which local socket {@linkcode connect} connects to, on Linux. */
+/** Which local socket {@linkcode connect} connects to, on Linux and macOS. */
 export interface ConnectLocalOptions {
-  /** A file, or `"\0"` and an abstract name (unix(7)); at most 107 bytes. */
+  /** A file, or on Linux `"\0"` and an abstract name (unix(7)); at most 107 bytes, on macOS 103. */
   path: string;
   /** Ends the attempt. */
   signal?: AbortSignal;
@@ -39,7 +39,7 @@ export interface ConnectLocalOptions {
  */
 export async function connect(options: ConnectOptions): Promise<Socket>;
 /**
- * Connects to a local socket, on Linux. Child processes do not inherit the connection.
+ * Connects to a local socket, on Linux and macOS. Child processes do not inherit the connection.
  *
  * Needs ffi access to the system's socket library, and no read or write permission.
  *

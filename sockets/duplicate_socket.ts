@@ -30,7 +30,7 @@ export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listen
  *
  * The target opens it with {@linkcode openSocket}; on Windows also with `WSASocketW` in C, `socket.fromshare` in Python
  * or `new Socket(SocketInformation)` in .NET. The socket itself stays open and the caller's. A duplicate that is never
- * opened keeps the connection alive: on Windows until the target process ends, on Linux for 30 seconds.
+ * opened keeps the connection alive: on Windows until the target process ends, elsewhere for 30 seconds.
  *
  * @param socket The socket to share.
  * @param processId The one process that may open the duplicate. Keep the process from ending meanwhile: a child has its

@@ -17,9 +17,12 @@ export interface ListenOptions {
   backlog?: number;
 }
 
-/** Which local socket {@linkcode listen} listens on, on Linux. */
+/** Which local socket {@linkcode listen} listens on, on Linux and macOS. */
 export interface ListenLocalOptions {
-  /** A file, or `"\0"` and an abstract name, which goes with its last descriptor (unix(7)); at most 107 bytes. */
+  /**
+   * A file, or on Linux `"\0"` and an abstract name, which goes with its last descriptor (unix(7)); at most 107 bytes, on
+   * macOS 103.
+   */
   path: string;
   /** Connections that may wait to be accepted. Default 511; the system may have a lower limit. */
   backlog?: number;
@@ -48,7 +51,7 @@ export interface ListenLocalOptions {
  */
 export function listen(options: ListenOptions): Listener;
 /**
- * Listens on a local socket, on Linux.
+ * Listens on a local socket, on Linux and macOS.
  *
  * The socket's file stays when the listener is closed, for another process may listen on it by then; left behind by one
  * that ended, it makes this throw WSAEADDRINUSE. Remove it before listening, when connecting to it says WSAECONNREFUSED:
@@ -61,7 +64,7 @@ export function listen(options: ListenOptions): Listener;
  * @throws {RangeError} If the path is too long.
  * @throws {WinsockError} WSAEADDRINUSE if there is such a file, or such an abstract name in use; WSAEACCES if it may not
  * be made; WSAEADDRNOTAVAIL if there is no such directory.
- * @throws {Deno.errors.NotSupported} On Windows.
+ * @throws {Deno.errors.NotSupported} On Windows; on macOS for an abstract name.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {

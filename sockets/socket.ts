@@ -30,12 +30,12 @@ export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, opti
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
 
 /**
- * A connected socket of TCP, or on Linux a local one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
+ * A connected socket of TCP, or but for Windows a local one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
  * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
  * sending it to another process.
  *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux.
+ * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system).
  *
  * @example Accepting a connection and echoing what it says
  * ```ts

@@ -10,7 +10,7 @@ import { WinsockProvider } from "./winsock_provider.ts";
 let provider: ServiceProvider | undefined;
 
 /**
- * The provider the library uses: the system's own, winsock on Windows and unix on Linux, made at the first call, unless
+ * The provider the library uses: the system's own, winsock on Windows and unix on Linux and macOS, made at the first call, unless
  * {@linkcode useProvider} has chosen another.
  *
  * @returns The same provider every time, while no other is chosen.
@@ -57,6 +57,7 @@ export function openProvider(os: typeof Deno.build.os): ServiceProvider {
     case "windows":
       return new WinsockProvider();
     case "linux":
+    case "darwin":
       return new UnixProvider();
     default:
       throw new Deno.errors.NotSupported(

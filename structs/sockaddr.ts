@@ -31,7 +31,7 @@ export const SOCKADDR_IN: Struct<SOCKADDR_IN> = struct<SOCKADDR_IN>("SOCKADDR_IN
 
 /** [SOCKADDR_IN6](https://learn.microsoft.com/windows/win32/api/ws2ipdef/ns-ws2ipdef-sockaddr_in6_lh), 28 bytes: an IPv6 address and port. */
 export interface SOCKADDR_IN6 {
-  /** `AF_INET6`: 23 on Windows, 10 on Linux. */
+  /** `AF_INET6`: 23 on Windows, 10 on Linux; 30 on macOS, whose addresses begin with their length instead. */
   sin6_family: number;
   /** Port, in network order in memory. */
   sin6_port: number;

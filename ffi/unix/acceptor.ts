@@ -1,21 +1,15 @@
 /**
- * Accepting on Linux: a non-blocking `accept4` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
+ * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
  *
  * @module
  */
 import { setImmediate } from "node:timers";
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
-import { lastUnixError, unixError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { setNonblocking } from "./descriptor_flags.ts";
+import { acceptNow } from "./new_descriptors.ts";
 import { poll, POLLIN, Waker } from "./poll.ts";
-import { SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
 
 const MOST_IN_TURN = 16;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const EINTR = 4;
-const EAGAIN = 11;
-const ECONNABORTED = 103;
 
 /** Polls on a pool thread. */
 export class PollAcceptor implements Acceptor {
@@ -27,23 +21,17 @@ export class PollAcceptor implements Acceptor {
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
   constructor(readonly calls: SocketCalls, readonly listener: bigint) {
-    const flags = libc().fcntl(listener, F_GETFL, 0);
-    const set = flags === -1 ? -1 : libc().fcntl(listener, F_SETFL, flags | SOCK_NONBLOCK);
-    if (set === -1) throw lastUnixError(`accept connections on socket ${listener}`, "fcntl");
+    setNonblocking(listener, `accept connections on socket ${listener}`);
   }
 
   async accept(): Promise<bigint | undefined> {
     // Whoever takes connections is to get a turn at using them.
     if (this.#inTurn === MOST_IN_TURN) await this.#turn();
     while (!this.#stopped) {
-      const s = libc().accept4(this.listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (s !== -1) {
+      const s = acceptNow(this.listener);
+      if (s !== undefined) {
         this.#inTurn++;
-        return BigInt(s);
-      }
-      const code = errno();
-      if (code !== EAGAIN && code !== EINTR && code !== ECONNABORTED) {
-        throw unixError(code, `accept a connection on socket ${this.listener}`, "accept4");
+        return s;
       }
       // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
       await (this.#inTurn > 1 ? this.#turn() : this.#poll());

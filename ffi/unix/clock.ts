@@ -5,8 +5,7 @@
  */
 import { lastUnixError } from "./errno.ts";
 import { libc } from "./libc.ts";
-
-const CLOCK_MONOTONIC = 1;
+import { unixSystem } from "./system.ts";
 
 /**
  * The time of `CLOCK_MONOTONIC` (clock_gettime(2)).
@@ -15,7 +14,7 @@ const CLOCK_MONOTONIC = 1;
  */
 export function monotonicMicroseconds(): bigint {
   const timespec = new BigInt64Array(2);
-  const result = libc().clock_gettime(CLOCK_MONOTONIC, timespec);
+  const result = libc().clock_gettime(unixSystem().CLOCK_MONOTONIC, timespec);
   if (result === -1) throw lastUnixError("read the clock", "clock_gettime");
   return timespec[0]! * 1_000_000n + timespec[1]! / 1_000n;
 }

@@ -1,36 +1,23 @@
 /**
- * Datagrams on Linux.
+ * Datagrams on Unix.
  *
  * @module
  */
 import type { ReceiveNow } from "../datagrams.ts";
-import { openLibrary } from "../library.ts";
-import { unixError } from "./errno.ts";
-import { errno, LIBC_PATHS } from "./libc.ts";
+import { isErrno, unixError } from "./errno.ts";
+import { errno, libcFunctions } from "./libc.ts";
+import { unixSystem } from "./system.ts";
+import type { ErrnoName } from "./systems/unix_system.ts";
 
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
-const EINTR = 4;
-const EAGAIN = 11;
-/**
- * What hosts answered to earlier datagrams of a connected socket: ENETUNREACH, ECONNREFUSED, EHOSTUNREACH. Each is told
- * once, and no reason to stop receiving.
- */
-const ANSWERS: readonly number[] = [101, 111, 113];
+/** What hosts answered to earlier datagrams of a connected socket. Each is told once, and no reason to stop receiving. */
+const ANSWERS: readonly ErrnoName[] = ["ENETUNREACH", "ECONNREFUSED", "EHOSTUNREACH"];
 
-/** Apart from the rest of libc, since each function takes its time to bind and most processes need none of these. */
-const SYMBOLS = {
+const functions = libcFunctions({
   /** `ssize_t sendto(int sockfd, const void *buf, size_t len, int flags, const struct sockaddr *dest_addr, socklen_t addrlen)` */
   sendto: { parameters: ["usize", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
   /** `ssize_t recvfrom(int sockfd, void *buf, size_t len, int flags, struct sockaddr *src_addr, socklen_t *addrlen)` */
   recvfrom: { parameters: ["usize", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
-
-function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary(LIBC_PATHS, SYMBOLS);
-}
+});
 
 /**
  * Sends one datagram without waiting.
@@ -45,24 +32,26 @@ export function sendNow(
   operation: string,
 ): number | undefined {
   const { sendto } = functions();
+  const { MSG_DONTWAIT, MSG_NOSIGNAL, waits } = unixSystem();
   // Whatever made the socket blocking, or whoever: this thread must not wait.
   const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
   const sent = sendto(s, data, BigInt(data.byteLength), flags, name, name.byteLength);
   if (sent !== -1n) return Number(sent);
   const code = errno();
-  if (code === EAGAIN || code === EINTR) return undefined;
+  if (isErrno(code, ...waits.datagram)) return undefined;
   throw unixError(code, operation, "sendto");
 }
 
 /** `recvfrom`. */
 export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
   const { recvfrom } = functions();
+  const { MSG_DONTWAIT } = unixSystem();
   for (;;) {
     const received = recvfrom(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT, name, nameLength);
     if (received !== -1n) return Number(received);
     const code = errno();
-    if (code === EAGAIN) return undefined;
-    if (code === EINTR || ANSWERS.includes(code)) continue;
+    if (isErrno(code, "EAGAIN")) return undefined;
+    if (isErrno(code, "EINTR", ...ANSWERS)) continue;
     throw unixError(code, `receive on socket ${s}`, "recvfrom");
   }
 };

@@ -5,14 +5,18 @@
  */
 import { lastUnixError } from "./errno.ts";
 import { libc } from "./libc.ts";
-import { SOCK_NONBLOCK } from "./socket_flags.ts";
+import { unixSystem } from "./system.ts";
 
 const F_GETFD = 1;
 const F_SETFD = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const FD_CLOEXEC = 1;
-const F_DUPFD_CLOEXEC = 1030;
+
+/** `fcntl` with an integer behind its command; -1 says that it failed. */
+export function fcntl(fd: bigint, cmd: number, arg: number = 0): number {
+  return libc().fcntl(fd, cmd, arg, 0, 0, 0, 0, 0, BigInt(arg));
+}
 
 /**
  * Whether child processes inherit a descriptor (`FD_CLOEXEC` off). One that this process inherited has it off, for exec
@@ -23,7 +27,7 @@ const F_DUPFD_CLOEXEC = 1030;
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function inheritable(fd: bigint): boolean {
-  const flags = libc().fcntl(fd, F_GETFD, 0);
+  const flags = fcntl(fd, F_GETFD);
   if (flags === -1) throw lastUnixError(`find out whether descriptor ${fd} is inherited`, "fcntl");
   return (flags & FD_CLOEXEC) === 0;
 }
@@ -35,7 +39,7 @@ export function inheritable(fd: bigint): boolean {
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function closeOnExec(fd: bigint): void {
-  const result = libc().fcntl(fd, F_SETFD, FD_CLOEXEC);
+  const result = fcntl(fd, F_SETFD, FD_CLOEXEC);
   if (result === -1) throw lastUnixError(`keep descriptor ${fd} from being inherited`, "fcntl");
 }
 
@@ -44,12 +48,13 @@ export function closeOnExec(fd: bigint): void {
  *
  * @param fd The descriptor to duplicate.
  * @param least The lowest number the new one may have.
+ * @param operation What it is needed for, for the error.
  * @returns The new descriptor, closed on exec; the caller's to close.
  * @throws {WinsockError} WSAENOTSOCK if `fd` is not open, WSAEMFILE if there is no room.
  */
-export function duplicateFrom(fd: bigint, least: number): bigint {
-  const result = libc().fcntl(fd, F_DUPFD_CLOEXEC, least);
-  if (result === -1) throw lastUnixError(`duplicate descriptor ${fd}`, "fcntl");
+export function duplicateFrom(fd: bigint, least: number, operation = `duplicate descriptor ${fd}`): bigint {
+  const result = fcntl(fd, unixSystem().F_DUPFD_CLOEXEC, least);
+  if (result === -1) throw lastUnixError(operation, "fcntl");
   return BigInt(result);
 }
 
@@ -61,7 +66,7 @@ export function duplicateFrom(fd: bigint, least: number): bigint {
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function statusFlags(fd: bigint): number {
-  const flags = libc().fcntl(fd, F_GETFL, 0);
+  const flags = fcntl(fd, F_GETFL);
   if (flags === -1) throw lastUnixError(`read the flags of descriptor ${fd}`, "fcntl");
   return flags;
 }
@@ -74,8 +79,21 @@ export function statusFlags(fd: bigint): number {
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setStatusFlags(fd: bigint, flags: number): void {
-  const result = libc().fcntl(fd, F_SETFL, flags);
+  const result = fcntl(fd, F_SETFL, flags);
   if (result === -1) throw lastUnixError(`set the flags of descriptor ${fd}`, "fcntl");
+}
+
+/**
+ * Keeps calls on a descriptor from waiting (`O_NONBLOCK` on).
+ *
+ * @param fd The descriptor.
+ * @param operation What it is needed for, for the error.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function setNonblocking(fd: bigint, operation: string): void {
+  const flags = fcntl(fd, F_GETFL);
+  const result = flags === -1 ? -1 : fcntl(fd, F_SETFL, flags | unixSystem().O_NONBLOCK);
+  if (result === -1) throw lastUnixError(operation, "fcntl");
 }
 
 /**
@@ -85,5 +103,5 @@ export function setStatusFlags(fd: bigint, flags: number): void {
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setBlocking(fd: bigint): void {
-  setStatusFlags(fd, statusFlags(fd) & ~SOCK_NONBLOCK);
+  setStatusFlags(fd, statusFlags(fd) & ~unixSystem().O_NONBLOCK);
 }

@@ -1,72 +1,90 @@
 /**
- * Linux' errno, in Winsock's terms.
+ * errno, in Winsock's terms.
  *
  * @module
  */
 import { WinsockError } from "../winsock_error.ts";
 import { type WinsockErrorName, WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { errno } from "./libc.ts";
+import { unixSystem } from "./system.ts";
+import type { ErrnoName } from "./systems/unix_system.ts";
 
-/** Linux' numbers and names, each with the Winsock code that means the same for a socket. */
-const ERRNO: Readonly<Record<number, readonly [name: string, winsock: WinsockErrorName]>> = {
-  1: ["EPERM", "WSAEACCES"],
-  2: ["ENOENT", "WSAEADDRNOTAVAIL"],
-  3: ["ESRCH", "WSAEINVAL"],
-  4: ["EINTR", "WSAEINTR"],
-  9: ["EBADF", "WSAENOTSOCK"],
-  11: ["EAGAIN", "WSAEWOULDBLOCK"],
-  12: ["ENOMEM", "WSAENOBUFS"],
-  13: ["EACCES", "WSAEACCES"],
-  14: ["EFAULT", "WSAEFAULT"],
-  20: ["ENOTDIR", "WSAEADDRNOTAVAIL"],
-  22: ["EINVAL", "WSAEINVAL"],
-  23: ["ENFILE", "WSAEMFILE"],
-  24: ["EMFILE", "WSAEMFILE"],
-  30: ["EROFS", "WSAEACCES"],
-  32: ["EPIPE", "WSAESHUTDOWN"],
-  36: ["ENAMETOOLONG", "WSAENAMETOOLONG"],
-  38: ["ENOSYS", "WSASYSCALLFAILURE"],
-  40: ["ELOOP", "WSAELOOP"],
-  88: ["ENOTSOCK", "WSAENOTSOCK"],
-  89: ["EDESTADDRREQ", "WSAEDESTADDRREQ"],
-  90: ["EMSGSIZE", "WSAEMSGSIZE"],
-  91: ["EPROTOTYPE", "WSAEPROTOTYPE"],
-  92: ["ENOPROTOOPT", "WSAENOPROTOOPT"],
-  93: ["EPROTONOSUPPORT", "WSAEPROTONOSUPPORT"],
-  94: ["ESOCKTNOSUPPORT", "WSAESOCKTNOSUPPORT"],
-  95: ["EOPNOTSUPP", "WSAEOPNOTSUPP"],
-  97: ["EAFNOSUPPORT", "WSAEAFNOSUPPORT"],
-  98: ["EADDRINUSE", "WSAEADDRINUSE"],
-  99: ["EADDRNOTAVAIL", "WSAEADDRNOTAVAIL"],
-  100: ["ENETDOWN", "WSAENETDOWN"],
-  101: ["ENETUNREACH", "WSAENETUNREACH"],
-  103: ["ECONNABORTED", "WSAECONNABORTED"],
-  104: ["ECONNRESET", "WSAECONNRESET"],
-  105: ["ENOBUFS", "WSAENOBUFS"],
-  106: ["EISCONN", "WSAEISCONN"],
-  107: ["ENOTCONN", "WSAENOTCONN"],
-  109: ["ETOOMANYREFS", "WSAENOBUFS"],
-  110: ["ETIMEDOUT", "WSAETIMEDOUT"],
-  111: ["ECONNREFUSED", "WSAECONNREFUSED"],
-  113: ["EHOSTUNREACH", "WSAEHOSTUNREACH"],
-  115: ["EINPROGRESS", "WSAEWOULDBLOCK"],
+/** The Winsock code that means the same for a socket. Where two names have one number, the later is the one to show. */
+const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
+  EPERM: "WSAEACCES",
+  ENOENT: "WSAEADDRNOTAVAIL",
+  ESRCH: "WSAEINVAL",
+  EINTR: "WSAEINTR",
+  EBADF: "WSAENOTSOCK",
+  EAGAIN: "WSAEWOULDBLOCK",
+  ENOMEM: "WSAENOBUFS",
+  EACCES: "WSAEACCES",
+  EFAULT: "WSAEFAULT",
+  ENOTDIR: "WSAEADDRNOTAVAIL",
+  EINVAL: "WSAEINVAL",
+  ENFILE: "WSAEMFILE",
+  EMFILE: "WSAEMFILE",
+  EROFS: "WSAEACCES",
+  EPIPE: "WSAESHUTDOWN",
+  ENAMETOOLONG: "WSAENAMETOOLONG",
+  ENOSYS: "WSASYSCALLFAILURE",
+  ELOOP: "WSAELOOP",
+  ENOTSOCK: "WSAENOTSOCK",
+  EDESTADDRREQ: "WSAEDESTADDRREQ",
+  EMSGSIZE: "WSAEMSGSIZE",
+  EPROTOTYPE: "WSAEPROTOTYPE",
+  ENOPROTOOPT: "WSAENOPROTOOPT",
+  EPROTONOSUPPORT: "WSAEPROTONOSUPPORT",
+  ESOCKTNOSUPPORT: "WSAESOCKTNOSUPPORT",
+  ENOTSUP: "WSAEOPNOTSUPP",
+  EOPNOTSUPP: "WSAEOPNOTSUPP",
+  EAFNOSUPPORT: "WSAEAFNOSUPPORT",
+  EADDRINUSE: "WSAEADDRINUSE",
+  EADDRNOTAVAIL: "WSAEADDRNOTAVAIL",
+  ENETDOWN: "WSAENETDOWN",
+  ENETUNREACH: "WSAENETUNREACH",
+  ECONNABORTED: "WSAECONNABORTED",
+  ECONNRESET: "WSAECONNRESET",
+  ENOBUFS: "WSAENOBUFS",
+  EISCONN: "WSAEISCONN",
+  ENOTCONN: "WSAENOTCONN",
+  ETOOMANYREFS: "WSAENOBUFS",
+  ETIMEDOUT: "WSAETIMEDOUT",
+  ECONNREFUSED: "WSAECONNREFUSED",
+  EHOSTDOWN: "WSAEHOSTDOWN",
+  EHOSTUNREACH: "WSAEHOSTUNREACH",
+  EINPROGRESS: "WSAEWOULDBLOCK",
 };
 
+let names: ReadonlyMap<number, ErrnoName> | undefined;
+
+/** What the system calls an error; `undefined` for one that the library does not know. */
+export function errnoName(number: number): ErrnoName | undefined {
+  names ??= new Map((Object.keys(WINSOCK) as ErrnoName[]).map((name) => [unixSystem().errno[name], name]));
+  return names.get(number);
+}
+
+/** Whether a number is that of one of these errors. */
+export function isErrno(number: number, ...candidates: readonly ErrnoName[]): boolean {
+  return candidates.some((name) => unixSystem().errno[name] === number);
+}
+
 /**
- * The error of a Linux call.
+ * The error of a Unix call.
  *
  * @param number What the call left in errno.
  * @param operation What was being done, to what.
  * @param functionName The call.
- * @returns The error, with the Winsock code that means the same and Linux' own name in its message.
+ * @returns The error, with the Winsock code that means the same and the system's own name in its message.
  */
 export function unixError(number: number, operation: string, functionName: string): WinsockError {
-  const [name, winsock] = ERRNO[number] ?? ["errno", "WSASYSCALLFAILURE" as const];
-  return new WinsockError(WSA_ERRORS[winsock], { operation, functionName, detail: `${name} (${number})` });
+  const name = errnoName(number);
+  const code = WSA_ERRORS[name === undefined ? "WSASYSCALLFAILURE" : WINSOCK[name]];
+  return new WinsockError(code, { operation, functionName, detail: `${name ?? "errno"} (${number})` });
 }
 
 /**
- * The error of the Linux call in the statement before.
+ * The error of the Unix call in the statement before.
  *
  * @param operation What was being done, to what.
  * @param functionName The call.

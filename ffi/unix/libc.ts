@@ -1,12 +1,13 @@
 /**
- * libc: Linux' socket functions as they are. Integers and buffers only, so that a grant for the one file is enough.
+ * libc: Unix' socket functions as they are. Integers and buffers only, so that a grant for the one file is enough.
  * Descriptors are declared `usize`, so that one bigint is a socket's handle on every system.
  *
  * @module
  */
 import { openLibrary } from "../library.ts";
+import { unixSystem } from "./system.ts";
 
-/** The functions of libc the library binds, with their parameters' types. */
+/** The functions of libc that nearly every process needs, with their parameters' types. */
 export const LIBC_SYMBOLS = {
   /** `int socket(int domain, int type, int protocol)` */
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -16,8 +17,6 @@ export const LIBC_SYMBOLS = {
   bind: { parameters: ["usize", "buffer", "u32"], result: "i32" },
   /** `int listen(int sockfd, int backlog)` */
   listen: { parameters: ["usize", "i32"], result: "i32" },
-  /** `int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)` */
-  accept4: { parameters: ["usize", "buffer", "buffer", "i32"], result: "i32" },
   /** `int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)` */
   connect: { parameters: ["usize", "buffer", "u32"], result: "i32" },
   /** `int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen)` */
@@ -40,20 +39,18 @@ export const LIBC_SYMBOLS = {
   shutdown: { parameters: ["usize", "i32"], result: "i32" },
   /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)` on the calling thread */
   pollNow: { name: "poll", parameters: ["buffer", "usize", "i32"], result: "i32" },
-  /** `int fcntl(int fd, int cmd, int arg)` */
-  fcntl: { parameters: ["usize", "i32", "i32"], result: "i32" },
-  /** `int eventfd(unsigned int initval, int flags)` */
-  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  /**
+   * `int fcntl(int fd, int cmd, ...)`, with an `int` behind: to be given as the third argument and as the ninth. On Apple
+   * silicon a function finds its variable arguments on the stack, where the ninth is the first to go; everywhere else it
+   * finds them where it would the others.
+   */
+  fcntl: { parameters: ["usize", "i32", "i32", "i32", "i32", "i32", "i32", "i32", "i64"], result: "i32" },
   /** `ssize_t write(int fd, const void *buf, size_t count)` */
   write: { parameters: ["usize", "buffer", "usize"], result: "isize" },
   /** `int close(int fd)` */
   close: { parameters: ["usize"], result: "i32" },
   /** `int clock_gettime(clockid_t clockid, struct timespec *tp)` */
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
-  /** `long syscall(long number, ...)`, with two integer arguments */
-  syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
-  /** `long syscall(long number, ...)`, with four integer arguments */
-  syscall4: { name: "syscall", parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
   /** `int inet_pton(int af, const char *src, void *dst)` */
   inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   /** `const char *inet_ntop(int af, const void *src, char *dst, socklen_t size)` */
@@ -66,31 +63,40 @@ export const LIBC_SYMBOLS = {
   copyIn: { name: "memcpy", parameters: ["usize", "buffer", "usize"], result: "usize" },
   /** `void *memcpy(void *dest, const void *src, size_t n)`, out of native memory */
   copyOut: { name: "memcpy", parameters: ["buffer", "usize", "usize"], result: "usize" },
-  /** `int *__errno_location(void)`: where this thread's errno is */
-  __errno_location: { parameters: [], result: "usize" },
+  /** `int *__errno_location(void)`, `int *__error(void)`: where this thread's errno is */
+  errnoLocation: { name: unixSystem().errnoFunction as string, parameters: [], result: "usize" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Where the distributions keep glibc; the first one that is granted is opened. */
-const PATHS = {
-  x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
-  aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
-} as const;
-
-/** Where this architecture's libc may be. */
-export const LIBC_PATHS: readonly string[] = PATHS[Deno.build.arch];
+/** Where this system's libc may be. */
+export const LIBC_PATHS: readonly string[] = unixSystem().libraryPaths;
 
 let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
 
 /**
  * The functions of libc, opened at the first call.
  *
- * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it.
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it;
+ * `--allow-ffi=/usr/lib/libSystem.B.dylib` on macOS.
  *
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
 export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
   return symbols ??= openLibrary(LIBC_PATHS, LIBC_SYMBOLS);
+}
+
+/**
+ * Functions of libc apart from the others, since each takes its time to bind and not every process or system has a use
+ * for these.
+ *
+ * @param symbols The functions.
+ * @returns Binds them at the first call, and returns them.
+ */
+export function libcFunctions<const Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): () => Deno.DynamicLibrary<Symbols>["symbols"] {
+  let bound: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
+  return () => bound ??= openLibrary(LIBC_PATHS, symbols);
 }
 
 const errnoValue = new Int32Array(1);
@@ -102,6 +108,6 @@ let errnoAddress: bigint | undefined;
  * @returns The number of the error.
  */
 export function errno(): number {
-  libc().copyOut(errnoValue, errnoAddress ??= libc().__errno_location(), 4n);
+  libc().copyOut(errnoValue, errnoAddress ??= libc().errnoLocation(), 4n);
   return errnoValue[0]!;
 }

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { lastUnixError, unixError } from "./errno.ts";
+import { AF_UNIX } from "../addresses.ts";
+import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
+import { newSocket } from "./new_descriptors.ts";
 import { poll, POLLOUT } from "./poll.ts";
-import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./socket_flags.ts";
+import { unixSystem } from "./system.ts";
 
 const SOCK_DGRAM = 2;
-const EINTR = 4;
-const EAGAIN = 11;
 const POLL_SLICE_MS = 1_000;
 
 /**
@@ -25,15 +25,13 @@ const POLL_SLICE_MS = 1_000;
 export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const name = encodeLocalAddress(address.replace(/^@/, "\0"));
   const operation = `send a datagram to ${address}`;
-  const fd = libc().socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd === -1) throw lastUnixError("make a local socket", "socket");
-  const s = BigInt(fd);
+  const s = newSocket(AF_UNIX, SOCK_DGRAM);
   try {
     const connected = libc().connect(s, name, name.byteLength);
     if (connected === -1) throw lastUnixError(operation, "connect");
     while (libc().write(s, bytes, BigInt(bytes.byteLength)) === -1n) {
       const code = errno();
-      if (code !== EAGAIN && code !== EINTR) throw unixError(code, operation, "write");
+      if (!isErrno(code, ...unixSystem().waits.datagram)) throw unixError(code, operation, "write");
       await poll(POLL_SLICE_MS, [s, POLLOUT]);
     }
   } finally {

@@ -3,15 +3,13 @@
  *
  * @module
  */
-import { lastUnixError } from "./errno.ts";
 import { libc } from "./libc.ts";
+import { newWakerEnds } from "./new_descriptors.ts";
 
 /** `POLLIN`: something to read or accept. */
 export const POLLIN = 0x0001;
 /** `POLLOUT`: room to write, or a finished connect. */
 export const POLLOUT = 0x0004;
-
-const EFD_CLOEXEC = 0o2000000;
 
 /**
  * Waits until one of the descriptors is ready.
@@ -46,22 +44,22 @@ function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Ui
   return fds;
 }
 
-/** Ends a {@linkcode poll} from the JavaScript thread: an `eventfd` that becomes readable. */
+/** Ends a {@linkcode poll} from the JavaScript thread: a descriptor that becomes readable. */
 export class Waker implements Disposable {
   readonly fd: bigint;
+  readonly #end: bigint;
 
   constructor() {
-    const fd = libc().eventfd(0, EFD_CLOEXEC);
-    if (fd === -1) throw lastUnixError("make a waker", "eventfd");
-    this.fd = BigInt(fd);
+    [this.fd, this.#end] = newWakerEnds();
   }
 
   /** Wakes whoever polls it, now and from then on. */
   wake(): void {
-    libc().write(this.fd, new BigUint64Array([1n]), 8n);
+    libc().write(this.#end, new BigUint64Array([1n]), 8n);
   }
 
   [Symbol.dispose](): void {
     libc().close(this.fd);
+    if (this.#end !== this.fd) libc().close(this.#end);
   }
 }

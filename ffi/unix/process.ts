@@ -4,54 +4,44 @@
  * @module
  */
 import { lastUnixError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
-import { SOL_SOCKET } from "./socket_flags.ts";
+import { KqueueReference } from "./kqueue.ts";
+import { libc } from "./libc.ts";
+import { PidfdReference } from "./pidfd.ts";
+import { unixSystem } from "./system.ts";
 
-const SO_PEERCRED = 17;
-const SYS_PIDFD_SEND_SIGNAL = 424n;
-const SYS_PIDFD_OPEN = 434n;
-const ESRCH = 3;
-
-/**
- * A process that cannot be mistaken for a later one with the same id (`pidfd_open(2)`, Linux 5.3).
- */
-export class ProcessReference implements Disposable {
-  readonly #pidfd: bigint;
-
-  /**
-   * Refers to a running process.
-   *
-   * @param pid Its id.
-   * @param operation What it is needed for, for the error.
-   * @throws {WinsockError} WSAEINVAL if there is no such process.
-   */
-  constructor(readonly pid: number, operation: string) {
-    this.#pidfd = libc().syscall2(SYS_PIDFD_OPEN, BigInt(pid), 0n);
-    if (this.#pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
-  }
-
+/** A process that cannot be mistaken for a later one with the same id. */
+export interface ProcessReference extends Disposable {
+  /** Its id. */
+  readonly pid: number;
   /** Whether the process still exists. */
-  get alive(): boolean {
-    const result = libc().syscall4(SYS_PIDFD_SEND_SIGNAL, this.#pidfd, 0n, 0n, 0n);
-    return result !== -1n || errno() !== ESRCH;
-  }
-
-  [Symbol.dispose](): void {
-    libc().close(this.#pidfd);
-  }
+  readonly alive: boolean;
 }
 
 /**
- * The id of the process that connected a local socket (`SO_PEERCRED`).
+ * Refers to a running process.
+ *
+ * @param pid Its id.
+ * @param operation What it is needed for, for the error.
+ * @returns The reference; it keeps a descriptor until it is disposed of.
+ * @throws {WinsockError} WSAEINVAL if there is no such process.
+ */
+export function referToProcess(pid: number, operation: string): ProcessReference {
+  const { pidfd } = unixSystem();
+  return pidfd === undefined ? new KqueueReference(pid, operation) : new PidfdReference(pid, operation, pidfd);
+}
+
+/**
+ * The id of the process that connected a local socket (`SO_PEERCRED`), or that used it last (`LOCAL_PEERPID`).
  *
  * @param fd The accepted socket.
  * @returns The process id; 0 if it is in a pid namespace this process cannot see.
- * @throws {WinsockError} If `fd` is no local socket.
+ * @throws {WinsockError} If `fd` is no local socket, or on macOS if its peer is gone.
  */
 export function peerProcessId(fd: bigint): number {
-  const ucred = new Int32Array(3);
-  const length = new Int32Array([ucred.byteLength]);
-  const result = libc().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ucred, length);
+  const [level, optname] = unixSystem().PEER_PROCESS;
+  const value = new Int32Array(3);
+  const length = new Int32Array([value.byteLength]);
+  const result = libc().getsockopt(fd, level, optname, value, length);
   if (result === -1) throw lastUnixError(`read the peer's process id of socket ${fd}`, "getsockopt");
-  return ucred[0]!;
+  return value[0]!;
 }

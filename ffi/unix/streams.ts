@@ -3,55 +3,46 @@
  *
  * @module
  */
-import { openLibrary } from "../library.ts";
 import type { PollSystem, PollWaker, Readiness } from "../poller.ts";
 import type { StreamCalls } from "../stream_io.ts";
-import { lastUnixError, unixError } from "./errno.ts";
-import { errno, libc, LIBC_PATHS } from "./libc.ts";
+import { isErrno, lastUnixError, unixError } from "./errno.ts";
+import { errno, libc, libcFunctions } from "./libc.ts";
 import { POLLIN, POLLOUT, Waker } from "./poll.ts";
+import { unixSystem } from "./system.ts";
 
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 const SHUT_WR = 1;
-const EINTR = 4;
-const EAGAIN = 11;
 const EVENTS = { read: POLLIN, write: POLLOUT } as const;
 const POLLFD_SIZE = 8;
 
-/** Apart from the rest of libc, since each function takes its time to bind and most processes need none of these. */
-const SYMBOLS = {
+const functions = libcFunctions({
   /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
   send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
   /** `ssize_t read(int fd, void *buf, size_t count)` */
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
-
-function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary(LIBC_PATHS, SYMBOLS);
-}
+});
 
 /** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
 export const UNIX_STREAMS: StreamCalls = {
   receive(s, buffer) {
+    const { MSG_DONTWAIT } = unixSystem();
     for (;;) {
       const count = libc().recv(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT);
       if (count !== -1n) return Number(count);
       const code = errno();
-      if (code === EAGAIN) return undefined;
-      if (code !== EINTR) throw unixError(code, `receive on socket ${s}`, "recv");
+      if (isErrno(code, "EAGAIN")) return undefined;
+      if (!isErrno(code, "EINTR")) throw unixError(code, `receive on socket ${s}`, "recv");
     }
   },
 
   send(s, bytes) {
     const { send } = functions();
+    const { MSG_DONTWAIT, MSG_NOSIGNAL } = unixSystem();
     for (;;) {
       const count = send(s, bytes, BigInt(bytes.byteLength), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (count !== -1n) return Number(count);
       const code = errno();
-      if (code === EAGAIN) return undefined;
-      if (code !== EINTR) throw unixError(code, `send on socket ${s}`, "send");
+      if (isErrno(code, "EAGAIN")) return undefined;
+      if (!isErrno(code, "EINTR")) throw unixError(code, `send on socket ${s}`, "send");
     }
   },
 
@@ -83,7 +74,7 @@ export const UNIX_POLL: PollSystem = {
     const ready = libc().pollNow(fds, BigInt(count), 0);
     if (ready !== -1) return ready;
     const code = errno();
-    if (code === EINTR) return 0;
+    if (isErrno(code, "EINTR")) return 0;
     throw unixError(code, `wait for ${count} sockets`, "poll");
   },
 

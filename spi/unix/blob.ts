@@ -6,6 +6,7 @@
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
+import { isRendezvousName } from "./rendezvous_socket.ts";
 
 /** The unix provider's GUID. */
 export const UNIX_PROVIDER_ID = "6f5d2f0b-3f0e-4f7c-9b39-8d0c2a5e71d4";
@@ -16,7 +17,6 @@ const STREAM_SERVICES = 0x00000002 | 0x00000004 | 0x00000020 | 0x00020000;
 const DATAGRAM_SERVICES = 0x00000001 | 0x00000008 | 0x00020000;
 /** `PFL_MATCHES_PROTOCOL_ZERO`. */
 const PFL_MATCHES_PROTOCOL_ZERO = 0x00000008;
-const NAME_PREFIX = "winsock-handoff/";
 
 /** The provider's entry in the catalogue: TCP over IPv4, shared through a rendezvous. */
 export const UNIX_PROTOCOL_INFO: WSAPROTOCOL_INFOW = {
@@ -47,7 +47,7 @@ const DATAGRAM = { dwServiceFlags1: DATAGRAM_SERVICES, iSocketType: 2, iProtocol
 
 /** A duplicate that waits to be claimed: the rendezvous, which of its offers, and what it is. */
 export interface Offer {
-  /** Abstract name of the source's rendezvous, without the leading NUL. */
+  /** The source's rendezvous. */
   readonly rendezvous: string;
   /** The offer's number there, never used twice. */
   readonly number: number;
@@ -55,15 +55,6 @@ export interface Offer {
   readonly processId: number;
   /** Whether it is a datagram socket. */
   readonly datagram: boolean;
-}
-
-/**
- * A name for a new rendezvous that nobody can guess.
- *
- * @returns The abstract name, without the leading NUL.
- */
-export function newRendezvousName(): string {
-  return `${NAME_PREFIX}${Deno.pid}/${crypto.randomUUID()}`;
 }
 
 /**
@@ -92,7 +83,7 @@ export function encodeOffer({ rendezvous, number, processId, datagram }: Offer):
  */
 export function decodeOffer(info: Uint8Array): Offer {
   const { ProviderId, dwServiceFlags3, dwProviderReserved, iSocketType, szProtocol } = WSAPROTOCOL_INFOW.decode(info);
-  if (ProviderId !== UNIX_PROVIDER_ID || !szProtocol.startsWith(NAME_PREFIX)) {
+  if (ProviderId !== UNIX_PROVIDER_ID || !isRendezvousName(szProtocol)) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",
       functionName: "WSPSocket",
@@ -111,6 +102,8 @@ export function decodeOffer(info: Uint8Array): Offer {
 export const CLAIM_SIZE = 8;
 /** Further answers may. */
 export const CLAIM_AHEAD = 1;
+/** No claim: the descriptor of that number has come. Said where its sender must keep it until then. */
+export const CLAIM_RECEIVED = 2;
 
 /**
  * An answer says to which claim, and 0 with the descriptor or a Winsock error code without: 8 bytes. It may come before

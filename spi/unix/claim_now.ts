@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { decodeAnswer, encodeClaim } from "./blob.ts";
 import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
+import { connectRendezvous } from "./rendezvous_socket.ts";
 
 const ANSWER_TIMEOUT_MS = 5_000;
 const CONNECT_DELAY_MS = 2;
@@ -17,7 +17,7 @@ const CONNECT_DELAY_MS = 2;
 /**
  * Claims an offer of another process and blocks this thread until it answers.
  *
- * @param rendezvous The abstract name of the source's rendezvous.
+ * @param rendezvous The source's rendezvous.
  * @param number Which offer.
  * @returns The descriptor; the caller's to close.
  * @throws {WinsockError} If the source refuses, is gone, or does not answer in 5 seconds.
@@ -49,7 +49,7 @@ export function claimNow(rendezvous: string, number: number): bigint {
 
 function connectNow(rendezvous: string, deadline: number): bigint {
   while (Date.now() < deadline) {
-    const fd = connectAbstract(rendezvous);
+    const fd = connectRendezvous(rendezvous);
     if (fd !== undefined) return fd;
     pollNow(CONNECT_DELAY_MS);
   }

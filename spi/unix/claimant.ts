@@ -8,11 +8,18 @@ import type net from "node:net";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { type Answer, CLAIM_AHEAD, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+import { InFlightCopies } from "./in_flight.ts";
 
 const RESEND_DELAY_MS = 2;
 /** Answers a process may leave unread before its connection is dropped. */
 const MAX_UNSENT = 4096;
+
+/** What was sent: the rendezvous' descriptor, and the process it was for; both the claimant's from now on. */
+export interface SentOffer {
+  readonly descriptor: bigint;
+  readonly target: ProcessReference;
+}
 
 /** What a rendezvous decides for its claimants. */
 export interface Claims {
@@ -20,8 +27,8 @@ export interface Claims {
   mayClaim(number: number, processId: number): boolean;
   /** The descriptor to send; `undefined` if it was withdrawn meanwhile. */
   descriptor(number: number): bigint | undefined;
-  /** It was sent. Returns the process it was for. */
-  sent(number: number): ProcessReference;
+  /** It was sent. */
+  sent(number: number): SentOffer;
   /** The claimant takes duplicates ahead of their claims from now on. */
   joined(claimant: Claimant): void;
   /** The claimant takes no more. */
@@ -35,6 +42,7 @@ export class Claimant {
   readonly #fd: bigint;
   readonly #claims: Claims;
   readonly #unsent: Answer[] = [];
+  readonly #inFlight = new InFlightCopies();
   #process: ProcessReference | undefined;
   #resend: ReturnType<typeof setTimeout> | undefined;
   #rest = new Uint8Array(0);
@@ -50,6 +58,7 @@ export class Claimant {
     connection.on("end", () => this.#dismiss());
     connection.on("close", () => {
       this.#claims.left(this);
+      this.#inFlight.releaseAll();
       this.#process?.[Symbol.dispose]();
       this.#process = undefined;
     });
@@ -63,6 +72,13 @@ export class Claimant {
   give(number: number, descriptor: bigint): boolean {
     // The number of a descriptor that was closed may be another socket's by now.
     if (this.#connection.destroyed || this.#unsent.length > 0 || this.#process?.alive !== true) return false;
+    const copy = this.#inFlight.copyOf(descriptor, `duplicate socket ${descriptor} for process ${this.processId}`);
+    const sent = this.#sendAhead(number, copy);
+    this.#inFlight.settle(number, copy, sent);
+    return sent;
+  }
+
+  #sendAhead(number: number, descriptor: bigint): boolean {
     try {
       return sendMessage(this.#fd, encodeAnswer({ number, code: 0 }), descriptor);
     } catch {
@@ -83,7 +99,12 @@ export class Claimant {
     this.#rest = bytes.slice(end);
     for (let offset = 0; offset < end; offset += CLAIM_SIZE) {
       const number = view.getUint32(offset, true);
-      if (view.getUint32(offset + 4, true) === CLAIM_AHEAD) this.#claims.joined(this);
+      const flag = view.getUint32(offset + 4, true);
+      if (flag === CLAIM_RECEIVED) {
+        this.#inFlight.release(number);
+        continue;
+      }
+      if (flag === CLAIM_AHEAD) this.#claims.joined(this);
       const code = this.#claims.mayClaim(number, this.processId) ? 0 : WSA_ERRORS.WSAEINVAL;
       this.#unsent.push({ number, code });
     }
@@ -130,9 +151,10 @@ export class Claimant {
     const descriptor = this.#claims.descriptor(number);
     if (descriptor === undefined) return sendMessage(this.#fd, encodeAnswer({ number, code: WSA_ERRORS.WSAEINVAL }));
     if (!sendMessage(this.#fd, encodeAnswer({ number, code }), descriptor)) return false;
-    const process = this.#claims.sent(number);
-    if (this.#process === undefined) this.#process = process;
-    else process[Symbol.dispose]();
+    const sent = this.#claims.sent(number);
+    this.#inFlight.take(number, sent.descriptor);
+    if (this.#process === undefined) this.#process = sent.target;
+    else sent.target[Symbol.dispose]();
     return true;
   }
 }

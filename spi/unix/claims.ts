@@ -3,14 +3,15 @@
  *
  * @module
  */
-import { connectAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { poll, POLLIN } from "../../ffi/unix/poll.ts";
+import { unixSystem } from "../../ffi/unix/system.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { CLAIM_AHEAD, decodeAnswer, encodeClaim } from "./blob.ts";
+import { CLAIM_AHEAD, CLAIM_RECEIVED, decodeAnswer, encodeClaim } from "./blob.ts";
 import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import type { EarlyDescriptors } from "./early_descriptors.ts";
+import { connectRendezvous } from "./rendezvous_socket.ts";
 
 const CONNECT_DELAY_MS = 2;
 const ANSWER_TIMEOUT_MS = 30_000;
@@ -42,13 +43,13 @@ export class ClaimConnection {
   /**
    * Connects to a rendezvous.
    *
-   * @param rendezvous Its abstract name.
+   * @param rendezvous Its name.
    * @param early Where descriptors go that come before they are claimed.
    * @param onClosed Called once, when the connection takes no more claims.
    */
   static async connect(rendezvous: string, early: EarlyDescriptors, onClosed: () => void): Promise<ClaimConnection> {
     for (const deadline = Date.now() + ANSWER_TIMEOUT_MS; Date.now() < deadline;) {
-      const fd = connectAbstract(rendezvous);
+      const fd = connectRendezvous(rendezvous);
       if (fd !== undefined) return new ClaimConnection(rendezvous, fd, early, onClosed);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
     }
@@ -74,14 +75,24 @@ export class ClaimConnection {
     claimed.promise.catch(() => {});
     this.#pending.set(number, claimed);
     try {
-      while (this.#open && !sendMessage(this.#fd, encodeClaim(number, CLAIM_AHEAD))) {
-        await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
-      }
+      await this.#send(number, CLAIM_AHEAD);
     } catch (error) {
       this.#fail(error);
     }
     if (this.#open && !this.#reading) this.#read();
     return await claimed.promise;
+  }
+
+  async #send(number: number, flag: number): Promise<void> {
+    while (this.#open && !sendMessage(this.#fd, encodeClaim(number, flag))) {
+      await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
+    }
+  }
+
+  /** Tells the source that a descriptor has come. */
+  #acknowledge(number: number): void {
+    // A source that is gone keeps nothing, and reading tells of it.
+    this.#send(number, CLAIM_RECEIVED).catch(() => {});
   }
 
   async #read(): Promise<void> {
@@ -106,6 +117,7 @@ export class ClaimConnection {
       if (message.bytes.byteLength === 0) throw rendezvousClosed();
       const { number, code } = decodeAnswer(message.bytes);
       this.#take(number, code, message.descriptor);
+      if (message.descriptor !== undefined && unixSystem().sweepsMessages) this.#acknowledge(number);
     }
   }
 

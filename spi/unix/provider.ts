@@ -26,14 +26,19 @@ interface Connection {
 }
 
 /**
- * Shares sockets through `SCM_RIGHTS` (unix(7)).
+ * Shares sockets through `SCM_RIGHTS` (unix(7)), on Linux and macOS.
  *
- * A duplicate waits in the source process until the target claims it: the blob names the source's rendezvous, an
- * abstract local socket, and the kernel says (`SO_PEERCRED`) which process is claiming. To a target that has claimed
- * before, and is still connected, the descriptor is sent at once. Source and target must be in the same network
- * namespace, and the source must keep running, and return to its event loop, until the claim.
+ * A duplicate waits in the source process until the target claims it: the blob names the source's rendezvous, a local
+ * socket, and the kernel says (`SO_PEERCRED`, `LOCAL_PEERPID`) which process is claiming. To a target that has claimed
+ * before, and is still connected, the descriptor is sent at once. The source must keep running, and return to its event
+ * loop, until the claim.
  *
- * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it.
+ * On Linux the rendezvous has an abstract name, and source and target must be in the same network namespace. On macOS it
+ * is a file in a directory of its own in `/tmp`, which only this user may enter (other users too if this is root). The
+ * directory is removed when the process ends by itself or by `Deno.exit`; one that is killed leaves it behind.
+ *
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it;
+ * `--allow-ffi=/usr/lib/libSystem.B.dylib` on macOS.
  */
 export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;

@@ -4,16 +4,13 @@
  * @module
  */
 import net from "node:net";
-import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
-import { lastUnixError } from "../../ffi/unix/errno.ts";
+import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
 import { libc } from "../../ffi/unix/libc.ts";
-import { ProcessReference } from "../../ffi/unix/process.ts";
+import { type ProcessReference, referToProcess } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { newRendezvousName } from "./blob.ts";
 import { refusedClaim } from "./claim_error.ts";
-import { Claimant, type Claims } from "./claimant.ts";
-
-const F_DUPFD_CLOEXEC = 1030;
+import { Claimant, type Claims, type SentOffer } from "./claimant.ts";
+import { openRendezvous } from "./rendezvous_socket.ts";
 
 interface OpenOffer {
   readonly descriptor: bigint;
@@ -26,7 +23,7 @@ interface OpenOffer {
  * has claimed before they are sent at once.
  */
 export class Rendezvous implements Claims {
-  readonly name: string = newRendezvousName();
+  readonly name: string;
   readonly #timeToLive: number;
   readonly #offers = new Map<number, OpenOffer>();
   readonly #claimants = new Map<number, Claimant>();
@@ -44,7 +41,9 @@ export class Rendezvous implements Claims {
         connection.destroy();
       }
     });
-    this.#server.listen({ fd: Number(listenAbstract(this.name)) });
+    const { name, fd } = openRendezvous();
+    this.name = name;
+    this.#server.listen({ fd: Number(fd) });
     this.#server.unref();
   }
 
@@ -70,12 +69,11 @@ export class Rendezvous implements Claims {
     return this.#offers.get(number)?.descriptor;
   }
 
-  sent(number: number): ProcessReference {
+  sent(number: number): SentOffer {
     const { descriptor, target, expiry } = this.#offers.get(number)!;
     this.#offers.delete(number);
     clearTimeout(expiry);
-    libc().close(descriptor);
-    return target;
+    return { descriptor, target };
   }
 
   joined(claimant: Claimant): void {
@@ -88,9 +86,9 @@ export class Rendezvous implements Claims {
 
   #keep(number: number, s: bigint, processId: number): void {
     const operation = `duplicate socket ${s} for process ${processId}`;
-    const descriptor = BigInt(duplicateDescriptor(s, operation));
+    const descriptor = duplicateFrom(s, 0, operation);
     try {
-      const target = new ProcessReference(processId, operation);
+      const target = referToProcess(processId, operation);
       const expiry = setTimeout(() => this.#close(number), this.#timeToLive);
       Deno.unrefTimer(expiry);
       this.#offers.set(number, { descriptor, target, expiry });
@@ -101,7 +99,9 @@ export class Rendezvous implements Claims {
   }
 
   #close(number: number): void {
-    this.sent(number)[Symbol.dispose]();
+    const { descriptor, target } = this.sent(number);
+    libc().close(descriptor);
+    target[Symbol.dispose]();
   }
 
   /**
@@ -112,14 +112,8 @@ export class Rendezvous implements Claims {
   take(number: number): bigint {
     const offer = this.#offers.get(number);
     if (offer === undefined || !this.mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
-    const descriptor = BigInt(duplicateDescriptor(offer.descriptor, "open a shared socket"));
+    const descriptor = duplicateFrom(offer.descriptor, 0, "open a shared socket");
     this.#close(number);
     return descriptor;
   }
-}
-
-function duplicateDescriptor(s: bigint, operation: string): number {
-  const descriptor = libc().fcntl(s, F_DUPFD_CLOEXEC, 0);
-  if (descriptor === -1) throw lastUnixError(operation, "fcntl");
-  return descriptor;
 }

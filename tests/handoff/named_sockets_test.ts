@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { connect, type DatagramSocket } from "@winsock/handoff";
 import { readText } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
+import { needs } from "../kit/needs.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 
 interface Version {
@@ -161,11 +162,12 @@ Deno.test("a supervisor keeps the UDP socket while versions come and go", async 
 
 Deno.test({
   name: "a local listener goes to the next version, by its path and by its abstract name",
-  ignore: Deno.build.os !== "linux",
+  ...needs("local sockets"),
   async fn() {
     const directory = await Deno.makeTempDir();
     try {
-      for (const path of [`${directory}/s`, `\0handoff-test-${crypto.randomUUID()}`]) {
+      const abstract = needs("abstract names").ignore ? [] : [`\0handoff-test-${crypto.randomUUID()}`];
+      for (const path of [`${directory}/s`, ...abstract]) {
         await withServer(async (server) => {
           for (let version = 1; version <= 3; version++) {
             using conn = (await connect({ path })).toConn();

@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { endChild, lines, RUN, until, within } from "../kit/process.ts";
 import { FFI_GRANT } from "../kit/process.ts";
+import { isRunning } from "../kit/process_state.ts";
 
 interface Version {
   version: string;
@@ -74,12 +75,7 @@ class Server {
 }
 
 function alive(pid: number): boolean {
-  if (Deno.build.os === "windows") return false;
-  try {
-    return !/^State:\tZ/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
-  } catch {
-    return false;
-  }
+  return Deno.build.os !== "windows" && isRunning(pid);
 }
 
 Deno.test("versions replace each other on the same port, and the old ones end", async () => {

@@ -4,8 +4,11 @@ import { connect } from "@winsock/handoff";
 import { notify } from "@winsock/handoff/interop";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { readText } from "../kit/connections.ts";
+import { needs } from "../kit/needs.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
+
+const withSystemd = needs("systemd");
 
 /** Prints each datagram as JSON, with the process id the kernel says it is from; slowly, if asked to. */
 const MANAGER = `
@@ -130,7 +133,7 @@ Deno.test({
 
 Deno.test({
   name: "what cannot be said, or not to that address, is a clear error",
-  ignore: Deno.build.os !== "linux",
+  ...withSystemd,
   fn: async () => {
     const before = countDescriptors();
     const to = (address: string) => ({ env: new Map([["NOTIFY_SOCKET", address]]) });
@@ -147,7 +150,7 @@ Deno.test({
 
 Deno.test({
   name: "elsewhere than on Linux there is no manager to notify",
-  ignore: Deno.build.os === "linux",
+  ignore: !withSystemd.ignore,
   fn: async () => {
     const env = new Map([["NOTIFY_SOCKET", "@handoff"]]);
     await assertRejects(() => notify({ READY: 1 }, { env }), Deno.errors.NotSupported);

@@ -4,7 +4,6 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { connect, listen, Listener, Socket, WinsockError } from "@winsock/handoff";
-import { libc } from "@winsock/handoff/ffi";
 import {
   DescriptorChannel,
   encodePythonMessage,
@@ -13,6 +12,7 @@ import {
 } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
+import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
 import { until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
 
@@ -194,7 +194,7 @@ Deno.test({
     {
       using listener = listen({ hostname: "127.0.0.1", port: 0 });
       const { near, far } = DescriptorChannel.pair();
-      const blocks = (handle: bigint) => (libc().fcntl(handle, 3, 0) & 0o4000) === 0;
+      const blocks = (handle: bigint) => (fcntl(handle, 3) & 0o4000) === 0;
       assertEquals([blocks(near.handle), blocks(far.handle)], [false, true]);
       const received = (async () => {
         let count = 0;

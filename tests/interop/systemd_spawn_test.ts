@@ -3,21 +3,22 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { connect, listen, type Listener, type SharedSocket, WinsockError } from "@winsock/handoff";
-import { libc } from "@winsock/handoff/ffi";
 import { spawnActivated } from "@winsock/handoff/interop";
 import { readText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
+import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
+import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
 
-const linux = Deno.build.os === "linux";
+const withSystemd = needs("systemd");
 
 function closesOnExec(handle: bigint): boolean {
-  return (libc().fcntl(handle, 1, 0) & 1) === 1;
+  return (fcntl(handle, 1) & 1) === 1;
 }
 
 function blocks(handle: bigint): boolean {
-  return (libc().fcntl(handle, 3, 0) & 0o4000) === 0;
+  return (fcntl(handle, 3) & 0o4000) === 0;
 }
 
 /** Runs a program with sockets and returns what it printed. */
@@ -38,7 +39,7 @@ async function printed(
 
 Deno.test({
   name: "a program started with sockets has them from 3 on, whatever numbers they have here",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     const before = countDescriptors();
     {
@@ -60,7 +61,7 @@ Deno.test({
 
 Deno.test({
   name: "sockets that were passed here can be passed on in another order",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     // This process has other things at 3 and 4, so a child swaps the two it was passed and starts another.
     using first = listen({ hostname: "127.0.0.1", port: 0 });
@@ -75,7 +76,7 @@ Deno.test({
 
 Deno.test({
   name: "a program has only the environment it is given",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const output = await printed("/usr/bin/env", [["web", listener]], [], { LANG: "C", LISTEN_FDS_FIRST_FD: "9" });
@@ -86,7 +87,7 @@ Deno.test({
 
 Deno.test({
   name: "our consumer takes what our producer passes, and it accepts",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const args = [...RUN, EXAMPLE_ENV_GRANT, FFI_GRANT, EXAMPLE];
@@ -128,7 +129,7 @@ Deno.test({
 
 Deno.test({
   name: "what cannot be passed is refused before anything is started",
-  ignore: !linux,
+  ...withSystemd,
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     for (const name of ["", "a:b", "a\nb", "ä", "a".repeat(256)]) {
@@ -142,7 +143,7 @@ Deno.test({
 
 Deno.test({
   name: "elsewhere than on Linux, no sockets can be passed",
-  ignore: linux,
+  ignore: !withSystemd.ignore,
   fn: () => {
     assertThrows(() => spawnActivated("true", []), Deno.errors.NotSupported, "Cannot pass sockets to true");
   },

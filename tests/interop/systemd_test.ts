@@ -6,17 +6,19 @@ import { libc } from "@winsock/handoff/ffi";
 import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
+import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
+import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";
 
 type ErrorClass = Parameters<typeof assertThrows>[1];
 
-const linux = Deno.build.os === "linux";
+const withSystemd = needs("systemd");
 const REPORT = new URL("../children/report_passed.ts", import.meta.url).href;
 
 /** A copy of a socket's descriptor that belongs to nobody yet, as after exec. */
 function inherited(socket: SharedSocket): bigint {
-  return BigInt(libc().fcntl(socket.handle, 0, 100));
+  return BigInt(fcntl(socket.handle, 0, 100));
 }
 
 /** The environment of a process that was passed `count` descriptors from `first` on. */
@@ -30,7 +32,7 @@ function environment(count: number | string, first: bigint | number, more: Recor
 }
 
 function closesOnExec(handle: bigint): boolean {
-  return libc().fcntl(handle, 1, 0) === 1;
+  return fcntl(handle, 1) === 1;
 }
 
 function freePort(): number {
@@ -53,7 +55,7 @@ Deno.test("sockets for another process are left alone", () => {
 
 Deno.test({
   name: "sockets are taken once, by position or name, and no longer inherited",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     using web = listen({ hostname: "127.0.0.1", port: 0 });
     const handle = inherited(web);
@@ -83,7 +85,7 @@ Deno.test({
 
 Deno.test({
   name: "without a process id the sockets are for whoever finds them, as with systemfd --no-pid",
-  ignore: !linux,
+  ...withSystemd,
   fn: () => {
     using web = listen({ hostname: "127.0.0.1", port: 0 });
     for (const empty of [true, false]) {
@@ -98,7 +100,7 @@ Deno.test({
 
 Deno.test({
   name: "an error leaves a passed socket in its place",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     const before = countDescriptors();
     {
@@ -131,7 +133,7 @@ Deno.test({
 
 Deno.test({
   name: "an environment that makes no sense is an error, and stays as it is",
-  ignore: !linux,
+  ...withSystemd,
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const handle = inherited(listener);
@@ -160,7 +162,7 @@ Deno.test({
 
 Deno.test({
   name: "what was not taken is closed with the rest",
-  ignore: !linux,
+  ...withSystemd,
   fn: async () => {
     const before = countDescriptors();
     const listener = listen({ hostname: "127.0.0.1", port: 0 });
@@ -297,7 +299,7 @@ async function connectLocal(address: string): Promise<void> {
 
 Deno.test({
   name: "elsewhere than on Linux, passed sockets are refused",
-  ignore: linux,
+  ignore: !withSystemd.ignore,
   fn: () => {
     assertThrows(() => systemdSockets({ env: environment(1, 3) }), Deno.errors.NotSupported, "Cannot take over");
   },

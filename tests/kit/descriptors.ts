@@ -1,4 +1,4 @@
-/** Counting descriptors: Linux by /proc, Windows by the system's own table of handles. */
+/** Counting descriptors: Linux by /proc, macOS by lsof, Windows by the system's own table of handles. */
 import { listen } from "@winsock/handoff";
 import { until } from "./process.ts";
 
@@ -24,6 +24,7 @@ export async function settledDescriptors(...processIds: number[]): Promise<numbe
 }
 
 function countFiles(processId: number): number {
+  if (Deno.build.os === "darwin") return listedFiles(processId).length;
   return [...Deno.readDirSync(`/proc/${processId}/fd`)].length;
 }
 
@@ -35,10 +36,28 @@ export function openStreams(processId: number): string[] {
   return Deno.build.os === "windows" ? fileHandles(processId) : streamFiles(processId);
 }
 
+/** How many descriptors of this process are of the same socket or pipe. */
+export function descriptorsLike(s: bigint): number {
+  const streams = openStreams(Deno.pid).map((line) => [Number.parseInt(line), line.slice(line.indexOf(" "))]);
+  const [, thing] = streams.find(([number]) => number === Number(s)) ?? [];
+  return streams.filter(([, other]) => other === thing).length;
+}
+
 function streamFiles(processId: number): string[] {
+  if (Deno.build.os === "darwin") return listedFiles(processId).filter((line) => !/^\d+ (REG|DIR|CHR) /.test(line));
   const folder = `/proc/${processId}/fd`;
   return [...Deno.readDirSync(folder)].map(({ name }) => `${name} ${link(`${folder}/${name}`)}`)
     .filter((line) => !/ (\/|$)/.test(line));
+}
+
+/** The descriptors of a process, one line each: number, type, name. */
+export function listedFiles(processId: number): string[] {
+  const args = ["-nP", "-a", "-p", String(processId), "-d", "0-99999", "-F", "ftn"];
+  const { stdout } = new Deno.Command("lsof", { args, stderr: "null" }).outputSync();
+  const files = new TextDecoder().decode(stdout).split(/^f/m).slice(1);
+  return files.map((file) =>
+    file.trim().split("\n").map((field, index) => index === 0 ? field : field.slice(1)).join(" ")
+  );
 }
 
 /** What a descriptor is; nothing once it was closed. */

@@ -1,10 +1,18 @@
 /** Child processes for tests: this Deno, one script of `tests/children`, a deadline on everything. */
 import { LIBRARY_PATHS } from "@winsock/handoff";
+import { unixSystem } from "../../ffi/unix/system.ts";
+import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
+import { LINUX } from "../../ffi/unix/systems/linux.ts";
 
 export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
 
+/** What makes another process work as this one does where that is not the system's own way. */
+const STYLE = unixSystem() === LINUX || unixSystem() === DARWIN
+  ? []
+  : [`--preload=${new URL("darwin_style.ts", import.meta.url).href}`];
+
 /** The arguments every process of a test begins with: no questions, no network. */
-export const RUN = ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only"] as const;
+export const RUN: readonly string[] = ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", ...STYLE];
 
 /** Spawns a script of `tests/children` with ffi access to the socket library and nothing else but the given grants. */
 export function spawnChild(script: string, args: string[] = [], grants: string[] = []): Deno.ChildProcess {

@@ -4,6 +4,7 @@ import { DatagramSocket, duplicateSocket, listen, listenDatagram, openSocket, Wi
 import { INVALID_SOCKET, libc, ws2_32 } from "@winsock/handoff/ffi";
 import { ADDRESSES, connection } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
+import { needs } from "../kit/needs.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { loopback } from "../kit/native.ts";
 import { within } from "../kit/process.ts";
@@ -23,6 +24,8 @@ for (const hostname of ADDRESSES) {
     using server = datagramSocket(hostname);
     using client = datagramSocket(hostname);
     const data = crypto.getRandomValues(new Uint8Array(65_507));
+    // macOS sends no datagram that is longer than the buffer, of 9216 bytes at first.
+    client.setOption("SO_SNDBUF", data.byteLength);
     assertEquals(await client.send(data, server.addr), data.byteLength);
     assertEquals((await within(20_000, server.receive()))[0], data);
     const tooLong = () => client.send(new Uint8Array(66_000), server.addr);
@@ -173,7 +176,8 @@ Deno.test("a port where nobody receives does not end receiving", async () => {
   assertEquals((await received)[0], "still receiving");
 });
 
-Deno.test("what a connected socket's peer answers, that nobody has the port, does not end receiving", async () => {
+const named = "what a connected socket's peer answers, that nobody has the port, does not end receiving";
+Deno.test(named, needs("sending to an address on a connected socket"), async () => {
   using socket = datagramSocket();
   const peer = datagramSocket();
   const { addr } = peer;
@@ -210,7 +214,7 @@ Deno.test("what is no UDP socket is refused and left alone", async () => {
   for (const [index, what] of ["connection", "listener"].entries()) {
     assertThrows(() => DatagramSocket.fromHandle(handles[index]!), TypeError, `it is a ${what}, not UDP`);
   }
-  if (Deno.build.os === "linux") {
+  if (Deno.build.os !== "windows") {
     const local = BigInt(libc().socket(1, 2, 0));
     assertThrows(() => DatagramSocket.fromHandle(local), TypeError, "it is a local datagram socket");
     handles.push(local);

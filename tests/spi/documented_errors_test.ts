@@ -97,20 +97,19 @@ Deno.test("WSAEFAULT, from ws2_32 where there is no structure", { ignore: !onWin
 
 Deno.test(
   "WSAEMFILE, from a system with no more descriptors, and none is lost",
-  { ignore: Deno.build.os !== "linux" },
+  { ignore: onWindows },
   async () => {
     const output = await runCode(
       `import { listen } from ${moduleUrl("mod.ts")};
      import { defaultProvider } from ${moduleUrl("spi/mod.ts")};
-     import { libc } from ${moduleUrl("ffi/mod.ts")};
-     const prlimit64 = 302n, RLIMIT_NOFILE = 7n;
+     import { openLibrary } from ${moduleUrl("ffi/library.ts")};
+     import { LIBRARY_PATHS } from ${moduleUrl("ffi/mod.ts")};
+     const { setrlimit } = openLibrary(LIBRARY_PATHS, { setrlimit: { parameters: ["i32", "buffer"], result: "i32" } });
+     const RLIMIT_NOFILE = Deno.build.os === "darwin" ? 8 : 7;
      using listener = listen({ hostname: "127.0.0.1", port: 0 });
      const provider = defaultProvider();
      provider.withdraw(provider.duplicateSocket(listener.handle, Deno.pid));
-     const limit = new BigUint64Array([64n, 64n]);
-     const address = libc().malloc(16n);
-     libc().copyIn(address, limit, 16n);
-     if (libc().syscall4(prlimit64, 0n, RLIMIT_NOFILE, address, 0n) !== 0n) throw new Error("prlimit64");
+     if (setrlimit(RLIMIT_NOFILE, new BigUint64Array([64n, 64n])) !== 0) throw new Error("setrlimit");
      const blobs = [];
      try {
        for (;;) blobs.push(provider.duplicateSocket(listener.handle, Deno.pid));

@@ -3,28 +3,25 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { openSocket, type Socket, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { connection, readText, writeText } from "../kit/connections.ts";
-import { openStreams } from "../kit/descriptors.ts";
+import { descriptorsLike } from "../kit/descriptors.ts";
+import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
+import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { RogueRendezvous } from "../kit/rogue_rendezvous.ts";
 
-const onLinux = { ignore: Deno.build.os !== "linux" };
+const withProvider = needs("the unix provider");
 
-/** How many descriptors of this process are eventfds. */
-function eventFds(): number {
-  return openStreams(Deno.pid).filter((line) => line.includes("[eventfd]")).length;
-}
-
-Deno.test("a descriptor that is no socket is refused and closed", onLinux, async () => {
-  const eventFd = BigInt(libc().eventfd(0, 0));
-  const before = eventFds();
-  using rogue = new RogueRendezvous([eventFd]);
+Deno.test("a descriptor that is no socket is refused and closed", withProvider, async () => {
+  const [readable, writable] = newWakerEnds();
+  const before = descriptorsLike(readable);
+  using rogue = new RogueRendezvous([readable]);
   const error = await within(20_000, assertRejects(() => openSocket(rogue.blob), WinsockError));
   assertEquals(error.codeName, "WSAENOTSOCK");
-  await until(() => eventFds() <= before, "this process has the eventfds it had");
-  libc().close(eventFd);
+  await until(() => descriptorsLike(readable) <= before, "this process has the descriptors it had");
+  for (const end of new Set([readable, writable])) libc().close(end);
 });
 
-Deno.test("of a message with two descriptors one is taken, and the other closed", onLinux, async () => {
+Deno.test("of a message with two descriptors one is taken, and the other closed", withProvider, async () => {
   using first = await connection();
   using second = await connection();
   using rogue = new RogueRendezvous([first.server.handle, second.server.handle]);

@@ -1,4 +1,6 @@
 /** Ending and freezing processes, on each system in its own way. */
+import { countThreads, processState } from "../process_state.ts";
+
 const PROCESS_SUSPEND_RESUME = 0x0800;
 const SYNCHRONIZE = 0x00100000;
 const DEADLINE_MS = 10_000;
@@ -18,7 +20,7 @@ export function kill(processId: number): void {
 export function freeze(processId: number): void {
   if (Deno.build.os !== "windows") {
     Deno.kill(processId, "SIGSTOP");
-    if (processId !== Deno.pid) waitUntil(() => state(processId) !== undefined && "TtZX".includes(state(processId)!));
+    if (processId !== Deno.pid) waitUntil(() => "TtZX".includes(processState(processId) ?? "-"));
     return;
   }
   const handle = openProcess(processId);
@@ -51,8 +53,8 @@ function waitUntilGone(processId: number, handle: bigint): void {
   }
   // The first thread of a process can be gone while others, and with them its descriptors, are not.
   waitUntil(() => {
-    const now = state(processId);
-    return now === undefined || "ZX".includes(now) && threads(processId) <= 1;
+    const now = processState(processId);
+    return now === undefined || "ZX".includes(now) && (countThreads(processId) ?? 0) <= 1;
   });
 }
 
@@ -61,23 +63,6 @@ function waitUntil(condition: () => boolean): void {
   for (const deadline = Date.now() + DEADLINE_MS; !condition();) {
     if (Date.now() > deadline) throw new Error("A process neither ended nor stopped");
     Atomics.wait(cell, 0, 0, 1);
-  }
-}
-
-/** The letter `/proc` has for the state of a process; none once it is gone. */
-function state(processId: number): string | undefined {
-  try {
-    return /\) (.)/.exec(Deno.readTextFileSync(`/proc/${processId}/stat`))?.[1];
-  } catch {
-    return undefined;
-  }
-}
-
-function threads(processId: number): number {
-  try {
-    return [...Deno.readDirSync(`/proc/${processId}/task`)].length;
-  } catch {
-    return 0;
   }
 }
 

@@ -1,0 +1,24 @@
+/**
+ * Has the library work on Linux in macOS' way, as far as Linux has the calls: `accept` and `fcntl`, pipes, a rendezvous in
+ * a directory, copies of what is on its way. `tests/native/darwin.c` has the calls that Linux lacks. To be preloaded.
+ */
+import { fileURLToPath } from "node:url";
+import { useUnixSystem } from "../../ffi/unix/system.ts";
+import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
+import { LINUX } from "../../ffi/unix/systems/linux.ts";
+
+useUnixSystem({
+  ...LINUX,
+  name: "Linux in macOS' way",
+  libraryPaths: [fileURLToPath(new URL("../../.cache/native/provider.so", import.meta.url))],
+  errnoFunction: DARWIN.errnoFunction,
+  tellsListening: DARWIN.tellsListening,
+  abstractNames: DARWIN.abstractNames,
+  newSocketFlags: DARWIN.newSocketFlags,
+  EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,
+  pidfd: DARWIN.pidfd,
+  MSG_NOSIGNAL: DARWIN.MSG_NOSIGNAL,
+  MSG_CMSG_CLOEXEC: DARWIN.MSG_CMSG_CLOEXEC,
+  closesUntaken: DARWIN.closesUntaken,
+  sweepsMessages: DARWIN.sweepsMessages,
+});

@@ -1,0 +1,24 @@
+/** What a test needs of the system, and why some systems do not have it. */
+import { unixSystem } from "../../ffi/unix/system.ts";
+
+const onWindows = Deno.build.os === "windows";
+
+const NEEDS = {
+  /** Windows hands sockets over by itself: no rendezvous, no message with descriptors. */
+  "the unix provider": !onWindows,
+  /** Windows cannot hand local sockets over. */
+  "local sockets": !onWindows,
+  /** On macOS, and on Windows, a local socket is a file. */
+  "abstract names": !onWindows && unixSystem().abstractNames,
+  /** macOS has launchd, and Windows services. */
+  "systemd": Deno.build.os === "linux",
+  /** macOS tells a full queue of a local listener from none as little as Windows does. */
+  "waiting for a local listener": Deno.build.os === "linux",
+  /** macOS refuses it with EISCONN. */
+  "sending to an address on a connected socket": Deno.build.os !== "darwin",
+} as const satisfies Record<string, boolean>;
+
+/** Leaves a test out where the system has not what it needs. */
+export function needs(what: keyof typeof NEEDS): { ignore: boolean } {
+  return { ignore: !NEEDS[what] };
+}
