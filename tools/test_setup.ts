@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { findBrowser } from "./browsers.ts";
 import { ensureCommands } from "./commands.ts";
 import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
 import { buildNativeLibrary } from "./native_library.ts";
@@ -14,7 +15,7 @@ const PROGRAMS: readonly [command: string, debianPackage: string][] = [
   ["python3", "python3"],
 ];
 
-/** The browser that tests drive, apart from the rest: those do without it where it cannot be had. 300 MB. */
+/** What is installed where there is no browser for the tests, which do without it where it cannot be had. 300 MB. */
 const BROWSER: readonly [command: string, debianPackage: string] = [
   "chromium-headless-shell",
   "chromium-headless-shell",
@@ -33,7 +34,7 @@ export async function setUpTests(lane: "native" | "windows"): Promise<string[]> 
     if (Deno.build.os !== "linux") return [];
     return [
       ...await ensureCommands(PROGRAMS),
-      ...await ensureCommands([BROWSER]),
+      ...findBrowser() === undefined ? await ensureCommands([BROWSER]) : [],
       ...await missingFor("linux"),
     ];
   }

@@ -1,17 +1,16 @@
 /** A headless Chromium; `tools/test_setup.ts` sees to it that it is there. */
 import type { Browser } from "npm:puppeteer-core@25.16.0";
 import { kill } from "node:process";
+import { findBrowser } from "../../tools/browsers.ts";
 import { within } from "./process.ts";
-import { haveProgram } from "./programs.ts";
 
-const PROGRAM = "chromium-headless-shell";
 const TIMEOUT_MS = 20_000;
 // As root there is no sandbox, and a container's /dev/shm may be too small.
 const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"];
 
 /** Whether there is a browser to test with. */
 export function haveBrowser(): boolean {
-  return haveProgram(PROGRAM);
+  return findBrowser() !== undefined;
 }
 
 /** Starts a browser, which ends with this process at the latest. No wait for it is without end. */
@@ -19,7 +18,7 @@ export async function openBrowser() {
   // Only where it is used: the Windows lane has no browser, and need not load this.
   const { launch } = await import("npm:puppeteer-core@25.16.0");
   const browser: Browser = await launch({
-    executablePath: `/usr/bin/${PROGRAM}`,
+    executablePath: `/usr/bin/${findBrowser()}`,
     headless: "shell",
     // Over a pipe, whose end is the browser's.
     pipe: true,
