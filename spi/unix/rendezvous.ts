@@ -8,6 +8,7 @@ import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { type ProcessReference, referToProcess } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { Admission } from "./admission.ts";
 import { refusedClaim } from "./claim_error.ts";
 import { Claimant, type Claims, type SentOffer } from "./claimant.ts";
 import { openRendezvous } from "./rendezvous_socket.ts";
@@ -27,6 +28,7 @@ export class Rendezvous implements Claims {
   readonly #timeToLive: number;
   readonly #offers = new Map<number, OpenOffer>();
   readonly #claimants = new Map<number, Claimant>();
+  readonly #admission = new Admission();
   readonly #server: net.Server;
   #lastNumber = 0;
 
@@ -35,7 +37,8 @@ export class Rendezvous implements Claims {
     this.#timeToLive = timeToLive;
     this.#server = net.createServer({ allowHalfOpen: true }, (connection) => {
       try {
-        new Claimant(connection, this);
+        const { processId } = new Claimant(connection, this);
+        this.#admission.admit(connection, processId, () => this.#isExpected(processId));
       } catch {
         // Its process sees the connection end, and refuses the blob.
         connection.destroy();
@@ -82,6 +85,10 @@ export class Rendezvous implements Claims {
 
   left(claimant: Claimant): void {
     if (this.#claimants.get(claimant.processId) === claimant) this.#claimants.delete(claimant.processId);
+  }
+
+  #isExpected(processId: number): boolean {
+    return this.#claimants.has(processId) || this.#offers.values().some(({ target }) => target.pid === processId);
   }
 
   #keep(number: number, s: bigint, processId: number): void {
