@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import { ADDRESS_SIZE, type AddressCodec } from "./addresses.ts";
-import type { Poller, Waiting } from "./poller.ts";
+import type { Poller } from "./poller.ts";
 import type { Datagram, DatagramReceiver } from "./socket_calls.ts";
+import { Turns } from "./turns.ts";
+import type { Waiting } from "./waiting.ts";
 
 const MOST_IN_TURN = 64;
 /** No UDP datagram is longer. */
@@ -34,9 +35,8 @@ export type ReceiveNow = (
 
 /** Receives when something is there, and waits on the poller's thread when nothing is. */
 export class PolledReceiver implements DatagramReceiver {
+  readonly #turns = new Turns(MOST_IN_TURN);
   #stopped = false;
-  /** Datagrams received since the event loop had its last turn. */
-  #inTurn = 0;
   #waiting: Waiting | undefined;
 
   constructor(
@@ -48,50 +48,35 @@ export class PolledReceiver implements DatagramReceiver {
 
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
     // Whoever takes datagrams is to get a turn at answering them.
-    if (this.#inTurn === MOST_IN_TURN) await this.#turn();
+    if (this.#turns.over) await this.#turns.next();
     while (!this.#stopped) {
       nameLength[0] = ADDRESS_SIZE;
       const into = buffer ?? (scratch ??= new Uint8Array(LONGEST_DATAGRAM));
       const length = this.receiveNow(this.s, into, name, nameLength);
       if (length !== undefined) {
-        this.#inTurn++;
+        this.#turns.add();
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
         return { data, sender: this.addresses.decodeInternet(name, "udp") };
       }
       // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
-      await (this.#inTurn > 1 ? this.#turn() : this.#wait());
+      await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    const waiting = this.#waiting;
-    if (waiting === undefined) return;
-    // Not before the thread has let go of the socket: whoever is told may want its port.
-    await this.poller.delete(waiting);
-    waiting.done();
+    // Whoever waits is told when the thread has let go of the socket, and not before: it may want the port.
+    if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
-  #wait(): Promise<void> {
-    this.#inTurn = 0;
-    return new Promise((resolve, reject) => {
-      this.#waiting = {
-        s: this.s,
-        readiness: "read",
-        referenced: true,
-        done: (error) => {
-          this.#waiting = undefined;
-          if (error === undefined) resolve();
-          else reject(error);
-        },
-      };
-      this.poller.add(this.#waiting);
-    });
-  }
-
-  #turn(): Promise<void> {
-    this.#inTurn = 0;
-    return new Promise((resolve) => setImmediate(resolve));
+  async #wait(): Promise<void> {
+    this.#turns.rest();
+    this.#waiting = this.poller.wait(this.s, "read");
+    try {
+      await this.#waiting.over;
+    } finally {
+      this.#waiting = undefined;
+    }
   }
 }

@@ -3,22 +3,25 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
+import { PollTable } from "./poll_table.ts";
+import { nextTurn } from "./turns.ts";
+import { type Readiness, Waiting } from "./waiting.ts";
 import type { WinsockError } from "./winsock_error.ts";
-
-/** What a socket is waited for. */
-export type Readiness = "read" | "write";
 
 /** A system's `poll`. */
 export interface PollSystem {
   /** The bytes of one `struct pollfd`. */
   readonly size: number;
-  /** Writes a `struct pollfd` at `offset`. */
-  encode(view: DataView, offset: number, s: bigint, readiness: Readiness): void;
-  /** Whether the one at `offset` came back ready; a socket that failed is. */
-  isReady(view: DataView, offset: number): boolean;
-  /** Waits on a pool thread until one is ready: how many are, or -1. */
-  poll(fds: Uint8Array<ArrayBuffer>, count: number): Promise<number>;
+  /** The events by which a socket can be read, or reading it tells why not. */
+  readonly readable: number;
+  /** The events by which a socket can be written, or writing to it tells why not. */
+  readonly writable: number;
+  /** Writes a `struct pollfd` at `offset`, with no events returned. */
+  encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void;
+  /** The events returned at `offset`. */
+  revents(view: DataView, offset: number): number;
+  /** Waits on a pool thread until one is ready, or so many milliseconds: how many are, or -1. */
+  poll(fds: Uint8Array<ArrayBuffer>, count: number, timeout: number): Promise<number>;
   /**
    * Asks on this thread: how many are ready.
    *
@@ -37,25 +40,17 @@ export interface PollWaker {
   rest(): void;
 }
 
-/** One who waits. */
-export interface Waiting {
-  readonly s: bigint;
-  readonly readiness: Readiness;
-  /** Whether this keeps the process running. */
-  referenced: boolean;
-  /** Called once: with no error, the socket is ready. */
-  readonly done: (error?: WinsockError) => void;
-}
-
-/** How often those are looked after who do not keep the process running: no pool thread may, for it would. */
-const UNREFERENCED_MS = 20;
+/** A thread ends by itself this often: what was to wake it may be lost, or its Worker be gone. */
+const SLICE_MS = 1_000;
+/** How often those are asked for whom no thread can wait, or may: one that waits keeps the process running. */
+const ASK_AGAIN_MS = 10;
 
 /** Waits for all sockets of the process at once. */
 export class Poller {
   readonly #system: PollSystem;
-  readonly #waiting = new Set<Waiting>();
+  readonly #table: PollTable;
   #waker: PollWaker | undefined;
-  /** Pending while a pool thread looks at the sockets, which must not be closed meanwhile. */
+  /** Pending while a pool thread looks at the sockets. */
   #polling: Promise<void> | undefined;
   #woken = false;
   #running = false;
@@ -63,6 +58,7 @@ export class Poller {
 
   constructor(system: PollSystem) {
     this.#system = system;
+    this.#table = new PollTable(system);
   }
 
   /**
@@ -75,17 +71,25 @@ export class Poller {
     return this;
   }
 
-  /** Begins to wait; it was {@linkcode Poller.prepare}d. */
-  add(waiting: Waiting): void {
-    this.#waiting.add(waiting);
+  /**
+   * Begins to wait; {@linkcode Poller.prepare} came before. One at a time for each socket and readiness.
+   *
+   * @param referenced Whether this keeps the process running; without, it takes some milliseconds longer.
+   */
+  wait(s: bigint, readiness: Readiness, referenced: boolean = true): Waiting {
+    const waiting = new Waiting(s, readiness, referenced);
+    this.#table.add(waiting);
     this.changed();
+    return waiting;
   }
 
-  /** No longer waits; `done` is not called. Resolves when no thread looks at the socket any more. */
-  async delete(waiting: Waiting): Promise<void> {
-    if (!this.#waiting.delete(waiting)) return;
-    this.#wake();
-    await this.#polling;
+  /** Ends a wait once no thread looks at the socket for it any more. */
+  async cancel(waiting: Waiting): Promise<void> {
+    if (this.#table.delete(waiting)) {
+      this.#wake();
+      await this.#polling;
+    }
+    waiting.end();
   }
 
   /** Looks again at who waits, and whether they keep the process running. */
@@ -95,83 +99,44 @@ export class Poller {
   }
 
   async #run(): Promise<void> {
-    clearTimeout(this.#timer);
     this.#running = true;
-    while (this.#needed()) {
+    do {
       try {
-        if (!this.#lookNow()) await this.#look();
+        if (!this.#table.look() && this.#table.referenced) {
+          await this.#wait();
+          this.#table.look();
+        }
       } catch (error) {
-        this.#fail(error as WinsockError);
+        this.#table.fail(error as WinsockError);
       }
       // Whoever was called back asks for more in this turn, and does not have to wake the thread for it.
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+      await nextTurn();
+    } while (this.#table.referenced);
     this.#running = false;
-    if (this.#waiting.size > 0) this.#lookLater();
-  }
-
-  #needed(): boolean {
-    for (const { referenced } of this.#waiting) if (referenced) return true;
-    return false;
+    if (!this.#table.empty) this.#lookLater();
   }
 
   #lookLater(): void {
+    if (this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
-      try {
-        this.#lookNow();
-      } catch (error) {
-        this.#fail(error as WinsockError);
-      }
-      if (!this.#running) this.#run();
-    }, UNREFERENCED_MS);
+      this.#timer = undefined;
+      this.changed();
+    }, ASK_AGAIN_MS);
     Deno.unrefTimer(this.#timer);
   }
 
-  /** A call that waits for nothing costs less than a thread. */
-  #lookNow(): boolean {
-    const all = [...this.#waiting];
-    const fds = this.#encode(all);
-    return this.#system.pollNow(fds, all.length) > 0 && this.#callBack(all, fds);
-  }
-
-  async #look(): Promise<void> {
-    const all = [...this.#waiting];
+  async #wait(): Promise<void> {
     const waker = this.#waker!;
-    const fds = this.#encode(all, waker.handle);
-    const polling = this.#system.poll(fds, all.length + 1);
+    const { fds, count, complete } = this.#table.forThread(waker.handle);
+    const polling = this.#system.poll(fds, count, complete ? SLICE_MS : ASK_AGAIN_MS);
     this.#woken = false;
     this.#polling = polling.then(() => {});
     const ready = await polling;
     this.#polling = undefined;
-    // Why it failed stayed with the thread; asking on this one tells, or works.
-    if (ready <= 0) return;
-    if (this.#system.isReady(new DataView(fds.buffer), all.length * this.#system.size)) waker.rest();
-    this.#callBack(all, fds);
-  }
-
-  #encode(all: Waiting[], waker?: bigint): Uint8Array<ArrayBuffer> {
-    const { size } = this.#system;
-    const fds = new Uint8Array((all.length + 1) * size);
     const view = new DataView(fds.buffer);
-    all.forEach(({ s, readiness }, index) => this.#system.encode(view, index * size, s, readiness));
-    if (waker !== undefined) this.#system.encode(view, all.length * size, waker, "read");
-    return fds;
-  }
-
-  /** Whether there was anybody to call. */
-  #callBack(all: Waiting[], fds: Uint8Array<ArrayBuffer>): boolean {
-    const view = new DataView(fds.buffer);
-    const ready = all.filter((waiting, index) => {
-      return this.#system.isReady(view, index * this.#system.size) && this.#waiting.delete(waiting);
-    });
-    for (const { done } of ready) done();
-    return ready.length > 0;
-  }
-
-  #fail(error: WinsockError): void {
-    const all = [...this.#waiting];
-    this.#waiting.clear();
-    for (const { done } of all) done(error);
+    if (ready > 0 && this.#system.revents(view, (count - 1) * this.#system.size) !== 0) waker.rest();
+    // Why it failed stayed with the thread. Asking on this one may tell; if not, it is not to be asked without end.
+    if (ready === -1) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
   }
 
   #wake(): void {

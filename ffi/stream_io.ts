@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { Poller, Readiness, Waiting } from "./poller.ts";
+import type { Poller } from "./poller.ts";
+import { Turns } from "./turns.ts";
+import type { Readiness, Waiting } from "./waiting.ts";
 
 /** A system's calls on connected sockets, none of which waits. */
 export interface StreamCalls {
@@ -27,10 +29,19 @@ export interface StreamCalls {
 
 /** No call is given more; what is to be sent may be any amount. */
 const LONGEST_CALL = 262_144;
+/** What one call reads at most, in bytes. */
+const CHUNK_SIZE = 65_536;
+/** Bytes that are read and written before the event loop gets a turn; a call with few counts as one with more. */
+const MOST_IN_TURN = 1_048_576;
+const CALL_COUNTS_AS = 8_192;
+
+/** What is received into, for one call at a time: a connection that waits needs no memory. */
+let scratch: Uint8Array<ArrayBuffer> | undefined;
 
 /** One connected socket, and its owner. */
 export class StreamIo {
   readonly #waiting = new Map<Readiness, Waiting>();
+  readonly #turns = new Turns(MOST_IN_TURN);
   #referenced = true;
   #closed = false;
 
@@ -39,30 +50,39 @@ export class StreamIo {
   /**
    * Receives what is there, or waits for something.
    *
-   * @returns How many bytes; 0 at the end, and once this is closed.
+   * @returns The bytes, the caller's own; none at the end, and once this is closed.
    * @throws {WinsockError} Such as WSAECONNRESET.
    */
-  async receive(buffer: Uint8Array<ArrayBuffer>): Promise<number> {
+  async receive(): Promise<Uint8Array<ArrayBuffer>> {
     while (!this.#closed) {
-      const count = this.calls.receive(this.s, buffer);
-      if (count !== undefined) return count;
-      await this.#ready("read");
+      const count = this.calls.receive(this.s, scratch ??= new Uint8Array(CHUNK_SIZE));
+      if (count === undefined) {
+        await this.#ready("read");
+        continue;
+      }
+      const bytes = this.#own(scratch, count);
+      await this.#did(count);
+      return bytes;
     }
-    return 0;
+    return new Uint8Array(0);
   }
 
   /**
    * Sends all of it.
    *
-   * @returns Whether it did; not if it was closed meanwhile.
+   * @returns Whether all was; not if it was closed meanwhile.
    * @throws {WinsockError} Such as WSAECONNRESET.
    */
   async send(bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
-    for (let sent = 0; sent < bytes.byteLength;) {
+    for (let begin = 0; begin < bytes.byteLength;) {
       if (this.#closed) return false;
-      const count = this.calls.send(this.s, bytes.subarray(sent, sent + LONGEST_CALL));
-      if (count !== undefined) sent += count;
-      else await this.#ready("write");
+      const count = this.calls.send(this.s, bytes.subarray(begin, begin + LONGEST_CALL));
+      if (count === undefined) {
+        await this.#ready("write");
+        continue;
+      }
+      begin += count;
+      await this.#did(count);
     }
     return true;
   }
@@ -79,32 +99,35 @@ export class StreamIo {
     if (this.#waiting.size > 0) this.poller.changed();
   }
 
-  /** Closes the socket once no thread looks at it any more. Who waits goes on at once. */
+  /** Closes the socket once no thread looks at it any more; who waits goes on then. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    const unwatched = Promise.all(waiting.map((one) => this.poller.delete(one)));
-    for (const { done } of waiting) done();
-    await unwatched;
+    await Promise.all(this.#waiting.values().map((waiting) => this.poller.cancel(waiting)));
     this.calls.close(this.s);
   }
 
-  #ready(readiness: Readiness): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const waiting: Waiting = {
-        s: this.s,
-        readiness,
-        referenced: this.#referenced,
-        done: (error) => {
-          this.#waiting.delete(readiness);
-          if (error === undefined) resolve();
-          else reject(error);
-        },
-      };
-      this.#waiting.set(readiness, waiting);
-      this.poller.add(waiting);
-    });
+  async #ready(readiness: Readiness): Promise<void> {
+    this.#turns.rest();
+    const waiting = this.poller.wait(this.s, readiness, this.#referenced);
+    this.#waiting.set(readiness, waiting);
+    try {
+      await waiting.over;
+    } finally {
+      this.#waiting.delete(readiness);
+    }
+  }
+
+  /** A short message is copied, so that it does not hold the room of a long one. */
+  #own(buffer: Uint8Array<ArrayBuffer>, count: number): Uint8Array<ArrayBuffer> {
+    if (count < CHUNK_SIZE / 2) return buffer.slice(0, count);
+    scratch = undefined;
+    return buffer.subarray(0, count);
+  }
+
+  /** Lets others have a turn when it is time. */
+  async #did(count: number): Promise<void> {
+    this.#turns.add(Math.max(count, CALL_COUNTS_AS));
+    if (this.#turns.over) await this.#turns.next();
   }
 }

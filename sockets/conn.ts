@@ -11,8 +11,9 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   readonly #socket: net.Socket;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
-  #failure: Error | undefined;
   #closed = false;
+  /** While reads wait: settles when they may go on. */
+  #event: Promise<void> | undefined;
   readonly #remoteAddr: A | Error;
 
   /**
@@ -23,7 +24,8 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   constructor(socket: net.Socket, readonly localAddr: A, remoteAddr: A | Error) {
     this.#socket = socket;
     this.#remoteAddr = remoteAddr;
-    socket.on("error", (error) => this.#failure = toDenoError(error));
+    // Whoever reads or writes is told.
+    socket.on("error", () => {});
   }
 
   get remoteAddr(): A {
@@ -34,8 +36,7 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   async read(buffer: Uint8Array): Promise<number | null> {
     if (buffer.byteLength === 0) return 0;
     for (;;) {
-      if (this.#closed) throw closedError();
-      if (this.#failure !== undefined) throw this.#failure;
+      this.#throwIfOver();
       const available = Math.min(buffer.byteLength, this.#socket.readableLength);
       const chunk: Uint8Array | null = available > 0 ? this.#socket.read(available) : null;
       if (chunk !== null) {
@@ -44,17 +45,17 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
       }
       if (this.#socket.readableEnded) return null;
       if (this.#socket.destroyed) throw closedError();
-      await this.#readableEvent();
+      await (this.#event ??= this.#readableEvent());
     }
   }
 
   async write(bytes: Uint8Array): Promise<number> {
-    if (this.#failure !== undefined) throw this.#failure;
+    this.#throwIfOver();
     if (this.#socket.destroyed) throw closedError();
     // Told to the stream, it would end the reading side too.
     if (this.#socket.writableEnded) throw new Deno.errors.BrokenPipe("This side of the connection has been ended");
     await new Promise<void>((resolve, reject) => {
-      this.#socket.write(bytes, (error) => error ? reject(toDenoError(error)) : resolve());
+      this.#socket.write(bytes, (error) => error ? reject(this.#reason(error)) : resolve());
     });
     return bytes.byteLength;
   }
@@ -62,7 +63,7 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   async closeWrite(): Promise<void> {
     if (this.#socket.destroyed) throw closedError();
     await new Promise<void>((resolve, reject) => {
-      this.#socket.end((error?: Error | null) => error ? reject(toDenoError(error)) : resolve());
+      this.#socket.end((error?: Error | null) => error ? reject(this.#reason(error)) : resolve());
     });
   }
 
@@ -114,11 +115,22 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
     this.#socket.unref();
   }
 
+  #throwIfOver(): void {
+    if (this.#closed) throw closedError();
+    if (this.#socket.errored) throw toDenoError(this.#socket.errored);
+  }
+
+  /** Why a write failed: what waits when the connection fails is told no more than that it is over. */
+  #reason(error: Error): Error {
+    return toDenoError(this.#closed ? error : this.#socket.errored ?? error);
+  }
+
   /** Settles at the next event after which reading may go on: data, the end, an error, the close. */
   #readableEvent(): Promise<void> {
     return new Promise((resolve) => {
       const events = ["readable", "end", "error", "close"] as const;
       const done = () => {
+        this.#event = undefined;
         for (const event of events) this.#socket.off(event, done);
         resolve();
       };
@@ -139,6 +151,13 @@ function toDenoError(error: Error & { code?: string }): Error {
       return new Deno.errors.ConnectionReset(error.message, { cause: error });
     case "ECONNABORTED":
       return new Deno.errors.ConnectionAborted(error.message, { cause: error });
+    case "ETIMEDOUT":
+      return new Deno.errors.TimedOut(error.message, { cause: error });
+    case "ENETUNREACH":
+    case "ENETDOWN":
+      return new Deno.errors.NetworkUnreachable(error.message, { cause: error });
+    case "ENOTCONN":
+      return new Deno.errors.NotConnected(error.message, { cause: error });
     case "EPIPE":
       return new Deno.errors.BrokenPipe(error.message, { cause: error });
     case "ECANCELED":

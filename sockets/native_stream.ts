@@ -39,8 +39,14 @@ export function adoptStream(handle: bigint): net.Socket {
 }
 
 function tcpConstructor(): TcpConstructor | undefined {
-  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: TcpConstructor } };
-  return binding?.("tcp_wrap").TCP;
+  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: TcpConstructor } | undefined };
+  try {
+    const TCP = binding?.("tcp_wrap")?.TCP;
+    return typeof TCP?.prototype.open === "function" ? TCP : undefined;
+  } catch {
+    // There are no bindings any more, or none of this name.
+    return undefined;
+  }
 }
 
 function openTcp(handle: bigint): TcpHandle {

@@ -4,19 +4,21 @@
  *
  * @module
  */
+import { concat } from "@std/bytes";
 import { Buffer } from "node:buffer";
 import type net from "node:net";
+import { nextTick } from "node:process";
 import { Duplex } from "node:stream";
-import { clearTimeout, setImmediate, setTimeout } from "node:timers";
+import { clearTimeout, setTimeout } from "node:timers";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/stream_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 
-/** What one call reads at most, in bytes. */
-const CHUNK_SIZE = 65_536;
-/** What is read before the event loop gets a turn, in calls. */
-const MOST_IN_TURN = 16;
+/** The longest time a timer knows, in milliseconds. */
+const LONGEST_TIMEOUT = 2 ** 31 - 1;
+/** What is written in one call where it comes in several parts, in bytes. */
+const LONGEST_JOINED = 65_536;
 
 /** Node's callback of everything that takes time. */
 type Callback = (error?: Error | null) => void;
@@ -25,54 +27,61 @@ type Callback = (error?: Error | null) => void;
 export class PolledStream extends Duplex {
   /** Never: it was connected when it was made. */
   readonly connecting: boolean = false;
-  readonly pending: boolean = false;
-  /** Bytes read and written so far. */
+  /** Bytes read so far. */
   bytesRead: number = 0;
-  bytesWritten: number = 0;
   /** Milliseconds without traffic after which `timeout` is emitted; 0: never. */
-  timeout: number = 0;
+  timeout: number | undefined;
 
   readonly #io: StreamIo;
   readonly #local: Deno.NetAddr | Deno.UnixAddr;
   readonly #remote: Deno.NetAddr | Deno.UnixAddr | undefined;
   #reading = false;
-  #buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  #sent = 0;
   #idle: ReturnType<typeof setTimeout> | undefined;
 
   /** @param handle A connected stream socket, the stream's from then on; left alone if this throws. */
   constructor(handle: bigint) {
     const calls = systemCalls();
     const local = calls.localAddress(handle);
-    super({ allowHalfOpen: true });
+    super({ allowHalfOpen: true, emitClose: false });
     this.#local = local;
     this.#remote = addressOrNone(() => calls.remoteAddress(handle));
     this.#io = calls.stream(handle);
-    // As net.Socket does: whoever only writes hears of the end, too.
     this.read(0);
   }
 
+  /** Bytes written so far, those included that wait to be sent. */
+  get bytesWritten(): number {
+    return this.#sent + this.writableLength;
+  }
+
+  /** Whether it has no socket: once it is destroyed. */
+  get pending(): boolean {
+    return this.destroyed;
+  }
+
   get localAddress(): string | undefined {
-    return hostname(this.#local);
+    return this.destroyed ? undefined : hostname(this.#local);
   }
 
   get localPort(): number | undefined {
-    return port(this.#local);
+    return this.destroyed ? undefined : port(this.#local);
   }
 
   get localFamily(): string | undefined {
-    return family(this.#local);
+    return this.destroyed ? undefined : family(this.#local);
   }
 
   get remoteAddress(): string | undefined {
-    return hostname(this.#remote);
+    return this.destroyed ? undefined : hostname(this.#remote);
   }
 
   get remotePort(): number | undefined {
-    return port(this.#remote);
+    return this.destroyed ? undefined : port(this.#remote);
   }
 
   get remoteFamily(): string | undefined {
-    return family(this.#remote);
+    return this.destroyed ? undefined : family(this.#remote);
   }
 
   get readyState(): net.SocketReadyState {
@@ -96,13 +105,16 @@ export class PolledStream extends Duplex {
   }
 
   setTimeout(timeout: number, callback?: () => void): this {
-    this.timeout = timeout;
+    if (typeof timeout !== "number") throw new TypeError(`The timeout is ${timeout}, not a number`);
+    if (!(timeout >= 0 && timeout < Infinity)) throw new RangeError(`The timeout is ${timeout}, not from 0 on`);
+    this.timeout = Math.min(timeout, LONGEST_TIMEOUT);
     if (callback !== undefined) {
       if (timeout === 0) this.off("timeout", callback);
       else this.once("timeout", callback);
     }
     clearTimeout(this.#idle);
-    this.#idle = timeout === 0 || this.destroyed ? undefined : setTimeout(() => this.emit("timeout"), timeout).unref();
+    this.#idle = undefined;
+    if (timeout > 0 && !this.destroyed) this.#idle = setTimeout(() => this.emit("timeout"), this.timeout).unref();
     return this;
   }
 
@@ -125,8 +137,7 @@ export class PolledStream extends Duplex {
 
   /** Closes it at once, and resets the connection. */
   resetAndDestroy(): this {
-    if (!this.destroyed) this.#set("SO_LINGER", 0);
-    return this.destroy();
+    return this.#set("SO_LINGER", 0).destroy();
   }
 
   override _read(): void {
@@ -134,11 +145,11 @@ export class PolledStream extends Duplex {
   }
 
   override _write(chunk: Uint8Array<ArrayBuffer>, _encoding: string, callback: Callback): void {
-    this.#write(chunk).then(() => callback(), callback);
+    this.#write([chunk]).then(() => callback(), callback);
   }
 
-  override _writev(chunks: { chunk: Uint8Array }[], callback: Callback): void {
-    this.#write(Buffer.concat(chunks.map(({ chunk }) => chunk))).then(() => callback(), callback);
+  override _writev(chunks: { chunk: Uint8Array<ArrayBuffer> }[], callback: Callback): void {
+    this.#write(joined(chunks.map(({ chunk }) => chunk))).then(() => callback(), callback);
   }
 
   override _final(callback: Callback): void {
@@ -152,18 +163,21 @@ export class PolledStream extends Duplex {
 
   override _destroy(error: Error | null, callback: Callback): void {
     clearTimeout(this.#idle);
-    this.#io.close().then(() => callback(error), callback);
+    const closed = (failure: Error | null) => {
+      callback(failure);
+      nextTick(() => this.emit("close", failure !== null));
+    };
+    this.#io.close().then(() => closed(error), (failure) => closed(error ?? nodeError(failure, "close")));
   }
 
   /** Reads until nobody wants more for the moment. */
   async #readAll(): Promise<void> {
     this.#reading = true;
     try {
-      for (let inTurn = 1, wanted = true; wanted; inTurn++) {
-        const length = await this.#io.receive(this.#buffer);
+      for (let wanted = true; wanted;) {
+        const bytes = await this.#io.receive();
         if (this.destroyed) return;
-        wanted = this.#take(length);
-        if (inTurn % MOST_IN_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+        wanted = this.#take(bytes);
       }
     } catch (error) {
       this.destroy(nodeError(error, "read"));
@@ -173,34 +187,30 @@ export class PolledStream extends Duplex {
   }
 
   /** Passes on what was read, and tells whether more is wanted. */
-  #take(length: number): boolean {
-    if (length === 0) {
+  #take(bytes: Uint8Array): boolean {
+    if (bytes.byteLength === 0) {
       this.push(null);
+      // Whoever reads nothing hears of the end, too.
+      this.read(0);
       return false;
     }
     this.#active();
-    this.bytesRead += length;
-    // A short message is copied, so that it does not hold the room of a long one.
-    const chunk = length < CHUNK_SIZE / 2 ? Buffer.from(this.#buffer.subarray(0, length)) : this.#passOn(length);
-    return this.push(chunk);
+    this.bytesRead += bytes.byteLength;
+    return this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   }
 
-  #passOn(length: number): Buffer {
-    const chunk = this.#buffer.subarray(0, length);
-    this.#buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
-    return chunk;
-  }
-
-  async #write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    this.#active();
-    let sent: boolean;
-    try {
-      sent = await this.#io.send(bytes);
-    } catch (error) {
-      throw nodeError(error, "write");
+  async #write(parts: Iterable<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for (const part of parts) {
+      this.#active();
+      let sent: boolean;
+      try {
+        sent = await this.#io.send(part);
+      } catch (error) {
+        throw nodeError(error, "write");
+      }
+      if (!sent) throw Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
+      this.#sent += part.byteLength;
     }
-    if (!sent) throw Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
-    this.bytesWritten += bytes.byteLength;
     this.#active();
   }
 
@@ -210,6 +220,8 @@ export class PolledStream extends Duplex {
 
   /** As Node does, silently: where an option does not apply, there is nothing to set. */
   #set<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): this {
+    // The number may be another socket's by now.
+    if (this.destroyed) return this;
     try {
       systemCalls().setOption(this.#io.s, name, value);
     } catch (error) {
@@ -217,6 +229,21 @@ export class PolledStream extends Duplex {
     }
     return this;
   }
+}
+
+/** Joins what is short, so that it takes fewer calls. */
+function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array<ArrayBuffer>> {
+  let short: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  for (const chunk of chunks) {
+    if (length > 0 && length + chunk.byteLength > LONGEST_JOINED) {
+      yield concat(short);
+      [short, length] = [[], 0];
+    }
+    short.push(chunk);
+    length += chunk.byteLength;
+  }
+  yield short.length === 1 ? short[0]! : concat(short);
 }
 
 function addressOrNone<A>(read: () => A): A | undefined {

@@ -217,8 +217,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Makes a `node:net` socket and gives it the descriptor. Needs no net permission. The socket reads no more
    * than a little ahead until it is read, and stays writable when the peer has ended its side (`allowHalfOpen`).
    *
-   * Where this Deno cannot adopt sockets, or is told not to, it is no `net.Socket` but a `Duplex` with the properties and
-   * methods of a connected one, which `node:http` and `node:tls` take as well.
+   * Where this Deno cannot adopt sockets, or is told not to, it is no `net.Socket` but a `Duplex` in the shape of a
+   * connected one, which `node:http` and `node:tls` take as well.
    *
    * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.

@@ -3,63 +3,58 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
+import type { Poller } from "../poller.ts";
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
+import { Turns } from "../turns.ts";
+import type { Waiting } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { acceptNow } from "./new_descriptors.ts";
-import { poll, POLLIN, Waker } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
-/** Polls on a pool thread. */
+/** Waits on the poller's thread. */
 export class PollAcceptor implements Acceptor {
-  #waker: Waker | undefined;
+  readonly #turns = new Turns(MOST_IN_TURN);
   #stopped = false;
-  /** Connections accepted since the event loop had its last turn. */
-  #inTurn = 0;
-  #idle: Promise<unknown> = Promise.resolve();
+  #waiting: Waiting | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
-  constructor(readonly calls: SocketCalls, readonly listener: bigint) {
+  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly poller: Poller) {
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
 
   async accept(): Promise<bigint | undefined> {
     // Whoever takes connections is to get a turn at using them.
-    if (this.#inTurn === MOST_IN_TURN) await this.#turn();
+    if (this.#turns.over) await this.#turns.next();
     while (!this.#stopped) {
       const s = acceptNow(this.listener);
       if (s !== undefined) {
-        this.#inTurn++;
+        this.#turns.add();
         return s;
       }
       // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
-      await (this.#inTurn > 1 ? this.#turn() : this.#poll());
+      await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
-  async #poll(): Promise<void> {
-    this.#inTurn = 0;
-    this.#waker ??= new Waker();
-    await (this.#idle = poll(-1, [this.listener, POLLIN], [this.#waker.fd, POLLIN]));
-  }
-
-  #turn(): Promise<void> {
-    this.#inTurn = 0;
-    return new Promise((resolve) => setImmediate(resolve));
-  }
-
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#waker?.wake();
-    await this.#idle;
-    this.#waker?.[Symbol.dispose]();
-    this.#waker = undefined;
+    if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
   close(): void {
     this.stop().catch(() => {});
     this.calls.close(this.listener);
+  }
+
+  async #wait(): Promise<void> {
+    this.#turns.rest();
+    this.#waiting = this.poller.wait(this.listener, "read");
+    try {
+      await this.#waiting.over;
+    } finally {
+      this.#waiting = undefined;
+    }
   }
 }

@@ -14,13 +14,15 @@ import type { WinsockError } from "../winsock_error.ts";
 import { PollAcceptor } from "./acceptor.ts";
 import { unixAddresses } from "./addresses.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
+import { setNonblocking } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { poll, POLLIN, POLLOUT } from "./poll.ts";
+import { UNIX_POLL } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
-import { UNIX_POLL, UNIX_STREAMS } from "./streams.ts";
+import { UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
 
 const CONNECT_DELAY_MS = 2;
@@ -94,7 +96,7 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   acceptor(listener: bigint): Acceptor {
-    return new PollAcceptor(this, listener);
+    return new PollAcceptor(this, listener, this.poller.prepare());
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
@@ -115,6 +117,8 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   stream(s: bigint): StreamIo {
+    // On macOS the flag of the calls is not enough for sending.
+    setNonblocking(s, `read and write socket ${s}`);
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 

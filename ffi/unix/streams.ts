@@ -3,22 +3,16 @@
  *
  * @module
  */
-import type { PollSystem, PollWaker, Readiness } from "../poller.ts";
 import type { StreamCalls } from "../stream_io.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
-import { POLLIN, POLLOUT, Waker } from "./poll.ts";
 import { unixSystem } from "./system.ts";
 
 const SHUT_WR = 1;
-const EVENTS = { read: POLLIN, write: POLLOUT } as const;
-const POLLFD_SIZE = 8;
 
 const functions = libcFunctions({
   /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
   send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
-  /** `ssize_t read(int fd, void *buf, size_t count)` */
-  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
 /** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
@@ -54,36 +48,5 @@ export const UNIX_STREAMS: StreamCalls = {
   close(s) {
     const result = libc().close(s);
     if (result === -1) throw lastUnixError(`close socket ${s}`, "close");
-  },
-};
-
-/** `poll`. */
-export const UNIX_POLL: PollSystem = {
-  size: POLLFD_SIZE,
-
-  encode(view: DataView, offset: number, s: bigint, readiness: Readiness) {
-    view.setInt32(offset, Number(s), true);
-    view.setInt16(offset + 4, EVENTS[readiness], true);
-  },
-
-  isReady: (view, offset) => view.getInt16(offset + 6, true) !== 0,
-
-  poll: (fds, count) => libc().poll(fds, BigInt(count), -1),
-
-  pollNow(fds, count) {
-    const ready = libc().pollNow(fds, BigInt(count), 0);
-    if (ready !== -1) return ready;
-    const code = errno();
-    if (isErrno(code, "EINTR")) return 0;
-    throw unixError(code, `wait for ${count} sockets`, "poll");
-  },
-
-  waker(): PollWaker {
-    const waker = new Waker();
-    return {
-      handle: waker.fd,
-      wake: () => waker.wake(),
-      rest: () => void functions().read(waker.fd, new Uint8Array(8), 8n),
-    };
   },
 };

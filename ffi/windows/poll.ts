@@ -4,7 +4,7 @@
  * @module
  */
 import { openLibrary } from "../library.ts";
-import type { PollSystem, PollWaker, Readiness } from "../poller.ts";
+import type { PollSystem, PollWaker } from "../poller.ts";
 import type { SocketCalls } from "../socket_calls.ts";
 import { WINSOCK_STREAMS } from "./streams.ts";
 import { SYSTEM32 } from "./system32.ts";
@@ -15,10 +15,10 @@ export const POLLRDNORM = 0x0100;
 /** `POLLWRNORM`: room to write, or a finished connect. */
 export const POLLWRNORM = 0x0010;
 
-const EVENTS = { read: POLLRDNORM, write: POLLWRNORM } as const;
+/** `POLLERR`, `POLLNVAL`. */
+const FAILED = 0x0001 | 0x0004;
+const POLLHUP = 0x0002;
 const POLLFD_SIZE = 16;
-/** A datagram that is to wake a thread may be lost like any other: the thread looks by itself this often. */
-const WAIT_SLICE_MS = 1_000;
 
 /** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
 const SYMBOLS = {
@@ -37,25 +37,28 @@ export function pollfd(s: bigint, events: number): Uint8Array<ArrayBuffer> {
 
 function writePollfd(view: DataView, offset: number, s: bigint, events: number): void {
   view.setBigUint64(offset, s, true);
-  view.setInt16(offset + 8, events, true);
+  view.setInt32(offset + 8, events, true);
 }
 
 /** `WSAPoll`. */
 export class WinsockPoll implements PollSystem {
   readonly size: number = POLLFD_SIZE;
+  readonly readable: number = POLLRDNORM | POLLHUP | FAILED;
+  /** Not POLLHUP: the peer has ended its side, and may still have room for what is sent to it, or not. */
+  readonly writable: number = POLLWRNORM | FAILED;
 
   constructor(readonly calls: SocketCalls) {}
 
-  encode(view: DataView, offset: number, s: bigint, readiness: Readiness): void {
-    writePollfd(view, offset, s, EVENTS[readiness]);
+  encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void {
+    writePollfd(view, offset, s, (read ? POLLRDNORM : 0) | (write ? POLLWRNORM : 0));
   }
 
-  isReady(view: DataView, offset: number): boolean {
-    return view.getInt16(offset + 10, true) !== 0;
+  revents(view: DataView, offset: number): number {
+    return view.getInt16(offset + 10, true);
   }
 
-  poll(fds: Uint8Array<ArrayBuffer>, count: number): Promise<number> {
-    return ws2_32().WSAPoll(fds, count, WAIT_SLICE_MS);
+  poll(fds: Uint8Array<ArrayBuffer>, count: number, timeout: number): Promise<number> {
+    return ws2_32().WSAPoll(fds, count, timeout);
   }
 
   pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number {

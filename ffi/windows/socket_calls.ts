@@ -167,8 +167,9 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   stream(s: bigint): StreamIo {
+    const stream = new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
     this.unblock(s);
-    return new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
+    return stream;
   }
 
   close(s: bigint): void {

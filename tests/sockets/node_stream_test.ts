@@ -7,6 +7,7 @@ import process from "node:process";
 import tls from "node:tls";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { ADDRESSES, connection, readText } from "../kit/connections.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
 
 for (const native of [true, false]) {
@@ -50,6 +51,47 @@ for (const native of [true, false]) {
       conn.setKeepAlive(on);
       assertEquals([observer.getOption("TCP_NODELAY"), observer.getOption("SO_KEEPALIVE")], [on, on]);
     }
+  });
+
+  Deno.test(`${path}: once closed, a connection sets nothing: its number may be another's`, async () => {
+    using first = await connection();
+    const conn = first.client.toConn({ native });
+    conn.close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    using second = await connection();
+    conn.setNoDelay(true);
+    conn.setKeepAlive(true);
+    for (const socket of [second.client, second.server]) {
+      assertEquals([socket.getOption("TCP_NODELAY"), socket.getOption("SO_KEEPALIVE")], [false, false]);
+    }
+  });
+
+  Deno.test(`${path}: a stream nobody reads is closed when both sides have ended`, async () => {
+    await assertNothingLeaks(async () => {
+      using sockets = await connection();
+      const [near, far] = [sockets.client.toNodeSocket({ native }), sockets.server.toNodeSocket({ native })];
+      const closed = [near, far].map((socket) => {
+        const { promise, resolve } = Promise.withResolvers<boolean>();
+        socket.once("close", resolve);
+        return promise;
+      });
+      near.end("bye");
+      far.resume().once("end", () => far.end());
+      assertEquals(await within(10_000, Promise.all(closed)), [false, false]);
+      assertEquals([near.remoteAddress, near.localPort, near.pending], [undefined, undefined, true]);
+    });
+  });
+
+  Deno.test(`${path}: times that are none are refused`, async () => {
+    using sockets = await connection();
+    const socket = sockets.client.toNodeSocket({ native });
+    for (const time of [-1, NaN, Infinity]) assertThrows(() => socket.setTimeout(time), RangeError);
+    assertThrows(() => socket.setTimeout("5" as unknown as number), TypeError);
+    let early = false;
+    socket.setTimeout(2 ** 33, () => early = true);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assertEquals(early, false);
+    socket.destroy();
   });
 
   Deno.test(`${path}: node:http answers two requests on one connection`, async () => {
@@ -116,12 +158,28 @@ Deno.test("where Deno cannot adopt sockets, hand-offs work all the same", async 
 Deno.test("where Deno cannot adopt sockets, asking it to is NotSupported and loses nothing", async () => {
   using sockets = await connection();
   const { binding } = process as unknown as { binding: unknown };
-  Object.defineProperty(process, "binding", { value: undefined, configurable: true });
-  try {
-    assertThrows(() => sockets.client.toNodeSocket({ native: true }), Deno.errors.NotSupported, "cannot adopt");
-    assertThrows(() => sockets.client.toConn({ native: true }), Deno.errors.NotSupported);
-  } finally {
-    Object.defineProperty(process, "binding", { value: binding, configurable: true, writable: true });
+  class WithoutOpen {}
+  for (
+    const changed of [
+      undefined,
+      () => {
+        throw new Error("No such module: tcp_wrap");
+      },
+      () => undefined,
+      () => ({ TCP: WithoutOpen }),
+    ]
+  ) {
+    Object.defineProperty(process, "binding", { value: changed, configurable: true });
+    try {
+      assertThrows(() => sockets.client.toNodeSocket({ native: true }), Deno.errors.NotSupported, "cannot adopt");
+      assertThrows(() => sockets.client.toConn({ native: true }), Deno.errors.NotSupported);
+      using other = await connection();
+      const stream = other.client.toNodeSocket();
+      assertEquals(stream instanceof net.Socket, false);
+      stream.destroy();
+    } finally {
+      Object.defineProperty(process, "binding", { value: binding, configurable: true, writable: true });
+    }
   }
   assertEquals(sockets.client.remoteAddr, sockets.server.localAddr);
 });

@@ -113,6 +113,19 @@ for (const { name, native, hostname, pair, pairs } of STREAM_CASES) {
     await assertRejects(() => client.write(new Uint8Array(1)), Error);
   });
 
+  Deno.test(`${name}: a write that waits is told of a reset`, async () => {
+    using sockets = await connection(hostname);
+    using client = sockets.client.toConn({ native });
+    const told = assertRejects(() => writeForEver(client), Error);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    sockets.server.setOption("SO_LINGER", 0);
+    sockets.server.close();
+    const error = await within(10_000, told);
+    assert(!(error instanceof Deno.errors.BadResource), `${error}`);
+    const later = await assertRejects(() => client.read(new Uint8Array(1)), Error);
+    assert(!(later instanceof Deno.errors.BadResource), `${later}`);
+  });
+
   Deno.test(`${name}: a slow reader holds the writer, and loses nothing`, async () => {
     using conns = await pair();
     const { client, server } = conns;

@@ -1,0 +1,51 @@
+/**
+ * `poll` for the {@linkcode Poller}.
+ *
+ * @module
+ */
+import type { PollSystem, PollWaker } from "../poller.ts";
+import { isErrno, unixError } from "./errno.ts";
+import { errno, libc, libcFunctions } from "./libc.ts";
+import { POLLIN, POLLOUT, Waker } from "./poll.ts";
+
+const POLLFD_SIZE = 8;
+/** `POLLERR`, `POLLHUP`, `POLLNVAL`: both directions have failed. */
+const FAILED = 0x0008 | 0x0010 | 0x0020;
+
+const functions = libcFunctions({
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+});
+
+/** `poll` of libc. */
+export const UNIX_POLL: PollSystem = {
+  size: POLLFD_SIZE,
+  readable: POLLIN | FAILED,
+  writable: POLLOUT | FAILED,
+
+  encode(view, offset, s, read, write) {
+    view.setInt32(offset, Number(s), true);
+    view.setInt32(offset + 4, (read ? POLLIN : 0) | (write ? POLLOUT : 0), true);
+  },
+
+  revents: (view, offset) => view.getInt16(offset + 6, true),
+
+  poll: (fds, count, timeout) => libc().poll(fds, BigInt(count), timeout),
+
+  pollNow(fds, count) {
+    const ready = libc().pollNow(fds, BigInt(count), 0);
+    if (ready !== -1) return ready;
+    const code = errno();
+    if (isErrno(code, "EINTR")) return 0;
+    throw unixError(code, `wait for ${count} sockets`, "poll");
+  },
+
+  waker(): PollWaker {
+    const waker = new Waker();
+    return {
+      handle: waker.fd,
+      wake: () => waker.wake(),
+      rest: () => void functions().read(waker.fd, new Uint8Array(8), 8n),
+    };
+  },
+};
