@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import { ADDRESS_SIZE, type AddressCodec } from "./addresses.ts";
+import { nodeBuiltin } from "./node_builtins.ts";
 import type { Datagram, DatagramReceiver } from "./socket_calls.ts";
 
 const MOST_IN_TURN = 64;
@@ -81,6 +81,6 @@ export abstract class PollReceiver implements DatagramReceiver {
 
   #turn(): Promise<void> {
     this.#inTurn = 0;
-    return new Promise((resolve) => setImmediate(resolve));
+    return new Promise((resolve) => nodeBuiltin("node:timers").setImmediate(resolve));
   }
 }

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import net from "node:net";
-import process from "node:process";
+import type net from "node:net";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
@@ -26,13 +26,16 @@ const SOCKET_TYPE = 0;
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 export function adoptStream(handle: bigint): net.Socket {
-  return new net.Socket(
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket(
     { handle: openTcp(handle), allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
   );
 }
 
 function openTcp(handle: bigint): TcpHandle {
-  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: new (type: number) => TcpHandle } };
+  const { binding } = nodeBuiltin("node:process") as unknown as {
+    binding?: (name: string) => { TCP?: new (type: number) => TcpHandle };
+  };
   const TCP = binding?.("tcp_wrap").TCP;
   if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
   const tcp = new TCP(SOCKET_TYPE);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
+import { nodeBuiltin } from "../node_builtins.ts";
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
 import { lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
@@ -59,7 +59,7 @@ export class PollAcceptor implements Acceptor {
 
   #turn(): Promise<void> {
     this.#inTurn = 0;
-    return new Promise((resolve) => setImmediate(resolve));
+    return new Promise((resolve) => nodeBuiltin("node:timers").setImmediate(resolve));
   }
 
   async stop(): Promise<void> {

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import net from "node:net";
+import type net from "node:net";
 import { listenAbstract } from "../../ffi/unix/abstract_socket.ts";
 import { lastUnixError } from "../../ffi/unix/errno.ts";
+import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
@@ -36,7 +37,7 @@ export class Rendezvous implements Claims {
   /** Opens the rendezvous; it does not keep the process running. */
   constructor(timeToLive: number) {
     this.#timeToLive = timeToLive;
-    this.#server = net.createServer({ allowHalfOpen: true }, (connection) => {
+    this.#server = nodeBuiltin("node:net").createServer({ allowHalfOpen: true }, (connection) => {
       try {
         new Claimant(connection, this);
       } catch {
