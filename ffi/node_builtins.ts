@@ -1,6 +1,6 @@
 /**
- * Deno's `node:` modules, loaded when they are first used: imported, they would take half of the time in which this
- * library is, and a process may import it long before it has a socket.
+ * Deno's `node:` modules, loaded when they are first used: imported, they would double the time it takes to import this
+ * library, and a process may do that long before it has a socket.
  *
  * @module
  */
