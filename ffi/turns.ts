@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
+import { nodeBuiltin } from "./node_builtins.ts";
 
 /** Waits for the next turn of the event loop. */
 export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => nodeBuiltin("node:timers").setImmediate(resolve));
 }
 
 /** Counts what is done in one turn of the event loop. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { concat } from "@std/bytes";
-import { nextTick } from "node:process";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { atMost } from "./at_most.ts";
 
 /** A frame's bytes, made when they leave: none if it has become pointless. Does not throw. */
@@ -88,5 +88,5 @@ export class FrameWriter {
 
 /** When everything that this turn of the event loop has to do is done. */
 function endOfTurn(): Promise<void> {
-  return new Promise((resolve) => nextTick(resolve));
+  return new Promise((resolve) => nodeBuiltin("node:process").nextTick(resolve));
 }

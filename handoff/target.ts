@@ -5,7 +5,7 @@
  */
 import { concat } from "@std/bytes";
 import type net from "node:net";
-import { nextTick } from "node:process";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
@@ -244,7 +244,7 @@ export class Target {
 
   #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
     if (this.#control === undefined || this.#control.destroyed) return;
-    if (this.#answers.length === 0) nextTick(() => this.#sendAnswers());
+    if (this.#answers.length === 0) nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
     this.#answers.push(encodeFrame(type, sequence, payload));
     trace(ANSWER_STEPS[type], sequence, this.#source);
   }

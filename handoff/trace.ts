@@ -3,7 +3,8 @@
  *
  * @module
  */
-import diagnostics from "node:diagnostics_channel";
+import type { Channel } from "node:diagnostics_channel";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 
 /** A step of a hand-off, published on the channel {@linkcode TRACE_CHANNEL}. */
 export interface HandoffStep {
@@ -34,9 +35,10 @@ export interface HandoffStep {
 /** Name of the diagnostics channel: `@winsock/handoff`. */
 export const TRACE_CHANNEL = "@winsock/handoff";
 
-const channel = diagnostics.channel(TRACE_CHANNEL);
+let channel: Channel | undefined;
 
 /** Publishes a step; costs next to nothing while nobody watches. */
 export function trace(step: HandoffStep["step"], sequence: number, peerProcessId: number): void {
+  channel ??= nodeBuiltin("node:diagnostics_channel").channel(TRACE_CHANNEL);
   if (channel.hasSubscribers) channel.publish({ step, sequence, peerProcessId } satisfies HandoffStep);
 }

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import net from "node:net";
-import process from "node:process";
+import type net from "node:net";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
@@ -33,13 +33,16 @@ export function canAdopt(): boolean {
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 export function adoptStream(handle: bigint): net.Socket {
-  return new net.Socket(
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket(
     { handle: openTcp(handle), allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
   );
 }
 
 function tcpConstructor(): TcpConstructor | undefined {
-  const { binding } = process as unknown as { binding?: (name: string) => { TCP?: TcpConstructor } | undefined };
+  const { binding } = nodeBuiltin("node:process") as unknown as {
+    binding?: (name: string) => { TCP?: TcpConstructor } | undefined;
+  };
   try {
     const TCP = binding?.("tcp_wrap")?.TCP;
     return typeof TCP?.prototype.open === "function" ? TCP : undefined;

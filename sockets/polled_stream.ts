@@ -5,11 +5,8 @@
  * @module
  */
 import { concat } from "@std/bytes";
-import { Buffer } from "node:buffer";
 import type net from "node:net";
-import { nextTick } from "node:process";
-import { Duplex } from "node:stream";
-import { clearTimeout, setTimeout } from "node:timers";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/stream_io.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -23,212 +20,228 @@ const LONGEST_JOINED = 65_536;
 /** Node's callback of everything that takes time. */
 type Callback = (error?: Error | null) => void;
 
+/** Made with the first stream, for it needs Node's. */
+let PolledStream: ReturnType<typeof definePolledStream> | undefined;
+
+/**
+ * Makes a stream of a connected stream socket's descriptor.
+ *
+ * @param handle The descriptor, the stream's from then on; left alone if this throws.
+ */
+export function openPolledStream(handle: bigint): net.Socket {
+  PolledStream ??= definePolledStream();
+  return new PolledStream(handle) as unknown as net.Socket;
+}
+
 /** A connected socket in the shape of `net.Socket`; Node's HTTP and TLS take any stream. */
-export class PolledStream extends Duplex {
-  /** Never: it was connected when it was made. */
-  readonly connecting: boolean = false;
-  /** Bytes read so far. */
-  bytesRead: number = 0;
-  /** Milliseconds without traffic after which `timeout` is emitted; 0: never. */
-  timeout: number | undefined;
+function definePolledStream() {
+  const { Duplex } = nodeBuiltin("node:stream");
+  const { clearTimeout, setTimeout } = nodeBuiltin("node:timers");
+  return class extends Duplex {
+    /** Never: it was connected when it was made. */
+    readonly connecting: boolean = false;
+    /** Bytes read so far. */
+    bytesRead: number = 0;
+    /** Milliseconds without traffic after which `timeout` is emitted; 0: never. */
+    timeout: number | undefined;
 
-  readonly #io: StreamIo;
-  readonly #local: Deno.NetAddr | Deno.UnixAddr;
-  readonly #remote: Deno.NetAddr | Deno.UnixAddr | undefined;
-  #reading = false;
-  #sent = 0;
-  #idle: ReturnType<typeof setTimeout> | undefined;
+    readonly #io: StreamIo;
+    readonly #local: Deno.NetAddr | Deno.UnixAddr;
+    readonly #remote: Deno.NetAddr | Deno.UnixAddr | undefined;
+    #reading = false;
+    #sent = 0;
+    #idle: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param handle A connected stream socket, the stream's from then on; left alone if this throws. */
-  constructor(handle: bigint) {
-    const calls = systemCalls();
-    const local = calls.localAddress(handle);
-    super({ allowHalfOpen: true, emitClose: false });
-    this.#local = local;
-    this.#remote = addressOrNone(() => calls.remoteAddress(handle));
-    this.#io = calls.stream(handle);
-    this.read(0);
-  }
-
-  /** Bytes written so far, those included that wait to be sent. */
-  get bytesWritten(): number {
-    return this.#sent + this.writableLength;
-  }
-
-  /** Whether it has no socket: once it is destroyed. */
-  get pending(): boolean {
-    return this.destroyed;
-  }
-
-  get localAddress(): string | undefined {
-    return this.destroyed ? undefined : hostname(this.#local);
-  }
-
-  get localPort(): number | undefined {
-    return this.destroyed ? undefined : port(this.#local);
-  }
-
-  get localFamily(): string | undefined {
-    return this.destroyed ? undefined : family(this.#local);
-  }
-
-  get remoteAddress(): string | undefined {
-    return this.destroyed ? undefined : hostname(this.#remote);
-  }
-
-  get remotePort(): number | undefined {
-    return this.destroyed ? undefined : port(this.#remote);
-  }
-
-  get remoteFamily(): string | undefined {
-    return this.destroyed ? undefined : family(this.#remote);
-  }
-
-  get readyState(): net.SocketReadyState {
-    if (this.readable) return this.writable ? "open" : "readOnly";
-    return this.writable ? "writeOnly" : "closed";
-  }
-
-  address(): net.AddressInfo | Record<string, never> {
-    const { localAddress: address, localPort: port, localFamily: family } = this;
-    return address === undefined ? {} : { address, port: port!, family: family! };
-  }
-
-  setNoDelay(noDelay: boolean = true): this {
-    return this.#set("TCP_NODELAY", noDelay);
-  }
-
-  setKeepAlive(enable: boolean = false, initialDelay: number = 0): this {
-    this.#set("SO_KEEPALIVE", enable);
-    const seconds = Math.floor(initialDelay / 1000);
-    return enable && seconds > 0 ? this.#set("TCP_KEEPIDLE", seconds) : this;
-  }
-
-  setTimeout(timeout: number, callback?: () => void): this {
-    if (typeof timeout !== "number") throw new TypeError(`The timeout is ${timeout}, not a number`);
-    if (!(timeout >= 0 && timeout < Infinity)) throw new RangeError(`The timeout is ${timeout}, not from 0 on`);
-    this.timeout = Math.min(timeout, LONGEST_TIMEOUT);
-    if (callback !== undefined) {
-      if (timeout === 0) this.off("timeout", callback);
-      else this.once("timeout", callback);
-    }
-    clearTimeout(this.#idle);
-    this.#idle = undefined;
-    if (timeout > 0 && !this.destroyed) this.#idle = setTimeout(() => this.emit("timeout"), this.timeout).unref();
-    return this;
-  }
-
-  ref(): this {
-    this.#io.referenced = true;
-    return this;
-  }
-
-  unref(): this {
-    this.#io.referenced = false;
-    return this;
-  }
-
-  /** Closes it once everything is written. */
-  destroySoon(): void {
-    if (this.writable) this.end();
-    if (this.writableFinished) this.destroy();
-    else this.once("finish", () => this.destroy());
-  }
-
-  /** Closes it at once, and resets the connection. */
-  resetAndDestroy(): this {
-    return this.#set("SO_LINGER", 0).destroy();
-  }
-
-  override _read(): void {
-    if (!this.#reading) this.#readAll();
-  }
-
-  override _write(chunk: Uint8Array<ArrayBuffer>, _encoding: string, callback: Callback): void {
-    this.#write([chunk]).then(() => callback(), callback);
-  }
-
-  override _writev(chunks: { chunk: Uint8Array<ArrayBuffer> }[], callback: Callback): void {
-    this.#write(joined(chunks.map(({ chunk }) => chunk))).then(() => callback(), callback);
-  }
-
-  override _final(callback: Callback): void {
-    try {
-      this.#io.endSending();
-    } catch (error) {
-      return callback(nodeError(error, "shutdown"));
-    }
-    callback();
-  }
-
-  override _destroy(error: Error | null, callback: Callback): void {
-    clearTimeout(this.#idle);
-    const closed = (failure: Error | null) => {
-      callback(failure);
-      nextTick(() => this.emit("close", failure !== null));
-    };
-    this.#io.close().then(() => closed(error), (failure) => closed(error ?? nodeError(failure, "close")));
-  }
-
-  /** Reads until nobody wants more for the moment. */
-  async #readAll(): Promise<void> {
-    this.#reading = true;
-    try {
-      for (let wanted = true; wanted;) {
-        const bytes = await this.#io.receive();
-        if (this.destroyed) return;
-        wanted = this.#take(bytes);
-      }
-    } catch (error) {
-      this.destroy(nodeError(error, "read"));
-    } finally {
-      this.#reading = false;
-    }
-  }
-
-  /** Passes on what was read, and tells whether more is wanted. */
-  #take(bytes: Uint8Array): boolean {
-    if (bytes.byteLength === 0) {
-      this.push(null);
-      // Whoever reads nothing hears of the end, too.
+    constructor(handle: bigint) {
+      const calls = systemCalls();
+      const local = calls.localAddress(handle);
+      super({ allowHalfOpen: true, emitClose: false });
+      this.#local = local;
+      this.#remote = addressOrNone(() => calls.remoteAddress(handle));
+      this.#io = calls.stream(handle);
       this.read(0);
-      return false;
     }
-    this.#active();
-    this.bytesRead += bytes.byteLength;
-    return this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-  }
 
-  async #write(parts: Iterable<Uint8Array<ArrayBuffer>>): Promise<void> {
-    for (const part of parts) {
-      this.#active();
-      let sent: boolean;
-      try {
-        sent = await this.#io.send(part);
-      } catch (error) {
-        throw nodeError(error, "write");
+    /** Bytes written so far, those included that wait to be sent. */
+    get bytesWritten(): number {
+      return this.#sent + this.writableLength;
+    }
+
+    /** Whether it has no socket: once it is destroyed. */
+    get pending(): boolean {
+      return this.destroyed;
+    }
+
+    get localAddress(): string | undefined {
+      return this.destroyed ? undefined : hostname(this.#local);
+    }
+
+    get localPort(): number | undefined {
+      return this.destroyed ? undefined : port(this.#local);
+    }
+
+    get localFamily(): string | undefined {
+      return this.destroyed ? undefined : family(this.#local);
+    }
+
+    get remoteAddress(): string | undefined {
+      return this.destroyed ? undefined : hostname(this.#remote);
+    }
+
+    get remotePort(): number | undefined {
+      return this.destroyed ? undefined : port(this.#remote);
+    }
+
+    get remoteFamily(): string | undefined {
+      return this.destroyed ? undefined : family(this.#remote);
+    }
+
+    get readyState(): net.SocketReadyState {
+      if (this.readable) return this.writable ? "open" : "readOnly";
+      return this.writable ? "writeOnly" : "closed";
+    }
+
+    address(): net.AddressInfo | Record<string, never> {
+      const { localAddress: address, localPort: port, localFamily: family } = this;
+      return address === undefined ? {} : { address, port: port!, family: family! };
+    }
+
+    setNoDelay(noDelay: boolean = true): this {
+      return this.#set("TCP_NODELAY", noDelay);
+    }
+
+    setKeepAlive(enable: boolean = false, initialDelay: number = 0): this {
+      this.#set("SO_KEEPALIVE", enable);
+      const seconds = Math.floor(initialDelay / 1000);
+      return enable && seconds > 0 ? this.#set("TCP_KEEPIDLE", seconds) : this;
+    }
+
+    setTimeout(timeout: number, callback?: () => void): this {
+      if (typeof timeout !== "number") throw new TypeError(`The timeout is ${timeout}, not a number`);
+      if (!(timeout >= 0 && timeout < Infinity)) throw new RangeError(`The timeout is ${timeout}, not from 0 on`);
+      this.timeout = Math.min(timeout, LONGEST_TIMEOUT);
+      if (callback !== undefined) {
+        if (timeout === 0) this.off("timeout", callback);
+        else this.once("timeout", callback);
       }
-      if (!sent) throw Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
-      this.#sent += part.byteLength;
+      clearTimeout(this.#idle);
+      this.#idle = undefined;
+      if (timeout > 0 && !this.destroyed) this.#idle = setTimeout(() => this.emit("timeout"), this.timeout).unref();
+      return this;
     }
-    this.#active();
-  }
 
-  #active(): void {
-    this.#idle?.refresh();
-  }
-
-  /** As Node does, silently: where an option does not apply, there is nothing to set. */
-  #set<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): this {
-    // The number may be another socket's by now.
-    if (this.destroyed) return this;
-    try {
-      systemCalls().setOption(this.#io.s, name, value);
-    } catch (error) {
-      if (!(error instanceof WinsockError)) throw error;
+    ref(): this {
+      this.#io.referenced = true;
+      return this;
     }
-    return this;
-  }
+
+    unref(): this {
+      this.#io.referenced = false;
+      return this;
+    }
+
+    /** Closes it once everything is written. */
+    destroySoon(): void {
+      if (this.writable) this.end();
+      if (this.writableFinished) this.destroy();
+      else this.once("finish", () => this.destroy());
+    }
+
+    /** Closes it at once, and resets the connection. */
+    resetAndDestroy(): this {
+      return this.#set("SO_LINGER", 0).destroy();
+    }
+
+    override _read(): void {
+      if (!this.#reading) this.#readAll();
+    }
+
+    override _write(chunk: Uint8Array<ArrayBuffer>, _encoding: string, callback: Callback): void {
+      this.#write([chunk]).then(() => callback(), callback);
+    }
+
+    override _writev(chunks: { chunk: Uint8Array<ArrayBuffer> }[], callback: Callback): void {
+      this.#write(joined(chunks.map(({ chunk }) => chunk))).then(() => callback(), callback);
+    }
+
+    override _final(callback: Callback): void {
+      try {
+        this.#io.endSending();
+      } catch (error) {
+        return callback(nodeError(error, "shutdown"));
+      }
+      callback();
+    }
+
+    override _destroy(error: Error | null, callback: Callback): void {
+      clearTimeout(this.#idle);
+      const closed = (failure: Error | null) => {
+        callback(failure);
+        nodeBuiltin("node:process").nextTick(() => this.emit("close", failure !== null));
+      };
+      this.#io.close().then(() => closed(error), (failure) => closed(error ?? nodeError(failure, "close")));
+    }
+
+    /** Reads until nobody wants more for the moment. */
+    async #readAll(): Promise<void> {
+      this.#reading = true;
+      try {
+        for (let wanted = true; wanted;) {
+          const bytes = await this.#io.receive();
+          if (this.destroyed) return;
+          wanted = this.#take(bytes);
+        }
+      } catch (error) {
+        this.destroy(nodeError(error, "read"));
+      } finally {
+        this.#reading = false;
+      }
+    }
+
+    /** Passes on what was read, and tells whether more is wanted. */
+    #take(bytes: Uint8Array): boolean {
+      if (bytes.byteLength === 0) {
+        this.push(null);
+        // Whoever reads nothing hears of the end, too.
+        this.read(0);
+        return false;
+      }
+      this.#active();
+      this.bytesRead += bytes.byteLength;
+      return this.push(nodeBuiltin("node:buffer").Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    }
+
+    async #write(parts: Iterable<Uint8Array<ArrayBuffer>>): Promise<void> {
+      for (const part of parts) {
+        this.#active();
+        let sent: boolean;
+        try {
+          sent = await this.#io.send(part);
+        } catch (error) {
+          throw nodeError(error, "write");
+        }
+        if (!sent) throw Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
+        this.#sent += part.byteLength;
+      }
+      this.#active();
+    }
+
+    #active(): void {
+      this.#idle?.refresh();
+    }
+
+    /** As Node does, silently: where an option does not apply, there is nothing to set. */
+    #set<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): this {
+      // The number may be another socket's by now.
+      if (this.destroyed) return this;
+      try {
+        systemCalls().setOption(this.#io.s, name, value);
+      } catch (error) {
+        if (!(error instanceof WinsockError)) throw error;
+      }
+      return this;
+    }
+  };
 }
 
 /** Joins what is short, so that it takes fewer calls. */

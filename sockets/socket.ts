@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import type net from "node:net";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -227,7 +227,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    */
   toNodeSocket(options?: StreamOptions): net.Socket {
     const socket = openStream(this.handle, options);
-    if (this.#initialBytes.byteLength > 0) socket.unshift(Buffer.from(this.#initialBytes));
+    if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     this.#descriptor.releaseTo(socket);
     return socket;
   }

@@ -5,7 +5,7 @@
  */
 import type net from "node:net";
 import { adoptStream, canAdopt } from "./native_stream.ts";
-import { PolledStream } from "./polled_stream.ts";
+import { openPolledStream } from "./polled_stream.ts";
 
 /** How a socket becomes a stream. */
 export interface StreamOptions {
@@ -32,5 +32,5 @@ export interface StreamOptions {
  */
 export function openStream(handle: bigint, options: StreamOptions = {}): net.Socket {
   const { native = canAdopt() } = options;
-  return native ? adoptStream(handle) : new PolledStream(handle) as unknown as net.Socket;
+  return native ? adoptStream(handle) : openPolledStream(handle);
 }

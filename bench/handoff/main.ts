@@ -2,14 +2,16 @@
  * Hand-offs per second and time to commit, this library against what else hands connections to another process, all in
  * one run:
  *
- *     deno task bench:handoff [--lane linux|windows] [--quick] [--only NAMES] [--profile]
+ *     deno task bench:handoff [--lane linux|windows] [--quick] [--only NAMES] [--profile] [--save]
  *
  * A source accepts real connections and hands each to its child, which writes the first byte and ends it. A client in a
  * process of its own, the same for all, keeps 1, 16 and 64 of them in flight. The contestants take turns, each with
  * fresh processes every round, so that what slows the machine slows all; figures are medians of the rounds. Compare
  * within one run only.
  *
- * `--only "handoff,Bun"` leaves out contestants whose names contain none of these. With `--profile` this library alone runs at 64 in flight, and prints in which functions its source and target were.
+ * `--only "handoff,Bun"` leaves out contestants whose names contain none of these. With `--profile` this library alone
+ * runs at 64 in flight, and prints in which functions its source and target were. With `--save` the results are kept in
+ * `bench/results.json`, and the pictures of the documentation are drawn anew.
  *
  * @module
  */
@@ -18,9 +20,11 @@ import { ClientProcess } from "./client_process.ts";
 import { goalLines } from "./goals.ts";
 import { type Contestant, type Lane, Unavailable } from "./lane.ts";
 import { linuxLane } from "./linux_lane.ts";
+import { drawSaved } from "./plot.ts";
 import { printProfile } from "./profile.ts";
 import { Results } from "./results.ts";
 import { type Plan, sampleChannel, sampleHandoffs } from "./samples.ts";
+import { saveLane } from "./saved.ts";
 import { channelTable, handoffTable } from "./tables.ts";
 import { windowsLane } from "./windows_lane.ts";
 
@@ -31,24 +35,34 @@ const LANES: Record<string, () => Promise<Lane>> = { linux: linuxLane, windows: 
 const COMMIT_NOTE =
   "commit: until the source's send has resolved; C: until the child's answer; others: until send's callback, which waits for nobody";
 
-const options = parseArgs(Deno.args, { string: ["lane", "only"], boolean: ["quick", "profile"] });
+const options = parseArgs(Deno.args, { string: ["lane", "only"], boolean: ["quick", "profile", "save"] });
+if (options.save && options.only !== undefined) {
+  throw new TypeError("--save keeps whole lanes, and --only leaves some out");
+}
 const plan = options.quick ? QUICK : FULL;
 const lanes = options.lane === undefined ? Object.keys(LANES) : [options.lane];
 
-console.log(`${await machine()}, load ${Deno.loadavg()[0]?.toFixed(1)}`);
+const thisMachine = await machine();
+console.log(`${thisMachine}, load ${Deno.loadavg()[0]?.toFixed(1)}`);
 console.log(`${plan.rounds} rounds, samples of ${plan.seconds} s, ${plan.warmSeconds} s to warm up`);
 for (const name of lanes) {
   const prepare = LANES[name];
   if (prepare === undefined) throw new TypeError(`There is no lane ${name}, only ${Object.keys(LANES).join(" and ")}`);
   try {
     const lane = selected(await prepare());
-    if (options.profile) await printProfile(lane, plan);
-    else print(lane, await run(lane));
+    if (options.profile) {
+      await printProfile(lane, plan);
+      continue;
+    }
+    const results = await run(lane);
+    print(lane, results);
+    if (options.save) await saveLane(lane, results, plan, thisMachine);
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
     console.log(`\n== ${name}: skipped: ${error.message}`);
   }
 }
+if (options.save) await drawSaved();
 
 /** The lane with the contestants that were asked for. */
 function selected(lane: Lane): Lane {
@@ -101,5 +115,6 @@ function print(lane: Lane, results: Results): void {
 async function machine(): Promise<string> {
   const info = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
   const model = /^model name\s*:\s*(.+)$/m.exec(info)?.[1] ?? "unknown";
-  return `${navigator.hardwareConcurrency} CPUs (${model}), ${Deno.build.os} ${Deno.osRelease()} ${Deno.build.arch}`;
+  const release = Deno.osRelease().match(/^\d+\.\d+/)?.[0] ?? Deno.osRelease();
+  return `${navigator.hardwareConcurrency} CPUs (${model}), ${Deno.build.os} ${release}, ${Deno.build.arch}`;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHistogram } from "node:perf_hooks";
+import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import type { WorkerInfo } from "./options.ts";
 
 /** Where a worker stands. */
@@ -45,7 +45,7 @@ export interface WorkerPoolStatistics {
 
 /** Counts offers, in constant memory however many there are. */
 export class Counters {
-  readonly #microseconds = createHistogram();
+  readonly #microseconds = nodeBuiltin("node:perf_hooks").createHistogram();
   offered = 0;
   committed = 0;
   returned = 0;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { timingSafeEqual } from "node:crypto";
+import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import { connect } from "../../sockets/connect.ts";
 import { listen } from "../../sockets/listen.ts";
 import type { Socket } from "../../sockets/socket.ts";
@@ -139,7 +139,7 @@ async function answer(
 /** Takes as long whatever the difference is. */
 function sameText(one: string, other: string): boolean {
   const [a, b] = [one, other].map((text) => new TextEncoder().encode(text)) as [Uint8Array, Uint8Array];
-  return a.byteLength === b.byteLength && timingSafeEqual(a, b);
+  return a.byteLength === b.byteLength && nodeBuiltin("node:crypto").timingSafeEqual(a, b);
 }
 
 async function readLine(conn: Deno.TcpConn): Promise<string> {

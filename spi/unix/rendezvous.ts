@@ -3,7 +3,8 @@
  *
  * @module
  */
-import net from "node:net";
+import type net from "node:net";
+import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { type ProcessReference, referToProcess } from "../../ffi/unix/process.ts";
@@ -35,7 +36,7 @@ export class Rendezvous implements Claims {
   /** Opens the rendezvous; it does not keep the process running. */
   constructor(timeToLive: number) {
     this.#timeToLive = timeToLive;
-    this.#server = net.createServer({ allowHalfOpen: true }, (connection) => {
+    this.#server = nodeBuiltin("node:net").createServer({ allowHalfOpen: true }, (connection) => {
       try {
         const { processId } = new Claimant(connection, this);
         this.#admission.admit(connection, processId, () => this.#isExpected(processId));

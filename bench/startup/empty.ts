@@ -1,0 +1,2 @@
+// What a start of Deno costs by itself.
+export {};

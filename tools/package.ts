@@ -1,0 +1,96 @@
+/**
+ * The package as it is published: `deno task package` tries publishing, and says how much would be published; `--list`
+ * says which files.
+ *
+ * @module
+ */
+import project from "../deno.json" with { type: "json" };
+
+const PROJECT = new URL("..", import.meta.url);
+const LAID_OUT = new URL(".cache/publish/", PROJECT);
+/** What is published besides the modules: files, and all that is in a folder. */
+const DOCUMENTS = ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "deno.json", "docs/"];
+/** Stand-ins for JSR's packages; none where the real ones are used. */
+export const LINKS: readonly string[] = Reflect.get(project, "links") ?? [];
+
+/** A file of the package: its path in it, and its size in bytes. */
+interface PublishedFile {
+  readonly path: string;
+  readonly size: number;
+}
+
+/**
+ * Copies what is published, and puts the stand-ins for JSR's packages beside it: in the project's folder they would be
+ * taken for a part of the package. Nothing is fetched.
+ *
+ * @param folder Where `package` and `links` go; its URL ends with a slash.
+ * @param include What is published, if not what the project says.
+ */
+export async function layOutPackage(folder: URL, include: string[] = project.publish.include): Promise<void> {
+  if (LINKS.length > 0) await copy(new URL("links", PROJECT), new URL("links", folder));
+  for (const path of include) await copy(new URL(path, PROJECT), new URL(`package/${path}`, folder));
+  const config = { ...project, links: LINKS.map((link) => link.replace("./", "../")) };
+  await Deno.writeTextFile(new URL("package/deno.json", folder), JSON.stringify(config, undefined, 2));
+}
+
+/** Tries publishing; the files that would be published. */
+async function tryPublishing(): Promise<PublishedFile[]> {
+  await Deno.remove(LAID_OUT, { recursive: true }).catch(() => {});
+  await layOutPackage(LAID_OUT);
+  const folder = new URL("package/", LAID_OUT);
+  const output = await deno(folder, "publish", "--dry-run", "--allow-dirty");
+  const listed = [...output.matchAll(/^ +(file:\S+) \(/gm)].map(([, url]) => url!.slice(folder.href.length));
+  return await Promise.all(
+    listed.sort().map(async (path) => {
+      return { path, size: (await Deno.stat(new URL(path, folder))).size };
+    }),
+  );
+}
+
+/** The files that should be published: the modules that the entry points import, and nothing else of their folders. */
+async function neededFiles(): Promise<string[]> {
+  const needed = new Set(DOCUMENTS.filter((path) => !path.endsWith("/")));
+  for (const folder of DOCUMENTS.filter((path) => path.endsWith("/"))) {
+    for await (const { name } of Deno.readDir(new URL(folder, PROJECT))) needed.add(folder + name);
+  }
+  for (const entryPoint of Object.values(project.exports)) {
+    const { modules } = JSON.parse(await deno(PROJECT, "info", "--json", entryPoint));
+    for (const { specifier } of modules as { specifier: string }[]) {
+      if (specifier.startsWith(PROJECT.href)) needed.add(specifier.slice(PROJECT.href.length));
+    }
+  }
+  return [...needed].filter((path) => !path.startsWith("links/"));
+}
+
+async function deno(cwd: URL, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd,
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder();
+  const output = text.decode(stdout) + (args.includes("--json") ? "" : text.decode(stderr));
+  if (!success) throw new Error(`deno ${args.join(" ")} failed:\n${output}`);
+  return output;
+}
+
+async function copy(from: URL, to: URL): Promise<void> {
+  const { isDirectory } = await Deno.stat(from);
+  await Deno.mkdir(isDirectory ? to : new URL(".", to), { recursive: true });
+  if (!isDirectory) return await Deno.copyFile(from, to);
+  for await (const { name } of Deno.readDir(from)) await copy(new URL(`${from}/${name}`), new URL(`${to}/${name}`));
+}
+
+if (import.meta.main) {
+  const files = await tryPublishing();
+  const listed = new Set(files.map(({ path }) => path));
+  const needed = new Set(await neededFiles());
+  const bytes = files.reduce((sum, { size }) => sum + size, 0);
+  console.log(`${files.length} files, ${bytes} bytes`);
+  if (Deno.args.includes("--list")) {
+    for (const { path, size } of files) console.log(`${`${size}`.padStart(7)} ${path}`);
+  }
+  for (const path of listed.difference(needed)) console.error(`${path} is published, and no entry point imports it`);
+  for (const path of needed.difference(listed)) console.error(`${path} is needed, and not published`);
+  Deno.exit(listed.symmetricDifference(needed).size === 0 ? 0 : 1);
+}
