@@ -10,6 +10,7 @@ import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./excha
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
+import { SlowClients } from "./slow_clients.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
@@ -23,6 +24,7 @@ export class ConnectionServer implements HttpServer {
   readonly #context: ExchangeContext;
   readonly #intake: Intake;
   readonly #node: NodeServer;
+  readonly #slowClients: SlowClients;
   readonly #open = new Set<NodeSocket>();
   /** Those that have had no request yet. */
   readonly #silent = new Set<NodeSocket>();
@@ -39,12 +41,13 @@ export class ConnectionServer implements HttpServer {
 
   constructor(connections: HttpConnections, handler: HttpHandler, settings: HttpSettings) {
     this.#settings = settings;
-    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings.maxMessageSize) };
+    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
     this.#intake = new Intake(connections);
     this.#node = new NodeServer(settings, {
       request: (request, response) => this.#exchange(request, response),
       upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
     });
+    this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
     this.finished = this.#finished.promise;
     this.finished.catch(() => {});
     const { signal } = settings;
@@ -119,7 +122,9 @@ export class ConnectionServer implements HttpServer {
       this.#silent.delete(stream);
       this.#changed();
     });
-    this.#peers.set(this.#node.serve(stream), { stream, localAddr, remoteAddr, data });
+    const served = this.#node.serve(stream);
+    this.#peers.set(served, { stream, localAddr, remoteAddr, data });
+    this.#slowClients.watch(served, stream);
   }
 
   #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
@@ -172,6 +177,7 @@ export class ConnectionServer implements HttpServer {
     this.#done = true;
     this.#deadlines.forEach(clearTimeout);
     this.#node.close();
+    this.#slowClients.stop();
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
   }
