@@ -11,6 +11,7 @@ import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
 import { SlowClients } from "./slow_clients.ts";
+import { Turns } from "./turns.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
@@ -30,7 +31,7 @@ export class ConnectionServer implements HttpServer {
   readonly #silent = new Set<NodeSocket>();
   /** Connections that are not accepted yet. */
   #accepting = 0;
-  readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket }>();
+  readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket; turns: Turns }>();
   readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
@@ -44,7 +45,10 @@ export class ConnectionServer implements HttpServer {
     this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
     this.#intake = new Intake(connections);
     this.#node = new NodeServer(settings, {
-      request: (request, response) => this.#exchange(request, response),
+      request: (request, response) => {
+        this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
+      },
+      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
       upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
     });
     this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
@@ -123,7 +127,7 @@ export class ConnectionServer implements HttpServer {
       this.#changed();
     });
     const served = this.#node.serve(stream);
-    this.#peers.set(served, { stream, localAddr, remoteAddr, data });
+    this.#peers.set(served, { stream, localAddr, remoteAddr, data, turns: new Turns(served) });
     this.#slowClients.watch(served, stream);
   }
 
@@ -132,11 +136,12 @@ export class ConnectionServer implements HttpServer {
     this.#silent.delete(peer.stream);
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
     if (this.#draining) response.shouldKeepAlive = false;
-    this.#responses.add(response);
+    if (upgrade === undefined) this.#responses.add(response);
     response.onFailure = (error) => exchange.failed(error);
     response.once("close", () => {
       this.#responses.delete(response);
       exchange.closed();
+      peer.turns.pass();
     });
     exchange.answer();
   }

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Socket as NodeSocket } from "node:net";
+import { setImmediate } from "node:timers";
 
 /** The most bytes written at a time: of one write it cannot be seen how much the client has taken. */
 const PIECE = 256 * 1024;
@@ -31,7 +32,8 @@ export class SlowClients {
     const check = () => {
       for (const output of this.#outputs) output.check(least);
     };
-    const timer = setInterval(check, Math.max(1, sendTimeout / CHECKS));
+    // What was written a moment ago has until then to be taken, so that what still waits does so for the client.
+    const timer = setInterval(() => setImmediate(check), Math.max(1, sendTimeout / CHECKS));
     Deno.unrefTimer(timer);
     this.#timer = timer;
   }
@@ -59,7 +61,7 @@ export class SlowClients {
 class Output {
   readonly #stream: NodeSocket;
   readonly #connection: NodeSocket;
-  /** Bytes it took, and looks it was given, since there was nothing to take or its time began anew. */
+  /** Bytes it took, and how often something waited for it, since nothing did or its time began anew. */
   #taken = 0;
   #looks = 0;
 
@@ -81,11 +83,12 @@ class Output {
 
   /** Resets the connection if the client has had its time, and has taken less than that. */
   check(least: number): void {
-    if (this.#stream.writableLength === 0 || this.#looks++ < CHECKS) return;
-    // Without the reset the system would keep what it has taken for the client already.
-    if (this.#taken < least) this.#connection.resetAndDestroy();
+    const waits = this.#stream.writableLength > 0;
+    if (waits && ++this.#looks <= CHECKS) return;
+    // Without the reset the system would go on offering what it has taken already.
+    if (waits && this.#taken < least) this.#connection.resetAndDestroy();
+    this.#looks = 0;
     this.#taken = 0;
-    this.#looks = 1;
   }
 
   async #writePieces(chunks: Written[], write: NodeSocket["_write"], done: Done): Promise<void> {
@@ -94,16 +97,13 @@ class Output {
       if (error) return done(error);
       this.#taken += piece.length;
     }
-    this.#counting(0, done)();
+    done();
   }
 
   #counting(length: number, done: Done): Done {
     return (error) => {
       this.#taken += length;
       done(error);
-      if (this.#stream.writableLength > 0) return;
-      this.#taken = 0;
-      this.#looks = 0;
     };
   }
 }

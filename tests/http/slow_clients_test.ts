@@ -97,11 +97,10 @@ for (const [scheme, options] of [["HTTP", {}], ["HTTPS", { tls: CERTIFICATE }]] 
       info.completed.then(completed.resolve, completed.resolve);
       return new Response(counted.body);
     }, { ...options, sendTimeout: 300, onError: (error) => void errors.push(error) });
-    using client = scheme === "HTTP" ? await Deno.connect({ port: served.port }) : await Deno.connectTls({
-      hostname: "localhost",
-      port: served.port,
-      caCerts: [CERTIFICATE.cert],
-    });
+    const plain = await Deno.connect({ port: served.port });
+    using client = scheme === "HTTP"
+      ? plain
+      : await Deno.startTls(plain, { hostname: "localhost", caCerts: [CERTIFICATE.cert] });
     await write(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assertInstanceOf(await within(20_000, completed.promise), Error);
     await within(20_000, counted.cancelled);
@@ -179,8 +178,9 @@ Deno.test("requests whose responses nobody reads are not answered without end", 
     for (let count = 0; count < 50; count++) await pair.client.write(new TextEncoder().encode(requests));
   })();
   writing.catch(() => {});
+  await until(() => answered > 0, "the first is answered");
   await until(() => pair.server.connections === 0, "the connection is gone");
-  assert(answered > 0 && answered < 25_000, `${answered} were answered`);
+  assert(answered < 5_000, `${answered} were answered`);
 });
 
 Deno.test("a WebSocket whose client does not read ends when too much waits for it", async () => {
