@@ -137,7 +137,6 @@ export class ConnectionServer implements HttpServer {
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
     if (this.#draining) response.shouldKeepAlive = false;
     if (upgrade === undefined) this.#responses.add(response);
-    response.onFailure = (error) => exchange.failed(error);
     response.once("close", () => {
       this.#responses.delete(response);
       exchange.closed();
