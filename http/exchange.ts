@@ -77,7 +77,7 @@ export class Exchange implements HttpInfo {
     if (this.#completed === undefined) {
       this.#completed = Promise.withResolvers();
       this.#completed.promise.catch(() => {});
-      if (this.#webSocket !== undefined || this.#outgoing.writableFinished) this.#completed.resolve();
+      if (this.#webSocket !== undefined || this.#outgoing.sent) this.#completed.resolve();
       else if (this.#outgoing.destroyed) this.#completed.reject(this.#brokenOff());
     }
     return this.#completed.promise;
@@ -111,7 +111,7 @@ export class Exchange implements HttpInfo {
 
   /** The response is sent, or cannot be any more. */
   closed(): void {
-    if (this.#outgoing.writableFinished) return this.#completed?.resolve();
+    if (this.#outgoing.sent) return this.#completed?.resolve();
     const { failure } = this.#outgoing;
     if (failure !== undefined) this.#report(failure.error, failure.clientGone);
     this.#completed?.reject(failure?.error ?? this.#brokenOff());
@@ -132,6 +132,7 @@ export class Exchange implements HttpInfo {
     if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
     if (this.#outgoing.destroyed) return discard(response);
     try {
+      if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
       const body = takeReadyBody(response);
       if (body !== undefined) this.#outgoing.sendWhole(response, body);
       else sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));

@@ -15,7 +15,7 @@ interface Kept {
 const KEPT = Object.getOwnPropertySymbols(new Response()).find(({ description }) => description === "response");
 
 /**
- * Takes the body of a response that was made of text or bytes; the response counts as used then.
+ * Takes the body of a response that was made of text, bytes or nothing; the response counts as used then.
  *
  * @returns `undefined` if it is a stream, is used already, or cannot be told.
  */
@@ -24,7 +24,9 @@ export function takeReadyBody(response: Response): string | Uint8Array | undefin
   void response.headers;
   const kept = (response as unknown as Partial<Record<symbol, Kept>>)[KEPT!]?.body?.streamOrStatic;
   const body = kept?.body;
-  if (kept?.consumed !== false || typeof body !== "string" && !(body instanceof Uint8Array)) return undefined;
-  kept.consumed = true;
-  return body;
+  if (kept?.consumed === false && (typeof body === "string" || body instanceof Uint8Array)) {
+    kept.consumed = true;
+    return body;
+  }
+  return response.body === null ? "" : undefined;
 }

@@ -17,6 +17,14 @@ import { WebSockets } from "./web_sockets.ts";
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
 
+/** A connection that is served. */
+interface Connection extends Peer {
+  readonly stream: NodeSocket;
+  readonly turns: Turns;
+  /** The last one, sent or not. */
+  response?: Outgoing;
+}
+
 /** Serves connections that come from somewhere else. */
 export class ConnectionServer implements HttpServer {
   readonly finished: Promise<void>;
@@ -31,7 +39,7 @@ export class ConnectionServer implements HttpServer {
   readonly #silent = new Set<NodeSocket>();
   /** Connections that are not accepted yet. */
   #accepting = 0;
-  readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket; turns: Turns }>();
+  readonly #peers = new WeakMap<NodeSocket, Connection>();
   readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
@@ -127,14 +135,16 @@ export class ConnectionServer implements HttpServer {
       this.#changed();
     });
     const served = this.#node.serve(stream);
-    this.#peers.set(served, { stream, localAddr, remoteAddr, data, turns: new Turns(served) });
-    this.#slowClients.watch(served, stream);
+    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
+    this.#peers.set(served, connection);
+    this.#slowClients.watch(served, stream, () => connection.response);
   }
 
   #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
     this.#silent.delete(peer.stream);
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    peer.response = response;
     if (this.#draining) response.shouldKeepAlive = false;
     if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {

@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { Socket as NodeSocket } from "node:net";
 import { setImmediate } from "node:timers";
+import type { Outgoing } from "./outgoing.ts";
 
 /** The most bytes written at a time: of one write it cannot be seen how much the client has taken. */
 const PIECE = 256 * 1024;
@@ -43,10 +44,11 @@ export class SlowClients {
    *
    * @param stream What is written to: the connection, or TLS on it.
    * @param connection What is reset when the client is too slow.
+   * @param response Tells the response it had last, if any.
    */
-  watch(stream: NodeSocket, connection: NodeSocket): void {
+  watch(stream: NodeSocket, connection: NodeSocket, response: () => Outgoing | undefined): void {
     if (this.#timer === undefined) return;
-    const output = new Output(stream, connection);
+    const output = new Output(stream, connection, response);
     this.#outputs.add(output);
     connection.once("close", () => this.#outputs.delete(output));
   }
@@ -61,13 +63,16 @@ export class SlowClients {
 class Output {
   readonly #stream: NodeSocket;
   readonly #connection: NodeSocket;
-  /** Bytes it took, and how often something waited for it, since nothing did or its time began anew. */
-  #taken = 0;
+  readonly #response: () => Outgoing | undefined;
+  /** What waited at the last look; and since the client's time began, how often it did, and how many bytes it took. */
+  #waiting: NodeSocket | Outgoing | undefined;
   #looks = 0;
+  #taken = 0;
 
-  constructor(stream: NodeSocket, connection: NodeSocket) {
+  constructor(stream: NodeSocket, connection: NodeSocket, response: () => Outgoing | undefined) {
     this.#stream = stream;
     this.#connection = connection;
+    this.#response = response;
     const write = stream._write.bind(stream);
     const writev = stream._writev!.bind(stream);
     stream._write = (chunk, encoding, done) => {
@@ -83,12 +88,20 @@ class Output {
 
   /** Resets the connection if the client has had its time, and has taken less than that. */
   check(least: number): void {
-    const waits = this.#stream.writableLength > 0;
-    if (waits && ++this.#looks <= CHECKS) return;
+    const waiting = this.#look();
+    if (waiting === this.#waiting && (waiting === undefined || ++this.#looks < CHECKS)) return;
     // Without the reset the system would go on offering what it has taken already.
-    if (waits && this.#taken < least) this.#connection.resetAndDestroy();
+    if (waiting === this.#waiting && this.#taken < least) this.#connection.resetAndDestroy();
+    this.#waiting = waiting;
     this.#looks = 0;
     this.#taken = 0;
+  }
+
+  /** What waits: the stream, or a small response, which Deno writes past it. */
+  #look(): NodeSocket | Outgoing | undefined {
+    if (this.#stream.writableLength > 0) return this.#stream;
+    const response = this.#response();
+    return response?.writableEnded && !response.sent ? response : undefined;
   }
 
   async #writePieces(chunks: Written[], write: NodeSocket["_write"], done: Done): Promise<void> {
