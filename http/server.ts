@@ -37,12 +37,14 @@ export class ConnectionServer implements HttpServer {
   readonly #open = new Set<NodeSocket>();
   /** Those that have had no request yet. */
   readonly #silent = new Set<NodeSocket>();
-  /** Connections that are not accepted yet. */
+  /** Connections that are accepted, and not served yet. */
   #accepting = 0;
   readonly #peers = new WeakMap<NodeSocket, Connection>();
   readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
+  /** Whether it keeps no connection any more. */
+  #ended = false;
   #done = false;
   #deadlines: ReturnType<typeof setTimeout>[] = [];
   #failure: { error: unknown } | undefined;
@@ -101,32 +103,24 @@ export class ConnectionServer implements HttpServer {
   async #take(connection: HttpConnection): Promise<void> {
     const { socket } = connection;
     if (this.#draining && giveBack(connection)) return;
-    if (this.#done) return socket.close();
-    if (connection.accept !== undefined) {
-      this.#accepting++;
-      try {
-        await connection.accept();
-      } catch {
-        // Whoever offered it has taken it back, and knows.
-        return socket.close();
-      } finally {
-        this.#accepting--;
-        this.#changed();
-      }
-    }
+    if (this.#ended) return socket.close();
+    this.#accepting++;
     try {
-      this.#serve(connection);
+      if (connection.accept !== undefined && !await accepted(connection) || this.#ended) socket.close();
+      else this.#serve(connection);
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
       if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) this.#tell(error);
+    } finally {
+      this.#accepting--;
+      this.#changed();
     }
   }
 
   #serve({ socket, data }: HttpConnection): void {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket();
-    if (this.#done) return void stream.destroy();
     this.#open.add(stream);
     this.#silent.add(stream);
     stream.once("close", () => {
@@ -175,8 +169,10 @@ export class ConnectionServer implements HttpServer {
 
   /** Closes everything. */
   #end(): void {
+    this.#ended = true;
     this.#drain();
     destroyAll(this.#open);
+    this.#changed();
   }
 
   #untilRoom(): Promise<void> {
@@ -187,8 +183,8 @@ export class ConnectionServer implements HttpServer {
   #changed(): void {
     this.#room?.resolve();
     this.#room = undefined;
-    if (!this.#draining || this.#done || this.connections > 0) return;
-    this.#done = true;
+    if (!this.#draining || this.#done || (this.#ended ? this.#open.size : this.connections) > 0) return;
+    this.#ended = this.#done = true;
     this.#deadlines.forEach(clearTimeout);
     this.#node.close();
     this.#slowClients.stop();
@@ -207,6 +203,16 @@ export class ConnectionServer implements HttpServer {
 
 function destroyAll(sockets: Iterable<NodeSocket>): void {
   for (const socket of sockets) socket.destroy();
+}
+
+/** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
+async function accepted(connection: HttpConnection): Promise<boolean> {
+  try {
+    await connection.accept!();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a connection could be left to whoever offered it. */

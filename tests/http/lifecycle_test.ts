@@ -139,6 +139,41 @@ Deno.test("connections that are accepted by hand are served, and stay their sour
   }
 });
 
+/** A connection that is accepted when the test says so, and its client. */
+async function unaccepted() {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const client = await RawClient.connect(listener.addr.port);
+  const accepted = Promise.withResolvers<void>();
+  const socket = await listener.accept();
+  async function* connections(): AsyncGenerator<HttpConnection> {
+    yield { socket, accept: () => accepted.promise };
+  }
+  return { client, accepted, socket, connections: connections() };
+}
+
+Deno.test("a connection that is being accepted when the shutdown begins is served", async () => {
+  const { client, accepted, connections } = await unaccepted();
+  const server = serveHttp(connections, () => new Response("served"));
+  await until(() => server.connections === 1, "it is being accepted");
+  const finished = server.shutdown();
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  accepted.resolve();
+  assertEquals((await client.response()).body, "served");
+  await within(20_000, finished);
+  client[Symbol.dispose]();
+});
+
+Deno.test("a connection that is still being accepted at the end is closed, and not waited for", async () => {
+  const { client, accepted, socket, connections } = await unaccepted();
+  const server = serveHttp(connections, () => new Response("served"), { shutdownTimeout: 100 });
+  await until(() => server.connections === 1, "it is being accepted");
+  await within(20_000, server.shutdown());
+  accepted.resolve();
+  assertEquals(await client.rest(), "");
+  assertEquals(socket.handle, INVALID_SOCKET);
+  client[Symbol.dispose]();
+});
+
 Deno.test("what an iterable yields during the shutdown is given back", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
