@@ -9,6 +9,7 @@ import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
 import { sendNodeResponse, type WsSocket } from "./packages.ts";
+import { takeReadyBody } from "./ready_body.ts";
 import { HttpRequest } from "./request.ts";
 import { HandshakeError, type WebSockets } from "./web_sockets.ts";
 
@@ -44,7 +45,6 @@ export class Exchange implements HttpInfo {
   #request: Request | undefined;
   #webSocket: WsSocket | undefined;
   #completed: PromiseWithResolvers<void> | undefined;
-  #failure: Error | undefined;
   #reported = false;
 
   constructor(
@@ -77,7 +77,7 @@ export class Exchange implements HttpInfo {
     if (this.#completed === undefined) {
       this.#completed = Promise.withResolvers();
       this.#completed.promise.catch(() => {});
-      if (this.#webSocket !== undefined || this.#outgoing.writableFinished) this.#completed.resolve();
+      if (this.#webSocket !== undefined || this.#outgoing.sent) this.#completed.resolve();
       else if (this.#outgoing.destroyed) this.#completed.reject(this.#brokenOff());
     }
     return this.#completed.promise;
@@ -109,16 +109,12 @@ export class Exchange implements HttpInfo {
     }
   }
 
-  /** The body that was being sent has failed. */
-  failed(error: Error): void {
-    this.#failure = error;
-    this.#report(error);
-  }
-
   /** The response is sent, or cannot be any more. */
   closed(): void {
-    if (this.#outgoing.writableFinished) return this.#completed?.resolve();
-    this.#completed?.reject(this.#failure ?? this.#brokenOff());
+    if (this.#outgoing.sent) return this.#completed?.resolve();
+    const { failure } = this.#outgoing;
+    if (failure !== undefined) this.#report(failure.error, failure.clientGone);
+    this.#completed?.reject(failure?.error ?? this.#brokenOff());
   }
 
   async #sendLater(answer: Promise<Response>): Promise<void> {
@@ -135,7 +131,14 @@ export class Exchange implements HttpInfo {
   #send(response: Response): void {
     if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
     if (this.#outgoing.destroyed) return discard(response);
-    sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));
+    try {
+      if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
+      const body = takeReadyBody(response);
+      if (body !== undefined) this.#outgoing.sendWhole(response, body);
+      else sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));
+    } catch (error) {
+      this.#sendInstead(error);
+    }
   }
 
   #begin(webSocket: WsSocket): void {
@@ -162,8 +165,11 @@ export class Exchange implements HttpInfo {
     return await this.#report(error) ?? new Response("Internal Server Error", { status: 500 });
   }
 
-  async #report(error: unknown): Promise<Response | undefined> {
-    if (this.#reported || this.#isAbort(error)) return undefined;
+  async #report(
+    error: unknown,
+    clientGone = this.#outgoing.destroyed || this.#incoming.destroyed,
+  ): Promise<Response | undefined> {
+    if (this.#reported || clientGone && this.#isAbort(error)) return undefined;
     this.#reported = true;
     try {
       const response = await this.#context.onError(error, this.#request);
@@ -174,9 +180,9 @@ export class Exchange implements HttpInfo {
     }
   }
 
-  /** Whether an error says no more than that the client has gone. */
+  /** Whether an error says no more than that the client, which has gone, has gone. */
   #isAbort(error: unknown): boolean {
-    if (this.#webSocket !== undefined || !(this.#outgoing.destroyed || this.#incoming.destroyed)) return false;
+    if (this.#webSocket !== undefined) return false;
     if (error === this.#incoming.errored) return true;
     const { name, code } = error instanceof Error ? error as Error & { code?: string } : {};
     return name === "AbortError" || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE";

@@ -18,6 +18,8 @@ interface ServerOptions extends http.ServerOptions {
 /** What a {@linkcode NodeServer} tells. */
 export interface NodeServerEvents {
   request(request: IncomingMessage, response: Outgoing): void;
+  /** Whether a request for a WebSocket may be one; if not, it is a request as any other. */
+  mayUpgrade(request: IncomingMessage): boolean;
   /** A request for a WebSocket; without one, the response is to be sent as ever. */
   upgrade(request: IncomingMessage, response: Outgoing, socket: NodeSocket, head: Uint8Array): void;
 }
@@ -37,7 +39,8 @@ export class NodeServer {
       ServerResponse: Outgoing as unknown as typeof http.ServerResponse,
       connectionsCheckingInterval: Math.max(1, Math.ceil(headersTimeout / 4)),
       // Others, such as curl's for HTTP/2, may be answered as if they had not been asked.
-      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
+      shouldUpgradeCallback: (request) =>
+        request.headers.upgrade?.toLowerCase() === "websocket" && events.mayUpgrade(request),
     };
     this.#server = http.createServer(options);
     // The server itself does not listen, and Deno would close each connection after one response.
@@ -56,6 +59,7 @@ export class NodeServer {
       socket.on("drain", drain);
       response.once("finish", () => {
         response.detachSocket(socket as NodeSocket);
+        response.emit("close");
         (socket as NodeSocket).destroySoon();
       });
       events.upgrade(request, response, socket as NodeSocket, head);

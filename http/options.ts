@@ -72,10 +72,26 @@ export interface ServeHttpOptions {
   requestTimeout?: number;
   /** How long a connection is kept for the next request, and a second more for what is on its way. Default 5000. */
   keepAliveTimeout?: number;
+  /**
+   * How long a client may leave what is sent to it untaken; then its connection is reset. It counts only while something
+   * waits: a response that has nothing to say for the moment, such as server-sent events, may take any time. Checked four
+   * times in that time. 0: as long as it likes. Default 60 000.
+   */
+  sendTimeout?: number;
+  /**
+   * How many bytes a second a client must take in the `sendTimeout` while something waits. 0: one byte in all of it will
+   * do. What is seen here is what the systems on both sides have room for, which comes in lumps of up to some 100 KiB. Default 240.
+   */
+  minSendRate?: number;
   /** How long all headers of a request may be together, in bytes; then 431. Default 16 384. */
   maxHeaderSize?: number;
   /** How long a WebSocket message may be, in bytes; then the WebSocket is closed with 1009. Default 16 MiB. */
   maxMessageSize?: number;
+  /**
+   * How many bytes may wait to be sent on a WebSocket when another message is; then its client does not read, and it is
+   * ended (1006). A single message may be longer. Default 16 MiB.
+   */
+  maxBufferedAmount?: number;
   /** How long a shutdown may take before all connections are closed. Default 8000, which is within a pool's 10 000. */
   shutdownTimeout?: number;
 }
@@ -109,6 +125,16 @@ export type HttpSettings =
   & Required<Omit<ServeHttpOptions, "signal" | "tls">>
   & Pick<ServeHttpOptions, "signal" | "tls">;
 
+const AT_LEAST_ONE = [
+  "maxConnections",
+  "headersTimeout",
+  "keepAliveTimeout",
+  "maxHeaderSize",
+  "maxMessageSize",
+  "maxBufferedAmount",
+] as const;
+const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdownTimeout"] as const;
+
 /**
  * Fills in the defaults.
  *
@@ -123,16 +149,15 @@ export function httpSettings(options: ServeHttpOptions): HttpSettings {
     headersTimeout: options.headersTimeout ?? (requestTimeout === 0 ? 30_000 : Math.min(30_000, requestTimeout)),
     requestTimeout,
     keepAliveTimeout: options.keepAliveTimeout ?? 5_000,
+    sendTimeout: options.sendTimeout ?? 60_000,
+    minSendRate: options.minSendRate ?? 240,
     maxHeaderSize: options.maxHeaderSize ?? 16_384,
     maxMessageSize: options.maxMessageSize ?? 16 * 1024 ** 2,
+    maxBufferedAmount: options.maxBufferedAmount ?? 16 * 1024 ** 2,
     shutdownTimeout: options.shutdownTimeout ?? 8_000,
   };
-  for (
-    const name of ["maxConnections", "headersTimeout", "keepAliveTimeout", "maxHeaderSize", "maxMessageSize"] as const
-  ) {
-    atLeast(1, name, settings[name]);
-  }
-  for (const name of ["requestTimeout", "shutdownTimeout"] as const) atLeast(0, name, settings[name]);
+  for (const name of AT_LEAST_ONE) atLeast(1, name, settings[name]);
+  for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
       `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,

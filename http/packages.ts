@@ -34,6 +34,14 @@ export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
   resume(): void;
 }
 
+/** The class of ws's connections, as far as others are made of it. */
+export const WebSocketConnection = ws.WebSocket as unknown as new (...args: unknown[]) => {
+  readonly bufferedAmount: number;
+  send(...message: unknown[]): void;
+  pong(...answer: unknown[]): void;
+  terminate(): void;
+};
+
 /** What ws makes of a request to change protocols. */
 export interface WsServer {
   on(event: "wsClientError", listener: (error: Error) => void): this;
@@ -46,5 +54,6 @@ export const WebSocketServer = ws.WebSocketServer as unknown as new (options: {
   noServer: true;
   maxPayload: number;
   clientTracking: false;
+  WebSocket: typeof WebSocketConnection;
   handleProtocols: (offered: Set<string>) => string | false;
 }) => WsServer;

@@ -10,10 +10,20 @@ import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./excha
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
+import { SlowClients } from "./slow_clients.ts";
+import { Turns } from "./turns.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
+
+/** A connection that is served. */
+interface Connection extends Peer {
+  readonly stream: NodeSocket;
+  readonly turns: Turns;
+  /** The last one, sent or not. */
+  response?: Outgoing;
+}
 
 /** Serves connections that come from somewhere else. */
 export class ConnectionServer implements HttpServer {
@@ -23,15 +33,18 @@ export class ConnectionServer implements HttpServer {
   readonly #context: ExchangeContext;
   readonly #intake: Intake;
   readonly #node: NodeServer;
+  readonly #slowClients: SlowClients;
   readonly #open = new Set<NodeSocket>();
   /** Those that have had no request yet. */
   readonly #silent = new Set<NodeSocket>();
-  /** Connections that are not accepted yet. */
+  /** Connections that are accepted, and not served yet. */
   #accepting = 0;
-  readonly #peers = new WeakMap<NodeSocket, Peer & { stream: NodeSocket }>();
+  readonly #peers = new WeakMap<NodeSocket, Connection>();
   readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
+  /** Whether it keeps no connection any more. */
+  #ended = false;
   #done = false;
   #deadlines: ReturnType<typeof setTimeout>[] = [];
   #failure: { error: unknown } | undefined;
@@ -39,12 +52,16 @@ export class ConnectionServer implements HttpServer {
 
   constructor(connections: HttpConnections, handler: HttpHandler, settings: HttpSettings) {
     this.#settings = settings;
-    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings.maxMessageSize) };
+    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
     this.#intake = new Intake(connections);
     this.#node = new NodeServer(settings, {
-      request: (request, response) => this.#exchange(request, response),
+      request: (request, response) => {
+        this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
+      },
+      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
       upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
     });
+    this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
     this.finished = this.#finished.promise;
     this.finished.catch(() => {});
     const { signal } = settings;
@@ -86,32 +103,24 @@ export class ConnectionServer implements HttpServer {
   async #take(connection: HttpConnection): Promise<void> {
     const { socket } = connection;
     if (this.#draining && giveBack(connection)) return;
-    if (this.#done) return socket.close();
-    if (connection.accept !== undefined) {
-      this.#accepting++;
-      try {
-        await connection.accept();
-      } catch {
-        // Whoever offered it has taken it back, and knows.
-        return socket.close();
-      } finally {
-        this.#accepting--;
-        this.#changed();
-      }
-    }
+    if (this.#ended) return socket.close();
+    this.#accepting++;
     try {
-      this.#serve(connection);
+      if (connection.accept !== undefined && !await accepted(connection) || this.#ended) socket.close();
+      else this.#serve(connection);
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
       if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) this.#tell(error);
+    } finally {
+      this.#accepting--;
+      this.#changed();
     }
   }
 
   #serve({ socket, data }: HttpConnection): void {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket();
-    if (this.#done) return void stream.destroy();
     this.#open.add(stream);
     this.#silent.add(stream);
     stream.once("close", () => {
@@ -119,19 +128,23 @@ export class ConnectionServer implements HttpServer {
       this.#silent.delete(stream);
       this.#changed();
     });
-    this.#peers.set(this.#node.serve(stream), { stream, localAddr, remoteAddr, data });
+    const served = this.#node.serve(stream);
+    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
+    this.#peers.set(served, connection);
+    this.#slowClients.watch(served, stream, () => connection.response);
   }
 
   #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
     this.#silent.delete(peer.stream);
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    peer.response = response;
     if (this.#draining) response.shouldKeepAlive = false;
-    this.#responses.add(response);
-    response.onFailure = (error) => exchange.failed(error);
+    if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {
       this.#responses.delete(response);
       exchange.closed();
+      peer.turns.pass();
     });
     exchange.answer();
   }
@@ -156,8 +169,10 @@ export class ConnectionServer implements HttpServer {
 
   /** Closes everything. */
   #end(): void {
+    this.#ended = true;
     this.#drain();
     destroyAll(this.#open);
+    this.#changed();
   }
 
   #untilRoom(): Promise<void> {
@@ -168,10 +183,11 @@ export class ConnectionServer implements HttpServer {
   #changed(): void {
     this.#room?.resolve();
     this.#room = undefined;
-    if (!this.#draining || this.#done || this.connections > 0) return;
-    this.#done = true;
+    if (!this.#draining || this.#done || (this.#ended ? this.#open.size : this.connections) > 0) return;
+    this.#ended = this.#done = true;
     this.#deadlines.forEach(clearTimeout);
     this.#node.close();
+    this.#slowClients.stop();
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
   }
@@ -187,6 +203,16 @@ export class ConnectionServer implements HttpServer {
 
 function destroyAll(sockets: Iterable<NodeSocket>): void {
   for (const socket of sockets) socket.destroy();
+}
+
+/** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
+async function accepted(connection: HttpConnection): Promise<boolean> {
+  try {
+    await connection.accept!();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a connection could be left to whoever offered it. */

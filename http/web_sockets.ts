@@ -5,8 +5,8 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import type { WebSocketUpgradeOptions } from "./options.ts";
-import { WebSocketServer, type WsServer, type WsSocket } from "./packages.ts";
+import type { HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
+import { WebSocketConnection, WebSocketServer, type WsServer, type WsSocket } from "./packages.ts";
 
 const GOING_AWAY = 1001;
 
@@ -23,11 +23,12 @@ export class WebSockets {
   #options: WebSocketUpgradeOptions = {};
   #failure: Error | undefined;
 
-  constructor(maxMessageSize: number) {
+  constructor({ maxMessageSize, maxBufferedAmount }: Pick<HttpSettings, "maxMessageSize" | "maxBufferedAmount">) {
     this.#server = new WebSocketServer({
       noServer: true,
       maxPayload: maxMessageSize,
       clientTracking: false,
+      WebSocket: boundedWebSocket(maxBufferedAmount),
       handleProtocols: (offered) => {
         const { protocol } = this.#options;
         return protocol !== undefined && offered.has(protocol) && protocol;
@@ -77,4 +78,19 @@ export class WebSockets {
     socket.pause();
     return socket;
   }
+}
+
+/** WebSockets that end when more waits for a client that does not read: messages, and what answers its pings. */
+function boundedWebSocket(maxBufferedAmount: number): typeof WebSocketConnection {
+  return class extends WebSocketConnection {
+    override send(...message: unknown[]): void {
+      if (this.bufferedAmount > maxBufferedAmount) this.terminate();
+      else super.send(...message);
+    }
+
+    override pong(...answer: unknown[]): void {
+      if (this.bufferedAmount > maxBufferedAmount) this.terminate();
+      else super.pong(...answer);
+    }
+  };
 }

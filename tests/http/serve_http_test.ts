@@ -115,6 +115,55 @@ Deno.test("what Deno's own functions do with a request works with this one", asy
   }
 });
 
+Deno.test("a response says how long it is where that is known, and all its headers are sent", async () => {
+  const cookies = new Headers([["set-cookie", "a=b"], ["set-cookie", "c=d"], ["x-text", "ä"]]);
+  const long = "ä".repeat(100_000);
+  const responses: Record<string, () => Response> = {
+    "/text": () => new Response("hellö", { headers: cookies }),
+    "/bytes": () => new Response(new Uint8Array(5), { status: 203, statusText: "As told" }),
+    "/buffer": () => new Response(new Uint8Array(5).buffer),
+    "/json": () => Response.json({ a: 1 }),
+    "/long": () => new Response(long),
+    "/nothing": () => new Response(null),
+    "/204": () => new Response(null, { status: 204 }),
+    "/304": () => new Response(null, { status: 304, headers: { etag: "x" } }),
+    "/stream": () => new Response(new Blob(["hello"]).stream()),
+    "/form": () => new Response(new URLSearchParams({ a: "b" })),
+  };
+  await using served = start((request) => responses[new URL(request.url).pathname]!());
+  using client = await RawClient.connect(served.port);
+  const length = async (path: string) => /^content-length: (\d+)/im.exec((await client.get(path)).head)?.[1];
+  const lengths: Record<string, string | undefined> = {};
+  for (const path of Object.keys(responses)) lengths[path] = await length(path);
+  assertEquals(lengths, {
+    "/text": "6",
+    "/bytes": "5",
+    "/buffer": "5",
+    "/json": "7",
+    "/long": "200000",
+    "/nothing": "0",
+    "/204": undefined,
+    "/304": undefined,
+    "/stream": undefined,
+    "/form": "3",
+  });
+  assertMatch((await client.get("/text")).head, /^set-cookie: a=b\r\nset-cookie: c=d\r\nx-text: \xe4\r$/im);
+  assertMatch((await client.get("/bytes")).head, /^HTTP\/1.1 203 As told\r\n/);
+  assertEquals(await (await fetch(`${served.url}/long`)).text(), long);
+  await client.send("HEAD /long HTTP/1.1", "Host: a", "Connection: close", "");
+  assertMatch(await client.rest(), /^content-length: 200000\r\n(.+\r\n)*\r\n$/im);
+});
+
+Deno.test("a response that was sent already is answered as an error", async () => {
+  const errors: unknown[] = [];
+  const response = new Response("once");
+  await using served = start(() => response, { onError: (error) => void errors.push(error) });
+  using client = await RawClient.connect(served.port);
+  assertEquals((await client.get("/")).body, "once");
+  assertEquals((await client.get("/")).status, 500);
+  assert(errors[0] instanceof TypeError);
+});
+
 Deno.test("a handler that throws answers 500, and onError hears of it", async () => {
   const errors: unknown[] = [];
   const onError = (error: unknown, request?: Request) => {

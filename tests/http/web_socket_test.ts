@@ -59,10 +59,15 @@ Deno.test("the handshake carries the handler's headers", async () => {
 
 Deno.test("a handler may answer a request for a WebSocket as any other, at any length", async () => {
   const body = "x".repeat(3_000_000);
-  await using served = start(() => new Response(body, { status: 403 }));
+  const completed = Promise.withResolvers<void>();
+  await using served = start((_, info) => {
+    info.completed.then(completed.resolve, completed.reject);
+    return new Response(body, { status: 403 });
+  });
   using client = await RawClient.connect(served.port);
   const response = await client.get("/", ...UPGRADE, KEY);
   assertEquals([response.status, response.body.length], [403, body.length]);
+  await within(20_000, completed.promise);
   assertEquals(await client.rest(), "");
 });
 

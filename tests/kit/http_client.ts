@@ -38,7 +38,7 @@ export class RawClient implements Disposable {
     const head = await this.#until("\r\n\r\n");
     const status = Number(head.split(" ")[1]);
     const length = /^content-length: (\d+)/im.exec(head)?.[1];
-    if (status < 200 || status === 204) return { status, head, body: "" };
+    if (status < 200 || status === 204 || status === 304) return { status, head, body: "" };
     if (length !== undefined) return { status, head, body: await this.#take(Number(length)) };
     if (!/^transfer-encoding: chunked/im.test(head)) return { status, head, body: await this.rest() };
     for (let body = "";;) {
