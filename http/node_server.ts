@@ -5,8 +5,9 @@
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import http, { type IncomingMessage } from "node:http";
-import type { Socket as NodeSocket } from "node:net";
+import net, { type Socket as NodeSocket } from "node:net";
 import tls from "node:tls";
+import { lateStream } from "./late_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { Outgoing } from "./outgoing.ts";
 
@@ -82,9 +83,12 @@ export class NodeServer {
       this.#server.emit("connection", socket);
       return socket;
     }
-    const secure = new tls.TLSSocket(socket, { isServer: true, ...this.#tls });
+    const below = socket instanceof net.Socket ? socket : lateStream(socket);
+    const secure = new tls.TLSSocket(below, { isServer: true, ...this.#tls });
     secure.on("error", () => socket.destroy());
     secure.once("close", () => socket.destroy());
+    // On a stream that is not Deno's own it would write on, to nobody.
+    socket.once("close", () => secure.destroy());
     this.#server.emit("connection", secure);
     return secure;
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { StreamOptions } from "../sockets/stream.ts";
 
 /** Answers one request. Handlers written for `Deno.serve`, and the `fetch` of Hono, are of this type. */
 export type HttpHandler = (request: Request, info: HttpInfo) => Response | Promise<Response>;
@@ -50,7 +51,7 @@ export interface HttpTlsOptions {
 }
 
 /** How {@linkcode serveHttp} works. All times are in milliseconds. */
-export interface ServeHttpOptions {
+export interface ServeHttpOptions extends StreamOptions {
   /** Ends the server and all its connections at once; {@linkcode HttpServer.shutdown} lets them finish. */
   signal?: AbortSignal;
   /**
@@ -122,8 +123,8 @@ export interface HttpServer extends AsyncDisposable {
 
 /** Options with everything filled in that has a default. */
 export type HttpSettings =
-  & Required<Omit<ServeHttpOptions, "signal" | "tls">>
-  & Pick<ServeHttpOptions, "signal" | "tls">;
+  & Required<Omit<ServeHttpOptions, "signal" | "tls" | "native">>
+  & Pick<ServeHttpOptions, "signal" | "tls" | "native">;
 
 const AT_LEAST_ONE = [
   "maxConnections",

@@ -120,7 +120,7 @@ export class ConnectionServer implements HttpServer {
 
   #serve({ socket, data }: HttpConnection): void {
     const { localAddr, remoteAddr } = socket;
-    const stream = socket.toNodeSocket();
+    const stream = socket.toNodeSocket(this.#settings);
     this.#open.add(stream);
     this.#silent.add(stream);
     stream.once("close", () => {
