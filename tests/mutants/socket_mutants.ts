@@ -85,7 +85,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     file: "ffi/poller.ts",
     text: ".size)) waker.rest();",
     replacement: ".size)) waker.handle;",
-    tests: { files: ["tests/ffi/poller_test.ts"] },
+    tests: { files: ["tests/ffi/stream_io_test.ts"] },
   },
   {
     name: "early-close",
@@ -93,7 +93,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     file: "ffi/stream_io.ts",
     text: "    await unwatched;\n",
     replacement: "",
-    tests: { files: ["tests/ffi/poller_test.ts"] },
+    tests: { files: ["tests/ffi/stream_io_test.ts"] },
   },
   {
     name: "anybodys-blob",
