@@ -60,7 +60,10 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }
 
-/** A command under Wine, in namespaces of its own: what it mounts and starts goes when it ends. */
+/**
+ * A command under Wine, in namespaces of its own: what it mounts and starts goes when it ends. The project comes with what
+ * is mounted in it.
+ */
 function command(cache: string, wine: Wine, program: string[], options: Deno.CommandOptions = {}): Deno.Command {
   const environment = [
     "HOME=/root",
@@ -77,7 +80,7 @@ function command(cache: string, wine: Wine, program: string[], options: Deno.Com
   const script = `set -e
     mkdir -p "$0$1"
     mount -t proc proc "$0/proc"
-    mount --bind "$1" "$0$1"
+    mount --rbind "$1" "$0$1"
     root=$0; shift
     exec chroot "$root" "$@"`;
   const namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];

@@ -1,6 +1,14 @@
 // A pool of real worker processes.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { HandoffError, type Socket, type WorkerEvent, WorkerPool, type WorkerPoolOptions } from "@winsock/handoff";
+import {
+  connect,
+  HandoffError,
+  listen,
+  type Socket,
+  type WorkerEvent,
+  WorkerPool,
+  type WorkerPoolOptions,
+} from "@winsock/handoff";
 import { PrefixLines } from "../../handoff/pool/prefix_lines.ts";
 import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
@@ -203,6 +211,22 @@ Deno.test("a worker that hangs gets nothing more, and is ended and replaced", as
     );
     assert(await readEnd(victim.client).catch(() => true));
     victim.client.close();
+  });
+});
+
+Deno.test("workers inherit no connection that is accepted while they are started", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const accepting = listener.accept();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  // On Windows a thread has accepted it by the time the worker is started, in the same turn of the event loop.
+  const connecting = connect({ port: listener.addr.port });
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  await withPool({ size: 1 }, async (pool) => {
+    using client = (await within(10_000, connecting)).toConn();
+    using server = await within(10_000, accepting);
+    await within(20_000, pool.ready);
+    server.close();
+    assert(await readEnd(client));
   });
 });
 

@@ -396,31 +396,78 @@ Deno.test("a socket closed between accept and commit is the target's loss alone"
   }, { accept: "manual" });
 });
 
-Deno.test("for a target that reads nothing no more is kept than the stated bound, and all of it comes back", async () => {
-  let offered = 0;
-  const watch = (message: unknown) => (message as HandoffStep).step === "offered" && offered++;
+/** Counts the sockets that are offered from now on. */
+function countOffers(): { readonly offers: number } & Disposable {
+  let offers = 0;
+  const watch = (message: unknown) => void ((message as HandoffStep).step === "offered" && offers++);
   diagnostics.subscribe(TRACE_CHANNEL, watch);
+  return {
+    get offers() {
+      return offers;
+    },
+    [Symbol.dispose]: () => void diagnostics.unsubscribe(TRACE_CHANNEL, watch),
+  };
+}
+
+/** So many descriptors of one socket. */
+async function duplicates(socket: Socket, count: number): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  while (sockets.length < count) sockets.push(await openSocket(duplicateSocket(socket, Deno.pid)) as Socket);
+  return sockets;
+}
+
+for (
+  const [bound, count, bytes, left] of [
+    ["4 MiB", 100, 100_000, Math.floor(4 * 1024 * 1024 / 100_650)],
+    ["256 sockets", 300, 0, 256],
+  ] as const
+) {
+  Deno.test(`for a target that reads nothing no more is kept than ${bound}, and all of it comes back`, async () => {
+    using counter = countOffers();
+    await liar(async (source, say, frames) => {
+      using pair = await connection();
+      say(READY);
+      await source.ready;
+      const sockets = await duplicates(pair.server, count);
+      const data = "x".repeat(bytes);
+      const sent = sockets.map((socket) => outcome(source.send(socket, { data })));
+      assertEquals(source.inFlight, count);
+      await until(() => counter.offers > 0, "the first sockets are offered");
+      assertEquals(counter.offers, left);
+      for (const end of sent) assertEquals((await end)[0], "expired");
+      for (const socket of sockets) socket[Symbol.dispose]();
+      assertEquals(source.inFlight, 0);
+      for (let count = 0; count < left; count++) await refuse(await frames());
+      for (let count = 0; count < left; count++) assertEquals((await frames()).type, FrameType.WITHDRAW);
+    }, 800);
+  });
+}
+
+Deno.test("a target that answers nothing is given up when more than 4096 sockets were taken back from it", async () => {
   await liar(async (source, say, frames) => {
     using pair = await connection();
     say(READY);
     await source.ready;
-    const sockets: Socket[] = [];
-    for (let count = 0; count < 100; count++) {
-      sockets.push(await openSocket(duplicateSocket(pair.server, Deno.pid)) as Socket);
+    const sockets = await duplicates(pair.server, 256);
+    const takeBack = async (sockets: Socket[]) => {
+      const abort = new AbortController();
+      const sent = Promise.allSettled(sockets.map((socket) => source.send(socket, { signal: abort.signal })));
+      for (const _ of sockets) await refuse(await frames());
+      abort.abort();
+      for (const { status } of await sent) assertEquals(status, "rejected");
+    };
+    for (let round = 0; round < 16; round++) {
+      await takeBack(sockets);
+      for (const _ of sockets) assertEquals((await frames()).type, FrameType.WITHDRAW);
     }
-    const data = "x".repeat(100_000);
-    const sent = sockets.map((socket) => outcome(source.send(socket, { data })));
-    assertEquals(source.inFlight, 100);
-    await until(() => offered > 0, "the first sockets are offered");
-    const left = Math.floor(4 * 1024 * 1024 / 100_650);
-    assertEquals(offered, left);
-    for (const end of sent) assertEquals((await end)[0], "expired");
-    for (const socket of sockets) socket[Symbol.dispose]();
-    assertEquals(source.inFlight, 0);
-    for (let count = 0; count < left; count++) await refuse(await frames());
-    for (let count = 0; count < left; count++) assertEquals((await frames()).type, FrameType.WITHDRAW);
-  }, 500);
-  diagnostics.unsubscribe(TRACE_CHANNEL, watch);
+    assertEquals(source.failure, undefined);
+    await takeBack(sockets.slice(0, 1));
+    assertEquals(source.failure?.reason, `process ${Deno.pid} answers nothing`);
+    for (const socket of sockets) {
+      assert(socket.remoteAddr.port > 0);
+      socket.close();
+    }
+  });
 });
 
 /** What `receive` makes of the bytes of a source that does not keep to the protocol. */

@@ -1,7 +1,9 @@
 // Real versions of a real server, each replacing the one before.
-import { assertEquals } from "@std/assert";
-import { endChild, lines, RUN, until, within } from "../kit/process.ts";
-import { FFI_GRANT } from "../kit/process.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { connect, duplicateSocket, inherited, type Listener, upgrade, UpgradeError } from "@winsock/handoff";
+import { defaultProvider } from "@winsock/handoff/spi";
+import { openStreams } from "../kit/descriptors.ts";
+import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
 
 interface Version {
@@ -190,4 +192,63 @@ Deno.test("a supervisor keeps its process and its listener while versions come a
       }
     }
   }
+});
+
+/** How this process, which keeps its listener, has another version serve. */
+const quietVersion = (mode: string) => ({
+  script: new URL("../children/quiet_version.ts", import.meta.url),
+  permissions: ["--no-check", "--cached-only", "--allow-env"],
+  args: [mode],
+  trial: 0,
+  keep: true,
+});
+
+async function untilEnded(processId: number, listener: Listener): Promise<void> {
+  await until(() => {
+    try {
+      defaultProvider().withdraw(duplicateSocket(listener, processId));
+      return false;
+    } catch {
+      return true;
+    }
+  }, `process ${processId} has ended`);
+}
+
+Deno.test("an upgrade waits for the connections that were accepted, and says how many it waited for in vain", async () => {
+  using generation = await inherited({ predecessor: 0 });
+  const listener = generation.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await generation.ready();
+  using _client = await connect({ port: listener.addr.port });
+  using server = await listener.accept();
+  const first = await upgrade(generation, { ...quietVersion("well"), drain: 100 });
+  assertEquals(first.remaining, 1);
+  const upgrading = upgrade(generation, { ...quietVersion("well"), drain: 20_000 });
+  // Then the second version serves.
+  await untilEnded(first.processId, listener);
+  server.close();
+  const { processId, remaining } = await within(10_000, upgrading);
+  assertEquals(remaining, 0);
+  Deno.kill(processId, "SIGKILL");
+});
+
+Deno.test("a new version that fails is ended, and leaves no descriptor here", async () => {
+  using generation = await inherited({ predecessor: 0 });
+  const listener = generation.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await generation.ready();
+  const fail = async (mode: string, timeout: number) => {
+    return await assertRejects(() => upgrade(generation, { ...quietVersion(mode), timeout }), UpgradeError);
+  };
+  const failAll = async () => {
+    const hung = await fail("hang", 500);
+    assertEquals(hung.outcome, "expired", hung.reason);
+    await untilEnded(Number(/^process (\d+) /.exec(hung.reason)?.[1]), listener);
+    const refused = await fail("take no listener", 10_000);
+    assertEquals([refused.outcome, refused.reason.includes("takes no listeners")], ["refused", true], refused.reason);
+  };
+  await failAll();
+  // On Linux connections to a rendezvous stay open for a moment.
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  const before = openStreams(Deno.pid).length;
+  await failAll();
+  await until(() => openStreams(Deno.pid).length <= before, `there are ${before} descriptors again`);
 });

@@ -309,6 +309,15 @@ Deno.test("no more connections are taken than allowed; the rest wait", async () 
   for (const client of clients) client[Symbol.dispose]();
 });
 
+Deno.test("a shutdown waits no longer than it was told, whatever the handler does", async () => {
+  await using served = start(() => new Promise<Response>(() => {}), { shutdownTimeout: 200 });
+  using client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  await until(() => served.server.connections === 1, "the connection is taken");
+  await within(10_000, served.server.shutdown());
+  assertEquals(await client.rest(), "");
+});
+
 Deno.test("connections that fail end the server, which says why", async () => {
   async function* connections(): AsyncGenerator<Socket> {
     yield* once();

@@ -140,6 +140,23 @@ Deno.test("accepting waits without blocking, in the order of the calls, and clos
   await assertRejects(() => listener.accept(), Deno.errors.BadResource);
 });
 
+Deno.test("while accepting is paused connections wait in the system, for whoever accepts", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const accepting = listener.accept();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await within(10_000, listener.pause());
+  using first = await connect({ port });
+  using duplicate = await openSocket(duplicateSocket(listener, Deno.pid)) as Listener;
+  using accepted = await within(10_000, duplicate.accept());
+  assertEquals(accepted.remoteAddr, first.localAddr);
+  duplicate.close();
+  using second = await connect({ port });
+  listener.resume();
+  using resumed = await within(10_000, accepting);
+  assertEquals(resumed.remoteAddr, second.localAddr);
+});
+
 Deno.test("closing right after accept ends the loop, and the port is free again", async () => {
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;

@@ -106,6 +106,9 @@ for (const [name, { open, ignore = false }] of Object.entries(PROVIDERS)) {
         provider.closeSocket(await provider.socket(blob));
         if (usesWinsock(name)) return;
         assertEquals((await assertRejects(() => provider.socket(blob), WinsockError)).codeName, "WSAEINVAL");
+        const another = provider.duplicateSocket(handle, Deno.pid);
+        provider.closeSocket(provider.socketNow!(another));
+        assertEquals(assertThrows(() => provider.socketNow!(another), WinsockError).codeName, "WSAEINVAL");
       });
       assertEquals(pair.server.remoteAddr, pair.client.localAddr);
     },

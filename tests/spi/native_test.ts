@@ -7,6 +7,7 @@ import { WSA_ERRORS, WSAPROTOCOL_INFOW, type WSPPROC_TABLE, WSPUPCALLTABLE } fro
 import { connection } from "../kit/connections.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { AF_INET, loopback, native, NATIVE_ENTRY, NATIVE_PATH, slot, TCP_NODELAY, withNative } from "../kit/native.ts";
+import { isWine } from "../kit/wine.ts";
 
 const ENTRY = WSAPROTOCOL_INFOW.encode(NATIVE_ENTRY);
 const onWindows = Deno.build.os === "windows";
@@ -253,13 +254,3 @@ Deno.test("Wine's own mswsock.dll is recognised and refused, not called", { igno
   const pointer = symbols.GetProcAddress(symbols.GetModuleHandleA(name("mswsock.dll")), name("WSPStartup"));
   assertThrows(() => openNativeProvider(pointer!, entry), WinsockError, "a placeholder that ends the process");
 });
-
-/** Wine's ntdll says so. */
-function isWine(): boolean {
-  try {
-    Deno.dlopen("C:\\Windows\\System32\\ntdll.dll", { wine_get_version: { parameters: [], result: "usize" } }).close();
-    return true;
-  } catch {
-    return false;
-  }
-}

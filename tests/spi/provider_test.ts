@@ -48,6 +48,15 @@ Deno.test("a withdrawn blob is refused, and withdrawing it again is nothing", wi
   await assertRejects(() => defaultProvider().socket(blob), WinsockError, "WSAEINVAL");
 });
 
+Deno.test("a blob of this process is for one use, for callers that cannot wait too", withProvider, async () => {
+  using pair = await connection();
+  const provider = new UnixProvider();
+  const blob = provider.duplicateSocket(pair.server.handle, Deno.pid);
+  provider.closeSocket(provider.socketNow(blob));
+  const error = assertThrows(() => provider.socketNow(blob), WinsockError);
+  assertEquals(error.codeName, "WSAEINVAL");
+});
+
 Deno.test("an unclaimed blob expires and lets the connection end", withProvider, async () => {
   const provider = new UnixProvider({ timeToLive: 100 });
   using pair = await connection();

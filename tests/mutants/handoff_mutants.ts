@@ -1,0 +1,130 @@
+/**
+ * Defects in how sockets are handed over and served.
+ *
+ * @module
+ */
+import type { Mutant } from "./mutants.ts";
+
+/** Hand-offs, pools and upgrades, and what is built on sockets. */
+export const HANDOFF_MUTANTS: readonly Mutant[] = [
+  {
+    name: "kept-copy",
+    breaks: "The source keeps its copy of a socket after COMMIT.",
+    file: "handoff/outgoing.ts",
+    text: "      this.socket.close();\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/handoff_test.ts"], filter: "sent socket is closed" },
+  },
+  {
+    name: "lost-accept",
+    breaks: "The target never says that it has accepted.",
+    file: "handoff/offer.ts",
+    text: "      this.#answers.accept();\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/protocol_test.ts"], filter: "documented steps" },
+  },
+  {
+    name: "ignored-reject",
+    breaks: "The source does not hear that the target has rejected.",
+    file: "handoff/outbox.ts",
+    text: "else this.#rejected(outgoing, payload);",
+    replacement: "",
+    tests: { files: ["tests/handoff/protocol_test.ts"], filter: "what was rejected" },
+  },
+  {
+    name: "long-frame",
+    breaks: "A frame may announce any length.",
+    file: "handoff/frame.ts",
+    text: "if (payloadLength > maxPayload)",
+    replacement: "if (payloadLength > 2 ** 32)",
+    tests: { files: ["tests/handoff/frame_test.ts"], filter: "refused at the header" },
+  },
+  {
+    name: "no-deadline",
+    breaks: "A hand-off may take any time.",
+    file: "handoff/source.ts",
+    text: '        this.#outbox.withdraw(outgoing, new HandoffError("expired", reason));\n',
+    replacement: "",
+    tests: { files: ["tests/handoff/protocol_test.ts"], filter: "after its time" },
+  },
+  {
+    name: "unbounded-flight",
+    breaks: "Any number of sockets may be on their way.",
+    file: "handoff/outbox.ts",
+    text: "this.#offered.size >= MAX_IN_FLIGHT || ",
+    replacement: "",
+    tests: { files: ["tests/handoff/protocol_test.ts"], filter: "256 sockets" },
+  },
+  {
+    name: "one-offer",
+    breaks: "What a worker rejects is offered to no other.",
+    file: "handoff/pool/pool.ts",
+    text: "attempts >= this.#settings.attempts",
+    replacement: "attempts >= 1",
+    tests: { files: ["tests/handoff/pool_test.ts"], filter: "to each worker once" },
+  },
+  {
+    name: "empty-place",
+    breaks: "A worker that has died is not replaced.",
+    file: "handoff/pool/worker.ts",
+    text: "setTimeout(() => this.start(), ",
+    replacement: "setTimeout(() => {}, ",
+    tests: { files: ["tests/handoff/pool_test.ts"], filter: "dies is replaced" },
+  },
+  {
+    name: "unheld-accept",
+    breaks: "On Windows a worker inherits what is accepted while it is started.",
+    file: "handoff/program.ts",
+    text: "  using _held = await systemCalls().holdAccepting();\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/pool_test.ts"], filter: "workers inherit", lane: "windows" },
+  },
+  {
+    name: "no-rollback",
+    breaks: "After an upgrade that failed nobody accepts.",
+    file: "handoff/upgrade/upgrade.ts",
+    text: "    if (paused) resume(state, options);\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/upgrade_test.ts"], filter: "crash after ready" },
+  },
+  {
+    name: "failed-version",
+    breaks: "A new version that failed runs on.",
+    file: "handoff/upgrade/upgrade.ts",
+    text: "  } catch (error) {\n    endProcess(child);\n    conversation.close();",
+    replacement: "  } catch (error) {\n    conversation.close();",
+    tests: { files: ["tests/handoff/upgrade_test.ts"], filter: "fails is ended" },
+  },
+  {
+    name: "no-drain",
+    breaks: "An upgrade does not wait for the old version's connections.",
+    file: "handoff/upgrade/upgrade.ts",
+    text: "  await atMost(milliseconds, Promise.all(listeners.map((listener) => listener.drained())));\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/upgrade_test.ts"], filter: "upgrade waits" },
+  },
+  {
+    name: "endless-shutdown",
+    breaks: "A server that shuts down waits for a handler that never answers.",
+    file: "http/server.ts",
+    text: "setTimeout(() => this.#end(), shutdownTimeout)",
+    replacement: "setTimeout(() => {}, shutdownTimeout)",
+    tests: { files: ["tests/http/serve_http_test.ts"], filter: "waits no longer" },
+  },
+  {
+    name: "others-sockets",
+    breaks: "Sockets that systemd passed to another process are taken.",
+    file: "interop/systemd.ts",
+    text: '(readNumber(env, "LISTEN_PID") ?? processId) !== processId',
+    replacement: "false",
+    tests: { files: ["tests/interop/systemd_test.ts"], filter: "another process" },
+  },
+  {
+    name: "any-secret",
+    breaks: "A client of systemfd's protocol may say any secret.",
+    file: "interop/systemfd_server.ts",
+    text: " && timingSafeEqual(secret, this.#secret)",
+    replacement: "",
+    tests: { files: ["tests/interop/systemfd_server_test.ts"], filter: "does not know the secret" },
+  },
+];
