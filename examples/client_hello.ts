@@ -3,22 +3,66 @@
  *
  * @module
  */
+import { concat } from "@std/bytes";
 
+/** The longest that is looked at, in bytes with all that frames it: what comes from strangers has a bound. */
+export const MOST_BYTES = 16_384;
+const TLS_HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
 const HOST_NAME = 0;
+/** Kind, version (two bytes) and length (two bytes). */
 const RECORD_HEADER = 5;
+/** Kind and length (three bytes). */
+const MESSAGE_HEADER = 4;
 const VERSION_AND_RANDOM = 2 + 32;
 
+/** A ClientHello, or how many bytes from the beginning of the connection must be there to see more of it. */
+export type ClientHello = { readonly message: Uint8Array } | { readonly atLeast: number };
+
 /**
- * The server name in a ClientHello (RFC 8446, 4.1.2 and RFC 6066, 3) that is in one TLS record.
+ * Looks for a whole ClientHello, which may be split over several TLS records (RFC 8446, 5.1).
  *
- * @param record The whole record.
+ * @param bytes The connection's bytes from its beginning, as many as there are.
+ * @returns The message without what frames it in records, or how many bytes to look at.
+ * @throws {RangeError} If it is no ClientHello, or one that is too long.
+ */
+export function findClientHello(bytes: Uint8Array): ClientHello {
+  const payloads: Uint8Array[] = [];
+  let size = 0;
+  let whole: number | undefined;
+  for (let end = 0;;) {
+    const header = new Reader(bytes.subarray(end, end += RECORD_HEADER));
+    if (bytes.byteLength < end) return { atLeast: bounded(end) };
+    const [type, major] = header.bytes(3);
+    const length = header.number(2);
+    if (type !== TLS_HANDSHAKE || major !== 3 || length === 0) throw new RangeError("This is no ClientHello");
+    const payload = bytes.subarray(end, end += length);
+    if (bytes.byteLength < end) return { atLeast: bounded(end) };
+    payloads.push(payload);
+    size += length;
+    if (payloads[0]![0] !== CLIENT_HELLO) throw new RangeError("This is no ClientHello");
+    if (size < MESSAGE_HEADER) continue;
+    whole ??= MESSAGE_HEADER + new Reader(concat(payloads).subarray(1)).number(3);
+    if (size >= whole) return { message: concat(payloads).subarray(0, whole) };
+    bounded(end + whole - size);
+  }
+}
+
+function bounded(length: number): number {
+  if (length > MOST_BYTES) throw new RangeError(`The ClientHello is longer than ${MOST_BYTES} bytes`);
+  return length;
+}
+
+/**
+ * The server name in a ClientHello (RFC 8446, 4.1.2 and RFC 6066, 3).
+ *
+ * @param message The whole message.
  * @returns `undefined` if the client names none.
  * @throws {RangeError} If it is no whole ClientHello.
  */
-export function serverNameOf(record: Uint8Array): string | undefined {
-  const hello = new Reader(record.subarray(RECORD_HEADER));
+export function serverNameOf(message: Uint8Array): string | undefined {
+  const hello = new Reader(message);
   if (hello.number(1) !== CLIENT_HELLO) throw new RangeError("This is no ClientHello");
   const body = hello.vector(3);
   body.bytes(VERSION_AND_RANDOM);

@@ -9,12 +9,9 @@
  * @module
  */
 import { HandoffSource, LIBRARY_PATHS, listen, type Socket } from "@winsock/handoff";
-import { serverNameOf } from "./client_hello.ts";
+import { findClientHello, MOST_BYTES, serverNameOf } from "./client_hello.ts";
 
-const MAX_CLIENT_HELLO = 16_384;
 const PATIENCE_MS = 5_000;
-const TLS_HANDSHAKE = 22;
-const RECORD_HEADER = 5;
 
 const workers = new Map(["one.test", "two.test"].map((name) => [name, startWorker(name)]));
 using listener = listen({ hostname: "127.0.0.1", port: Number(Deno.args[0] ?? 0) });
@@ -37,10 +34,13 @@ async function route(socket: Socket): Promise<void> {
 /** The name in the ClientHello, as soon as all of it is there. */
 async function serverName(socket: Socket): Promise<string | undefined> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
-  const [type, , , high = 0, low = 0] = await socket.peek(RECORD_HEADER, { atLeast: RECORD_HEADER, signal });
-  const length = RECORD_HEADER + high * 256 + low;
-  if (type !== TLS_HANDSHAKE || length > MAX_CLIENT_HELLO) throw new Error("this is no ClientHello");
-  return serverNameOf(await socket.peek(length, { atLeast: length, signal }));
+  for (let atLeast = 1;;) {
+    const bytes = await socket.peek(MOST_BYTES, { atLeast, signal });
+    if (bytes.byteLength < atLeast) throw new Error("the client has gone");
+    const hello = findClientHello(bytes);
+    if ("message" in hello) return serverNameOf(hello.message);
+    atLeast = hello.atLeast;
+  }
 }
 
 function startWorker(name: string): HandoffSource & { processId: number } {

@@ -81,7 +81,8 @@ export interface ServeHttpOptions extends StreamOptions {
   sendTimeout?: number;
   /**
    * How many bytes a second a client must take in the `sendTimeout` while something waits. 0: one byte in all of it will
-   * do. What is seen here is what the systems on both sides have room for, which comes in lumps of up to some 100 KiB. Default 240.
+   * do. What can be seen is that the systems on both sides have room again, which comes in lumps, so that a client may read
+   * faster than this and be too slow if the `sendTimeout` is short. Default 240.
    */
   minSendRate?: number;
   /** How long all headers of a request may be together, in bytes; then 431. Default 16 384. */

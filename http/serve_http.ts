@@ -12,8 +12,12 @@ import { ConnectionServer } from "./server.ts";
  * The handler is what `Deno.serve` takes: Hono's `app.fetch`, Oak's `app.handle`, or a function of one's own.
  *
  * Requests are parsed by `node:http`, with its safeguards: headers that are too long or take too long, requests that take
- * too long and what is no HTTP are answered 431, 408 or 400, and the connection is closed. Bodies are streams in both
- * directions; how much of one is read is up to the handler.
+ * too long and what is no HTTP are answered 431, 408 or 400, and the connection is closed. Requests of one connection are
+ * answered one after the other, however many of them come at once.
+ *
+ * Bodies are streams in both directions: how much of a request's is read is up to the handler, and a response's is asked
+ * for what the client takes. One that takes nothing, or next to nothing, of what waits for it is cut off after the
+ * `sendTimeout`. Responses made of text or bytes say their `content-length`.
  *
  * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does: in a worker, when its pool or
  * source is closed. An error that `connections` throws does the same, and is what `finished` rejects with.

@@ -1,15 +1,17 @@
 /**
- * Requests a second of servers on adopted connections against Deno's own, in one run: `deno task bench:http`.
+ * Servers on adopted connections against Deno's own, in one run: `deno task bench:http`.
  *
- * Each server is a process of its own, and so is the client: wrk where it is installed, or else autocannon, which is the
- * slower of the two and hides differences between fast servers. Medians of five rounds; in each round every server has its
- * turn, so that what else the machine does hits all of them.
+ * Each server is a process of its own. Requests are wrk's where that is installed, or else autocannon's, which is the slower
+ * of the two and hides differences between fast servers; bytes are this process's. Medians of five rounds; in each round
+ * every server has its turn, so that what else the machine does hits all of them. Compare figures of one lane only.
  *
- *     deno task bench:http [--rounds 5] [--seconds 1] [--connections 32]
+ *     deno task bench:http [--lane linux|windows] [--rounds 5] [--seconds 1] [--connections 32] [--only requests|bytes]
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { openLane } from "./lane.ts";
+import { measureBytes } from "./bytes.ts";
 
 const SERVERS = [
   "serveHttp",
@@ -25,50 +27,71 @@ const GOALS: [of: Server, against: Server, least: number][] = [
   ["adopted node:http", "Deno's node:http", 0.95],
   ["serveHttp", "Deno's node:http", 0.95],
   ["serveHttp", "Deno.serve", 0.6],
+  // What the one above could reach at most, for serveHttp is made of it.
+  ["Deno's node:http", "Deno.serve", 0],
 ];
+const STREAMS = ["adopted toNodeSocket()", "adopted toConn()", "Deno's node:net", "Deno.TcpConn"] as const;
+const TRANSFERS = ["one way", "echo"] as const;
 
-const options = parseArgs(Deno.args, { string: ["rounds", "seconds", "connections"] });
+const options = parseArgs(Deno.args, { string: ["lane", "rounds", "seconds", "connections", "only"] });
 const rounds = Number(options.rounds ?? 5);
 const seconds = Number(options.seconds ?? 1);
 const connections = Number(options.connections ?? 32);
 const client = await haveWrk() ? wrk : autocannon;
-console.log(`Deno ${Deno.version.deno}, client ${client.name}, ${connections} connections, medians of ${rounds}\n`);
+const start = await openLane(options.lane ?? "linux");
+console.log(`Deno ${Deno.version.deno}, ${options.lane ?? "linux"} lane, medians of ${rounds}\n`);
 
-for (const [kind, headers] of Object.entries(CLIENTS)) {
-  const figures = new Map<Server, number[]>(SERVERS.map((server) => [server, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (const server of SERVERS) figures.get(server)!.push(await measure(server, headers));
+if (options.only !== "bytes") {
+  for (const [kind, headers] of Object.entries(CLIENTS)) {
+    console.log(`requests a second of ${client.name}: ${kind}, ${connections} connections`);
+    const median = await compare(SERVERS, (server) => measureRequests(server, headers), 0);
+    for (const [of, against, goal] of GOALS) {
+      const ratio = median(of) / median(against);
+      const verdict = goal === 0 ? "" : `, goal ${goal}: ${ratio >= goal ? "met" : "NOT met"}`;
+      console.log(`  ${of} is ${ratio.toFixed(2)} of ${against}${verdict}`);
+    }
+    console.log();
   }
-  const median = (server: Server) => figures.get(server)!.toSorted((a, b) => a - b)[rounds >> 1]!;
-  console.log(kind);
-  for (const server of SERVERS) {
-    const [least, most] = [Math.min(...figures.get(server)!), Math.max(...figures.get(server)!)];
-    console.log(`  ${server.padEnd(26)} ${perSecond(median(server))}   (${perSecond(least)} to ${perSecond(most)})`);
+}
+if (options.only !== "requests") {
+  for (const transfer of TRANSFERS) {
+    console.log(`MiB a second of one connection: ${transfer}`);
+    const median = await compare(STREAMS, async (stream) => {
+      await using server = await start("bench/http/streams.ts", stream);
+      return await measureBytes(server.port, transfer, seconds * 1_000);
+    }, 1);
+    const ratio = median("adopted toNodeSocket()") / median("Deno's node:net");
+    console.log(`  adopted toNodeSocket() is ${ratio.toFixed(2)} of Deno's node:net`);
+    console.log(
+      `  adopted toConn() is ${(median("adopted toConn()") / median("Deno.TcpConn")).toFixed(2)} of Deno.TcpConn\n`,
+    );
   }
-  for (const [of, against, goal] of GOALS) {
-    const ratio = median(of) / median(against);
-    console.log(`  ${of} is ${ratio.toFixed(2)} of ${against}, goal ${goal}: ${ratio >= goal ? "met" : "NOT met"}`);
-  }
-  console.log();
 }
 
-async function measure(server: Server, headers: string[]): Promise<number> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--allow-all", "--no-check", new URL("server.ts", import.meta.url).href, server],
-    stdout: "piped",
-  }).spawn();
-  try {
-    const reader = child.stdout.getReader();
-    const { value } = await reader.read();
-    const url = `http://127.0.0.1:${new TextDecoder().decode(value).trim()}/`;
-    await client(url, headers, 1);
-    const figure = await client(url, headers, seconds);
-    reader.cancel();
-    return figure;
-  } finally {
-    child.kill("SIGKILL");
-    await child.status;
+/** Measures all of them in turn, round after round, and prints it; tells their medians. */
+async function compare<Name extends string>(
+  names: readonly Name[],
+  measure: (name: Name) => Promise<number>,
+  digits: number,
+): Promise<(name: Name) => number> {
+  const figures = new Map<Name, number[]>(names.map((name) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const name of names) figures.get(name)!.push(await measure(name));
   }
+  const median = (name: Name) => figures.get(name)!.toSorted((a, b) => a - b)[rounds >> 1]!;
+  for (const name of names) {
+    const [least, most] = [Math.min(...figures.get(name)!), Math.max(...figures.get(name)!)];
+    const text = [median(name), least, most].map((figure) => figure.toFixed(digits).padStart(8));
+    console.log(`  ${name.padEnd(26)} ${text[0]}   (${text[1]} to ${text[2]})`);
+  }
+  return median;
+}
+
+async function measureRequests(server: Server, headers: string[]): Promise<number> {
+  await using process = await start("bench/http/server.ts", server);
+  const url = `http://127.0.0.1:${process.port}/`;
+  await client(url, headers, 1);
+  return await client(url, headers, seconds);
 }
 
 async function wrk(url: string, headers: string[], seconds: number): Promise<number> {
@@ -110,8 +133,4 @@ async function haveWrk(): Promise<boolean> {
 async function output(command: string, args: string[]): Promise<string> {
   const { stdout, stderr } = await new Deno.Command(command, { args }).output();
   return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-}
-
-function perSecond(figure: number): string {
-  return `${Math.round(figure).toString().padStart(7)}/s`;
 }

@@ -16,6 +16,8 @@ const plain: HttpHandler = async (request, info) => {
     case "/slow":
       await new Promise((resolve) => setTimeout(resolve, 100));
       return new Response(`${Deno.pid}`);
+    case "/pid":
+      return new Response(`${Deno.pid}`);
     case "/ws": {
       const { socket, response } = info.upgradeWebSocket();
       socket.onmessage = ({ data }) => socket.send(data);
@@ -62,6 +64,9 @@ async function app(): Promise<HttpHandler> {
     });
     router.get("/bytes", (context) => {
       context.response.body = bytes(Number(context.request.url.searchParams.get("length")));
+    });
+    router.get("/pid", (context) => {
+      context.response.body = `${Deno.pid}`;
     });
     const oak = new Application();
     oak.use(async (context, next) => {

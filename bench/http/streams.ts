@@ -1,0 +1,55 @@
+// One server of bytes: prints its port, and serves until it is ended. A connection's first byte says what: w for bytes without
+// end, e for all it sends.
+import { listen } from "@winsock/handoff";
+import { once } from "node:events";
+import net, { type AddressInfo } from "node:net";
+
+const chunk = new Uint8Array(65_536);
+const ECHO = "e".charCodeAt(0);
+
+switch (Deno.args[0]) {
+  case "adopted toNodeSocket()": {
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(listener.addr.port);
+    for await (const socket of listener) serveStream(socket.toNodeSocket());
+    break;
+  }
+  case "adopted toConn()": {
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(listener.addr.port);
+    for await (const socket of listener) serveConn(socket.toConn()).catch(() => {});
+    break;
+  }
+  case "Deno's node:net": {
+    const server = net.createServer(serveStream);
+    server.listen(0, "127.0.0.1", () => console.log((server.address() as AddressInfo).port));
+    break;
+  }
+  case "Deno.TcpConn": {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(listener.addr.port);
+    for await (const conn of listener) serveConn(conn).catch(() => {});
+    break;
+  }
+}
+
+function serveStream(stream: net.Socket): void {
+  stream.on("error", () => stream.destroy());
+  stream.once("data", async (first) => {
+    if (first[0] === ECHO) return void stream.pipe(stream);
+    while (!stream.destroyed) {
+      if (!stream.write(chunk)) await once(stream, "drain");
+    }
+  });
+}
+
+async function serveConn(conn: Deno.Conn): Promise<void> {
+  const buffer = new Uint8Array(65_536);
+  await conn.read(buffer.subarray(0, 1));
+  const echo = buffer[0] === ECHO;
+  for (;;) {
+    const bytes = echo ? buffer.subarray(0, await conn.read(buffer) ?? 0) : chunk;
+    if (bytes.length === 0) return conn.close();
+    for (let sent = 0; sent < bytes.length;) sent += await conn.write(bytes.subarray(sent));
+  }
+}
