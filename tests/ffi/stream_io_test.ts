@@ -1,4 +1,4 @@
-// One thread that waits for many sockets: what the system is asked, and when a socket is closed.
+// A connected socket that a thread of the system polls: when it is closed, and when the thread sleeps.
 import { assert, assertEquals } from "@std/assert";
 import { Poller, type PollSystem } from "../../ffi/poller.ts";
 import { type StreamCalls, StreamIo } from "../../ffi/stream_io.ts";
@@ -62,7 +62,7 @@ Deno.test("a thread that was woken for one more socket waits again, for both", a
   await new Promise((resolve) => setTimeout(resolve, 100));
   const before = seen.polls;
   await new Promise((resolve) => setTimeout(resolve, 200));
-  // It looks by itself once a second.
+  // It ends its wait by itself once a second.
   assert(seen.polls <= before + 1, `the thread began to wait ${seen.polls - before} times`);
   for (const [io, received] of [[client, answering], [server, receiving]] as const) {
     await io.send(new Uint8Array(1));
