@@ -62,6 +62,7 @@
  * @module
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
+export { INVALID_SOCKET } from "./ffi/socket_calls.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export { HandoffError, type HandoffOutcome } from "./handoff/handoff_error.ts";
@@ -89,5 +90,5 @@ export { listen, type ListenLocalOptions, type ListenOptions } from "./sockets/l
 export { listenDatagram, type ListenDatagramOptions } from "./sockets/listen_datagram.ts";
 export { Listener } from "./sockets/listener.ts";
 export type { MulticastV4Membership, MulticastV6Membership } from "./sockets/multicast.ts";
-export { type ConnOf, type FromHandleOptions, Socket } from "./sockets/socket.ts";
+export { type ConnOf, type FromHandleOptions, type PeekOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

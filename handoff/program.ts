@@ -9,7 +9,10 @@ import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
 export interface Program {
   /** A Deno program, run with ffi access to the system's socket library. */
   script?: string | URL;
-  /** More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. */
+  /**
+   * More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. Of what this process may do nothing
+   * is passed on.
+   */
   permissions?: readonly string[];
   /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
   command?: string | URL;

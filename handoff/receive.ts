@@ -17,7 +17,8 @@ import { Target } from "./target.ts";
  * still on its way. Stdin must not be read by anyone else.
  *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No net, env, read or run permission.
+ * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No
+ * net, env, read or run permission.
  *
  * @example A worker that echoes
  * ```ts ignore
@@ -32,6 +33,7 @@ import { Target } from "./target.ts";
  * @param options How.
  * @returns What arrives, in the order in which the source let go of it.
  * @throws {HandoffError} While iterating: `channel-broken` if what arrives is not the protocol, or not for this process.
+ * @throws {Deno.errors.NotCapable} While iterating: without ffi access; the message names the file.
  */
 export function receive(
   options: ReceiveOptions & { listeners: true; datagrams: true },
@@ -60,7 +62,18 @@ export function receive(
  * @param options How.
  * @returns What arrives, in the order in which the source let go of it.
  */
-export function receive(options?: ReceiveOptions): AsyncGenerator<Received<Socket>, void, void>;
+export function receive(
+  options?: ReceiveOptions & { listeners?: false; datagrams?: false },
+): AsyncGenerator<Received<Socket>, void, void>;
+/**
+ * The sockets that the process that spawned this one hands over, where it is not known before of which kinds.
+ *
+ * @param options How.
+ * @returns What arrives, in the order in which the source let go of it.
+ */
+export function receive(
+  options: ReceiveOptions,
+): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
 export async function* receive(options: ReceiveOptions = {}): AsyncGenerator<Received<SharedSocket>, void, void> {
   const target = new Target(options);
   try {

@@ -13,8 +13,8 @@ export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
 /** How a {@linkcode HandoffSource} works. */
 export interface HandoffSourceOptions {
   /**
-   * How long the target may take to become ready, and then for each socket, in milliseconds. Default 10 000, at most
-   * 30 000.
+   * How long the target may take to become ready, and then for each socket, in milliseconds: more than 0, at most 30 000.
+   * Default 10 000.
    */
   timeout?: number;
   /** Called when the target has closed, or given up, a socket it was handed. */
@@ -25,7 +25,10 @@ export interface HandoffSourceOptions {
 export interface SendOptions {
   /** Any JSON value, at most 1 MiB of it. */
   data?: unknown;
-  /** Bytes already read from the connection, at most 1 MiB; the target's first read returns them. */
+  /**
+   * Bytes already read from the connection, at most 1 MiB; the target's first read returns them. Default: the socket's own
+   * `initialBytes`, in whose place these are sent.
+   */
   initialBytes?: Uint8Array;
   /** Takes the socket back, as long as the target does not own it. */
   signal?: AbortSignal;

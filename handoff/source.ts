@@ -40,9 +40,10 @@ const onTheirWay = new WeakSet<SharedSocket>();
  *
  * @example Handing every connection to a worker
  * ```ts ignore
- * import { HandoffSource, listen } from "@winsock/handoff";
+ * import { HandoffSource, LIBRARY_PATHS, listen } from "@winsock/handoff";
  *
- * const child = new Deno.Command(Deno.execPath(), { args: ["run", "worker.ts"], stdin: "piped" }).spawn();
+ * const args = ["run", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, "worker.ts"];
+ * const child = new Deno.Command(Deno.execPath(), { args, stdin: "piped" }).spawn();
  * await using source = new HandoffSource(child);
  * using listener = listen({ port: 8080 });
  * for await (const socket of listener) {

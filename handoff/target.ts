@@ -92,8 +92,7 @@ export class Target {
         }
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      this.#failure = new HandoffError("channel-broken", reason, { cause: error });
+      this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
     } finally {
       this.#end();
     }
@@ -259,4 +258,8 @@ export class Target {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }
+}
+
+function channelBroken(cause: unknown): HandoffError {
+  return new HandoffError("channel-broken", cause instanceof Error ? cause.message : String(cause), { cause });
 }

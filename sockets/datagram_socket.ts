@@ -236,7 +236,7 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. A pending receive ends.
    *
-   * @returns The descriptor.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
    */
   detach(): bigint {
     const handle = this.#descriptor.release();

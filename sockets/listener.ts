@@ -144,7 +144,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. A pending accept ends.
    *
-   * @returns The descriptor.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
    */
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});

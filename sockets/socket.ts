@@ -20,6 +20,14 @@ export interface FromHandleOptions {
   initialBytes?: Uint8Array;
 }
 
+/** What {@linkcode Socket.peek} waits for. */
+export interface PeekOptions {
+  /** How many bytes must be there. Default 1. */
+  atLeast?: number;
+  /** Ends the wait. */
+  signal?: AbortSignal;
+}
+
 /** How long to wait for more bytes than there are. */
 const PEEK_AGAIN_MS = 5;
 
@@ -163,7 +171,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    */
   async peek(
     size: number,
-    options: { atLeast?: number; signal?: AbortSignal } = {},
+    options: PeekOptions = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
     const { atLeast = 1, signal } = options;
     if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
@@ -182,7 +190,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
    *
-   * @returns The descriptor.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
    */
   detach(): bigint {
     return this.#descriptor.release();

@@ -5,7 +5,7 @@
  */
 
 /** `dwServiceFlags1`: what the protocol can do. */
-export const XP1: Readonly<Record<string, number>> = {
+export const XP1 = {
   XP1_CONNECTIONLESS: 0x00000001,
   XP1_GUARANTEED_DELIVERY: 0x00000002,
   XP1_GUARANTEED_ORDER: 0x00000004,
@@ -26,30 +26,30 @@ export const XP1: Readonly<Record<string, number>> = {
   XP1_IFS_HANDLES: 0x00020000,
   XP1_PARTIAL_MESSAGE: 0x00040000,
   XP1_SAN_SUPPORT_SDP: 0x00080000,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** `dwProviderFlags`: how the entry stands in the catalogue. */
-export const PFL: Readonly<Record<string, number>> = {
+export const PFL = {
   PFL_MULTIPLE_PROTO_ENTRIES: 0x00000001,
   PFL_RECOMMENDED_PROTO_ENTRY: 0x00000002,
   PFL_HIDDEN: 0x00000004,
   PFL_MATCHES_PROTOCOL_ZERO: 0x00000008,
   PFL_NETWORKDIRECT_PROVIDER: 0x00000010,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** `iSecurityScheme`: the security of the protocol. */
-export const SECURITY_PROTOCOL: Readonly<Record<string, number>> = {
+export const SECURITY_PROTOCOL = {
   SECURITY_PROTOCOL_NONE: 0x0000,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** `iNetworkByteOrder`: the order of bytes in the protocol. */
-export const BYTE_ORDER: Readonly<Record<string, number>> = {
+export const BYTE_ORDER = {
   BIGENDIAN: 0x0000,
   LITTLEENDIAN: 0x0001,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
-/** Address families. */
-export const AF: Readonly<Record<string, number>> = {
+/** Address families, in Windows' numbers: AF_INET6 is 10 on Linux, and 30 on macOS. */
+export const AF = {
   AF_UNSPEC: 0,
   AF_UNIX: 1,
   AF_INET: 2,
@@ -84,19 +84,19 @@ export const AF: Readonly<Record<string, number>> = {
   AF_BTH: 32,
   AF_LINK: 33,
   AF_HYPERV: 34,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** Socket types. */
-export const SOCK: Readonly<Record<string, number>> = {
+export const SOCK = {
   SOCK_STREAM: 1,
   SOCK_DGRAM: 2,
   SOCK_RAW: 3,
   SOCK_RDM: 4,
   SOCK_SEQPACKET: 5,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** Protocols of the Internet families. */
-export const IPPROTO: Readonly<Record<string, number>> = {
+export const IPPROTO = {
   IPPROTO_IP: 0,
   IPPROTO_ICMP: 1,
   IPPROTO_IGMP: 2,
@@ -126,10 +126,10 @@ export const IPPROTO: Readonly<Record<string, number>> = {
   IPPROTO_L2TP: 115,
   IPPROTO_SCTP: 132,
   IPPROTO_RAW: 255,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** Flags of `WSASocketW` and `WSPSocket`. */
-export const WSA_FLAG: Readonly<Record<string, number>> = {
+export const WSA_FLAG = {
   WSA_FLAG_OVERLAPPED: 0x01,
   WSA_FLAG_MULTIPOINT_C_ROOT: 0x02,
   WSA_FLAG_MULTIPOINT_C_LEAF: 0x04,
@@ -138,10 +138,10 @@ export const WSA_FLAG: Readonly<Record<string, number>> = {
   WSA_FLAG_ACCESS_SYSTEM_SECURITY: 0x40,
   WSA_FLAG_NO_HANDLE_INHERIT: 0x80,
   WSA_FLAG_REGISTERED_IO: 0x100,
-};
+} as const satisfies Readonly<Record<string, number>>;
 
 /** `lNetworkEvents` of WSANETWORKEVENTS. */
-export const FD: Readonly<Record<string, number>> = {
+export const FD = {
   FD_READ: 0x001,
   FD_WRITE: 0x002,
   FD_OOB: 0x004,
@@ -152,4 +152,4 @@ export const FD: Readonly<Record<string, number>> = {
   FD_GROUP_QOS: 0x080,
   FD_ROUTING_INTERFACE_CHANGE: 0x100,
   FD_ADDRESS_LIST_CHANGE: 0x200,
-};
+} as const satisfies Readonly<Record<string, number>>;

@@ -190,6 +190,39 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     super.addEventListener(type, listener, options);
   }
 
+  /**
+   * Listens no longer for what happens to the workers.
+   *
+   * @param type What.
+   * @param listener Who listened.
+   * @param options As for any `EventTarget`.
+   */
+  override removeEventListener(
+    type: WorkerEventType,
+    listener: (event: WorkerEvent) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  /**
+   * As for any `EventTarget`.
+   *
+   * @param type What.
+   * @param listener Who listened.
+   * @param options How.
+   */
+  override removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  override removeEventListener(
+    type: string,
+    // deno-lint-ignore no-explicit-any -- what the declarations above allow
+    listener: any,
+    options?: boolean | EventListenerOptions,
+  ): void {
+    super.removeEventListener(type, listener, options);
+  }
+
   async #close(timeout: number): Promise<void> {
     this.#ready.reject(poolClosed());
     this.#queue.close();

@@ -28,16 +28,21 @@ export interface InheritedOptions {
  *
  * @example A server that can be replaced
  * ```ts ignore
- * import { inherited, upgrade } from "@winsock/handoff";
+ * import { inherited, onUpgradeRequest, upgrade } from "@winsock/handoff";
  *
  * const generation = await inherited();
- * const listener = generation.listen("http", { port: 8080 });
- * serve(listener);
- * await generation.ready();
- * Deno.addSignalListener("SIGHUP", async () => {
- *   await upgrade(generation, { script: new URL("server.ts", import.meta.url), drain: 10_000 });
- *   Deno.exit();
+ * const listener = generation.listen("echo", { port: 8080 });
+ * const script = new URL("server.ts", import.meta.url);
+ * const permissions = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
+ * onUpgradeRequest(() => upgrade(generation, { script, permissions, drain: 10_000 }), {
+ *   controlFile: "server.control",
+ *   onUpgraded: () => Deno.exit(),
  * });
+ * await generation.ready();
+ * for await (const socket of listener) {
+ *   const conn = socket.toConn();
+ *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
+ * }
  * ```
  *
  * @param options Where to look.

@@ -14,7 +14,7 @@ export interface UpgradeRequestOptions {
   /** A signal, such as `SIGHUP`. */
   signal?: Deno.Signal;
   /**
-   * A file to be written, which tells `handoff upgrade FILE` how to reach this process. Whoever can read it can have this
+   * A file to be written, which tells {@linkcode requestUpgrade} how to reach this process. Whoever can read it can have this
    * server upgraded; it is written so that only its owner can.
    */
   controlFile?: string;
@@ -43,9 +43,12 @@ const OWNER_ONLY = 0o600;
  * {@linkcode upgrade} itself.
  * @param options Where requests come from.
  * @returns Ends listening for requests.
+ * @throws {TypeError} If there is neither a signal nor a control file.
+ * @throws {Deno.errors.NotCapable} Without the permission to write the file.
  */
 export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options: UpgradeRequestOptions): Disposable {
   const { signal, controlFile, onUpgraded } = options;
+  if (signal === undefined && controlFile === undefined) throw new TypeError("Give a signal, a control file, or both");
   const bySignal = () => {
     upgrade().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error.message}`));
   };
@@ -62,15 +65,36 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
 /**
  * Has a running server upgrade itself, and waits until that is done.
  *
- * @param controlFile The file that {@linkcode onUpgradeRequest} wrote. Needs `--allow-read` for it.
+ * Needs `--allow-read` for the file, and ffi access to the system's socket library.
+ *
+ * @param controlFile The file that {@linkcode onUpgradeRequest} wrote.
+ * @param options `signal`: ends the wait, and not the upgrade.
  * @returns What the server says: an {@linkcode UpgradeResult}.
- * @throws {Error} If the server cannot be reached, or cannot upgrade; the message says why.
+ * @throws {Deno.errors.NotFound} If there is no such file.
+ * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended.
+ * @throws {Error} If it refuses or cannot upgrade; the message says why.
+ * @throws The signal's reason, if it is aborted first.
  */
-export async function requestUpgrade(controlFile: string): Promise<UpgradeResult> {
+export async function requestUpgrade(
+  controlFile: string,
+  options: { signal?: AbortSignal } = {},
+): Promise<UpgradeResult> {
+  const { signal } = options;
   const { port, secret }: Control = JSON.parse(await Deno.readTextFile(controlFile));
-  using conn = (await connect({ hostname: "127.0.0.1", port })).toConn();
-  await conn.write(new TextEncoder().encode(`${secret}\n`));
-  const answer = await new Response(conn.readable).text();
+  const address = { hostname: "127.0.0.1", port };
+  using conn = (await connect(signal === undefined ? address : { ...address, signal })).toConn();
+  const close = () => conn.close();
+  signal?.addEventListener("abort", close);
+  let answer = "";
+  try {
+    await conn.write(new TextEncoder().encode(`${secret}\n`));
+    answer = await new Response(conn.readable).text();
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", close);
+  }
   if (answer === "") throw new Error("The server has refused the request, or ended");
   const { result, error } = JSON.parse(answer);
   if (error !== undefined) throw new Error(error);

@@ -1,9 +1,17 @@
 // Hand-offs between real processes.
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, HandoffError, HandoffSource, listen, type Socket, WinsockError } from "@winsock/handoff";
+import {
+  connect,
+  HandoffError,
+  HandoffSource,
+  LIBRARY_PATHS,
+  listen,
+  type Socket,
+  WinsockError,
+} from "@winsock/handoff";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
-import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
+import { endChild, lines, RUN, spawnChild, until, within } from "../kit/process.ts";
 
 /** Runs a test with a source that speaks to a child, and ends both. */
 async function withChild(
@@ -229,4 +237,16 @@ Deno.test("1 000 hand-offs leave both processes with the descriptors they had", 
     await endChild(child);
     await output;
   });
+});
+
+Deno.test("a child without ffi access is told which file it may not open, and the source that it is gone", async () => {
+  const url = new URL("../children/ungranted.ts", import.meta.url).href;
+  const child = new Deno.Command(Deno.execPath(), { args: [...RUN, url], stdin: "piped", stdout: "piped" }).spawn();
+  const source = new HandoffSource(child as Deno.ChildProcess, { timeout: 20_000 });
+  const refused = rejection(source.ready);
+  const line = await lines(child as Deno.ChildProcess)();
+  assert(line?.startsWith("NotCapable ") && line.includes(LIBRARY_PATHS[0]!), line);
+  assertEquals((await refused).outcome, "target-died");
+  await endChild(child as Deno.ChildProcess);
+  await within(20_000, source.closed);
 });

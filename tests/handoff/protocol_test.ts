@@ -112,7 +112,8 @@ Deno.test("a socket that is passed on takes its initial bytes along", async () =
     const { value } = await received.next();
     await sending;
     using client = pair.client.toConn();
-    using server = value!.socket.toConn();
+    assert(value?.socket instanceof Socket);
+    using server = value.socket.toConn();
     await writeText(client, "late");
     assertEquals(await readText(server, 10), "early late");
   });

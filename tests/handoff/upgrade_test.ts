@@ -1,6 +1,17 @@
 // Real versions of a real server, each replacing the one before.
-import { assertEquals, assertRejects } from "@std/assert";
-import { connect, duplicateSocket, inherited, type Listener, upgrade, UpgradeError } from "@winsock/handoff";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  connect,
+  duplicateSocket,
+  inherited,
+  listen,
+  type Listener,
+  onUpgradeRequest,
+  requestUpgrade,
+  upgrade,
+  UpgradeError,
+  WinsockError,
+} from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { openStreams } from "../kit/descriptors.ts";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
@@ -251,4 +262,25 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
   const before = openStreams(Deno.pid).length;
   await failAll();
   await until(() => openStreams(Deno.pid).length <= before, `there are ${before} descriptors again`);
+});
+
+Deno.test("requests that nobody listens for, or nobody answers, are told as what they are", async () => {
+  assertThrows(() => onUpgradeRequest(() => Promise.reject(new Error("never")), {}), TypeError, "control file");
+  const file = await Deno.makeTempFile();
+  using silent = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = silent.addr;
+  try {
+    await Deno.writeTextFile(file, JSON.stringify({ processId: 0, port, secret: "secret" }));
+    const abort = new AbortController();
+    const waiting = assertRejects(() => requestUpgrade(file, { signal: abort.signal }), Error, "no longer");
+    using _asked = await silent.accept();
+    abort.abort(new Error("no longer"));
+    await within(10_000, waiting);
+    silent.close();
+    const refused = await within(10_000, assertRejects(() => requestUpgrade(file), WinsockError));
+    assertEquals(refused.codeName, "WSAECONNREFUSED");
+  } finally {
+    await Deno.remove(file);
+  }
+  await assertRejects(() => requestUpgrade(file), Deno.errors.NotFound);
 });

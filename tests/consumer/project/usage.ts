@@ -90,7 +90,7 @@ export async function lookInto(stream: ReadableStream<Uint8Array>, options: Blob
   const names: string[] = [];
   for await (const blob of readBlobs(stream, options)) {
     const { iAddressFamily, szProtocol } = layout.decode(blob);
-    if (iAddressFamily === AF.INET) names.push(szProtocol);
+    if (iAddressFamily === AF.AF_INET) names.push(szProtocol);
   }
   return names;
 }
