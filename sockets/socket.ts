@@ -38,7 +38,7 @@ export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, opti
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
 
 /**
- * A connected socket of TCP, or but for Windows a local one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
+ * A connected socket of TCP, or, except on Windows, a local (unix) one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
  * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
  * sending it to another process.
  *

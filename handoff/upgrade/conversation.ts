@@ -48,6 +48,17 @@ export class Conversation {
     if (!this.#ended) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
+  /** Says a last thing; resolves when the other end will hear it even if this process ends, or is gone. */
+  async finish(message: Message): Promise<void> {
+    if (this.#ended) return;
+    this.#socket.ref();
+    await new Promise<void>((resolve) => {
+      this.#socket.once("close", () => resolve());
+      this.#socket.end(`${JSON.stringify(message)}\n`, () => resolve());
+    });
+    this.close();
+  }
+
   /**
    * The next message; `undefined` when the other end is gone.
    *

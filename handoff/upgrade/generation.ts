@@ -159,11 +159,11 @@ export class Generation implements Disposable {
    * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor carries on.
    *
    * @param reason Why.
+   * @returns Resolves when the predecessor will hear it, even if this process ends then.
    */
-  refuse(reason: string): void {
-    this.#conversation?.say({ say: "refuse", reason });
-    this.#conversation?.close();
+  async refuse(reason: string): Promise<void> {
     this[Symbol.dispose]();
+    await this.#conversation?.finish({ say: "refuse", reason });
   }
 
   /** Closes all listeners and datagram sockets of this version. */

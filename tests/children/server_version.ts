@@ -20,7 +20,7 @@ if (mode === "deaf") await new Promise((resolve) => setTimeout(resolve, 60_000))
 const generation = await inherited();
 if (mode === "crash") Deno.exit(4);
 if (mode === "refuse") {
-  generation.refuse("not in the mood");
+  await generation.refuse("not in the mood");
   Deno.exit(0);
 }
 if (mode === "slow") console.log("initialising");
