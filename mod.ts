@@ -2,7 +2,8 @@
  * Live sockets handed from one process to another: an accepted connection to a worker, a listening socket to the next
  * version of a server. On Windows through `WSADuplicateSocketW`, on Linux and macOS through `SCM_RIGHTS`.
  *
- * At every moment a socket has one owner, and a receiver that dies before it took the socket gives it back.
+ * At every moment one process at most reads a socket, and if the receiver dies before it took the socket, the sender still
+ * has it.
  *
  * - {@linkcode HandoffSource} hands sockets to a child process, {@linkcode receive} takes them there;
  * - {@linkcode WorkerPool} keeps workers running behind one listener;

@@ -1,5 +1,5 @@
 /**
- * `handoff upgrade`: has a running server replace itself.
+ * `deno run … jsr:@winsock/handoff/cli upgrade FILE`: has a running server replace itself.
  *
  * @module
  */

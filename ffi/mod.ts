@@ -1,9 +1,13 @@
 /**
- * The native functions underneath, as they are: opened by absolute path at the first call, nothing checked. For those
- * who need a call the library does not wrap.
+ * The native functions the library binds, unchecked: opened by absolute path at the first call. For those who need a
+ * call the library does not wrap.
  *
  * Lengths of buffers are the caller's to keep right, and the error of a call must be read in the next statement. What
- * {@linkcode libc}, {@linkcode ws2_32} and {@linkcode kernel32} open, the grant for {@linkcode LIBRARY_PATHS} allows.
+ * {@linkcode libc}, {@linkcode ws2_32}, {@linkcode ws2spi} and {@linkcode kernel32} open, the grant for
+ * {@linkcode LIBRARY_PATHS} allows. Names are the system's, except for a few that are the library's own: `acceptNow` of
+ * {@linkcode ws2_32} is `accept` on the calling thread, `pollNow` of {@linkcode libc} is `poll` there, `copyIn` and
+ * `copyOut` are `memcpy` to and from an address, and `errnoLocation` tells where errno is, by whatever name the system
+ * has for that.
  *
  * @example Asking the system what kind of socket it is
  * ```ts

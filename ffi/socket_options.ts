@@ -4,7 +4,12 @@
  * @module
  */
 
-/** The socket options that can be read and set by name, with the type of their value. */
+/**
+ * The socket options that can be read and set by name, with the type of their value.
+ *
+ * Sockets of this library are bound already. Options that matter when a socket is bound are there to be read: setting
+ * them comes too late.
+ */
 export interface SocketOptions {
   /** Send small segments at once instead of gathering them (Nagle's algorithm off). */
   TCP_NODELAY: boolean;
@@ -28,18 +33,27 @@ export interface SocketOptions {
    * longer, 9216 bytes at first.
    */
   SO_SNDBUF: number;
-  /** Windows only, before binding: no other socket may take the address over. `listen` sets it. */
+  /**
+   * Windows only: no other socket may take the address over. To be read, for it counts at binding; `listen` sets it, and
+   * so does `listenDatagram` unless `reuseAddress` is given.
+   */
   SO_EXCLUSIVEADDRUSE: boolean;
   /**
-   * Bind to an address in use. On Windows this takes another socket's port over; on Linux only for datagrams, if both
-   * sockets have it; on macOS only for multicast addresses, or beside a socket bound to all addresses.
+   * Bind to an address in use. To be read, for it counts at binding. On Windows (since Server 2003) a port is taken over
+   * only where the first socket set it too, and then by any other that sets it. On Linux a TCP socket binds past
+   * connections that are still closing, for which `listen` sets it, and datagram sockets share an address if both have
+   * it. On macOS `listen` sets it for the same, and an address is shared only for multicast, or beside a socket bound to
+   * all addresses.
    */
   SO_REUSEADDR: boolean;
-  /** Not on Windows, before binding: several sockets on one port; on Linux each with a part of what arrives. */
+  /**
+   * Not on Windows: several sockets on one port; on Linux each with a part of what arrives. To be read, for it counts at
+   * binding.
+   */
   SO_REUSEPORT: boolean;
   /** Allow sending datagrams to broadcast addresses. */
   SO_BROADCAST: boolean;
-  /** IPv6 only: take no IPv4 traffic on `::`. Before binding. */
+  /** IPv6 only: take no IPv4 traffic on `::`. To be read, for it counts at binding. */
   IPV6_V6ONLY: boolean;
   /** Address of the interface that IPv4 multicast leaves by; `0.0.0.0` lets the system choose. */
   IP_MULTICAST_IF: string;

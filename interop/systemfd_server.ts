@@ -140,7 +140,7 @@ export class SystemfdServer implements AsyncDisposable {
  *
  * A client that is slow, says something else or says too much is cut off, and disturbs no other. A process that knows
  * the secret can name any process: give `processId` where it is known. What was duplicated for a client that breaks off
- * stays with that process until it ends, on Windows; on Linux it is withdrawn.
+ * stays with that process until it ends, on Windows; on Linux and macOS it is withdrawn.
  *
  * Needs ffi access to the system's socket library, and no net permission.
  *

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** What a socket's address can be: of TCP or UDP, or but for Windows of a local socket. */
+/** What a socket's address can be: of TCP or UDP, or except on Windows of a local socket. */
 export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
 
 /** An address with its defaults filled in and its port checked. */

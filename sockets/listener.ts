@@ -14,7 +14,8 @@ import { ownSocket, type Socket } from "./socket.ts";
 export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint) => Listener<A>;
 
 /**
- * A listening socket of TCP, or but for Windows a local one. The object owns its descriptor, as {@linkcode Socket} does.
+ * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
+ * does.
  *
  * Accepting never blocks the event loop, and {@linkcode Listener.close} ends a pending {@linkcode Listener.accept} at
  * once. On Windows two processes must not accept on the same listener at the same time: give the listener away, or pass

@@ -1,5 +1,5 @@
 /**
- * libc: Unix' socket functions as they are. Integers and buffers only, so that a grant for the one file is enough.
+ * libc: the functions of Unix needed here, unchecked. Integers and buffers only, so that a grant for the one file is enough.
  * Descriptors are declared `usize`, so that one bigint is a socket's handle on every system.
  *
  * @module

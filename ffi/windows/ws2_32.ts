@@ -1,5 +1,5 @@
 /**
- * ws2_32.dll: Winsock's functions as they are. Integers and buffers only, so that a grant for the one file is enough.
+ * ws2_32.dll: the functions of Winsock needed here, unchecked. Integers and buffers only, so that a grant for the one file is enough.
  *
  * @module
  */

@@ -97,8 +97,8 @@ export class Generation implements Disposable {
    */
   listen(name: string, options: ListenOptions): Listener;
   /**
-   * Takes the local socket's listener of that name, or makes one, but for Windows. At a first start the socket's file must not
-   * be there; a successor takes the listener and leaves the file alone.
+   * Takes the local socket's listener of that name, or makes one, except on Windows. At a first start the socket's file must
+   * not be there; a successor takes the listener and leaves the file alone.
    *
    * @param name The listener's name; the next version asks for it by the same.
    * @param options Where to listen, if there is none to take.

@@ -46,7 +46,7 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  *
  * Its `WSPStartup` is called at the first use, with version 2.2 and upcalls of ours; every function is called through the
  * WSPPROC_TABLE it fills, and a code in `lpErrno` becomes a {@linkcode WinsockError}. Calls run on this thread. Works on
- * Linux too, with a library in Linux' calling convention.
+ * Linux and macOS too, with a library in the system's own calling convention.
  *
  * Needs full `--allow-ffi`.
  *

@@ -1,5 +1,5 @@
 /**
- * The picture of `handoff inspect` in the documentation, made of what the command prints.
+ * The picture of `inspect` in the documentation, made of what the command prints.
  *
  *     deno run -A tools/docs/inspect_picture.ts
  *
@@ -29,7 +29,7 @@ const STYLE = `
 
 /** Runs the command on a blob of ws2_32's, and draws what it prints. */
 export async function drawInspect(): Promise<string> {
-  const lines = ["$ handoff inspect blob.bin"];
+  const lines = ["$ deno run --allow-read=blob.bin jsr:@winsock/handoff/cli inspect blob.bin"];
   await main(["inspect", "blob.bin"], {
     read: () => Promise.resolve(Uint8Array.fromHex(blobs.WSAPROTOCOL_INFOW)),
     print: (line) => void lines.push(line),
@@ -45,7 +45,7 @@ export async function drawInspect(): Promise<string> {
     `  <text x="${MARGIN}" y="${MARGIN + (index + 0.75) * LINE_HEIGHT}">${spans(line)}</text>`
   );
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="What handoff inspect prints"`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="What inspect prints"`,
     `     font-family="ui-monospace, Consolas, Menlo, 'DejaVu Sans Mono', monospace" font-size="13" xml:space="preserve">`,
     `  <style>${STYLE}</style>`,
     `  <rect class="paper" x="0.5" y="0.5" width="${width - 1}" height="${height - 1}" rx="8"/>`,

@@ -14,7 +14,9 @@ const INTRODUCTION = `# What happens when something fails
 
 The tests wrote these tables (\`tests/handoff/faults_test.ts\`) and fail when one cell comes out differently. Three
 processes take part: a source, a target, and the peer of the connection that is handed off. At one step of the protocol,
-right after it was taken, a fault comes:
+right after it was taken, a fault comes. The steps are named as on the diagnostics channel \`TRACE_CHANNEL\`, except that
+\`done-sent\` and \`done-received\` are both \`done\` there, \`withdraw-received\` is the target's \`withdrawn\`, and \`ready-sent\` and
+\`end-sent\` are frames that leave and no steps of the channel. The faults:
 
 | fault | what is done |
 | --- | --- |
