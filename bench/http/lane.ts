@@ -5,6 +5,9 @@
  */
 import { windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 
+/** Wine ends with the last of its programs, and would take along what is started meanwhile. */
+const WINE_REST_MS = 1_000;
+
 /** A server and its port. */
 export interface ServerProcess extends AsyncDisposable {
   readonly port: number;
@@ -24,10 +27,10 @@ export async function openLane(name: string): Promise<Start> {
   switch (name) {
     case "linux":
       return (script, ...args) =>
-        begin(new Deno.Command(Deno.execPath(), { args: run(script, args), cwd: project, stdout: "piped" }));
+        begin(new Deno.Command(Deno.execPath(), { args: run(script, args), cwd: project, stdout: "piped" }), 0);
     case "windows": {
       const program = await windowsPrograms();
-      return (script, ...args) => begin(program([WINE_DENO, ...run(script, args)], { stdout: "piped" }));
+      return (script, ...args) => begin(program([WINE_DENO, ...run(script, args)], { stdout: "piped" }), WINE_REST_MS);
     }
     default:
       throw new RangeError(`There is no ${name} lane`);
@@ -38,7 +41,7 @@ function run(script: string, args: string[]): string[] {
   return ["run", "--quiet", "--allow-all", "--no-check", script, ...args];
 }
 
-async function begin(command: Deno.Command): Promise<ServerProcess> {
+async function begin(command: Deno.Command, restMs: number): Promise<ServerProcess> {
   const child = command.spawn();
   const reader = child.stdout.getReader();
   const { value } = await reader.read();
@@ -48,6 +51,7 @@ async function begin(command: Deno.Command): Promise<ServerProcess> {
       child.kill("SIGKILL");
       await reader.cancel();
       await child.status;
+      await new Promise((resolve) => setTimeout(resolve, restMs));
     },
   };
 }

@@ -2,8 +2,10 @@
  * Servers on adopted connections against Deno's own, in one run: `deno task bench:http`.
  *
  * Each server is a process of its own. Requests are wrk's where that is installed, or else autocannon's, which is the slower
- * of the two and hides differences between fast servers; bytes are this process's. Medians of five rounds; in each round
- * every server has its turn, so that what else the machine does hits all of them. Compare figures of one lane only.
+ * of the two and hides differences between fast servers; bytes are this process's. Medians of five rounds, after one that
+ * does not count; in each round every server has its turn, so that what else the machine does hits all of them. The first
+ * round is three times as long: the more code a server has, the longer it takes to become fast. Compare figures of one
+ * lane only.
  *
  *     deno task bench:http [--lane linux|windows] [--rounds 5] [--seconds 1] [--connections 32] [--only requests|bytes]
  *
@@ -44,7 +46,9 @@ console.log(`Deno ${Deno.version.deno}, ${options.lane ?? "linux"} lane, medians
 if (options.only !== "bytes") {
   for (const [kind, headers] of Object.entries(CLIENTS)) {
     console.log(`requests a second of ${client.name}: ${kind}, ${connections} connections`);
-    const median = await compare(SERVERS, (server) => measureRequests(server, headers), 0);
+    const median = await compare("bench/http/server.ts", SERVERS, 0, (port, seconds) => {
+      return client(`http://127.0.0.1:${port}/`, headers, seconds);
+    });
     for (const [of, against, goal] of GOALS) {
       const ratio = median(of) / median(against);
       const verdict = goal === 0 ? "" : `, goal ${goal}: ${ratio >= goal ? "met" : "NOT met"}`;
@@ -56,10 +60,9 @@ if (options.only !== "bytes") {
 if (options.only !== "requests") {
   for (const transfer of TRANSFERS) {
     console.log(`MiB a second of one connection: ${transfer}`);
-    const median = await compare(STREAMS, async (stream) => {
-      await using server = await start("bench/http/streams.ts", stream);
-      return await measureBytes(server.port, transfer, seconds * 1_000);
-    }, 1);
+    const median = await compare("bench/http/streams.ts", STREAMS, 1, (port, seconds) => {
+      return measureBytes(port, transfer, seconds * 1_000);
+    });
     const ratio = median("adopted toNodeSocket()") / median("Deno's node:net");
     console.log(`  adopted toNodeSocket() is ${ratio.toFixed(2)} of Deno's node:net`);
     console.log(
@@ -68,15 +71,24 @@ if (options.only !== "requests") {
   }
 }
 
-/** Measures all of them in turn, round after round, and prints it; tells their medians. */
+/** Starts all servers of a script, measures them in turn, round after round, and prints it; tells their medians. */
 async function compare<Name extends string>(
+  script: string,
   names: readonly Name[],
-  measure: (name: Name) => Promise<number>,
   digits: number,
+  measure: (port: number, seconds: number) => Promise<number>,
 ): Promise<(name: Name) => number> {
   const figures = new Map<Name, number[]>(names.map((name) => [name, []]));
+  await using processes = new AsyncDisposableStack();
+  const ports = new Map<Name, number>();
+  for (const name of names) ports.set(name, processes.use(await start(script, name)).port);
+  for (const name of names) await measure(ports.get(name)!, 3 * seconds);
   for (let round = 0; round < rounds; round++) {
-    for (const name of names) figures.get(name)!.push(await measure(name));
+    // Whoever comes first, or after a busy one, must not always be the same.
+    const first = round % names.length;
+    for (const name of [...names.slice(first), ...names.slice(0, first)]) {
+      figures.get(name)!.push(await measure(ports.get(name)!, seconds));
+    }
   }
   const median = (name: Name) => figures.get(name)!.toSorted((a, b) => a - b)[rounds >> 1]!;
   for (const name of names) {
@@ -87,20 +99,15 @@ async function compare<Name extends string>(
   return median;
 }
 
-async function measureRequests(server: Server, headers: string[]): Promise<number> {
-  await using process = await start("bench/http/server.ts", server);
-  const url = `http://127.0.0.1:${process.port}/`;
-  await client(url, headers, 1);
-  return await client(url, headers, seconds);
-}
-
 async function wrk(url: string, headers: string[], seconds: number): Promise<number> {
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, ...headers.flatMap((header) => ["-H", header]), url];
   const text = await output("wrk", args);
   const failed = /Non-2xx.*|Socket errors.*/.exec(text)?.[0];
   // A server that ends the connection after its response is what wrk calls a read error.
   if (failed !== undefined && !/connect 0, read \d+, write 0, timeout 0/.test(failed)) throw new Error(failed);
-  return Number(/Requests\/sec: *([\d.]+)/.exec(text)?.[1]);
+  const figure = /Requests\/sec: *([\d.]+)/.exec(text)?.[1];
+  if (figure === undefined) throw new Error(text);
+  return Number(figure);
 }
 
 async function autocannon(url: string, headers: string[], seconds: number): Promise<number> {

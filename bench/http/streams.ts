@@ -1,7 +1,6 @@
 // One server of bytes: prints its port, and serves until it is ended. A connection's first byte says what: w for bytes without
 // end, e for all it sends.
 import { listen } from "@winsock/handoff";
-import { once } from "node:events";
 import net, { type AddressInfo } from "node:net";
 
 const chunk = new Uint8Array(65_536);
@@ -35,11 +34,13 @@ switch (Deno.args[0]) {
 
 function serveStream(stream: net.Socket): void {
   stream.on("error", () => stream.destroy());
-  stream.once("data", async (first) => {
+  const write = () => {
+    while (stream.writable && stream.write(chunk));
+  };
+  stream.once("data", (first) => {
     if (first[0] === ECHO) return void stream.pipe(stream);
-    while (!stream.destroyed) {
-      if (!stream.write(chunk)) await once(stream, "drain");
-    }
+    stream.on("drain", write);
+    write();
   });
 }
 

@@ -333,6 +333,9 @@ Deno.test("options out of their range are refused", () => {
   const serve = (options: ServeHttpOptions) => () => serveHttp(once(), () => new Response(), options);
   assertThrows(serve({ maxConnections: 0 }), RangeError, "The maxConnections is 0");
   assertThrows(serve({ headersTimeout: 1.5 }), RangeError, "The headersTimeout is 1.5");
+  assertThrows(serve({ sendTimeout: -1 }), RangeError, "The sendTimeout is -1");
+  assertThrows(serve({ minSendRate: NaN }), RangeError, "The minSendRate is NaN");
+  assertThrows(serve({ maxBufferedAmount: 0 }), RangeError, "The maxBufferedAmount is 0");
   assertThrows(serve({ headersTimeout: 500, requestTimeout: 100 }), RangeError, "more than the requestTimeout");
 });
 
