@@ -100,10 +100,13 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   }
 
   setNoDelay(noDelay = true): void {
+    // The stream leaves out what it takes to be so already, and knows only of what was set through it.
+    this.#socket.setNoDelay(!noDelay);
     this.#socket.setNoDelay(noDelay);
   }
 
   setKeepAlive(keepAlive = true): void {
+    this.#socket.setKeepAlive(!keepAlive);
     this.#socket.setKeepAlive(keepAlive);
   }
 

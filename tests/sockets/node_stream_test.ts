@@ -45,8 +45,10 @@ for (const native of [true, false]) {
   Deno.test(`${path}: options set through the connection are the socket's`, async () => {
     using sockets = await connection();
     using observer = await openSocket(duplicateSocket(sockets.client, Deno.pid)) as Socket;
+    sockets.client.setOption("TCP_NODELAY", true);
+    sockets.client.setOption("SO_KEEPALIVE", true);
     using conn = sockets.client.toConn({ native });
-    for (const on of [true, false]) {
+    for (const on of [false, true, false]) {
       conn.setNoDelay(on);
       conn.setKeepAlive(on);
       assertEquals([observer.getOption("TCP_NODELAY"), observer.getOption("SO_KEEPALIVE")], [on, on]);
