@@ -19,6 +19,7 @@ const SERVERS = [
   "serveHttp",
   "srvx on Deno's node:http",
   "adopted node:http",
+  "node:http by plain calls",
   "Deno's node:http",
   "Deno.serve",
 ] as const;
@@ -27,12 +28,19 @@ const CLIENTS = { "keep-alive": [], "a connection for each request": ["Connectio
 const GOALS: [of: Server, against: Server, least: number][] = [
   ["serveHttp", "srvx on Deno's node:http", 0.95],
   ["adopted node:http", "Deno's node:http", 0.95],
+  ["node:http by plain calls", "Deno's node:http", 0],
   ["serveHttp", "Deno's node:http", 0.95],
   ["serveHttp", "Deno.serve", 0.6],
   // What the one above could reach at most, for serveHttp is made of it.
   ["Deno's node:http", "Deno.serve", 0],
 ];
-const STREAMS = ["adopted toNodeSocket()", "adopted toConn()", "Deno's node:net", "Deno.TcpConn"] as const;
+const STREAMS = [
+  "adopted toNodeSocket()",
+  "adopted toConn()",
+  "toConn() by plain calls",
+  "Deno's node:net",
+  "Deno.TcpConn",
+] as const;
 const TRANSFERS = ["one way", "echo"] as const;
 
 const options = parseArgs(Deno.args, { string: ["lane", "rounds", "seconds", "connections", "only"] });
@@ -65,9 +73,10 @@ if (options.only !== "requests") {
     });
     const ratio = median("adopted toNodeSocket()") / median("Deno's node:net");
     console.log(`  adopted toNodeSocket() is ${ratio.toFixed(2)} of Deno's node:net`);
-    console.log(
-      `  adopted toConn() is ${(median("adopted toConn()") / median("Deno.TcpConn")).toFixed(2)} of Deno.TcpConn\n`,
-    );
+    for (const path of ["adopted toConn()", "toConn() by plain calls"] as const) {
+      console.log(`  ${path} is ${(median(path) / median("Deno.TcpConn")).toFixed(2)} of Deno.TcpConn`);
+    }
+    console.log();
   }
 }
 

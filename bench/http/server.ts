@@ -22,13 +22,15 @@ switch (Deno.args[0]) {
     serve(toNodeHandler(handler) as unknown as http.RequestListener);
     break;
   }
+  case "node:http by plain calls":
   case "adopted node:http": {
     const adopted = listen({ hostname: "127.0.0.1", port: 0 });
     console.log(adopted.addr.port);
     const server = http.createServer(listener);
     Object.defineProperty(server, "listening", { value: true });
+    const native = Deno.args[0] === "adopted node:http";
     for await (const socket of adopted) {
-      const stream = socket.toNodeSocket();
+      const stream = socket.toNodeSocket({ native });
       stream.setNoDelay(true);
       server.emit("connection", stream);
     }

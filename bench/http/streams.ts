@@ -13,10 +13,12 @@ switch (Deno.args[0]) {
     for await (const socket of listener) serveStream(socket.toNodeSocket());
     break;
   }
+  case "toConn() by plain calls":
   case "adopted toConn()": {
     const listener = listen({ hostname: "127.0.0.1", port: 0 });
     console.log(listener.addr.port);
-    for await (const socket of listener) serveConn(socket.toConn()).catch(() => {});
+    const native = Deno.args[0] === "adopted toConn()";
+    for await (const socket of listener) serveConn(socket.toConn({ native })).catch(() => {});
     break;
   }
   case "Deno's node:net": {
