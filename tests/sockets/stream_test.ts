@@ -9,8 +9,8 @@ import { STREAM_CASES } from "../kit/streams.ts";
 const MiB = 1024 ** 2;
 /** Under Wine all of it takes some minutes, and only `deno task streams:windows` does. */
 const FULL = Deno.build.os !== "windows" || Deno.args.includes("full");
-const ECHOED = FULL ? 1024 * MiB : 64 * MiB;
-const CONNECTIONS = FULL ? 1_000 : 200;
+const ECHOED = FULL ? 1024 * MiB : 32 * MiB;
+const CONNECTIONS = FULL ? 1_000 : 100;
 
 async function echo(conn: Deno.Conn): Promise<void> {
   const buffer = new Uint8Array(MiB / 4);
