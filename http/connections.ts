@@ -3,13 +3,18 @@
  *
  * @module
  */
+import type { SocketAddr } from "../sockets/address.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 
-/** A connection and what came with it: what `receive()` yields, and an inherited connection. */
-export interface HttpConnection {
+/**
+ * A connection and what came with it: what `receive()` yields, and an inherited connection.
+ *
+ * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
+ */
+export interface HttpConnection<A extends SocketAddr = Deno.NetAddr> {
   /** The connection. */
-  readonly socket: Socket;
+  readonly socket: Socket<A>;
   /** What handlers find as {@linkcode HttpInfo.data}. */
   readonly data?: unknown;
   /** Takes it, where that is done by hand. */
@@ -18,19 +23,27 @@ export interface HttpConnection {
   reject?(reason: string): void;
 }
 
-/** Where connections come from: a listener, `receive()`, or anything that yields sockets. */
-export type HttpConnections = Listener | AsyncIterable<Socket | HttpConnection>;
+/**
+ * Where connections come from: a listener, `receive()`, or anything that yields sockets.
+ *
+ * @typeParam A What their addresses are: of TCP, or `Deno.UnixAddr`.
+ */
+export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
+  | Listener<A>
+  | AsyncIterable<Socket<A> | HttpConnection<A>>;
+
+type AnyConnection = Socket<SocketAddr> | HttpConnection<SocketAddr>;
 
 /** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
 const RETRY_MS = 100;
 
 /** Yields one connection after the other, until it is stopped. */
 export class Intake {
-  readonly #source: HttpConnections;
-  #iterator: AsyncIterator<Socket | HttpConnection> | undefined;
+  readonly #source: HttpConnections<SocketAddr>;
+  #iterator: AsyncIterator<AnyConnection> | undefined;
   #stopped = false;
 
-  constructor(source: HttpConnections) {
+  constructor(source: HttpConnections<SocketAddr>) {
     this.#source = source;
   }
 
@@ -41,7 +54,7 @@ export class Intake {
    * @returns `undefined` when no more will come.
    * @throws What the iterable throws.
    */
-  async next(onError: (error: unknown) => void): Promise<HttpConnection | undefined> {
+  async next(onError: (error: unknown) => void): Promise<HttpConnection<SocketAddr> | undefined> {
     if (this.#stopped) return undefined;
     const next = this.#source instanceof Listener ? await this.#accept(this.#source, onError) : await this.#pull();
     if (next instanceof Socket) return { socket: next };
@@ -58,7 +71,10 @@ export class Intake {
     else this.#iterator?.return?.()?.catch(() => {});
   }
 
-  async #accept(listener: Listener, onError: (error: unknown) => void): Promise<Socket | undefined> {
+  async #accept(
+    listener: Listener<SocketAddr>,
+    onError: (error: unknown) => void,
+  ): Promise<Socket<SocketAddr> | undefined> {
     while (!this.#stopped) {
       try {
         return await listener.accept();
@@ -71,8 +87,8 @@ export class Intake {
     return undefined;
   }
 
-  async #pull(): Promise<Socket | HttpConnection | undefined> {
-    const source = this.#source as AsyncIterable<Socket | HttpConnection>;
+  async #pull(): Promise<AnyConnection | undefined> {
+    const source = this.#source as AsyncIterable<AnyConnection>;
     this.#iterator ??= source[Symbol.asyncIterator]();
     const { done, value } = await this.#iterator.next();
     return done ? undefined : value;

@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import type { SocketAddr } from "../sockets/address.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
@@ -17,14 +18,14 @@ const INTERNAL_ERROR = 1011;
 
 /** What is known of a connection. */
 export interface Peer {
-  readonly localAddr: Deno.NetAddr;
-  readonly remoteAddr: Deno.NetAddr;
+  readonly localAddr: SocketAddr;
+  readonly remoteAddr: SocketAddr;
   readonly data: unknown;
 }
 
 /** What all exchanges of a server share. */
 export interface ExchangeContext {
-  readonly handler: HttpHandler;
+  readonly handler: HttpHandler<SocketAddr>;
   readonly onError: HttpSettings["onError"];
   readonly webSockets: WebSockets;
 }
@@ -36,7 +37,7 @@ export interface Upgrade {
 }
 
 /** Lets the handler answer a request, and sends what it answers. */
-export class Exchange implements HttpInfo {
+export class Exchange implements HttpInfo<SocketAddr> {
   readonly #context: ExchangeContext;
   readonly #peer: Peer;
   readonly #incoming: IncomingMessage;
@@ -61,11 +62,11 @@ export class Exchange implements HttpInfo {
     this.#upgrade = upgrade;
   }
 
-  get localAddr(): Deno.NetAddr {
+  get localAddr(): SocketAddr {
     return this.#peer.localAddr;
   }
 
-  get remoteAddr(): Deno.NetAddr {
+  get remoteAddr(): SocketAddr {
     return this.#peer.remoteAddr;
   }
 

@@ -3,10 +3,18 @@
  *
  * @module
  */
+import type { SocketAddr } from "../sockets/address.ts";
 import type { StreamOptions } from "../sockets/stream.ts";
 
-/** Answers one request. Handlers written for `Deno.serve`, and the `fetch` of Hono, are of this type. */
-export type HttpHandler = (request: Request, info: HttpInfo) => Response | Promise<Response>;
+/**
+ * Answers one request. Handlers written for `Deno.serve`, and the `fetch` of Hono, are of this type.
+ *
+ * @typeParam A What the connections' addresses are: of TCP, or `Deno.UnixAddr`.
+ */
+export type HttpHandler<A extends SocketAddr = Deno.NetAddr> = (
+  request: Request,
+  info: HttpInfo<A>,
+) => Response | Promise<Response>;
 
 /** A WebSocket as {@linkcode HttpInfo.upgradeWebSocket} makes them: the browser's interface, except `dispatchEvent`. */
 export type HttpWebSocket = Omit<WebSocket, "dispatchEvent">;
@@ -19,12 +27,16 @@ export interface WebSocketUpgradeOptions {
   headers?: HeadersInit;
 }
 
-/** What a handler is told besides the request. */
-export interface HttpInfo {
-  /** The client's address and port. */
-  readonly remoteAddr: Deno.NetAddr;
-  /** The address and port the client connected to. */
-  readonly localAddr: Deno.NetAddr;
+/**
+ * What a handler is told besides the request.
+ *
+ * @typeParam A What the connection's addresses are: of TCP, or `Deno.UnixAddr`.
+ */
+export interface HttpInfo<A extends SocketAddr = Deno.NetAddr> {
+  /** The client's address and port, or path. */
+  readonly remoteAddr: A;
+  /** The address and port, or the path, the client connected to. */
+  readonly localAddr: A;
   /** The `data` that was handed over with the connection; `undefined` if there was none. */
   readonly data: unknown;
   /** Resolves when the response is sent; rejects when the connection ends before that. */

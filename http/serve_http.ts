@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnections } from "./connections.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 import { ConnectionServer } from "./server.ts";
@@ -48,6 +49,7 @@ import { ConnectionServer } from "./server.ts";
  * assertEquals(await response.text(), "hello");
  * ```
  *
+ * @typeParam A What the connections' addresses are: of TCP, or `Deno.UnixAddr`.
  * @param connections Where connections come from. A listener is the server's from now on: it is closed at the shutdown.
  * @param handler Answers requests.
  * @param options Limits, TLS, and what to do about errors.
@@ -55,10 +57,10 @@ import { ConnectionServer } from "./server.ts";
  * @throws {RangeError} If a number among the options is out of its range.
  * @throws {Error} If the key or the certificate cannot be used.
  */
-export function serveHttp(
-  connections: HttpConnections,
-  handler: HttpHandler,
+export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
+  connections: HttpConnections<A>,
+  handler: HttpHandler<A>,
   options: ServeHttpOptions = {},
 ): HttpServer {
-  return new ConnectionServer(connections, handler, httpSettings(options));
+  return new ConnectionServer(connections, handler as HttpHandler<SocketAddr>, httpSettings(options));
 }

@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import type { SocketAddr } from "../sockets/address.ts";
 import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
 import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
@@ -50,7 +51,7 @@ export class ConnectionServer implements HttpServer {
   #failure: { error: unknown } | undefined;
   readonly #finished = Promise.withResolvers<void>();
 
-  constructor(connections: HttpConnections, handler: HttpHandler, settings: HttpSettings) {
+  constructor(connections: HttpConnections<SocketAddr>, handler: HttpHandler<SocketAddr>, settings: HttpSettings) {
     this.#settings = settings;
     this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
     this.#intake = new Intake(connections);
@@ -100,7 +101,7 @@ export class ConnectionServer implements HttpServer {
     this.#drain();
   }
 
-  async #take(connection: HttpConnection): Promise<void> {
+  async #take(connection: HttpConnection<SocketAddr>): Promise<void> {
     const { socket } = connection;
     if (this.#draining && giveBack(connection)) return;
     if (this.#ended) return socket.close();
@@ -118,7 +119,7 @@ export class ConnectionServer implements HttpServer {
     }
   }
 
-  #serve({ socket, data }: HttpConnection): void {
+  #serve({ socket, data }: HttpConnection<SocketAddr>): void {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket(this.#settings);
     this.#open.add(stream);
@@ -206,7 +207,7 @@ function destroyAll(sockets: Iterable<NodeSocket>): void {
 }
 
 /** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
-async function accepted(connection: HttpConnection): Promise<boolean> {
+async function accepted(connection: HttpConnection<SocketAddr>): Promise<boolean> {
   try {
     await connection.accept!();
     return true;
@@ -216,7 +217,7 @@ async function accepted(connection: HttpConnection): Promise<boolean> {
 }
 
 /** Whether a connection could be left to whoever offered it. */
-function giveBack(connection: HttpConnection): boolean {
+function giveBack(connection: HttpConnection<SocketAddr>): boolean {
   try {
     connection.reject?.("the server is shutting down");
     return connection.reject !== undefined;

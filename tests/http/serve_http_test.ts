@@ -5,6 +5,7 @@ import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions
 import { connection } from "../kit/connections.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
+import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
 Deno.test("one connection answers one request after the other", async () => {
@@ -46,6 +47,23 @@ Deno.test("initial bytes begin the request, wherever they end", async () => {
     assertMatch(answer, /^connection: close/im);
     assertStringIncludes(answer, "http://test/begun hello world");
     await server.finished;
+  }
+});
+
+Deno.test("local connections are served, and the handler is told their path", needs("local sockets"), async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const path = `${directory}/http`;
+    const listener = listen({ path });
+    const server = serveHttp(listener, (request, { localAddr, remoteAddr }) => {
+      return new Response(`${new URL(request.url).host} ${localAddr.path} ${remoteAddr.transport}`);
+    }, { shutdownTimeout: 100 });
+    const client = (await connect({ path })).toConn();
+    await client.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+    assertStringIncludes(await within(20_000, new Response(client.readable).text()), `test ${path} unix`);
+    await within(20_000, server.shutdown());
+  } finally {
+    await Deno.remove(directory, { recursive: true });
   }
 });
 
