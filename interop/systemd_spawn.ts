@@ -16,8 +16,10 @@ export interface SpawnActivatedOptions {
   args?: readonly string[];
   /** Its working directory. Default this process's. */
   cwd?: string;
-  /** Its whole environment, to which the variables of the protocol are added. Default this process's. */
+  /** Environment variables, beside the protocol's and this process's own. */
   env?: Readonly<Record<string, string>>;
+  /** Whether those of this process are left out. Default false. */
+  clearEnv?: boolean;
   /** Its stdin, stdout and stderr. Default all inherited. */
   stdio?: readonly [StandardStream, StandardStream, StandardStream];
 }
@@ -46,8 +48,8 @@ const NAME = /^[ -9;-~]{1,255}$/;
  * The sockets stay open and this process's; close them where the program alone is to have them. Both share what the
  * system keeps with a socket: it is non-blocking for the program too, as with `NonBlocking=true` in a unit file.
  *
- * Needs `--allow-run=/bin/sh`, through which the program is started, `--allow-env` (`--allow-env=NODE_V8_COVERAGE` where
- * `env` is given), and ffi access to the system's socket library.
+ * Needs `--allow-run=/bin/sh`, through which the program is started, `--allow-env` (`--allow-env=NODE_V8_COVERAGE` with
+ * `clearEnv`), and ffi access to the system's socket library.
  *
  * @example
  * ```ts
@@ -87,7 +89,7 @@ export function spawnActivated(
     }
     calls.kind(handle, `pass socket ${handle} to ${command}`);
   }
-  const { args = [], cwd, env, stdio = ["inherit", "inherit", "inherit"] } = options;
+  const { args = [], cwd, env, clearEnv = false, stdio = ["inherit", "inherit", "inherit"] } = options;
   const names = passed.map(([name]) => name).join(":");
   const shellArgs = ["-c", BECOME, SHELL, String(passed.length), names, command, ...args];
   // A socket whose number is another's place in the child would be overwritten there before it is moved.
@@ -97,7 +99,7 @@ export function spawnActivated(
     for (const [, { handle }] of passed) movable.push(duplicateFrom(handle, FIRST_DESCRIPTOR + passed.length));
     return spawn(SHELL, shellArgs, {
       ...(cwd === undefined ? {} : { cwd }),
-      ...(env === undefined ? {} : { env }),
+      env: clearEnv ? { ...env } : { ...Deno.env.toObject(), ...env },
       stdio: [...stdio, ...movable.map(Number)],
     });
   } finally {

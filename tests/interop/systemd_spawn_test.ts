@@ -26,12 +26,12 @@ async function printed(
   command: string,
   sockets: [string, SharedSocket][],
   args: string[],
-  env?: Record<string, string>,
+  environment: { env?: Record<string, string>; clearEnv?: boolean } = {},
 ): Promise<string> {
   const child = spawnActivated(command, sockets, {
     args,
     stdio: ["ignore", "pipe", "inherit"],
-    ...(env === undefined ? {} : { env }),
+    ...environment,
   });
   const [output] = await within(20_000, Promise.all([text(child.stdout!), once(child, "exit")]));
   return output;
@@ -75,13 +75,20 @@ Deno.test({
 });
 
 Deno.test({
-  name: "a program has only the environment it is given",
+  name: "a program has the environment it is given, beside this one's or alone",
   ...withSystemd,
   fn: async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    const output = await printed("/usr/bin/env", [["web", listener]], [], { LANG: "C", LISTEN_FDS_FIRST_FD: "9" });
-    const names = output.trimEnd().split("\n").map((line) => line.replace(/=.*/, "")).toSorted();
-    assertEquals(names.filter((name) => name !== "PWD"), ["LANG", "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"]);
+    const env = { GIVEN: "1", LISTEN_FDS_FIRST_FD: "9" };
+    const variables = async (clearEnv: boolean) => {
+      const output = await printed("/usr/bin/env", [["web", listener]], [], { env, clearEnv });
+      const names = [...output.matchAll(/^([A-Z_]+)=/gm)].map(([, name]) => name!);
+      return names.filter((name) => name !== "PWD").toSorted();
+    };
+    assertEquals(await variables(true), ["GIVEN", "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"]);
+    const all = await variables(false);
+    for (const name of ["GIVEN", "LISTEN_FDNAMES", "PATH"]) assert(all.includes(name), `${name} is in ${all}`);
+    assert(!all.includes("LISTEN_FDS_FIRST_FD"));
   },
 });
 
