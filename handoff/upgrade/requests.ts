@@ -8,6 +8,7 @@ import { connect } from "../../sockets/connect.ts";
 import { listen } from "../../sockets/listen.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import type { UpgradeResult } from "./upgrade.ts";
+import { UpgradeError } from "./upgrade_error.ts";
 
 /** Where requests to upgrade come from. */
 export interface UpgradeRequestOptions {
@@ -27,6 +28,15 @@ interface Control {
   readonly processId: number;
   readonly port: number;
   readonly secret: string;
+}
+
+/** What is answered: one of the three. */
+interface Answer {
+  readonly result?: UpgradeResult;
+  /** What an {@linkcode UpgradeError} says. */
+  readonly failure?: Pick<UpgradeError, "outcome" | "reason">;
+  /** The message of any other error. */
+  readonly error?: string;
 }
 
 const MAX_REQUEST = 256;
@@ -72,7 +82,8 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
  * @returns What the server says: an {@linkcode UpgradeResult}.
  * @throws {Deno.errors.NotFound} If there is no such file.
  * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended.
- * @throws {Error} If it refuses or cannot upgrade; the message says why.
+ * @throws {UpgradeError} If the new version does not take over, as {@linkcode upgrade} there has it.
+ * @throws {Error} If it refuses the request or cannot upgrade for another reason; the message says why.
  * @throws The signal's reason, if it is aborted first.
  */
 export async function requestUpgrade(
@@ -96,9 +107,9 @@ export async function requestUpgrade(
     signal?.removeEventListener("abort", close);
   }
   if (answer === "") throw new Error("The server has refused the request, or ended");
-  const { result, error } = JSON.parse(answer);
-  if (error !== undefined) throw new Error(error);
-  return result;
+  const { result, failure, error }: Answer = JSON.parse(answer);
+  if (result !== undefined) return result;
+  throw failure === undefined ? new Error(error) : new UpgradeError(failure.outcome, failure.reason);
 }
 
 function listenForRequests(
@@ -145,7 +156,7 @@ async function answer(
     const authorized = sameText(await readLine(conn), secret);
     clearTimeout(deadline);
     if (!authorized) return undefined;
-    const said = await upgrade().then((done) => ({ result: result = done }), ({ message }) => ({ error: message }));
+    const said = await upgrade().then((done): Answer => ({ result: result = done }), failed);
     await conn.write(new TextEncoder().encode(JSON.stringify(said)));
     await conn.closeWrite();
     // Until whoever asked has read it, or a while.
@@ -158,6 +169,11 @@ async function answer(
     conn.close();
   }
   return result;
+}
+
+function failed(error: Error): Answer {
+  if (!(error instanceof UpgradeError)) return { error: error.message };
+  return { failure: { outcome: error.outcome, reason: error.reason } };
 }
 
 /** Takes as long whatever the difference is. */

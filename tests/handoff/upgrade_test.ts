@@ -264,6 +264,20 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
   await until(() => openStreams(Deno.pid).length <= before, `there are ${before} descriptors again`);
 });
 
+Deno.test("whoever asks for an upgrade is told how it failed", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const failures = [new UpgradeError("refused", "the configuration is not valid"), new Error("no room")];
+    using _listening = onUpgradeRequest(() => Promise.reject(failures.shift()), { controlFile: file });
+    const refused = await within(10_000, assertRejects(() => requestUpgrade(file), UpgradeError));
+    assertEquals([refused.outcome, refused.reason], ["refused", "the configuration is not valid"]);
+    const failed = await within(10_000, assertRejects(() => requestUpgrade(file), Error, "no room"));
+    assertEquals(failed instanceof UpgradeError, false);
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("requests that nobody listens for, or nobody answers, are told as what they are", async () => {
   assertThrows(() => onUpgradeRequest(() => Promise.reject(new Error("never")), {}), TypeError, "control file");
   const file = await Deno.makeTempFile();
