@@ -20,6 +20,7 @@ const IDENTITY_END = 72;
  * The rule is the same for `WSPStartup`, `WSPSocket`, `WSPDuplicateSocket`, `WSPAddressToString` and
  * `WSPStringToAddress`. For a blob on its way down through `WSPSocket` see {@linkcode blobForNext}.
  *
+ * @experimental
  * @example
  * ```ts
  * import { structureForNext, UnixProvider } from "@winsock/handoff/spi";
@@ -51,6 +52,7 @@ export function structureForNext(
  * The same for `WSPSocket`, which is given either the chain's catalogue entry or a blob: the base provider's own structure
  * is its entry then, or the blob as the base provider itself filled it in.
  *
+ * @experimental
  * @param lpProtocolInfo What the layer was given, 628 bytes.
  * @param place Where in the chain it goes next.
  * @returns The same array, or the base provider's structure in a new one.
@@ -65,6 +67,7 @@ export function blobForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: Chai
  * target's `WSPSocket` goes through the same layers, and everything else in it stays the base provider's. What the base
  * has signed as another entry of its own, as Winsock does with a socket of IPv6, stays as it is both ways.
  *
+ * @experimental
  * @param filled What the base provider's `WSPDuplicateSocket` returned, 628 bytes.
  * @param place Where the base is.
  * @returns 628 bytes.
@@ -76,7 +79,11 @@ export function blobForCaller(
   return withIdentity(filled, base, chain);
 }
 
-/** Where a structure goes next. */
+/**
+ * Where a structure goes next.
+ *
+ * @experimental
+ */
 export interface ChainPlace {
   /** The chain's catalogue entry, 628 bytes. */
   readonly chain: Uint8Array<ArrayBuffer>;

@@ -21,7 +21,11 @@ interface SocketHandle {
   readonly dwContext: bigint;
 }
 
-/** How a {@linkcode DescriptorTable} answers what it cannot know itself. */
+/**
+ * How a {@linkcode DescriptorTable} answers what it cannot know itself.
+ *
+ * @experimental
+ */
 export interface DescriptorTableOptions {
   /** The path of a provider's library by its GUID; `undefined` if there is none. Default: none has one. */
   providerPath?: (providerId: string) => string | undefined;
@@ -31,6 +35,7 @@ export interface DescriptorTableOptions {
  * The upcalls of this process's providers, and what they tell through them: which catalogue entry an announced
  * descriptor belongs to, and the context of each descriptor that is no handle of the system.
  *
+ * @experimental
  * @example Context kept for a descriptor
  * ```ts
  * import { DescriptorTable } from "@winsock/handoff/spi";

@@ -5,6 +5,8 @@
  * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
  * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
  *
+ * What providers and chains are put together from is marked experimental: it may change in a minor version.
+ *
  * @example Sharing a socket through the system's provider
  * ```ts
  * import { listen } from "@winsock/handoff";

@@ -13,10 +13,18 @@ import type { ServiceProvider } from "./service_provider.ts";
 import { spiError } from "./spi_error.ts";
 import { functionsOf, TableProvider } from "./table_provider.ts";
 
-/** What a catalogue entry is, by its `ChainLen`: 0, 1, or 2 to 7. */
+/**
+ * What a catalogue entry is, by its `ChainLen`: 0, 1, or 2 to 7.
+ *
+ * @experimental
+ */
 export type EntryKind = "layer" | "base" | "chain";
 
-/** Who follows a layer in a chain. */
+/**
+ * Who follows a layer in a chain.
+ *
+ * @experimental
+ */
 export interface NextInChain extends ChainPlace {
   /** The next provider's functions, not started. */
   readonly functions: ProviderFunctions;
@@ -25,6 +33,7 @@ export interface NextInChain extends ChainPlace {
 /**
  * What an entry is.
  *
+ * @experimental
  * @param info The entry.
  * @returns `layer`, `base` or `chain`.
  */

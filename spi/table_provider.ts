@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FROM_PROTOCOL_INFO, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "../ffi/windows/ws2_32.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../ffi/windows/ws2_32.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { BaseFunctions } from "./base_functions.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
@@ -11,14 +11,14 @@ import { type ProviderFunctions, SPI_VERSION } from "./provider_functions.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 import { spiError } from "./spi_error.ts";
 
-const DEFAULT_FLAGS = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
-
 /**
  * What ws2_32 is to its providers: starts one at the first use, calls it with the structure of its catalogue entry, keeps
  * the descriptors it tells of, and stops it when it is disposed of.
  *
  * Made by {@linkcode ProviderCatalog.open} for a chain and {@linkcode openNativeProvider} for native code; needs what
  * they need.
+ *
+ * @experimental
  */
 export class TableProvider implements ServiceProvider, Disposable {
   /** The catalogue entry the provider is used as; a chain's for a chain. */
@@ -57,7 +57,7 @@ export class TableProvider implements ServiceProvider, Disposable {
     return this.socketNow(info, flags);
   }
 
-  socketNow(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
+  socketNow(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     return this.#start().WSPSocket(
       FROM_PROTOCOL_INFO,
@@ -158,6 +158,7 @@ export class TableProvider implements ServiceProvider, Disposable {
 /**
  * The functions of any provider, for layers above it and for native code.
  *
+ * @experimental
  * @param provider Any provider. One without `socketNow` cannot open sockets this way (WSAEOPNOTSUPP).
  * @returns Its functions, not started.
  */

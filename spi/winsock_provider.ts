@@ -4,24 +4,18 @@
  * @module
  */
 import { disinherit } from "../ffi/windows/inheritance.ts";
-import {
-  FROM_PROTOCOL_INFO,
-  lastWinsockError,
-  ws2_32,
-  WSA_FLAG_NO_HANDLE_INHERIT,
-  WSA_FLAG_OVERLAPPED,
-} from "../ffi/windows/ws2_32.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
 import { ws2spi } from "../ffi/windows/ws2spi.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_FLAG } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 
 const SOL_SOCKET = 0xffff;
 const SO_PROTOCOL_INFOW = 0x2005;
-const DEFAULT_FLAGS = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
 
 /**
  * Shares sockets through `WSADuplicateSocketW` and `WSASocketW`.
@@ -54,7 +48,7 @@ export class WinsockProvider implements ServiceProvider {
     return this.socketNow(info, flags);
   }
 
-  socketNow(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
+  socketNow(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     const own = info.slice();
     const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
@@ -88,7 +82,7 @@ export class WinsockProvider implements ServiceProvider {
    * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
    * @throws {WinsockError} If Winsock refuses it.
    */
-  socketA(info: Uint8Array, flags: number = DEFAULT_FLAGS): bigint {
+  socketA(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOA.decode(info);
     const own = info.slice();
     const s = ws2spi().WSASocketA(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
@@ -107,7 +101,7 @@ export class WinsockProvider implements ServiceProvider {
   #opened(s: bigint, flags: number, functionName: string): bigint {
     checkSocket(s, functionName);
     try {
-      if ((flags & WSA_FLAG_NO_HANDLE_INHERIT) !== 0) disinherit(s);
+      if ((flags & WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT) !== 0) disinherit(s);
       return s;
     } catch (error) {
       this.closeSocket(s);

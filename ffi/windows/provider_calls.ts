@@ -9,13 +9,7 @@ import { WinsockCatalogCalls } from "./catalog_calls.ts";
 import { disinherit } from "./inheritance.ts";
 import { isWineBuiltin } from "./modules.ts";
 import { textOf, wideText } from "../wide_text.ts";
-import {
-  FROM_PROTOCOL_INFO,
-  lastWinsockError,
-  ws2_32,
-  WSA_FLAG_NO_HANDLE_INHERIT,
-  WSA_FLAG_OVERLAPPED,
-} from "./ws2_32.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, lastWinsockError, ws2_32 } from "./ws2_32.ts";
 import { ws2spi } from "./ws2spi.ts";
 
 const PROTOCOL_INFO_SIZE = 628;
@@ -51,8 +45,8 @@ export class WinsockProviderCalls implements ProviderCalls {
     const info = new Uint8Array(PROTOCOL_INFO_SIZE);
     const result = ws2_32().WSADuplicateSocketW(s, Deno.pid, info);
     if (result !== 0) throw lastWinsockError(`duplicate socket ${s}`, "WSADuplicateSocketW");
-    const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
-    const copy = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, info, 0, flags);
+    const any = FROM_PROTOCOL_INFO;
+    const copy = ws2_32().WSASocketW(any, any, any, info, 0, DEFAULT_SOCKET_FLAGS);
     if (copy === INVALID_SOCKET) throw lastWinsockError(`duplicate socket ${s}`, "WSASocketW");
     disinherit(copy);
     return copy;

@@ -15,7 +15,7 @@ import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { pollfd, POLLRDNORM, POLLWRNORM, WinsockPoll } from "./poll.ts";
 import { WINSOCK_STREAMS } from "./streams.ts";
-import { lastWinsockError, ws2_32, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED } from "./ws2_32.ts";
+import { DEFAULT_SOCKET_FLAGS, lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
 const IPPROTO_IP = 0;
@@ -81,8 +81,8 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   protected create(family: number, type: number): bigint {
-    const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
-    const s = ws2_32().WSASocketW(family, type, type === SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP, null, 0, flags);
+    const protocol = type === SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    const s = ws2_32().WSASocketW(family, type, protocol, null, 0, DEFAULT_SOCKET_FLAGS);
     if (s === INVALID_SOCKET) throw this.lastError("make a socket", "WSASocketW");
     return s;
   }

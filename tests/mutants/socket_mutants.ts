@@ -34,9 +34,9 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "inheritable-sockets",
     breaks: "On Windows child processes inherit the sockets that are made here.",
-    file: "ffi/windows/socket_calls.ts",
-    text: "const flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;",
-    replacement: "const flags = WSA_FLAG_OVERLAPPED;",
+    file: "ffi/windows/ws2_32.ts",
+    text: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;",
+    replacement: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED;",
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "child processes inherit", lane: "windows" },
   },
   {
