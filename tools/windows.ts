@@ -91,7 +91,10 @@ function command(cache: string, wine: Wine, program: string[], options: Deno.Com
 if (import.meta.main) {
   try {
     const lane = await windowsLane();
-    const { code } = await lane(Deno.args).spawn().status;
+    const child = lane(Deno.args).spawn();
+    // Nobody else passes it on: unshare takes no notice of it.
+    if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => child.kill("SIGKILL"));
+    const { code } = await child.status;
     Deno.exit(code);
   } catch (error) {
     if (!(error instanceof LaneUnavailable)) throw error;
