@@ -118,7 +118,7 @@ export interface HttpServer extends AsyncDisposable {
    */
   readonly finished: Promise<void>;
   /** How many connections it has, WebSockets included. */
-  readonly connections: number;
+  readonly connectionCount: number;
   /**
    * Takes no more connections and finishes what it has. Responses say `connection: close`; a connection that waits for its
    * next request still has its `keepAliveTimeout`, for one may be on its way; WebSockets are asked to close (1001). What is

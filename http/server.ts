@@ -73,7 +73,7 @@ export class ConnectionServer implements HttpServer {
     this.#takeAll();
   }
 
-  get connections(): number {
+  get connectionCount(): number {
     return this.#open.size + this.#accepting;
   }
 
@@ -89,7 +89,7 @@ export class ConnectionServer implements HttpServer {
   async #takeAll(): Promise<void> {
     try {
       for (;;) {
-        while (this.connections >= this.#settings.maxConnections) await this.#untilRoom();
+        while (this.connectionCount >= this.#settings.maxConnections) await this.#untilRoom();
         const connection = await this.#intake.next((error) => this.#tell(error));
         if (connection === undefined) break;
         this.#take(connection);
@@ -184,7 +184,7 @@ export class ConnectionServer implements HttpServer {
   #changed(): void {
     this.#room?.resolve();
     this.#room = undefined;
-    if (!this.#draining || this.#done || (this.#ended ? this.#open.size : this.connections) > 0) return;
+    if (!this.#draining || this.#done || (this.#ended ? this.#open.size : this.connectionCount) > 0) return;
     this.#ended = this.#done = true;
     this.#deadlines.forEach(clearTimeout);
     this.#node.close();

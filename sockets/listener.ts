@@ -106,7 +106,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /** How many of the connections accepted here this process has, and has not closed or given up. */
-  get connections(): number {
+  get connectionCount(): number {
     return this.#connections;
   }
 

@@ -211,7 +211,7 @@ function resume({ resume, successor }: GenerationState, { keep }: UpgradeOptions
 
 async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: number): Promise<number> {
   await atMost(milliseconds, Promise.all(listeners.map((listener) => listener.drained())));
-  return listeners.reduce((sum, { connections }) => sum + connections, 0);
+  return listeners.reduce((sum, { connectionCount }) => sum + connectionCount, 0);
 }
 
 async function orFail<T>(promise: Promise<T>, failed: Promise<UpgradeError>): Promise<T> {

@@ -9,4 +9,4 @@ const server = serveHttp(listener, ({ url }) => {
   return new Response("served");
 }, { onError: (error) => console.log(error instanceof Error ? error.message : error), shutdownTimeout: 500 });
 await server.finished;
-console.log(`left with ${server.connections} connections`);
+console.log(`left with ${server.connectionCount} connections`);

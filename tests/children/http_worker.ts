@@ -34,7 +34,7 @@ const server = serveHttp(receive(), await app(), {
   ...tls === undefined ? {} : { tls: CERTIFICATE },
 });
 await server.finished;
-console.log(`worker ${Deno.pid} leaves with ${server.connections} connections`);
+console.log(`worker ${Deno.pid} leaves with ${server.connectionCount} connections`);
 
 async function app(): Promise<HttpHandler> {
   if (name === "hono") {

@@ -8,4 +8,4 @@ const server = serveHttp(receive({ accept: "manual" }), async (request, { data, 
   return Response.json({ pathname, data, text: await request.text() });
 }, { keepAliveTimeout: 300 });
 await server.finished;
-console.log(`left with ${server.connections} connections`);
+console.log(`left with ${server.connectionCount} connections`);

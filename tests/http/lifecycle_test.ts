@@ -18,7 +18,7 @@ Deno.test("a signal that is aborted already: nothing is taken, and the listener 
   }, { signal: AbortSignal.abort() });
   await within(20_000, server.finished);
   await assertRejects(() => connect({ port }), Error, "WSAECONNREFUSED");
-  assertEquals([asked, server.connections, listener.handle], [0, 0, INVALID_SOCKET]);
+  assertEquals([asked, server.connectionCount, listener.handle], [0, 0, INVALID_SOCKET]);
 });
 
 Deno.test("a signal before the first connection ends the server at once", async () => {
@@ -84,13 +84,13 @@ Deno.test("a signal ends responses, requests that wait, idle connections and Web
   const webSocket = new WebSocket(`ws://127.0.0.1:${served.port}/ws`);
   const clientClosed = new Promise((resolve) => webSocket.onclose = resolve);
   await within(20_000, new Promise((resolve) => webSocket.onopen = resolve));
-  await until(() => served.server.connections === 5, "all are connected");
+  await until(() => served.server.connectionCount === 5, "all are connected");
   await new Promise((resolve) => setTimeout(resolve, 50));
 
   const begun = performance.now();
   controller.abort();
   await within(20_000, served.server.finished);
-  assertEquals(served.server.connections, 0);
+  assertEquals(served.server.connectionCount, 0);
   for (const client of [streaming, slow, idle, silent]) {
     assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that it is not all");
     client[Symbol.dispose]();
@@ -154,7 +154,7 @@ async function unaccepted() {
 Deno.test("a connection that is being accepted when the shutdown begins is served", async () => {
   const { client, accepted, connections } = await unaccepted();
   const server = serveHttp(connections, () => new Response("served"));
-  await until(() => server.connections === 1, "it is being accepted");
+  await until(() => server.connectionCount === 1, "it is being accepted");
   const finished = server.shutdown();
   await client.send("GET / HTTP/1.1", "Host: a", "");
   accepted.resolve();
@@ -166,7 +166,7 @@ Deno.test("a connection that is being accepted when the shutdown begins is serve
 Deno.test("a connection that is still being accepted at the end is closed, and not waited for", async () => {
   const { client, accepted, socket, connections } = await unaccepted();
   const server = serveHttp(connections, () => new Response("served"), { shutdownTimeout: 100 });
-  await until(() => server.connections === 1, "it is being accepted");
+  await until(() => server.connectionCount === 1, "it is being accepted");
   await within(20_000, server.shutdown());
   accepted.resolve();
   assertEquals(await client.rest(), "");

@@ -77,7 +77,7 @@ Deno.test("requests that wait when their client leaves are not answered", async 
   await client.write(requests(10));
   await within(20_000, begun.promise);
   client[Symbol.dispose]();
-  await until(() => served.server.connections === 0, "the connection is gone");
+  await until(() => served.server.connectionCount === 0, "the connection is gone");
   await sleep(50);
   assertEquals(paths, ["/0"]);
 });
@@ -97,5 +97,5 @@ Deno.test("a request for a WebSocket that does not wait for its turn is answered
   await client.send("GET /1 HTTP/1.1", "Host: a", ...upgrade, "");
   assertEquals((await client.response()).body, "first");
   assertEquals((await client.response()).status, 400);
-  assert(served.server.connections === 1);
+  assert(served.server.connectionCount === 1);
 });

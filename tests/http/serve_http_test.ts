@@ -16,7 +16,7 @@ Deno.test("one connection answers one request after the other", async () => {
     assertEquals({ status, body }, { status: 200, body: path });
     assertMatch(head, /^connection: keep-alive/im);
   }
-  assertEquals(served.server.connections, 1);
+  assertEquals(served.server.connectionCount, 1);
 });
 
 Deno.test("pipelined requests are answered in their order", async () => {
@@ -98,7 +98,7 @@ Deno.test("completed rejects when the client goes, and the request is aborted", 
   {
     using client = await RawClient.connect(served.port);
     await client.send("GET / HTTP/1.1", "Host: a", "");
-    await until(() => served.server.connections === 1, "it is connected");
+    await until(() => served.server.connectionCount === 1, "it is connected");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const { completed } = await within(20_000, gone.promise);
@@ -250,11 +250,11 @@ Deno.test("a client that leaves in the middle of a body ends the reading, and is
   {
     using client = await RawClient.connect(served.port);
     await client.send("POST / HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
-    await until(() => served.server.connections === 1, "it is connected");
+    await until(() => served.server.connectionCount === 1, "it is connected");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   assert(await within(20_000, ended.promise) instanceof Error);
-  await until(() => served.server.connections === 0, "the connection is gone");
+  await until(() => served.server.connectionCount === 0, "the connection is gone");
   assertEquals(errors, []);
 });
 
@@ -317,11 +317,11 @@ Deno.test("no more connections are taken than allowed; the rest wait", async () 
   const server = serveHttp(connections(), () => new Response(), { maxConnections: 2, shutdownTimeout: 0 });
   const clients: RawClient[] = [];
   for (let count = 0; count < 4; count++) clients.push(await RawClient.connect(listener.addr.port));
-  await until(() => server.connections === 2, "two are taken");
+  await until(() => server.connectionCount === 2, "two are taken");
   assertEquals((await clients[0]!.get("/", "Connection: close")).status, 200);
   await until(() => taken === 3, "a third takes the place of the first");
   await new Promise((resolve) => setTimeout(resolve, 100));
-  assertEquals([taken, server.connections], [3, 2]);
+  assertEquals([taken, server.connectionCount], [3, 2]);
   listener.close();
   await within(20_000, server.shutdown());
   for (const client of clients) client[Symbol.dispose]();
@@ -331,7 +331,7 @@ Deno.test("a shutdown waits no longer than it was told, whatever the handler doe
   await using served = start(() => new Promise<Response>(() => {}), { shutdownTimeout: 200 });
   using client = await RawClient.connect(served.port);
   await client.send("GET / HTTP/1.1", "Host: a", "");
-  await until(() => served.server.connections === 1, "the connection is taken");
+  await until(() => served.server.connectionCount === 1, "the connection is taken");
   await within(10_000, served.server.shutdown());
   assertEquals(await client.rest(), "");
 });

@@ -25,10 +25,10 @@ Deno.test("TLS ends in the server, and the connection answers the next request t
   const agent = new https.Agent({ keepAlive: true, maxSockets: 1 });
   for (let count = 0; count < 3; count++) {
     assertEquals(await get(served.port, agent), `200 https://127.0.0.1:${served.port}/ 127.0.0.1`);
-    assertEquals(served.server.connections, 1);
+    assertEquals(served.server.connectionCount, 1);
   }
   agent.destroy();
-  await until(() => served.server.connections === 0, "the connection is gone");
+  await until(() => served.server.connectionCount === 0, "the connection is gone");
 });
 
 Deno.test("what is no TLS handshake, or ends in the middle of one, leaves nothing behind", async () => {
@@ -53,7 +53,7 @@ Deno.test("what is no TLS handshake, or ends in the middle of one, leaves nothin
       else await within(20_000, new Response(client.readable).text().catch(() => {}));
     }
   }
-  await until(() => served.server.connections === 0, "all are gone");
+  await until(() => served.server.connectionCount === 0, "all are gone");
   assertEquals(errors, []);
   const agent = new https.Agent();
   assert((await get(served.port, agent)).startsWith("200"));

@@ -34,7 +34,7 @@ Deno.test("npm's ws client is greeted and echoed, text and bytes", async () => {
     assertEquals(received, ["welcome", "hello", 100_000]);
     assertEquals(client.protocol, "echo");
     client.close();
-    await until(() => served.server.connections === 0, "the connection is gone");
+    await until(() => served.server.connectionCount === 0, "the connection is gone");
   }
 });
 
@@ -113,6 +113,6 @@ Deno.test("frames that are none, or too long, end that WebSocket alone", async (
   client.send(new Uint8Array(2_000));
   const { code } = await within(20_000, new Promise<CloseEvent>((resolve) => client.onclose = resolve));
   assertEquals(code, 1009);
-  await until(() => served.server.connections === 0, "both are gone");
+  await until(() => served.server.connectionCount === 0, "both are gone");
   assert(codes.length === 2, String(codes));
 });
