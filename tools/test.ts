@@ -1,6 +1,6 @@
 /**
- * Runs the tests in both lanes: on the system this is, and with the Windows build of Deno. The last line says how many
- * passed and failed in both together.
+ * Runs the tests in both lanes at once: on the system this is, and with the Windows build of Deno. The last line says how
+ * many passed and failed in both together.
  *
  *     deno task test [--lane native|windows] [FILTER]
  *
@@ -8,12 +8,15 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { setUpTests } from "./test_setup.ts";
-import { LaneUnavailable, windowsLane } from "./windows.ts";
+import { type CommandStreams, LaneUnavailable, windowsLane } from "./windows.ts";
 
 interface Counts {
   passed: number;
   failed: number;
 }
+
+/** Makes the command that runs Deno in a lane. */
+type Lane = (args: string[], options?: CommandStreams) => Deno.Command;
 
 const PROJECT = new URL("..", import.meta.url);
 const options = parseArgs(Deno.args, { string: ["lane"] });
@@ -23,21 +26,24 @@ Deno.chdir(PROJECT);
 await Deno.mkdir(".cache", { recursive: true });
 
 const counts: Counts = { passed: 0, failed: 0 };
+let native: Promise<void> | undefined;
 if (options.lane !== "windows") {
   await prepare("native");
-  add(await runLane(Deno.build.os, (args) => new Deno.Command(Deno.execPath(), { args })));
+  native = runLane(Deno.build.os, (args, options) => new Deno.Command(Deno.execPath(), { ...options, args }));
 }
 if (options.lane !== "native" && Deno.build.os !== "windows") {
   try {
     const windows = await windowsLane();
     await prepare("windows");
-    add(await runLane("windows", windows));
+    await runLane("windows", windows, native);
   } catch (error) {
     if (!(error instanceof LaneUnavailable)) throw error;
+    await native;
     console.log(`The Windows lane cannot run here: ${error.message}`);
     if (Deno.env.get("CI") !== undefined) counts.failed++;
   }
 }
+await native;
 console.log(`\n${counts.passed} passed, ${counts.failed} failed`);
 Deno.exit(counts.failed === 0 && counts.passed > 0 ? 0 : 1);
 
@@ -49,24 +55,36 @@ async function prepare(lane: "native" | "windows"): Promise<void> {
   }
 }
 
-function add({ passed, failed }: Counts): void {
-  counts.passed += passed;
-  counts.failed += failed;
-}
-
-/** Runs the tests of one lane and counts them; a run that fails otherwise, or runs none, counts as one failure. */
-async function runLane(name: string, deno: (args: string[]) => Deno.Command): Promise<Counts> {
+/**
+ * Runs the tests of one lane and counts them; a run that fails otherwise, or runs none, counts as one failure. What it
+ * prints is kept back until the lane before it has ended.
+ */
+async function runLane(name: string, lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
   const report = `.cache/${name}.xml`;
   await Deno.remove(report).catch(() => {});
-  console.log(`\n== ${name} lane`);
   const started = performance.now();
   const args = ["test", "--quiet", "--allow-all", "--no-check", `--junit-path=${report}`, ...filter, "tests"];
-  const { code } = await deno(args).spawn().status;
-  const lane = countReport(await Deno.readTextFile(report).catch(() => ""));
-  if (lane.failed === 0 && (code !== 0 || lane.passed === 0)) lane.failed = 1;
-  const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  console.log(`== ${name} lane: ${lane.passed} passed, ${lane.failed} failed in ${seconds} s`);
-  return lane;
+  const child = lane(args, { stdout: "piped", stderr: "piped" }).spawn();
+  const [stdout, stderr] = [child.stdout, child.stderr].map(unbounded);
+  const ended = child.status.then(({ code }) => ({ code, seconds: (performance.now() - started) / 1000 }));
+  await before;
+  console.log(`\n== ${name} lane`);
+  await Promise.all([print(stdout!, Deno.stdout), print(stderr!, Deno.stderr)]);
+  const { code, seconds } = await ended;
+  const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
+  const failures = failed === 0 && (code !== 0 || passed === 0) ? 1 : failed;
+  console.log(`== ${name} lane: ${passed} passed, ${failures} failed in ${seconds.toFixed(0)} s`);
+  counts.passed += passed;
+  counts.failed += failures;
+}
+
+/** The same, read as fast as it comes. */
+function unbounded(stream: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  return stream.pipeThrough(new TransformStream({}, undefined, { highWaterMark: Infinity }));
+}
+
+function print(stream: ReadableStream<Uint8Array>, { writable }: typeof Deno.stdout | typeof Deno.stderr) {
+  return stream.pipeTo(writable, { preventClose: true });
 }
 
 function countReport(xml: string): Counts {

@@ -26,14 +26,17 @@ export class LaneUnavailable extends Error {
  * @returns Makes the command that runs the Windows build with the given arguments, in the project's folder.
  * @throws {LaneUnavailable} If this machine cannot have it.
  */
-export async function windowsLane(): Promise<(args: string[]) => Deno.Command> {
-  if (Deno.build.os === "windows") return (args) => new Deno.Command(Deno.execPath(), { args });
+export async function windowsLane(): Promise<(args: string[], options?: CommandStreams) => Deno.Command> {
+  if (Deno.build.os === "windows") return (args, options) => new Deno.Command(Deno.execPath(), { ...options, args });
   const program = await windowsPrograms();
-  return (args) => program([WINE_DENO, ...args]);
+  return (args, options) => program([WINE_DENO, ...args], options);
 }
 
+/** What a program's standard streams are connected to. */
+export type CommandStreams = Pick<Deno.CommandOptions, "stdin" | "stdout" | "stderr">;
+
 /** How a program is started under Wine. */
-export interface WineOptions extends Pick<Deno.CommandOptions, "stdin" | "stdout" | "stderr"> {
+export interface WineOptions extends CommandStreams {
   /** A command of the host to start Wine with, such as `taskset`, and its arguments. */
   under?: string[];
 }
