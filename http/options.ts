@@ -79,7 +79,10 @@ export interface ServeHttpOptions extends StreamOptions {
    * 10 000.
    */
   maxConnections?: number;
-  /** How long a client may take for TLS and the headers of a request; then 408. Checked four times in that time. Default 30 000. */
+  /**
+   * How long a client may take for TLS and the headers of a request, at most the `requestTimeout`; then 408. Checked four
+   * times in that time. Default 30 000, or the `requestTimeout` where that is less.
+   */
   headersTimeout?: number;
   /** How long a client may take for a whole request with its body; then 408. 0: as long as it likes. Default 300 000. */
   requestTimeout?: number;

@@ -22,6 +22,7 @@ export class WebSockets {
   /** Of the handshake at hand, which ws does in one go. */
   #options: WebSocketUpgradeOptions = {};
   #failure: Error | undefined;
+  #goingAway = false;
 
   constructor({ maxMessageSize, maxBufferedAmount }: Pick<HttpSettings, "maxMessageSize" | "maxBufferedAmount">) {
     this.#server = new WebSocketServer({
@@ -62,10 +63,12 @@ export class WebSockets {
   begin(socket: WsSocket): void {
     socket.emit("open");
     socket.resume();
+    if (this.#goingAway) socket.close(GOING_AWAY);
   }
 
-  /** Asks the clients to close. */
+  /** Asks the clients to close, those of handshakes under way too. */
   goAway(): void {
+    this.#goingAway = true;
     for (const socket of this.#open) socket.close(GOING_AWAY);
   }
 

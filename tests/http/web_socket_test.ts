@@ -49,6 +49,25 @@ Deno.test("Deno's client is echoed, and asked to go at the shutdown", async () =
   assertEquals({ code, wasClean }, { code: 1001, wasClean: true });
 });
 
+Deno.test("a WebSocket that is opened during the shutdown is asked to go, too", async () => {
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<void>();
+  await using served = start(async (_, info) => {
+    asked.resolve();
+    await answer.promise;
+    return info.upgradeWebSocket().response;
+  }, { shutdownTimeout: 10_000 });
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  const closed = Promise.withResolvers<CloseEvent>();
+  client.onclose = closed.resolve;
+  await within(20_000, asked.promise);
+  const shutdown = served.server.shutdown();
+  answer.resolve();
+  const { code, wasClean } = await within(5_000, closed.promise);
+  assertEquals({ code, wasClean }, { code: 1001, wasClean: true });
+  await within(5_000, shutdown);
+});
+
 Deno.test("the handshake carries the handler's headers", async () => {
   await using served = start(echo);
   using client = await RawClient.connect(served.port);
