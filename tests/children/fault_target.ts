@@ -3,7 +3,7 @@ import { receive, type Received } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { freeze, kill } from "../kit/faults/acts.ts";
 import { report } from "../kit/faults/events.ts";
-import { FaultPoint } from "../kit/faults/fault_point.ts";
+import { comesLate, FaultPoint } from "../kit/faults/fault_point.ts";
 import { own } from "../kit/faults/owner.ts";
 import { shutDown } from "../kit/faults/shutdown.ts";
 
@@ -48,5 +48,7 @@ report({ event: "loop", failure });
 function take(received: Received): void {
   report({ event: "received" });
   if (point.step.course === "reject") received.reject("no");
+  // One about to be killed does not begin to read: see the source.
+  else if (fault === "kill target" && !comesLate(point.plan)) return;
   else if (point.step.course !== "withdraw") own(received.socket.toConn(), "target");
 }

@@ -3,7 +3,7 @@ import { connect } from "@winsock/handoff";
 import { openStreams } from "../descriptors.ts";
 import { until, within } from "../process.ts";
 import { kill } from "./acts.ts";
-import { garbles } from "./fault_point.ts";
+import { comesLate, garbles } from "./fault_point.ts";
 import { Peer } from "./peer.ts";
 import type { SourceProcess } from "./source_process.ts";
 import { type FaultPlan, findStep } from "./steps.ts";
@@ -76,13 +76,6 @@ async function finish(source: SourceProcess, plan: FaultPlan): Promise<void> {
   source.tell({ do: "finish" });
   await events.next("finished", source.exited);
   if (withEnd) await events.next("fault");
-}
-
-/** Whether the fault comes only when the target has closed the socket, or with the end of the channel. */
-function comesLate(plan: FaultPlan): boolean {
-  const { course, frame, name } = findStep(plan.step);
-  if (garbles(plan)) return frame === "DONE" || frame === "END" && course !== "end";
-  return name === "done-sent" || name === "done-received";
 }
 
 async function endTarget(source: SourceProcess, target: number, plan: FaultPlan): Promise<void> {

@@ -12,6 +12,13 @@ export function garbles({ fault }: FaultPlan): boolean {
   return GARBLING.includes(fault);
 }
 
+/** Whether the fault comes only when the target has closed the socket, or with the end of the channel. */
+export function comesLate(plan: FaultPlan): boolean {
+  const { course, frame, name } = findStep(plan.step);
+  if (garbles(plan)) return frame === "DONE" || frame === "END" && course !== "end";
+  return name === "done-sent" || name === "done-received";
+}
+
 export class FaultPoint {
   readonly plan: FaultPlan;
   readonly step: Step;
