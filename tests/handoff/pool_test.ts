@@ -21,8 +21,8 @@ async function withPool(
   options: Partial<WorkerPoolOptions>,
   test: (pool: WorkerPool, events: WorkerEvent[]) => Promise<void>,
 ): Promise<void> {
-  const permissions = ["--no-check", "--cached-only"];
-  const pool = new WorkerPool({ script: SCRIPT, permissions, size: 2, timeout: 10_000, prefix: "", ...options });
+  const denoFlags = ["--no-check", "--cached-only"];
+  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, timeout: 10_000, prefix: "", ...options });
   const events: WorkerEvent[] = [];
   for (const type of ["workerstart", "workerready", "workerend", "workergiveup"] as const) {
     pool.addEventListener(type, (event) => void events.push(event));
@@ -61,7 +61,7 @@ function usable(socket: Socket): boolean {
 Deno.test("options that make no sense are refused", () => {
   assertThrows(() => new WorkerPool({}), TypeError, "Give a script or a command");
   assertThrows(() => new WorkerPool({ script: SCRIPT, command: "x" }), TypeError, "and not both");
-  assertThrows(() => new WorkerPool({ command: "x", permissions: [] }), TypeError, "not for a command");
+  assertThrows(() => new WorkerPool({ command: "x", denoFlags: [] }), TypeError, "not for a command");
   for (const name of ["size", "credit", "attempts"]) {
     assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: 0 }), RangeError, `The pool's ${name} is 0`);
   }
@@ -319,7 +319,7 @@ Deno.test("what workers print comes out behind their prefix", async () => {
   const script = `
     import { WorkerPool } from "@winsock/handoff";
     await using pool = new WorkerPool({
-      script: ${JSON.stringify(SCRIPT.href)}, permissions: ["--no-check", "--cached-only"], size: 2,
+      script: ${JSON.stringify(SCRIPT.href)}, denoFlags: ["--no-check", "--cached-only"], size: 2,
       prefix: ({ index, processId }) => \`[\${index} \${processId}] \`,
     });
     await pool.ready;`;
