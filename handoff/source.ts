@@ -12,7 +12,7 @@ import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
 import { Outbox } from "./outbox.ts";
-import { Outgoing } from "./outgoing.ts";
+import { OutgoingHandoff } from "./outgoing_handoff.ts";
 import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
 import {
   checkedInitialBytes,
@@ -153,7 +153,7 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
     if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
     onTheirWay.add(socket);
-    const outgoing = new Outgoing(socket, data, initialBytes);
+    const outgoing = new OutgoingHandoff(socket, data, initialBytes);
     const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
     signal?.addEventListener("abort", abort);
     let deadline: ReturnType<typeof setTimeout> | undefined;
