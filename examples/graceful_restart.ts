@@ -35,7 +35,7 @@ const { addr } = listener;
 onUpgradeRequest(() => {
   return upgrade(generation, {
     script: import.meta.url,
-    permissions: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"],
+    denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"],
     args: [String(addr.port)],
     drain: DRAIN_MS,
   });

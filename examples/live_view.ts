@@ -50,7 +50,7 @@ async function replace(): Promise<void> {
   try {
     await upgrade(generation, {
       script: import.meta.url,
-      permissions: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
+      denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
       args: [`${addr.port}`, `${pageAddr.port}`, `${Number(version) + 1}`],
       // Connections are the workers', which finish them below.
       drain: 0,

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Waits for a promise, but no longer than a while. Rejects as the promise does. */
+/** Waits for a promise, but no longer than a while that `checkedMilliseconds` lets pass. Rejects as the promise does. */
 export async function atMost(milliseconds: number, promise: Promise<unknown>): Promise<void> {
   const late = Promise.withResolvers<void>();
   const timer = setTimeout(late.resolve, milliseconds);

@@ -23,11 +23,14 @@ export interface ControlSocket {
 export function openControlSocket(processId: number): ControlSocket {
   const calls = systemCalls();
   const [near, far] = calls.pair();
+  let socket: net.Socket | undefined;
   try {
-    const duplicate = defaultProvider().duplicateSocket(far, processId);
-    return { socket: openStream(near), duplicate };
+    socket = openStream(near);
+    // Last: on Windows a duplicate is in the target from here on, and cannot be taken back.
+    return { socket, duplicate: defaultProvider().duplicateSocket(far, processId) };
   } catch (error) {
-    calls.close(near);
+    if (socket === undefined) calls.close(near);
+    else socket.destroy();
     throw error;
   } finally {
     calls.close(far);

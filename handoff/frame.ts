@@ -112,11 +112,6 @@ export class FrameDecoder {
     }
   }
 
-  /** Whether the bytes ended between two frames. */
-  get atBoundary(): boolean {
-    return this.#length === 0;
-  }
-
   /** The next `size` bytes in one piece; chunks are joined only when a frame needs them. */
   #peek(size: number): Uint8Array {
     if (this.#chunks[0]!.byteLength < size) this.#chunks = [concat(this.#chunks)];

@@ -6,7 +6,7 @@
 
 /** Bytes as they arrive. */
 export interface FrameInput {
-  /** The next bytes, the caller's until the next call; `undefined` at the end. */
+  /** The next bytes, the caller's for good; `undefined` at the end. */
   read(): Promise<Uint8Array | undefined>;
   /** Ends a pending read, and reads no more. */
   cancel(): void;

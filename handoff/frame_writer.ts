@@ -62,6 +62,11 @@ export class FrameWriter {
     return false;
   }
 
+  /** Leaves the stream to others: for a writer that nothing was written with. */
+  release(): void {
+    this.#writer.releaseLock();
+  }
+
   /**
    * Closes the stream behind what waits; never throws, for a stream that broke is closed too.
    *

@@ -6,7 +6,7 @@
 import { encodeFrame, type Frame, FrameType } from "./frame.ts";
 import type { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
-import type { Outgoing } from "./outgoing.ts";
+import type { OutgoingHandoff } from "./outgoing_handoff.ts";
 import { decodeReady, decodeReason } from "./payload.ts";
 import { trace } from "./trace.ts";
 
@@ -32,11 +32,11 @@ export class Outbox {
   readonly #processId: number;
   readonly #writer: FrameWriter;
   readonly #events: ChannelEvents;
-  readonly #all = new Set<Outgoing>();
+  readonly #all = new Set<OutgoingHandoff>();
   /** Not offered yet: there is no room for them, or the target is not ready. */
-  readonly #waiting = new Set<Outgoing>();
+  readonly #waiting = new Set<OutgoingHandoff>();
   /** Offered and not answered, or not committed. */
-  readonly #offered = new Map<number, Outgoing>();
+  readonly #offered = new Map<number, OutgoingHandoff>();
   /** Taken back before they were answered. */
   readonly #unanswered = new Set<number>();
   /** The target's own. */
@@ -64,7 +64,7 @@ export class Outbox {
     await Promise.allSettled([...this.#all].map(({ settled }) => settled));
   }
 
-  add(outgoing: Outgoing): void {
+  add(outgoing: OutgoingHandoff): void {
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
   }
@@ -94,7 +94,7 @@ export class Outbox {
   }
 
   /** Takes a socket back, unless the target may own it already. */
-  withdraw(outgoing: Outgoing, reason: unknown): void {
+  withdraw(outgoing: OutgoingHandoff, reason: unknown): void {
     const { frame, sequence, state } = outgoing;
     if (state === "settled") return;
     const unsent = frame !== undefined && this.#writer.revoke(frame);
@@ -116,7 +116,7 @@ export class Outbox {
     }
   }
 
-  #offer(outgoing: Outgoing): void {
+  #offer(outgoing: OutgoingHandoff): void {
     outgoing.sequence = this.#lastSequence = (this.#lastSequence + 1 >>> 0) || 1;
     outgoing.state = "offered";
     outgoing.frame = () => this.#encodeOffer(outgoing);
@@ -125,7 +125,7 @@ export class Outbox {
     this.#writer.write(outgoing.frame).catch((error) => this.#events.broken(this.#died(error)));
   }
 
-  #encodeOffer(outgoing: Outgoing): Uint8Array {
+  #encodeOffer(outgoing: OutgoingHandoff): Uint8Array {
     try {
       const frame = outgoing.encodeOffer(this.#processId);
       trace("duplicated", outgoing.sequence, this.#processId);
@@ -137,7 +137,7 @@ export class Outbox {
     }
   }
 
-  async #commit(outgoing: Outgoing): Promise<void> {
+  async #commit(outgoing: OutgoingHandoff): Promise<void> {
     const { sequence } = outgoing;
     trace("accept-received", sequence, this.#processId);
     this.#held.add(sequence);
@@ -156,7 +156,7 @@ export class Outbox {
     outgoing.complete();
   }
 
-  #rejected(outgoing: Outgoing, payload: Uint8Array): void {
+  #rejected(outgoing: OutgoingHandoff, payload: Uint8Array): void {
     const reason = decodeReason(payload);
     trace("reject-received", outgoing.sequence, this.#processId);
     this.#end(outgoing, new HandoffError("rejected", reason));
@@ -185,13 +185,13 @@ export class Outbox {
     this.#events.broken(new HandoffError("channel-broken", `process ${this.#processId} answers nothing`));
   }
 
-  #end(outgoing: Outgoing, reason: unknown): void {
+  #end(outgoing: OutgoingHandoff, reason: unknown): void {
     this.#forget(outgoing);
     outgoing.giveBack(reason);
   }
 
   /** Whatever becomes of it, it is not on its way any more; another may be. */
-  #forget(outgoing: Outgoing): void {
+  #forget(outgoing: OutgoingHandoff): void {
     this.#all.delete(outgoing);
     this.#waiting.delete(outgoing);
     if (this.#offered.delete(outgoing.sequence)) this.#bytes -= outgoing.size;

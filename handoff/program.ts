@@ -10,10 +10,10 @@ export interface Program {
   /** A Deno program, run with ffi access to the system's socket library. */
   script?: string | URL;
   /**
-   * More flags for `deno run`, such as `--allow-net=example.com`: with `script` only. Of what this process may do nothing
-   * is passed on.
+   * More flags for `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`: with `script`
+   * only. Of what this process may do nothing is passed on.
    */
-  permissions?: readonly string[];
+  denoFlags?: readonly string[];
   /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
   command?: string | URL;
   /** Arguments of the script or command. */
@@ -25,12 +25,12 @@ export interface Program {
 }
 
 /** Throws if it cannot be told what to run. */
-export function checkProgram({ script, command, permissions }: Program): void {
+export function checkProgram({ script, command, denoFlags }: Program): void {
   if ((script === undefined) === (command === undefined)) {
     throw new TypeError("Give a script or a command to run, and not both");
   }
-  if (permissions !== undefined && script === undefined) {
-    throw new TypeError("Permissions are for a script, not for a command");
+  if (denoFlags !== undefined && script === undefined) {
+    throw new TypeError("denoFlags are for a script, not for a command");
   }
 }
 
@@ -70,8 +70,8 @@ export function endProcess(child: Deno.ChildProcess): void {
   }
 }
 
-function programArguments({ script, permissions, args }: Program): string[] {
+function programArguments({ script, denoFlags, args }: Program): string[] {
   if (script === undefined) return [...args ?? []];
-  const grants = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...permissions ?? []];
-  return ["run", "--quiet", "--no-prompt", ...grants, String(script), ...args ?? []];
+  const flags = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...denoFlags ?? []];
+  return ["run", "--quiet", "--no-prompt", ...flags, String(script), ...args ?? []];
 }

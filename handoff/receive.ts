@@ -14,7 +14,8 @@ import { Target } from "./target.ts";
  * The sockets that the process that spawned this one hands over with {@linkcode HandoffSource}.
  *
  * Ends when the source is closed or has died; sockets received until then stay open. Leaving the loop refuses what is
- * still on its way. Stdin must not be read by anyone else.
+ * still on its way, and closes what was accepted ahead of the loop: up to `highWaterMark` sockets that are this process's
+ * already. Stdin must not be read by anyone else.
  *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
  * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No

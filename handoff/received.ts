@@ -45,6 +45,6 @@ export interface ReceiveOptions {
   highWaterMark?: number;
   /** Ends the loop. */
   signal?: AbortSignal;
-  /** Where frames come from. Default: this process's stdin. */
+  /** Where frames come from, in chunks that are not written to again. Default: this process's stdin. */
   input?: ReadableStream<Uint8Array>;
 }

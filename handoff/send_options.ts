@@ -17,7 +17,7 @@ export interface HandoffSourceOptions {
    * Default 10 000.
    */
   timeout?: number;
-  /** Called when the target has closed, or given up, a socket it was handed. */
+  /** Called when the target has closed, or given up, a socket it was handed. What it throws is reported as uncaught. */
   onRelease?: () => void;
 }
 
@@ -36,10 +36,10 @@ export interface SendOptions {
 
 const MAX_TIMEOUT_MS = 30_000;
 
-/** On Linux a duplicate lives no longer than this. */
+/** On Linux and macOS a duplicate lives no longer than this. */
 export function checkedTimeout(timeout: number): number {
   if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
-  throw new RangeError(`The timeout is ${timeout} ms, not from 1 to ${MAX_TIMEOUT_MS}`);
+  throw new RangeError(`The timeout is ${timeout} ms, not more than 0 and at most ${MAX_TIMEOUT_MS}`);
 }
 
 /** The bytes that go along with a socket: those given, or those it came with. */

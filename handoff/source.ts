@@ -7,12 +7,12 @@ import type net from "node:net";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { atMost } from "./at_most.ts";
-import { openControlSocket } from "./control_socket.ts";
+import { type ControlSocket, openControlSocket } from "./control_socket.ts";
 import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { HandoffError } from "./handoff_error.ts";
 import { Outbox } from "./outbox.ts";
-import { Outgoing } from "./outgoing.ts";
+import { OutgoingHandoff } from "./outgoing_handoff.ts";
 import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
 import {
   checkedInitialBytes,
@@ -67,6 +67,8 @@ export class HandoffSource implements AsyncDisposable {
   #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
+  /** Closed, and nothing is on its way: how the child ends is its own affair. */
+  #finished = false;
 
   /**
    * Starts speaking to a child.
@@ -74,7 +76,7 @@ export class HandoffSource implements AsyncDisposable {
    * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
    * @param options How.
    * @throws {TypeError} If the child's stdin is not piped, or is in use.
-   * @throws {RangeError} If the timeout is longer than 30 000.
+   * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
    * @throws {WinsockError} WSAEINVAL if the child is gone already.
    */
   constructor(child: HandoffChild, options: HandoffSourceOptions = {}) {
@@ -83,20 +85,21 @@ export class HandoffSource implements AsyncDisposable {
     this.ready = this.#ready.promise;
     this.closed = this.#closed.promise;
     this.ready.catch(() => {});
-    const { socket, duplicate } = openControlSocket(child.pid);
-    this.#control = socket;
+    this.#writer = new FrameWriter(child.stdin);
+    let control: ControlSocket;
     try {
-      this.#writer = new FrameWriter(child.stdin);
+      control = openControlSocket(child.pid);
     } catch (error) {
-      this.#control.destroy();
+      this.#writer.release();
       throw error;
     }
+    this.#control = control.socket;
     this.#outbox = new Outbox(child.pid, this.#writer, {
       ready: () => this.#ready.resolve(),
-      released: () => options.onRelease?.(),
+      released: () => callOut(options.onRelease),
       broken: (failure) => this.#fail(failure),
     });
-    this.#sendHello(duplicate);
+    this.#sendHello(control.duplicate);
     child.status.then(({ code }) =>
       this.#fail(new HandoffError("target-died", `process ${child.pid} exited with code ${code}`))
     );
@@ -108,7 +111,10 @@ export class HandoffSource implements AsyncDisposable {
     this.ready.then(settled, settled);
   }
 
-  /** Why this source can send no more; `undefined` while it can, and after {@linkcode HandoffSource.close}. */
+  /**
+   * Why this source can send no more; `undefined` while it can, and after {@linkcode HandoffSource.close}, unless it failed
+   * before all that was on its way had arrived.
+   */
   get failure(): HandoffError | undefined {
     return this.#failure;
   }
@@ -147,7 +153,7 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
     if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
     onTheirWay.add(socket);
-    const outgoing = new Outgoing(socket, data, initialBytes);
+    const outgoing = new OutgoingHandoff(socket, data, initialBytes);
     const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
     signal?.addEventListener("abort", abort);
     let deadline: ReturnType<typeof setTimeout> | undefined;
@@ -182,6 +188,7 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await atMost(this.#timeout, this.#outbox.allSettled());
+    this.#finished = true;
     if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
@@ -229,12 +236,21 @@ export class HandoffSource implements AsyncDisposable {
 
   /** Ends the channel: what is not committed goes back. */
   #fail(failure: HandoffError): void {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined || this.#finished) return;
     this.#failure = failure;
     this.#ready.reject(failure);
     this.#outbox.giveBackAll(failure);
     this.#control.destroy();
     this.#closed.resolve();
     this.close();
+  }
+}
+
+/** Calls the program. What it throws is its own mistake, and none of the target's. */
+function callOut(callback: (() => void) | undefined): void {
+  try {
+    callback?.();
+  } catch (error) {
+    reportError(error);
   }
 }

@@ -48,11 +48,12 @@ export class Target {
   #changed = Promise.withResolvers<void>();
   #ended = false;
   #failure: unknown;
+  readonly #abort = () => this.#end();
 
   constructor(options: ReceiveOptions) {
     this.#options = options;
     this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
-    options.signal?.addEventListener("abort", () => this.#end(), { once: true });
+    options.signal?.addEventListener("abort", this.#abort);
     if (options.signal?.aborted) this.#end();
     this.#read();
   }
@@ -102,6 +103,7 @@ export class Target {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#input.cancel();
     for (const [sequence, offer] of this.#offers) {
       this.#offers.delete(sequence);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkedMilliseconds } from "../milliseconds.ts";
 import { checkProgram, type Program } from "../program.ts";
 import { checkedTimeout } from "../send_options.ts";
 
@@ -13,7 +14,7 @@ export type WorkerStrategy = "least-loaded" | "round-robin";
 export interface WorkerInfo {
   /** Its place in the pool, from 0; a worker that takes another's place has the same. */
   readonly index: number;
-  /** Its process id. */
+  /** Its process id; 0 where there is no process: the place is empty or given up, or no worker could be spawned. */
   readonly processId: number;
 }
 
@@ -30,16 +31,19 @@ export interface WorkerPoolOptions extends Program {
   /** How many workers a socket is offered to, one after the other, before it comes back. Default 3. */
   attempts?: number;
   /**
-   * How long a worker may take to become ready, to take a socket, and a socket may wait for a worker, in milliseconds.
-   * Default 10 000, at most 30 000.
+   * How long a worker may take to become ready, to take a socket, and a socket may wait for a worker, in milliseconds:
+   * more than 0, at most 30 000. Default 10 000.
+   *
+   * A worker that has left its `receive` loop is replaced, and has as long to finish the connections it has; then it is
+   * ended, and they with it.
    */
   timeout?: number;
   /**
-   * How long a worker's place stays empty after it has ended, in milliseconds; twice as long after each one more that
-   * ended within a second. Default 100.
+   * How long a worker's place stays empty after it has ended, in milliseconds, from 0 to 2 147 483 647; twice as long
+   * after each one more that ended within a second. Default 100.
    */
   restartDelay?: number;
-  /** The longest that a place stays empty, in milliseconds. Default 10 000. */
+  /** The longest that a place stays empty, in milliseconds: from 0 to 2 147 483 647. Default 10 000. */
   maxRestartDelay?: number;
   /** How many workers in a row may end within a second before their place is given up. Default 10. */
   maxRestarts?: number;
@@ -63,14 +67,12 @@ export function poolSettings(options: WorkerPoolOptions): PoolSettings {
     maxWaiting: options.maxWaiting ?? 1024,
     attempts: options.attempts ?? 3,
     timeout: checkedTimeout(options.timeout ?? 10_000),
-    restartDelay: options.restartDelay ?? 100,
-    maxRestartDelay: options.maxRestartDelay ?? 10_000,
+    restartDelay: checkedMilliseconds("The pool's restartDelay", options.restartDelay ?? 100),
+    maxRestartDelay: checkedMilliseconds("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
     maxRestarts: options.maxRestarts ?? 10,
   };
   for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
-  for (const name of ["maxWaiting", "restartDelay", "maxRestartDelay", "maxRestarts"] as const) {
-    atLeast(0, name, settings[name]);
-  }
+  for (const name of ["maxWaiting", "maxRestarts"] as const) atLeast(0, name, settings[name]);
   return settings;
 }
 

@@ -5,6 +5,7 @@
  */
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../handoff_error.ts";
+import { checkedMilliseconds } from "../milliseconds.ts";
 import type { SendOptions } from "../send_options.ts";
 import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
 import { poolClosed, Queue } from "./queue.ts";
@@ -55,6 +56,10 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly #neverReady: Set<Place>;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
+  readonly #abort = () => {
+    this.close({ timeout: 0 });
+    for (const place of this.#places) place.kill();
+  };
 
   /**
    * Makes the pool; the workers start right after.
@@ -78,7 +83,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#places = Array.from({ length: this.#settings.size }, (_, index) => new Place(index, this.#settings, events));
     this.#queue = new Queue(this.#places, this.#settings);
     this.#neverReady = new Set(this.#places);
-    this.#settings.signal?.addEventListener("abort", () => this.#abort(), { once: true });
+    this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
     // Later, so that whoever made the pool can listen first.
     queueMicrotask(() => {
@@ -146,10 +151,12 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * Ends the pool: refuses what waits, lets the workers take what is on its way and finish what they have, and ends
    * those that take longer.
    *
-   * @param options `timeout`: how long the workers may take, in milliseconds. Default 10 000.
+   * @param options `timeout`: how long the workers may take, in milliseconds: from 0 to 2 147 483 647. Default 10 000.
+   * @throws {RangeError} If the timeout is out of its range. The pool stays as it is.
    */
-  close(options: { timeout?: number } = {}): Promise<void> {
-    return this.#closing ??= this.#close(options.timeout ?? 10_000);
+  async close(options: { timeout?: number } = {}): Promise<void> {
+    const timeout = checkedMilliseconds("The pool's timeout", options.timeout ?? 10_000);
+    await (this.#closing ??= this.#close(timeout));
   }
 
   /** The same as {@linkcode WorkerPool.close}. */
@@ -227,11 +234,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#ready.reject(poolClosed());
     this.#queue.close();
     await Promise.all(this.#places.map((place) => place.close(timeout)));
-  }
-
-  #abort(): void {
-    this.close({ timeout: 0 });
-    for (const place of this.#places) place.kill();
+    this.#settings.signal?.removeEventListener("abort", this.#abort);
   }
 
   #becomeReady(place: Place): void {

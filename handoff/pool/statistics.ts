@@ -6,7 +6,13 @@
 import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import type { WorkerInfo } from "./options.ts";
 
-/** Where a worker stands. */
+/**
+ * Where the worker of a place stands:
+ * `starting`, it was spawned and has not called `receive` yet; `ready`, it takes sockets; `leaving`, the pool is closing
+ * and it finishes what it has; `ended`, there is none, before the first, between two, or in a closed pool; `given-up`,
+ * there will be no other, for too many could not stay. One that leaves while the pool is open has lost its place, and
+ * shows no more.
+ */
 export type WorkerState = "starting" | "ready" | "leaving" | "ended" | "given-up";
 
 /** What one place of a pool has done. */

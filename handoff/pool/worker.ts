@@ -34,6 +34,8 @@ interface Worker {
 /** Keeps one worker running. */
 export class Place {
   readonly index: number;
+  /** Of the process that has the place; 0 while there is none. */
+  processId = 0;
   state: WorkerState = "ended";
   committed = 0;
   returned = 0;
@@ -57,10 +59,6 @@ export class Place {
     this.index = index;
     this.#settings = settings;
     this.#events = events;
-  }
-
-  get processId(): number {
-    return this.#worker?.child.pid ?? 0;
   }
 
   get load(): number {
@@ -97,6 +95,7 @@ export class Place {
     } catch (error) {
       return this.#vacate(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
     }
+    this.processId = child.pid;
     this.#running.add(child);
     child.status.then(() => this.#running.delete(child));
     this.restarts++;
@@ -178,13 +177,16 @@ export class Place {
   /** The channel is over. The worker may still have connections of its own to finish. */
   #leave(worker: Worker): void {
     if (worker !== this.#worker) return;
-    this.state = "leaving";
-    const reason = this.#closed ? "the pool was closed" : worker.source.failure?.reason ?? "it takes no more sockets";
-    if (this.#closed) return void worker.child.status.then(() => this.#vacate(reason));
-    if (worker.source.failure?.outcome !== "target-died") endProcess(worker.child);
-    const deadline = setTimeout(() => endProcess(worker.child), this.#settings.timeout);
-    worker.child.status.then(() => clearTimeout(deadline));
-    this.#vacate(reason);
+    const { child, source } = worker;
+    if (this.#closed) {
+      this.state = "leaving";
+      child.status.then(() => this.#vacate("the pool was closed"));
+      return;
+    }
+    if (source.failure?.outcome !== "target-died") endProcess(child);
+    const deadline = setTimeout(() => endProcess(child), this.#settings.timeout);
+    child.status.then(() => clearTimeout(deadline));
+    this.#vacate(source.failure?.reason ?? "it takes no more sockets");
   }
 
   /** The place is empty: a new worker takes it after a while. */
@@ -192,6 +194,7 @@ export class Place {
     this.state = "ended";
     this.#events.ended(this, reason);
     this.#worker = undefined;
+    this.processId = 0;
     if (this.#closed) return;
     const short = performance.now() - this.#readyAt < SHORT_LIFE_MS || this.#readyAt === Infinity;
     this.#shortLives = short ? this.#shortLives + 1 : 0;

@@ -33,8 +33,8 @@ export interface InheritedOptions {
  * const generation = await inherited();
  * const listener = generation.listen("echo", { port: 8080 });
  * const script = new URL("server.ts", import.meta.url);
- * const permissions = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
- * onUpgradeRequest(() => upgrade(generation, { script, permissions, drain: 10_000 }), {
+ * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
+ * onUpgradeRequest(() => upgrade(generation, { script, denoFlags, drain: 10_000 }), {
  *   controlFile: "server.control",
  *   onUpgraded: () => Deno.exit(),
  * });

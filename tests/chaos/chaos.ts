@@ -126,7 +126,7 @@ async function dispatch(pool: WorkerPool, socket: Socket, number: number): Promi
 function startPool(): WorkerPool {
   return new WorkerPool({
     script: new URL("worker.ts", import.meta.url),
-    permissions: ["--no-check", "--cached-only"],
+    denoFlags: ["--no-check", "--cached-only"],
     args: ["20"],
     size: WORKERS,
     restartDelay: 50,

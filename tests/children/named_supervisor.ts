@@ -9,7 +9,7 @@ let version = 0;
 for await (const _ of Deno.stdin.readable.pipeThrough(new TextLines())) {
   const { processId } = await upgrade(generation, {
     script: new URL("named_version.ts", import.meta.url),
-    permissions: ["--no-check", "--cached-only", "--allow-env"],
+    denoFlags: ["--no-check", "--cached-only", "--allow-env"],
     args: [String(++version)],
     trial: 200,
     keep: true,

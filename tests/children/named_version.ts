@@ -37,7 +37,7 @@ async function replace(args: string): Promise<string> {
   try {
     const { processId } = await upgrade(generation, {
       script: args === "crash" ? "data:text/javascript,Deno.exit(3)" : import.meta.url,
-      permissions: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
+      denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(Number(version) + 1), String(socket.addr.port), path],
       timeout: 10_000,
       trial: 200,

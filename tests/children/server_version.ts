@@ -61,7 +61,7 @@ async function replace(generation: Generation, next: string): Promise<unknown> {
     const pair = next === "take along" ? await connectedPair() : undefined;
     const { processId } = await upgrade(generation, {
       script: import.meta.url,
-      permissions: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
+      denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(Number(version) + 1), next, String(listener.addr.port)],
       timeout: 4_000,
       trial: 400,

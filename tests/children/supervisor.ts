@@ -10,7 +10,7 @@ for await (const mode of Deno.stdin.readable.pipeThrough(new TextLines())) {
   try {
     const result = await upgrade(generation, {
       script: new URL("server_version.ts", import.meta.url),
-      permissions: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
+      denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(++version), mode],
       timeout: 4_000,
       trial: 400,

@@ -208,6 +208,8 @@ Deno.test("a closed source waits for what is on its way, ends the child's loop, 
     await client.closeWrite();
     assert(await readEnd(client));
     assertEquals((await within(20_000, child.status)).code, 0);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assertEquals(source.failure, undefined);
   });
 });
 

@@ -18,7 +18,7 @@ for (const mode of ["slow", "deaf", "flood", "lie"]) {
     const events: WorkerEvent[] = [];
     const pool = new WorkerPool({
       script: new URL("../children/misbehaving_worker.ts", import.meta.url),
-      permissions: ["--allow-read", "--allow-write", "--no-check", "--cached-only"],
+      denoFlags: ["--allow-read", "--allow-write", "--no-check", "--cached-only"],
       args: [marker, mode],
       size: 3,
       strategy: "round-robin",

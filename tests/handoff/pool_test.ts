@@ -9,10 +9,12 @@ import {
   WorkerPool,
   type WorkerPoolOptions,
 } from "@winsock/handoff";
+import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
 import { PrefixLines } from "../../handoff/pool/prefix_lines.ts";
 import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
+import { countListeners } from "../kit/signals.ts";
 
 const SCRIPT = new URL("../children/pool_worker.ts", import.meta.url);
 
@@ -21,18 +23,23 @@ async function withPool(
   options: Partial<WorkerPoolOptions>,
   test: (pool: WorkerPool, events: WorkerEvent[]) => Promise<void>,
 ): Promise<void> {
-  const permissions = ["--no-check", "--cached-only"];
-  const pool = new WorkerPool({ script: SCRIPT, permissions, size: 2, timeout: 10_000, prefix: "", ...options });
-  const events: WorkerEvent[] = [];
-  for (const type of ["workerstart", "workerready", "workerend", "workergiveup"] as const) {
-    pool.addEventListener(type, (event) => void events.push(event));
-  }
+  const denoFlags = ["--no-check", "--cached-only"];
+  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, timeout: 10_000, prefix: "", ...options });
   try {
-    await test(pool, events);
+    await test(pool, record(pool));
   } finally {
     await within(20_000, pool.close({ timeout: 5_000 }));
     for (const { state } of pool.statistics.workers) assert(state === "ended" || state === "given-up", state);
   }
+}
+
+/** What a pool tells about its workers from now on. */
+function record(pool: WorkerPool): WorkerEvent[] {
+  const events: WorkerEvent[] = [];
+  for (const type of ["workerstart", "workerready", "workerend", "workergiveup"] as const) {
+    pool.addEventListener(type, (event) => void events.push(event));
+  }
+  return events;
 }
 
 /** A connection that was dispatched, and the client's end of it. */
@@ -61,12 +68,31 @@ function usable(socket: Socket): boolean {
 Deno.test("options that make no sense are refused", () => {
   assertThrows(() => new WorkerPool({}), TypeError, "Give a script or a command");
   assertThrows(() => new WorkerPool({ script: SCRIPT, command: "x" }), TypeError, "and not both");
-  assertThrows(() => new WorkerPool({ command: "x", permissions: [] }), TypeError, "not for a command");
+  assertThrows(() => new WorkerPool({ command: "x", denoFlags: [] }), TypeError, "not for a command");
   for (const name of ["size", "credit", "attempts"]) {
     assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: 0 }), RangeError, `The pool's ${name} is 0`);
   }
   assertThrows(() => new WorkerPool({ script: SCRIPT, maxWaiting: NaN }), RangeError, "maxWaiting is NaN");
   assertThrows(() => new WorkerPool({ script: SCRIPT, timeout: 40_000 }), RangeError, "timeout");
+  for (const name of ["restartDelay", "maxRestartDelay"]) {
+    for (const value of [-1, NaN, 2 ** 31, Infinity]) {
+      assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: value }), RangeError, `${name} must be from 0 to`);
+    }
+  }
+});
+
+Deno.test("a pool is not closed with a timeout that makes no sense", async () => {
+  await withPool({ size: 1 }, async (pool) => {
+    await within(20_000, pool.ready);
+    for (const timeout of [-1, NaN, 2 ** 31, Infinity]) {
+      await within(5_000, assertRejects(() => pool.close({ timeout }), RangeError, "timeout must be from 0 to"));
+    }
+    const { client, processId } = await dispatched(pool);
+    assertEquals(await ask(client), `${processId} null`);
+    client.close();
+    await pool.close({ timeout: 2 ** 31 - 1 });
+    await assertRejects(() => pool.close({ timeout: Infinity }), RangeError);
+  });
 });
 
 Deno.test("sockets go to each worker in turn, with data, and are counted", async () => {
@@ -246,8 +272,25 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
 
 Deno.test("a command that cannot be spawned is given up too", async () => {
   const pool = new WorkerPool({ command: "/no/such/program", size: 1, restartDelay: 1, maxRestarts: 1 });
+  const events = record(pool);
   assertEquals((await rejection(pool.ready))[0], "target-died");
+  assertEquals(events.map(({ type, worker }) => [type, worker.processId]), [
+    ...Array(2).fill(["workerend", 0]),
+    ["workergiveup", 0],
+  ]);
   await pool.close();
+});
+
+Deno.test("a worker that cannot be spoken to is told of by its process id", async () => {
+  using _provider = useProvider(new UnsupportedProvider());
+  await withPool({ size: 1, maxRestarts: 0 }, async (pool, events) => {
+    assertEquals((await rejection(pool.ready))[0], "target-died");
+    assertEquals(events.map(({ type, worker }) => [type, worker.processId > 0]), [
+      ["workerend", true],
+      ["workergiveup", false],
+    ]);
+    assertEquals(pool.statistics.workers.map(({ processId, state }) => [processId, state]), [[0, "given-up"]]);
+  });
 });
 
 Deno.test("a closed pool finishes what it has, and takes no more", async () => {
@@ -289,6 +332,22 @@ Deno.test("a signal ends the pool at once", async () => {
   });
 });
 
+Deno.test("a signal ends a pool that is closing, and is listened to no longer than that", async () => {
+  const abort = new AbortController();
+  const listeners = countListeners(abort.signal);
+  await withPool({ signal: abort.signal, size: 1 }, async (pool) => {
+    await within(20_000, pool.ready);
+    const { client } = await dispatched(pool);
+    const closing = pool.close();
+    await until(() => pool.statistics.workers[0]!.state === "leaving", "the worker finishes what it has");
+    assertEquals(listeners(), 1);
+    abort.abort();
+    await within(5_000, closing);
+    assertEquals(listeners(), 0);
+    client.close();
+  });
+});
+
 Deno.test("a pool leaves no descriptor behind", async () => {
   const round = () =>
     withPool({}, async (pool) => {
@@ -319,7 +378,7 @@ Deno.test("what workers print comes out behind their prefix", async () => {
   const script = `
     import { WorkerPool } from "@winsock/handoff";
     await using pool = new WorkerPool({
-      script: ${JSON.stringify(SCRIPT.href)}, permissions: ["--no-check", "--cached-only"], size: 2,
+      script: ${JSON.stringify(SCRIPT.href)}, denoFlags: ["--no-check", "--cached-only"], size: 2,
       prefix: ({ index, processId }) => \`[\${index} \${processId}] \`,
     });
     await pool.ready;`;

@@ -6,12 +6,14 @@ import {
   type HandoffChild,
   HandoffError,
   HandoffSource,
+  type HandoffSourceOptions,
   type HandoffStep,
   openSocket,
   receive,
   type ReceiveOptions,
   Socket,
   TRACE_CHANNEL,
+  WinsockError,
 } from "@winsock/handoff";
 import { systemCalls } from "../../ffi/system.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "../../handoff/frame.ts";
@@ -21,7 +23,9 @@ import { defaultProvider } from "@winsock/handoff/spi";
 import diagnostics from "node:diagnostics_channel";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
 import { until, within } from "../kit/process.ts";
+import { countListeners } from "../kit/signals.ts";
 
 /** A child that is this process: its stdin is a stream, it ends when it is told. */
 function fakeChild(): { child: HandoffChild; input: ReadableStream<Uint8Array>; exit: (code: number) => void } {
@@ -50,17 +54,22 @@ async function together(
 
 /** A target that says what the test wants: frames as they come, and a way to answer. */
 async function liar(
-  test: (source: HandoffSource, say: (bytes: Uint8Array) => void, frames: () => Promise<Frame>) => Promise<void>,
-  timeout = 5_000,
+  test: (
+    source: HandoffSource,
+    say: (bytes: Uint8Array) => void,
+    frames: () => Promise<Frame>,
+    exit: (code: number) => void,
+  ) => Promise<void>,
+  options: HandoffSourceOptions = {},
 ): Promise<void> {
   const { child, input, exit } = fakeChild();
-  const source = new HandoffSource(child, { timeout });
+  const source = new HandoffSource(child, { timeout: 5_000, ...options });
   const frames = readFrames(input);
   const next = async () => (await within(10_000, frames.next())).value as Frame;
   const control = adoptStream(await defaultProvider().socket(decodeHello((await next()).payload).control));
   control.on("error", () => {});
   try {
-    await within(20_000, test(source, (bytes) => control.write(bytes), next));
+    await within(20_000, test(source, (bytes) => control.write(bytes), next, exit));
   } finally {
     control.destroy();
     exit(0);
@@ -179,6 +188,87 @@ Deno.test("a timeout a blob would not outlive is refused", () => {
   assertEquals(child.stdin.locked, false);
 });
 
+Deno.test("a source that cannot begin leaves nothing behind, and the child's stdin free", async () => {
+  const { child } = fakeChild();
+  const writer = child.stdin.getWriter();
+  const status = child.status;
+  const unpiped: HandoffChild = {
+    pid: Deno.pid,
+    status,
+    get stdin(): HandoffChild["stdin"] {
+      throw new TypeError("Cannot get 'stdin': 'stdin' is not piped");
+    },
+  };
+  await assertNothingLeaks(() => {
+    assertThrows(() => new HandoffSource(child), TypeError);
+    assertThrows(() => new HandoffSource(unpiped), TypeError, "not piped");
+  });
+  writer.releaseLock();
+  const gone: HandoffChild = { pid: 0x7ffffff0, stdin: child.stdin, status };
+  await assertNothingLeaks(() => {
+    assertThrows(() => new HandoffSource(gone), WinsockError, "WSAEINVAL");
+    assertEquals(child.stdin.locked, false);
+  });
+});
+
+Deno.test("a source that was closed has not failed, however its child ends", async () => {
+  await liar(async (source, say, frames, exit) => {
+    say(READY);
+    const closing = source.close();
+    assertEquals((await frames()).type, FrameType.END);
+    exit(0);
+    await closing;
+    say(new Uint8Array(64));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assertEquals(source.failure, undefined);
+    using pair = await connection();
+    assertEquals(await outcome(source.send(pair.server)), ["channel-broken", "the source was closed"]);
+  });
+});
+
+Deno.test("what onRelease throws is reported, and the channel goes on", async () => {
+  const reported: unknown[] = [];
+  const onError = (event: ErrorEvent) => {
+    event.preventDefault();
+    reported.push(event.error);
+  };
+  addEventListener("error", onError);
+  const mistake = new Error("a mistake of the program's own");
+  const onRelease = () => {
+    throw mistake;
+  };
+  try {
+    await liar(async (source, say, frames) => {
+      say(READY);
+      for (let sequence = 1; sequence <= 2; sequence++) {
+        using pair = await connection();
+        const sending = source.send(pair.server);
+        await refuse(await frames());
+        say(encodeFrame(FrameType.ACCEPT, sequence));
+        assertEquals((await frames()).type, FrameType.COMMIT);
+        await sending;
+        say(encodeFrame(FrameType.DONE, sequence));
+        await until(() => source.held === 0, "the source hears that the socket was closed");
+      }
+      assertEquals(source.failure, undefined);
+    }, { onRelease });
+  } finally {
+    removeEventListener("error", onError);
+  }
+  assertEquals(reported, [mistake, mistake]);
+});
+
+Deno.test("a loop that has ended listens to its signal no more", async () => {
+  const { signal } = new AbortController();
+  const listeners = countListeners(signal);
+  await together(async (source, received) => {
+    const ended = received.next();
+    assertEquals(listeners(), 1);
+    await source.close();
+    assertEquals([(await ended).done, listeners()], [true, 0]);
+  }, { signal });
+});
+
 Deno.test("a socket withdrawn while the target decides is closed there and open here", async () => {
   await together(async (source, received) => {
     using pair = await connection();
@@ -276,7 +366,7 @@ Deno.test("a target that accepts after its time gets WITHDRAW, not COMMIT", asyn
     say(encodeFrame(FrameType.ACCEPT, second.sequence));
     assertEquals((await frames()).type, FrameType.COMMIT);
     await again;
-  }, 300);
+  }, { timeout: 300 });
 });
 
 Deno.test("a target that answers twice breaks the channel, and what it owns stays its own", async () => {
@@ -332,7 +422,7 @@ Deno.test("an offer taken back before it leaves never leaves, and a commit neith
     assertEquals(left.map(({ type }) => type), Array(3).fill(FrameType.WITHDRAW));
     assertEquals(left.map(({ sequence }) => sequence).toSorted(), [1, 2, 3]);
     for (const { server } of [first, second, third, fourth]) assert(server.remoteAddr.port > 0);
-  }, 800);
+  }, { timeout: 800 });
 });
 
 Deno.test("a send aborted in the turn in which another begins is not offered", async () => {
@@ -440,7 +530,7 @@ for (
       assertEquals(source.inFlight, 0);
       for (let count = 0; count < left; count++) await refuse(await frames());
       for (let count = 0; count < left; count++) assertEquals((await frames()).type, FrameType.WITHDRAW);
-    }, 800);
+    }, { timeout: 800 });
   });
 }
 

@@ -208,7 +208,7 @@ Deno.test("a supervisor keeps its process and its listener while versions come a
 /** How this process, which keeps its listener, has another version serve. */
 const quietVersion = (mode: string) => ({
   script: new URL("../children/quiet_version.ts", import.meta.url),
-  permissions: ["--no-check", "--cached-only", "--allow-env"],
+  denoFlags: ["--no-check", "--cached-only", "--allow-env"],
   args: [mode],
   trial: 0,
   keep: true,

@@ -11,7 +11,7 @@ Deno.test({
   async fn() {
     await using pool = new WorkerPool({
       script: new URL("../children/page_worker.ts", import.meta.url),
-      permissions: ["--no-check", "--cached-only"],
+      denoFlags: ["--no-check", "--cached-only"],
       size: 2,
     });
     using listener = listen({ hostname: "127.0.0.1", port: 0 });

@@ -47,7 +47,7 @@ for (const app of ["plain", "hono", "oak"]) {
       script: new URL("../children/http_worker.ts", import.meta.url),
       args: [app],
       // Oak's npm package looks into the environment and for files of its own while it loads.
-      permissions: app === "oak" ? ["--allow-env", "--allow-read"] : [],
+      denoFlags: app === "oak" ? ["--allow-env", "--allow-read"] : [],
       size: WORKERS,
       strategy: "round-robin",
       prefix: "",

@@ -10,7 +10,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-copy",
     breaks: "The source keeps its copy of a socket after COMMIT.",
-    file: "handoff/outgoing.ts",
+    file: "handoff/outgoing_handoff.ts",
     text: "      this.socket.close();\n",
     replacement: "",
     tests: { files: ["tests/handoff/handoff_test.ts"], filter: "sent socket is closed" },

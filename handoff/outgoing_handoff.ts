@@ -17,7 +17,7 @@ import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 type State = "waiting" | "offered" | "committing" | "settled";
 
 /** A hand-off as its source sees it. */
-export class Outgoing {
+export class OutgoingHandoff {
   readonly socket: SharedSocket;
   /** Settles with the hand-off: resolves when the target owns the socket, and it is closed here. */
   readonly settled: Promise<void>;
