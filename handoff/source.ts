@@ -188,7 +188,7 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await atMost(this.#timeout, this.#outbox.allSettled());
-    this.#finished = true;
+    this.#finished = this.#outbox.count === 0;
     if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
     await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
     this.#control.destroy();
