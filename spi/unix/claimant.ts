@@ -44,6 +44,8 @@ export class Claimant {
   readonly #unsent: Answer[] = [];
   readonly #inFlight = new InFlightCopies();
   #process: ProcessReference | undefined;
+  /** The process takes duplicates ahead of their claims. Whoever says so may be anybody, until one was for it. */
+  #ahead = false;
   #resend: ReturnType<typeof setTimeout> | undefined;
   #rest = new Uint8Array(0);
 
@@ -104,7 +106,7 @@ export class Claimant {
         this.#inFlight.release(number);
         continue;
       }
-      if (flag === CLAIM_AHEAD) this.#claims.joined(this);
+      if (flag === CLAIM_AHEAD) this.#ahead = true;
       const code = this.#claims.mayClaim(number, this.processId) ? 0 : WSA_ERRORS.WSAEINVAL;
       this.#unsent.push({ number, code });
     }
@@ -113,6 +115,7 @@ export class Claimant {
 
   /** The process asks to be sent no more. */
   #dismiss(): void {
+    this.#ahead = false;
     this.#claims.left(this);
     this.#answer({ number: 0, code: WSA_ERRORS.WSAEDISCON });
   }
@@ -155,6 +158,7 @@ export class Claimant {
     this.#inFlight.take(number, sent.descriptor);
     if (this.#process === undefined) this.#process = sent.target;
     else sent.target[Symbol.dispose]();
+    if (this.#ahead) this.#claims.joined(this);
     return true;
   }
 }
