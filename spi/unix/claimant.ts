@@ -8,7 +8,7 @@ import type net from "node:net";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./claim_messages.ts";
 import { InFlightCopies } from "./in_flight.ts";
 
 const RESEND_DELAY_MS = 2;
@@ -16,7 +16,7 @@ const RESEND_DELAY_MS = 2;
 const MAX_UNSENT = 4096;
 
 /** What was sent: the rendezvous' descriptor, and the process it was for; both the claimant's from now on. */
-export interface SentOffer {
+export interface SentDuplicate {
   readonly descriptor: bigint;
   readonly target: ProcessReference;
 }
@@ -28,7 +28,7 @@ export interface Claims {
   /** The descriptor to send; `undefined` if it was withdrawn meanwhile. */
   descriptor(number: number): bigint | undefined;
   /** It was sent. */
-  sent(number: number): SentOffer;
+  sent(number: number): SentDuplicate;
   /** The claimant takes duplicates ahead of their claims from now on. */
   joined(claimant: Claimant): void;
   /** The claimant takes no more. */

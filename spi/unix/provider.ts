@@ -7,9 +7,9 @@ import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
 import { isEntry } from "../chain.ts";
-import { decodeOffer, encodeOffer, UNIX_PROTOCOL_INFO } from "./blob.ts";
+import { decodeBlob, encodeBlob, UNIX_PROTOCOL_INFO } from "./blob.ts";
 import { claimNow } from "./claim_now.ts";
-import { ClaimConnection } from "./claims.ts";
+import { ClaimConnection } from "./claim_connection.ts";
 import { EarlyDescriptors } from "./early_descriptors.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
@@ -60,12 +60,12 @@ export class UnixProvider implements ServiceProvider {
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const datagram = systemCalls().isDatagram(s, `duplicate socket ${s} for process ${processId}`);
     const rendezvous = this.#rendezvous ??= new Rendezvous(this.#timeToLive);
-    return encodeOffer({ rendezvous: rendezvous.name, number: rendezvous.offer(s, processId), processId, datagram });
+    return encodeBlob({ rendezvous: rendezvous.name, number: rendezvous.duplicate(s, processId), processId, datagram });
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
-    const { rendezvous, number } = decodeOffer(info);
+    const { rendezvous, number } = decodeBlob(info);
     for (;;) {
       const early = this.#takeEarly(rendezvous, number);
       if (early !== undefined) return early;
@@ -78,14 +78,14 @@ export class UnixProvider implements ServiceProvider {
   /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this process. */
   socketNow(info: Uint8Array): bigint {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
-    const { rendezvous, number } = decodeOffer(info);
+    const { rendezvous, number } = decodeBlob(info);
     const early = this.#takeEarly(rendezvous, number);
     if (early !== undefined) return early;
     return this.#rendezvous?.name === rendezvous ? this.#rendezvous.take(number) : claimNow(rendezvous, number);
   }
 
   withdraw(info: Uint8Array): void {
-    const { rendezvous, number, processId } = decodeOffer(info);
+    const { rendezvous, number, processId } = decodeBlob(info);
     if (this.#rendezvous?.name === rendezvous) this.#rendezvous.withdraw(number, processId);
   }
 

@@ -3,7 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { libc } from "@winsock/handoff/ffi";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { sendMessage } from "../../ffi/unix/message.ts";
-import { CLAIM_AHEAD, decodeOffer, encodeClaim } from "../../spi/unix/blob.ts";
+import { decodeBlob } from "../../spi/unix/blob.ts";
+import { CLAIM_AHEAD, encodeClaim } from "../../spi/unix/claim_messages.ts";
 import { connectRendezvous } from "../../spi/unix/rendezvous_socket.ts";
 import { connection } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
@@ -44,7 +45,7 @@ for (const [what, message] of Object.entries(messages)) {
       const line = lines(child);
       assertEquals(await line(), "started");
       const blob = defaultProvider().duplicateSocket(pair.server.handle, child.pid);
-      const { rendezvous, number } = decodeOffer(blob);
+      const { rendezvous, number } = decodeBlob(blob);
       const [before] = await settledDescriptors(Deno.pid);
       const strangers = await connectAll(rendezvous, message(number));
       try {
