@@ -7,12 +7,11 @@
  * @module
  */
 import { AF_UNIX } from "../addresses.ts";
+import { SOCK } from "../../structs/constants.ts";
 import { closeOnExec, setStatusFlags } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { unixSystem } from "./system.ts";
-
-const SOCK_STREAM = 1;
 
 const withAccept4 = libcFunctions({
   /** `int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)` */
@@ -49,7 +48,7 @@ export function newSocket(family: number, type: number): bigint {
  */
 export function newSocketPair(): [bigint, bigint] {
   const descriptors = new Int32Array(2);
-  const result = libc().socketpair(AF_UNIX, SOCK_STREAM | newSocketFlags(), 0, descriptors);
+  const result = libc().socketpair(AF_UNIX, SOCK.SOCK_STREAM | newSocketFlags(), 0, descriptors);
   if (result === -1) throw lastUnixError("make a socket pair", "socketpair");
   return bothRestricted(descriptors);
 }

@@ -34,7 +34,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "inheritable-sockets",
     breaks: "On Windows child processes inherit the sockets that are made here.",
-    file: "ffi/windows/ws2_32.ts",
+    file: "structs/constants.ts",
     text: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;",
     replacement: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED;",
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "child processes inherit", lane: "windows" },
