@@ -199,9 +199,9 @@ export abstract class BerkeleyCalls implements SocketCalls {
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void {
     const { IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP } = this.constants;
     const operation = `${member ? "join" : "leave"} multicast group ${group} on interface ${networkInterface}`;
-    const address = this.addresses.parse(group);
+    const { address } = this.addresses.parse(group);
     if (typeof networkInterface === "string") {
-      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface)]);
+      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface).address]);
       if (request.byteLength !== 8) throw new TypeError(`Cannot ${operation}: both must be IPv4 addresses`);
       return this.setBytes(s, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, request, operation);
     }

@@ -15,9 +15,12 @@ import { Rendezvous } from "./rendezvous.ts";
 
 /** How a {@linkcode UnixProvider} shares sockets. */
 export interface UnixProviderOptions {
-  /** How long a duplicate waits to be opened, in milliseconds. Default 30 000. */
+  /** How long a duplicate waits to be opened, in milliseconds, at most 2 147 483 647. Default 30 000. */
   timeToLive?: number;
 }
+
+/** A timer that is to take longer goes off at once. */
+const LONGEST_LIFE = 2 ** 31 - 1;
 
 /** A connection to a source's rendezvous, or one that is being made. */
 interface Connection {
@@ -51,9 +54,13 @@ export class UnixProvider implements ServiceProvider {
    * Makes the provider; nothing is opened before it is used.
    *
    * @param options How it shares sockets.
+   * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
-  constructor(options: UnixProviderOptions = {}) {
-    this.#timeToLive = options.timeToLive ?? 30_000;
+  constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
+    if (!(timeToLive >= 0 && timeToLive <= LONGEST_LIFE)) {
+      throw new RangeError(`timeToLive ${timeToLive} is not from 0 to ${LONGEST_LIFE} ms`);
+    }
+    this.#timeToLive = timeToLive;
     this.#early = new EarlyDescriptors(this.#timeToLive);
   }
 

@@ -183,7 +183,9 @@ Deno.test("a listener is exclusive, and bad addresses get clear errors", async (
   const { port } = listener.addr;
   const taken = assertThrows(() => listen({ hostname: "127.0.0.1", port }), WinsockError, `127.0.0.1 port ${port}`);
   assertEquals(taken.codeName, "WSAEADDRINUSE");
-  assertThrows(() => listen({ hostname: "example.com", port: 0 }), TypeError, '"example.com" is no IP address');
+  for (const hostname of ["example.com", "fe80::1%eth0", "fe80::1%", "::1%1%2", "::1%4294967296", "127.0.0.1%3"]) {
+    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `"${hostname}" is no IP address`);
+  }
   assertThrows(() => listen({ port: 65_536 }), RangeError, "Port 65536 is not from 0 to 65535");
   listener.close();
   await until(async () => {

@@ -1,7 +1,7 @@
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
-import { defaultProvider, openProvider, UnixProvider } from "@winsock/handoff/spi";
+import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@winsock/handoff/spi";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { openCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
@@ -32,6 +32,7 @@ Deno.test("a blob is a WSAPROTOCOL_INFOW of the provider that made it", async ()
   const info = WSAPROTOCOL_INFOW.decode(blob);
   assertEquals(WSAPROTOCOL_INFOW.encode(info), blob);
   assertEquals(info.ProviderId, defaultProvider().protocolInfo.ProviderId);
+  if (!withProvider.ignore) assertEquals(info.ProviderId, UNIX_PROVIDER_ID);
   assertEquals([info.iSocketType, info.iProtocol, info.ProtocolChain.ChainLen], [1, 6, 1]);
   const s = await defaultProvider().socket(blob);
   assertNotEquals(s, pair.server.handle);
@@ -65,6 +66,12 @@ Deno.test("an unclaimed blob expires and lets the connection end", withProvider,
   pair.server.close();
   assertEquals(await readEnd(client), true);
   await assertRejects(() => provider.socket(blob), WinsockError, "opened before, or has expired");
+});
+
+Deno.test("a life that no timer can have is refused", () => {
+  for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
+    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive ${timeToLive} is not from 0 to`);
+  }
 });
 
 Deno.test("many blobs are claimed at a time over one connection", withProvider, async () => {
