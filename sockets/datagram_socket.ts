@@ -244,7 +244,12 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     return handle;
   }
 
-  /** Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing. */
+  /**
+   * Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing.
+   *
+   * Where a receive was pending, the port is in use until that has ended, a moment later: whoever wants it at once awaits
+   * {@linkcode DatagramSocket.pause} first.
+   */
   close(): void {
     this.#inlet.finish().catch(() => {});
     this.#descriptor.close();

@@ -178,6 +178,22 @@ Deno.test("closing right after accept ends the loop, and the port is free again"
   again?.close();
 });
 
+Deno.test("the port of a listener that was paused before it is closed is free at once", async () => {
+  const loops: Promise<void>[] = [];
+  for (let round = 0; round < 20; round++) {
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    loops.push((async () => {
+      for await (const socket of listener) socket.close();
+    })());
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await listener.pause();
+    listener.close();
+    listen({ hostname: "127.0.0.1", port }).close();
+  }
+  await within(2_000, Promise.all(loops));
+});
+
 Deno.test("a listener is exclusive, and bad addresses get clear errors", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
