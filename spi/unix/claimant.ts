@@ -10,6 +10,7 @@ import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts"
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./claim_messages.ts";
 import { InFlightCopies } from "./in_flight.ts";
+import { handleDescriptor } from "./node_handle.ts";
 
 const RESEND_DELAY_MS = 2;
 /** Answers a process may leave unread before its connection is dropped. */
@@ -161,11 +162,4 @@ export class Claimant {
     if (this.#ahead) this.#claims.joined(this);
     return true;
   }
-}
-
-/** The descriptor under an accepted connection, for what only `sendmsg` and `getsockopt` can do. */
-function handleDescriptor(connection: net.Socket): bigint {
-  const fd = (connection as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  if (fd === undefined || fd < 0) throw new Deno.errors.NotSupported("This Deno does not tell a socket's descriptor");
-  return BigInt(fd);
 }

@@ -12,6 +12,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { Admission } from "./admission.ts";
 import { refusedClaim } from "./claim_error.ts";
 import { Claimant, type Claims, type SentDuplicate } from "./claimant.ts";
+import { handleDescriptor } from "./node_handle.ts";
 import { openRendezvous } from "./rendezvous_socket.ts";
 
 interface WaitingDuplicate {
@@ -33,7 +34,12 @@ export class Rendezvous implements Claims {
   readonly #server: net.Server;
   #lastNumber = 0;
 
-  /** Opens the rendezvous; it does not keep the process running. */
+  /**
+   * Opens the rendezvous; it does not keep the process running.
+   *
+   * @throws {WinsockError} If the system refuses.
+   * @throws {Deno.errors.NotSupported} If this Deno does not tell the descriptors of its sockets.
+   */
   constructor(timeToLive: number) {
     this.#timeToLive = timeToLive;
     this.#server = nodeBuiltin("node:net").createServer({ allowHalfOpen: true }, (connection) => {
@@ -49,6 +55,13 @@ export class Rendezvous implements Claims {
     this.name = name;
     this.#server.listen({ fd: Number(fd) });
     this.#server.unref();
+    try {
+      // As it will not tell those of connections.
+      handleDescriptor(this.#server);
+    } catch (error) {
+      this.#server.close();
+      throw error;
+    }
   }
 
   /** Duplicates `s` for one process; returns the duplicate's number. */

@@ -3,12 +3,14 @@ import { WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@winsock/handoff/spi";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import net from "node:net";
 import { openCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { openRendezvous } from "../../spi/unix/rendezvous_socket.ts";
 import { countDescriptors, descriptorsLike, settledDescriptors } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -67,6 +69,27 @@ Deno.test("an unclaimed blob expires and lets the connection end", withProvider,
   assertEquals(await readEnd(client), true);
   await assertRejects(() => provider.socket(blob), WinsockError, "opened before, or has expired");
 });
+
+Deno.test(
+  "where Deno tells no socket's descriptor, sharing is NotSupported and loses nothing",
+  withProvider,
+  async () => {
+    using pair = await connection();
+    const server = net.createServer().listen({ fd: Number(openRendezvous().fd) });
+    const prototype = Object.getPrototypeOf((server as unknown as { _handle: object })._handle);
+    const property = Object.getOwnPropertyDescriptor(prototype, "fd")!;
+    server.close();
+    await assertNothingLeaks(() => {
+      Object.defineProperty(prototype, "fd", { value: undefined, configurable: true });
+      try {
+        const share = () => new UnixProvider().duplicateSocket(pair.server.handle, Deno.pid);
+        assertThrows(share, Deno.errors.NotSupported, "tells no socket's descriptor");
+      } finally {
+        Object.defineProperty(prototype, "fd", property);
+      }
+    });
+  },
+);
 
 Deno.test("a life that no timer can have is refused", () => {
   for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
