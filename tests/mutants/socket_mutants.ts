@@ -104,6 +104,14 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "is for one process" },
   },
   {
+    name: "eager-stranger",
+    breaks: "Whoever asks for more stays at the rendezvous, though nothing was for it.",
+    file: "spi/unix/claimant.ts",
+    text: "this.#ahead = true;",
+    replacement: "this.#claims.joined(this);",
+    tests: { files: ["tests/spi/admission_test.ts"], filter: "claim what is another's" },
+  },
+  {
     name: "inheritable-duplicate",
     breaks: "On Windows child processes inherit what was opened from a blob.",
     file: "spi/winsock_provider.ts",
