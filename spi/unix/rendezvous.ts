@@ -56,7 +56,7 @@ export class Rendezvous implements Claims {
     this.#server.listen({ fd: Number(fd) });
     this.#server.unref();
     try {
-      // As it will not tell those of connections.
+      // A Deno that does not tell this one's tells no connection's, and each would only end, without a word of why.
       handleDescriptor(this.#server);
     } catch (error) {
       this.#server.close();
