@@ -50,7 +50,7 @@ export function catalog(
 /** Base, layer, or the chain drawn from top to base; and whether its handles are real ones. */
 function kind(entry: WSAPROTOCOL_INFOW): string {
   const text = chainText(entry.ProtocolChain);
-  return (entry.dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) !== 0 ? text : `${text}, not IFS`;
+  return (entry.dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0 ? text : `${text}, not IFS`;
 }
 
 /** The name of a field's value without its prefix, or the number. */

@@ -38,6 +38,9 @@ export const AF_INET = 2;
 /** Room for any address: SOCKADDR_STORAGE. */
 export const ADDRESS_SIZE = 128;
 const TEXT_SIZE = 64;
+const LAST_SCOPE = 0xffffffff;
+/** An IPv6 address, and behind it the number of its scope. */
+const SCOPED = /^([^%]*:[^%]*)%(\d{1,10})$/;
 
 /** An address in words, for errors. */
 export function describeAddress(address: SocketAddress): string {
@@ -70,14 +73,21 @@ export class AddressCodec {
     return hostname.includes(":") ? this.AF_INET6 : AF_INET;
   }
 
-  /** The bytes of an IP address, in network order: 4 or 16. */
-  parse(hostname: string): Uint8Array<ArrayBuffer> {
-    const [text = ""] = hostname.split("%");
+  /**
+   * The bytes of an IP address, in network order: 4, or 16 and the number of its scope.
+   *
+   * @throws {TypeError} If it is none; a scope's name is no number.
+   */
+  parse(hostname: string): { address: Uint8Array<ArrayBuffer>; scope: number } {
+    const [, text = hostname, digits = "0"] = SCOPED.exec(hostname) ?? [];
     const family = this.familyOf(text);
     const address = new Uint8Array(family === AF_INET ? 4 : 16);
     const parsed = this.functions.inet_pton(family, new TextEncoder().encode(`${text}\0`), address);
-    if (parsed !== 1) throw new TypeError(`"${hostname}" is no IP address`);
-    return address;
+    const scope = Number(digits);
+    if (parsed !== 1 || text.includes("%") || scope > LAST_SCOPE) {
+      throw new TypeError(`"${hostname}" is no IP address`);
+    }
+    return { address, scope };
   }
 
   encode(address: InternetAddress): Uint8Array<ArrayBuffer> {
@@ -88,7 +98,7 @@ export class AddressCodec {
   }
 
   #encode({ hostname, port }: InternetAddress, family: number): Uint8Array<ArrayBuffer> {
-    const address = this.parse(hostname);
+    const { address, scope } = this.parse(hostname);
     if (family === AF_INET) {
       return SOCKADDR_IN.encode({ sin_family: family, sin_port: port, sin_addr: address, sin_zero: new Uint8Array(8) });
     }
@@ -97,7 +107,7 @@ export class AddressCodec {
       sin6_port: port,
       sin6_flowinfo: 0,
       sin6_addr: address,
-      sin6_scope_id: Number(hostname.split("%")[1] ?? 0),
+      sin6_scope_id: scope,
     });
   }
 

@@ -16,6 +16,7 @@ import type { Acceptor, DatagramReceiver, SocketCalls, SocketKind } from "./sock
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
 import type { StreamIo } from "./stream_io.ts";
 import type { WinsockError } from "./winsock_error.ts";
+import { SOCK } from "../structs/constants.ts";
 
 /** Berkeley's functions as both libraries export them; -1 says that one failed. */
 export interface BerkeleyFunctions extends AddressFunctions {
@@ -46,8 +47,6 @@ export interface BerkeleyConstants {
   readonly options: OptionTable;
 }
 
-export const SOCK_STREAM = 1;
-export const SOCK_DGRAM = 2;
 export const POLL_SLICE_MS = 50;
 const MSG_PEEK = 2;
 
@@ -94,7 +93,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract close(s: bigint): void;
 
   open(hostname: string): bigint {
-    return this.create(this.addresses.familyOf(hostname), SOCK_STREAM);
+    return this.create(this.addresses.familyOf(hostname), SOCK.SOCK_STREAM);
   }
 
   listen(address: SocketAddress, backlog: number): bigint {
@@ -111,7 +110,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
 
   bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint {
     const name = this.encodeAddress(address);
-    const s = this.create(this.addresses.familyOf(address.hostname), SOCK_DGRAM);
+    const s = this.create(this.addresses.familyOf(address.hostname), SOCK.SOCK_DGRAM);
     const { SO_EXCLUSIVEADDRUSE } = this.constants.options;
     return this.#orClose(s, () => {
       const exclusive = SO_EXCLUSIVEADDRUSE === undefined ? [] : [SO_EXCLUSIVEADDRUSE];
@@ -151,7 +150,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   isDatagram(s: bigint, operation: string): boolean {
-    return this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK_DGRAM;
+    return this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK.SOCK_DGRAM;
   }
 
   isListening(s: bigint, operation: string): boolean {
@@ -200,9 +199,9 @@ export abstract class BerkeleyCalls implements SocketCalls {
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void {
     const { IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP } = this.constants;
     const operation = `${member ? "join" : "leave"} multicast group ${group} on interface ${networkInterface}`;
-    const address = this.addresses.parse(group);
+    const { address } = this.addresses.parse(group);
     if (typeof networkInterface === "string") {
-      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface)]);
+      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface).address]);
       if (request.byteLength !== 8) throw new TypeError(`Cannot ${operation}: both must be IPv4 addresses`);
       return this.setBytes(s, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, request, operation);
     }

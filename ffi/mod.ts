@@ -42,6 +42,6 @@ export { WSP_STARTUP, WSPPROC_FUNCTIONS, WSPUPCALL_FUNCTIONS } from "./spi_funct
 export { LIBRARY_PATHS } from "./system.ts";
 export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";
 export { kernel32, KERNEL32_SYMBOLS } from "./windows/kernel32.ts";
-export { FROM_PROTOCOL_INFO, ws2_32, WS2_32_SYMBOLS } from "./windows/ws2_32.ts";
+export { ws2_32, WS2_32_SYMBOLS } from "./windows/ws2_32.ts";
 export { SIO_BASE_HANDLE, ws2spi, WS2SPI_SYMBOLS } from "./windows/ws2spi.ts";
 export { WinsockError, type WinsockErrorOptions } from "./winsock_error.ts";

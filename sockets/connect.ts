@@ -9,7 +9,10 @@ import { ownSocket, type Socket } from "./socket.ts";
 
 /** Where {@linkcode connect} connects to. */
 export interface ConnectOptions {
-  /** An IPv4 or IPv6 address, or `localhost` for 127.0.0.1. Default `127.0.0.1`. */
+  /**
+   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
+   * Default `127.0.0.1`.
+   */
   hostname?: string;
   /** The port. */
   port: number;
@@ -32,7 +35,7 @@ export interface ConnectLocalOptions {
  *
  * @param options Where to.
  * @returns The connected socket; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address.
+ * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
  * @throws {RangeError} If the port is not between 0 and 65535.
  * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAETIMEDOUT if nobody answers.
  * @throws The signal's reason, if it is aborted first.

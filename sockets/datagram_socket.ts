@@ -104,7 +104,7 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param addr Where to: an IPv4 or IPv6 address, or `localhost` for 127.0.0.1, and a port. A socket on `::` sends to
    * IPv4 addresses too. Its `transport` says nothing more.
    * @returns The number of bytes sent: all.
-   * @throws {TypeError} If the hostname is no IP address.
+   * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
    * @throws {RangeError} If the port is not between 0 and 65535.
    * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long (65 507 bytes fit over IPv4, 65 527 over IPv6),
    * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up.
@@ -244,7 +244,12 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     return handle;
   }
 
-  /** Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing. */
+  /**
+   * Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing.
+   *
+   * Where a receive was pending, the port is in use until that has ended, a moment later: whoever wants it at once awaits
+   * {@linkcode DatagramSocket.pause} first.
+   */
   close(): void {
     this.#inlet.finish().catch(() => {});
     this.#descriptor.close();

@@ -6,6 +6,7 @@
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
+import { SOCK } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "./address.ts";
@@ -14,7 +15,6 @@ import { isOwned } from "./descriptor.ts";
 import { type Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
 
-const SOCK_DGRAM = 2;
 const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
 
 /**
@@ -79,7 +79,7 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
     });
   }
   try {
-    if (readSocketType(protocolInfo) === SOCK_DGRAM) return ownDatagramSocket(handle);
+    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle);
     const listening = systemCalls().isListening(handle, "open a shared socket");
     return listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
   } catch (error) {

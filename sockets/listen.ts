@@ -9,7 +9,10 @@ import { type Listener, ownListener } from "./listener.ts";
 
 /** Where {@linkcode listen} listens. */
 export interface ListenOptions {
-  /** An IPv4 or IPv6 address, or `localhost` for 127.0.0.1. Default `0.0.0.0`; `::` takes IPv4 connections too. */
+  /**
+   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
+   * Default `0.0.0.0`; `::` takes IPv4 connections too.
+   */
   hostname?: string;
   /** The port; 0 lets the system choose one. */
   port: number;
@@ -45,7 +48,7 @@ export interface ListenLocalOptions {
  *
  * @param options Where.
  * @returns The listener; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address.
+ * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
  * @throws {RangeError} If the port is not between 0 and 65535.
  * @throws {WinsockError} WSAEADDRINUSE if the port is taken, WSAEACCES if it may not be used.
  */

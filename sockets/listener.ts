@@ -154,7 +154,12 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     return handle;
   }
 
-  /** Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing. */
+  /**
+   * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
+   *
+   * Where an accept was pending, the address is in use until that has ended, a moment later: whoever wants to listen there
+   * at once awaits {@linkcode Listener.pause} first.
+   */
   close(): void {
     if (this.#descriptor.open && this.#acceptor !== undefined) {
       this.#descriptor.release();

@@ -1,5 +1,6 @@
 /**
- * Making a native stream of Deno's out of a descriptor: the one place that touches how Deno keeps its sockets.
+ * Making a native stream of Deno's out of a descriptor. This and `spi/unix/node_handle.ts` are the two places that touch
+ * how Deno keeps its sockets.
  *
  * @module
  */

@@ -81,13 +81,13 @@ export function baseHandle(s: bigint): bigint {
  * @returns One for each such layer that TCP sockets go through, over IPv4 and over IPv6.
  */
 export function findBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[]): BrokenHandoff[] {
-  return [AF.AF_INET!, AF.AF_INET6!].flatMap((family) => {
+  return [AF.AF_INET, AF.AF_INET6].flatMap((family) => {
     const entry = entries.find((entry) => isUsed(entry, family));
     if (entry === undefined) return [];
     const { ChainLen, ChainEntries } = entry.ProtocolChain;
     const members = ChainEntries.slice(0, ChainLen > 1 ? ChainLen : 0)
       .flatMap((id) => entries.find(({ dwCatalogEntryId }) => dwCatalogEntryId === id) ?? []);
-    const layers = [...members, entry].filter(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) === 0);
+    const layers = [...members, entry].filter(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES) === 0);
     // The entry itself says the same of its chain once more.
     return layers.filter((layer) => layer !== entry || layers.length === 1).map((layer) => ({ entry, layer }));
   });
@@ -96,5 +96,5 @@ export function findBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[]): Broke
 /** Whether TCP sockets of a family can be of an entry: the system takes the first such entry. */
 function isUsed(entry: WSAPROTOCOL_INFOW, family: number): boolean {
   return entry.iAddressFamily === family && entry.iSocketType === SOCK.SOCK_STREAM &&
-    entry.ProtocolChain.ChainLen > 0 && (entry.dwProviderFlags & PFL.PFL_HIDDEN!) === 0;
+    entry.ProtocolChain.ChainLen > 0 && (entry.dwProviderFlags & PFL.PFL_HIDDEN) === 0;
 }

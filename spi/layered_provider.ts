@@ -65,7 +65,7 @@ export class LayeredProvider implements ProviderFunctions {
 
   /** Whether the layer's descriptors are handles of the system. */
   get ifs(): boolean {
-    return (this.#catalog.get(this.catalogEntryId).dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) !== 0;
+    return (this.#catalog.get(this.catalogEntryId).dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0;
   }
 
   WSPStartup(wVersionRequested: number, lpProtocolInfo: Uint8Array<ArrayBuffer>, upcalls: Upcalls): WSPDATA {

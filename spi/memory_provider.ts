@@ -9,12 +9,10 @@ import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry } from "./chain.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 import { spiError } from "./spi_error.ts";
+import { TCP_ENTRY } from "./tcp_entry.ts";
 
 /** The in-memory provider's GUID. */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
-
-/** `XP1_GUARANTEED_DELIVERY | XP1_GUARANTEED_ORDER | XP1_GRACEFUL_CLOSE | XP1_IFS_HANDLES`. */
-const STREAM_SERVICES = 0x00000002 | 0x00000004 | 0x00000020 | 0x00020000;
 
 /** A step of a {@linkcode MemoryProvider} that can be told to fail. */
 export type MemoryProviderStep = "duplicateSocket" | "socket" | "withdraw" | "closeSocket";
@@ -62,17 +60,8 @@ interface Shared {
  */
 export class MemoryProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = {
-    ...WSAPROTOCOL_INFOW.decode(new Uint8Array(WSAPROTOCOL_INFOW.size)),
-    dwServiceFlags1: STREAM_SERVICES,
+    ...TCP_ENTRY,
     ProviderId: MEMORY_PROVIDER_ID,
-    dwCatalogEntryId: 1,
-    ProtocolChain: { ChainLen: 1, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
-    iVersion: 2,
-    iAddressFamily: 2,
-    iMaxSockAddr: 28,
-    iMinSockAddr: 16,
-    iSocketType: 1,
-    iProtocol: 6,
     szProtocol: "TCP/IP in memory",
   };
   /** The process it pretends to be in. */

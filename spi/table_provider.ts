@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../ffi/windows/ws2_32.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { BaseFunctions } from "./base_functions.ts";
 import { DescriptorTable } from "./descriptor_table.ts";

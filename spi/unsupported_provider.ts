@@ -8,6 +8,7 @@ import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry } from "./chain.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 import { spiError } from "./spi_error.ts";
+import { TCP_ENTRY } from "./tcp_entry.ts";
 
 /** The GUID of the provider that shares nothing. */
 export const UNSUPPORTED_PROVIDER_ID = "c7a8a3f6-9b1a-4d0e-8f55-2c9f6a1f7b20";
@@ -35,16 +36,8 @@ const DETAIL = "this service provider does not support socket sharing";
  */
 export class UnsupportedProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = {
-    ...WSAPROTOCOL_INFOW.decode(new Uint8Array(WSAPROTOCOL_INFOW.size)),
+    ...TCP_ENTRY,
     ProviderId: UNSUPPORTED_PROVIDER_ID,
-    dwCatalogEntryId: 1,
-    ProtocolChain: { ChainLen: 1, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
-    iVersion: 2,
-    iAddressFamily: 2,
-    iMaxSockAddr: 16,
-    iMinSockAddr: 16,
-    iSocketType: 1,
-    iProtocol: 6,
     szProtocol: "TCP/IP, not shared",
   };
 

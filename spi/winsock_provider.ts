@@ -4,12 +4,12 @@
  * @module
  */
 import { disinherit } from "../ffi/windows/inheritance.ts";
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
+import { lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
 import { ws2spi } from "../ffi/windows/ws2spi.ts";
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { WSA_FLAG } from "../structs/constants.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, WSA_FLAG } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";

@@ -140,6 +140,11 @@ export const WSA_FLAG = {
   WSA_FLAG_REGISTERED_IO: 0x100,
 } as const satisfies Readonly<Record<string, number>>;
 
+/** For the address family, socket type or protocol of `WSASocketW` and `WSPSocket`: take it from the WSAPROTOCOL_INFO. */
+export const FROM_PROTOCOL_INFO: -1 = -1;
+/** What `socket()` sets too, so that both sides of a shared socket use the same flags; and child processes get no copy. */
+export const DEFAULT_SOCKET_FLAGS: number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;
+
 /** `lNetworkEvents` of WSANETWORKEVENTS. */
 export const FD = {
   FD_READ: 0x001,

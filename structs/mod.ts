@@ -29,7 +29,18 @@
  * @module
  */
 export type { Field, FieldNames, FieldType, Struct } from "./codec.ts";
-export { AF, BYTE_ORDER, FD, IPPROTO, PFL, SECURITY_PROTOCOL, SOCK, WSA_FLAG, XP1 } from "./constants.ts";
+export {
+  AF,
+  BYTE_ORDER,
+  FD,
+  FROM_PROTOCOL_INFO,
+  IPPROTO,
+  PFL,
+  SECURITY_PROTOCOL,
+  SOCK,
+  WSA_FLAG,
+  XP1,
+} from "./constants.ts";
 export { WSPPROC_TABLE, WSPUPCALLTABLE } from "./function_tables.ts";
 export { formatGuid, parseGuid } from "./guid.ts";
 export { WSABUF, WSANETWORKEVENTS } from "./io.ts";

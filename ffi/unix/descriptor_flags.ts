@@ -44,6 +44,21 @@ export function closeOnExec(fd: bigint): void {
 }
 
 /**
+ * Makes new descriptors what they are to be, or closes them all.
+ *
+ * @param fds The descriptors.
+ * @param prepare What to do to each.
+ */
+export function prepareAll(fds: readonly bigint[], prepare: (fd: bigint) => void): void {
+  try {
+    for (const fd of fds) prepare(fd);
+  } catch (error) {
+    for (const fd of fds) libc().close(fd);
+    throw error;
+  }
+}
+
+/**
  * Makes one more descriptor with a number of its own (`F_DUPFD_CLOEXEC`, fcntl(2)).
  *
  * @param fd The descriptor to duplicate.

@@ -3,10 +3,8 @@
  *
  * @module
  */
-import { isErrno, unixError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
-import { MessageBlock, type ReceivedMessage } from "./message_block.ts";
-import { unixSystem } from "./system.ts";
+import type { ReceivedMessage } from "./message_block.ts";
+import { NativeMessage } from "./native_message.ts";
 
 /** `SCM_MAX_FD`: Linux takes no more in one message. */
 export const MAX_DESCRIPTORS = 253;
@@ -21,21 +19,8 @@ export const MAX_DESCRIPTORS = 253;
  * @throws {WinsockError} If the connection is gone.
  */
 export function sendDescriptors(fd: bigint, bytes: Uint8Array, descriptors: readonly bigint[]): boolean {
-  const { MSG_DONTWAIT, MSG_NOSIGNAL } = unixSystem();
-  const block = new MessageBlock(unixSystem(), descriptors.length, bytes.byteLength);
-  const size = BigInt(block.bytes.byteLength);
-  const address = libc().malloc(size);
-  try {
-    block.encode(address, bytes, descriptors);
-    libc().copyIn(address, block.bytes, size);
-    const sent = libc().sendmsg(fd, address, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent !== -1n) return true;
-    const code = errno();
-    if (isErrno(code, "EAGAIN", "EINTR")) return false;
-    throw unixError(code, `send descriptors on socket ${fd}`, "sendmsg");
-  } finally {
-    libc().free(address);
-  }
+  using message = new NativeMessage(descriptors.length, bytes.byteLength);
+  return message.send(fd, bytes, descriptors);
 }
 
 /**
@@ -49,22 +34,6 @@ export function sendDescriptors(fd: bigint, bytes: Uint8Array, descriptors: read
  * @throws {WinsockError} If the connection is broken.
  */
 export function receiveDescriptors(fd: bigint, length: number, most: number): ReceivedMessage | undefined {
-  const { MSG_DONTWAIT, MSG_CMSG_CLOEXEC } = unixSystem();
-  const block = new MessageBlock(unixSystem(), most, length);
-  const size = BigInt(block.bytes.byteLength);
-  const address = libc().malloc(size);
-  try {
-    block.encodeRoom(address);
-    libc().copyIn(address, block.bytes, size);
-    const received = libc().recvmsg(fd, address, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (received === -1n) {
-      const code = errno();
-      if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
-      throw unixError(code, `receive descriptors on socket ${fd}`, "recvmsg");
-    }
-    libc().copyOut(block.bytes, address, size);
-    return block.decode(Number(received));
-  } finally {
-    libc().free(address);
-  }
+  using message = new NativeMessage(most, length);
+  return message.receive(fd);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { AF_UNIX } from "../addresses.ts";
+import { SOCK } from "../../structs/constants.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
@@ -11,7 +12,6 @@ import { newSocket } from "./new_descriptors.ts";
 import { poll, POLLOUT } from "./poll.ts";
 import { unixSystem } from "./system.ts";
 
-const SOCK_DGRAM = 2;
 const POLL_SLICE_MS = 1_000;
 
 /**
@@ -25,7 +25,7 @@ const POLL_SLICE_MS = 1_000;
 export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const name = encodeLocalAddress(address.replace(/^@/, "\0"));
   const operation = `send a datagram to ${address}`;
-  const s = newSocket(AF_UNIX, SOCK_DGRAM);
+  const s = newSocket(AF_UNIX, SOCK.SOCK_DGRAM);
   try {
     const connected = libc().connect(s, name, name.byteLength);
     if (connected === -1) throw lastUnixError(operation, "connect");

@@ -4,12 +4,12 @@
  * @module
  */
 import { AF_UNIX, describeAddress } from "../addresses.ts";
+import { SOCK } from "../../structs/constants.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket } from "./new_descriptors.ts";
 
-const SOCK_STREAM = 1;
 const BACKLOG = 512;
 
 /**
@@ -50,7 +50,7 @@ export function connectLocal(path: string): bigint | undefined {
 
 function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T, path: string): T {
   const address = encodeLocalAddress(path);
-  const fd = newSocket(AF_UNIX, SOCK_STREAM);
+  const fd = newSocket(AF_UNIX, SOCK.SOCK_STREAM);
   try {
     return use(fd, address);
   } catch (error) {

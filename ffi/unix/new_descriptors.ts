@@ -7,12 +7,11 @@
  * @module
  */
 import { AF_UNIX } from "../addresses.ts";
-import { closeOnExec, setStatusFlags } from "./descriptor_flags.ts";
+import { SOCK } from "../../structs/constants.ts";
+import { closeOnExec, prepareAll, setStatusFlags } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { unixSystem } from "./system.ts";
-
-const SOCK_STREAM = 1;
 
 const withAccept4 = libcFunctions({
   /** `int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)` */
@@ -39,7 +38,7 @@ const withPipe = libcFunctions({
 export function newSocket(family: number, type: number): bigint {
   const s = libc().socket(family, type | newSocketFlags(), 0);
   if (s === -1) throw lastUnixError("make a socket", "socket");
-  return restricted(BigInt(s));
+  return restricted(BigInt(s))[0];
 }
 
 /**
@@ -49,9 +48,9 @@ export function newSocket(family: number, type: number): bigint {
  */
 export function newSocketPair(): [bigint, bigint] {
   const descriptors = new Int32Array(2);
-  const result = libc().socketpair(AF_UNIX, SOCK_STREAM | newSocketFlags(), 0, descriptors);
+  const result = libc().socketpair(AF_UNIX, SOCK.SOCK_STREAM | newSocketFlags(), 0, descriptors);
   if (result === -1) throw lastUnixError("make a socket pair", "socketpair");
-  return bothRestricted(descriptors);
+  return restricted(BigInt(descriptors[0]!), BigInt(descriptors[1]!));
 }
 
 /**
@@ -65,7 +64,7 @@ export function acceptNow(listener: bigint): bigint | undefined {
   const s = accept4
     ? withAccept4().accept4(listener, null, null, newSocketFlags())
     : withAccept().accept(listener, null, null);
-  if (s !== -1) return restricted(BigInt(s));
+  if (s !== -1) return restricted(BigInt(s))[0];
   const code = errno();
   if (isErrno(code, "EAGAIN", "EINTR", "ECONNABORTED")) return undefined;
   throw unixError(code, `accept a connection on socket ${listener}`, accept4 ? "accept4" : "accept");
@@ -87,9 +86,9 @@ export function newWakerEnds(): [readable: bigint, writable: bigint] {
   const descriptors = new Int32Array(2);
   const result = withPipe().pipe(descriptors);
   if (result === -1) throw lastUnixError("make a waker", "pipe");
-  const [readable, writable] = [BigInt(descriptors[0]!), BigInt(descriptors[1]!)];
-  for (const end of [readable, writable]) restrict(end);
-  return [readable, writable];
+  const ends: [bigint, bigint] = [BigInt(descriptors[0]!), BigInt(descriptors[1]!)];
+  prepareAll(ends, restrict);
+  return ends;
 }
 
 function newSocketFlags(): number {
@@ -97,14 +96,10 @@ function newSocketFlags(): number {
   return flags === undefined ? 0 : flags.SOCK_CLOEXEC | flags.SOCK_NONBLOCK;
 }
 
-function bothRestricted(descriptors: Int32Array): [bigint, bigint] {
-  return [restricted(BigInt(descriptors[0]!)), restricted(BigInt(descriptors[1]!))];
-}
-
-/** A new socket, restricted by the call that made it or now. */
-function restricted(s: bigint): bigint {
-  if (unixSystem().newSocketFlags === undefined) restrict(s);
-  return s;
+/** New sockets, restricted by the call that made them or now. */
+function restricted<Sockets extends [bigint, ...bigint[]]>(...sockets: Sockets): Sockets {
+  if (unixSystem().newSocketFlags === undefined) prepareAll(sockets, restrict);
+  return sockets;
 }
 
 function restrict(fd: bigint): void {

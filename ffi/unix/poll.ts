@@ -45,7 +45,7 @@ function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Ui
 }
 
 /** Ends a {@linkcode poll} from the JavaScript thread: a descriptor that becomes readable. */
-export class Waker implements Disposable {
+export class Waker {
   readonly fd: bigint;
   readonly #end: bigint;
 
@@ -56,10 +56,5 @@ export class Waker implements Disposable {
   /** Wakes whoever polls it, now and from then on. */
   wake(): void {
     libc().write(this.#end, new BigUint64Array([1n]), 8n);
-  }
-
-  [Symbol.dispose](): void {
-    libc().close(this.fd);
-    if (this.#end !== this.fd) libc().close(this.#end);
   }
 }

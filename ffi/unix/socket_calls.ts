@@ -4,13 +4,14 @@
  * @module
  */
 import { AF_UNIX, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
-import { BerkeleyCalls, POLL_SLICE_MS, SOCK_STREAM } from "../berkeley_calls.ts";
+import { BerkeleyCalls, POLL_SLICE_MS } from "../berkeley_calls.ts";
 import type { Acceptor, DatagramReceiver } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
 import { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
 import type { WinsockError } from "../winsock_error.ts";
+import { SOCK } from "../../structs/constants.ts";
 import { PollAcceptor } from "./acceptor.ts";
 import { unixAddresses } from "./addresses.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
@@ -63,7 +64,7 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   openLocal(): bigint {
-    return this.create(AF_UNIX, SOCK_STREAM);
+    return this.create(AF_UNIX, SOCK.SOCK_STREAM);
   }
 
   async connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void> {

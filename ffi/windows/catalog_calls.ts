@@ -6,11 +6,12 @@
 import type { CatalogCalls } from "../provider_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { textOf } from "../wide_text.ts";
 import { lastWinsockError } from "./ws2_32.ts";
 import { SIO_BASE_HANDLE, ws2spi } from "./ws2spi.ts";
 
-const PROTOCOL_INFO_SIZE = 628;
+const { size: PROTOCOL_INFO_SIZE } = WSAPROTOCOL_INFOW;
 const SOCKET_ERROR = -1;
 const MAX_PATH = 260;
 

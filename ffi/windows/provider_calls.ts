@@ -8,11 +8,12 @@ import { INVALID_SOCKET } from "../socket_calls.ts";
 import { WinsockCatalogCalls } from "./catalog_calls.ts";
 import { disinherit } from "./inheritance.ts";
 import { isWineBuiltin } from "./modules.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../../structs/constants.ts";
+import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { textOf, wideText } from "../wide_text.ts";
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, lastWinsockError, ws2_32 } from "./ws2_32.ts";
+import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 import { ws2spi } from "./ws2spi.ts";
 
-const PROTOCOL_INFO_SIZE = 628;
 /** Characters of `[ffff:…:255.255.255.255%4294967295]:65535` and its NUL. */
 const ADDRESS_TEXT_SIZE = 70;
 const LONGEST_ADDRESS = 128;
@@ -42,14 +43,19 @@ export class WinsockProviderCalls implements ProviderCalls {
 
   /** A SOCKET is duplicated as for another process: DuplicateHandle would not tell Winsock of it. */
   duplicate(s: bigint): bigint {
-    const info = new Uint8Array(PROTOCOL_INFO_SIZE);
+    const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
     const result = ws2_32().WSADuplicateSocketW(s, Deno.pid, info);
     if (result !== 0) throw lastWinsockError(`duplicate socket ${s}`, "WSADuplicateSocketW");
     const any = FROM_PROTOCOL_INFO;
     const copy = ws2_32().WSASocketW(any, any, any, info, 0, DEFAULT_SOCKET_FLAGS);
     if (copy === INVALID_SOCKET) throw lastWinsockError(`duplicate socket ${s}`, "WSASocketW");
-    disinherit(copy);
-    return copy;
+    try {
+      disinherit(copy);
+      return copy;
+    } catch (error) {
+      ws2_32().closesocket(copy);
+      throw error;
+    }
   }
 
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {

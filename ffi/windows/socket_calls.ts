@@ -4,29 +4,27 @@
  * @module
  */
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
-import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS, SOCK_DGRAM, SOCK_STREAM } from "../berkeley_calls.ts";
+import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS } from "../berkeley_calls.ts";
 import { type Acceptor, type DatagramReceiver, INVALID_SOCKET } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
 import { Poller } from "../poller.ts";
 import { StreamIo } from "../stream_io.ts";
 import { WinsockError } from "../winsock_error.ts";
+import { AF, DEFAULT_SOCKET_FLAGS, IPPROTO, SOCK } from "../../structs/constants.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { pollfd, POLLRDNORM, POLLWRNORM, WinsockPoll } from "./poll.ts";
 import { WINSOCK_STREAMS } from "./streams.ts";
-import { DEFAULT_SOCKET_FLAGS, lastWinsockError, ws2_32 } from "./ws2_32.ts";
+import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
-const IPPROTO_IP = 0;
-const IPPROTO_TCP = 6;
-const IPPROTO_UDP = 17;
-const IPPROTO_IPV6 = 41;
+const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
 const FIONBIO = 0x8004667e | 0;
-const WSAEWOULDBLOCK = 10035;
 
 const CONSTANTS: BerkeleyConstants = {
-  AF_INET6: 23,
+  AF_INET6: AF.AF_INET6,
   SO_TYPE: [SOL_SOCKET, 0x1008],
   SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
   SO_ERROR: [SOL_SOCKET, 0x1007],
@@ -81,7 +79,7 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   protected create(family: number, type: number): bigint {
-    const protocol = type === SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    const protocol = type === SOCK.SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
     const s = ws2_32().WSASocketW(family, type, protocol, null, 0, DEFAULT_SOCKET_FLAGS);
     if (s === INVALID_SOCKET) throw this.lastError("make a socket", "WSASocketW");
     return s;
@@ -103,7 +101,7 @@ export class WinsockCalls extends BerkeleyCalls {
     const result = ws.connect(s, name, name.byteLength);
     if (result === -1) {
       const error = this.lastError(operation, "connect");
-      if (error.code !== WSAEWOULDBLOCK) throw error;
+      if (error.code !== WSA_ERRORS.WSAEWOULDBLOCK) throw error;
       const fd = pollfd(s, POLLWRNORM);
       await this.connected(s, operation, (milliseconds) => ws.WSAPoll(fd, 1, milliseconds), signal);
     }
@@ -118,7 +116,7 @@ export class WinsockCalls extends BerkeleyCalls {
     const listener = this.listen({ hostname: "127.0.0.1", port: 0 }, 1);
     const made: bigint[] = [];
     try {
-      const near = this.create(AF_INET, SOCK_STREAM);
+      const near = this.create(AF_INET, SOCK.SOCK_STREAM);
       made.push(near);
       const name = this.encodeAddress(this.localAddress(listener));
       // A local listener's system completes the connection before anyone accepts it.

@@ -3,15 +3,9 @@
  *
  * @module
  */
-import { WSA_FLAG } from "../../structs/constants.ts";
 import { openLibrary } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { SYSTEM32 } from "./system32.ts";
-
-/** `FROM_PROTOCOL_INFO`: take address family, socket type or protocol from the WSAPROTOCOL_INFO. */
-export const FROM_PROTOCOL_INFO: -1 = -1;
-/** What `socket()` sets too, so that both sides of a shared socket use the same flags; and child processes get no copy. */
-export const DEFAULT_SOCKET_FLAGS: number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;
 
 /** The functions of ws2_32.dll the library binds, with their parameters' types. */
 export const WS2_32_SYMBOLS = {

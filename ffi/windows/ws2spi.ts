@@ -17,8 +17,6 @@ export const WS2SPI_SYMBOLS = {
   WSCEnumProtocols: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
   /** `int WSCGetProviderPath(LPGUID lpProviderId, WCHAR *lpszProviderDllPath, LPINT lpProviderDllPathLen, LPINT lpErrno)` */
   WSCGetProviderPath: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
-  /** `int WSAEnumProtocolsW(LPINT lpiProtocols, LPWSAPROTOCOL_INFOW lpProtocolBuffer, LPDWORD lpdwBufferLength)` */
-  WSAEnumProtocolsW: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
   /** `int WSADuplicateSocketA(SOCKET s, DWORD dwProcessId, LPWSAPROTOCOL_INFOA lpProtocolInfo)` */
   WSADuplicateSocketA: { parameters: ["usize", "u32", "buffer"], result: "i32" },
   /** `SOCKET WSASocketA(int af, int type, int protocol, LPWSAPROTOCOL_INFOA lpProtocolInfo, GROUP g, DWORD dwFlags)` */

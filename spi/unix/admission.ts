@@ -6,7 +6,7 @@
  */
 import type net from "node:net";
 
-/** Connections a process may have that something is offered to; it needs one. */
+/** Connections a process may have that something was duplicated for; it needs one. */
 const MOST_EACH = 8;
 /** Connections that all others may have together, and for how long. */
 const MOST_STRANGERS = 32;
@@ -21,7 +21,7 @@ export class Admission {
    * Lets a connection stay, or ends it.
    *
    * @param processId Who connected.
-   * @param isExpected Whether something is offered to it, or was claimed by it.
+   * @param isExpected Whether a duplicate waits for it, or was claimed by it.
    */
   admit(connection: net.Socket, processId: number, isExpected: () => boolean): void {
     const count = (this.#connections.get(processId) ?? 0) + 1;

@@ -7,7 +7,7 @@ import { libc } from "../../ffi/unix/libc.ts";
 import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { decodeAnswer, encodeClaim } from "./blob.ts";
+import { decodeAnswer, encodeClaim } from "./claim_messages.ts";
 import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import { connectRendezvous } from "./rendezvous_socket.ts";
 
@@ -15,23 +15,23 @@ const ANSWER_TIMEOUT_MS = 5_000;
 const CONNECT_DELAY_MS = 2;
 
 /**
- * Claims an offer of another process and blocks this thread until it answers.
+ * Claims a duplicate of another process and blocks this thread until it answers.
  *
  * @param rendezvous The source's rendezvous.
- * @param number Which offer.
+ * @param number Which of its duplicates.
  * @returns The descriptor; the caller's to close.
  * @throws {WinsockError} If the source refuses, is gone, or does not answer in 5 seconds.
  */
 export function claimNow(rendezvous: string, number: number): bigint {
-  const deadline = Date.now() + ANSWER_TIMEOUT_MS;
+  const deadline = performance.now() + ANSWER_TIMEOUT_MS;
   const fd = connectNow(rendezvous, deadline);
   try {
     if (!sendMessage(fd, encodeClaim(number))) throw refusedClaim(WSA_ERRORS.WSAENOBUFS);
     // A signal may end the poll early: only the message itself says that it has come.
     for (let message = receiveMessage(fd);; message = receiveMessage(fd)) {
       if (message === undefined) {
-        if (Date.now() > deadline) throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
-        pollNow(Math.max(1, deadline - Date.now()), [fd, POLLIN]);
+        if (performance.now() > deadline) throw refusedClaim(WSA_ERRORS.WSAETIMEDOUT, "the source does not answer");
+        pollNow(Math.max(1, Math.ceil(deadline - performance.now())), [fd, POLLIN]);
         continue;
       }
       if (message.bytes.byteLength === 0) {
@@ -48,7 +48,7 @@ export function claimNow(rendezvous: string, number: number): bigint {
 }
 
 function connectNow(rendezvous: string, deadline: number): bigint {
-  while (Date.now() < deadline) {
+  while (performance.now() < deadline) {
     const fd = connectRendezvous(rendezvous);
     if (fd !== undefined) return fd;
     pollNow(CONNECT_DELAY_MS);

@@ -8,15 +8,16 @@ import type net from "node:net";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./blob.ts";
+import { type Answer, CLAIM_AHEAD, CLAIM_RECEIVED, CLAIM_SIZE, encodeAnswer } from "./claim_messages.ts";
 import { InFlightCopies } from "./in_flight.ts";
+import { handleDescriptor } from "./node_handle.ts";
 
 const RESEND_DELAY_MS = 2;
 /** Answers a process may leave unread before its connection is dropped. */
 const MAX_UNSENT = 4096;
 
 /** What was sent: the rendezvous' descriptor, and the process it was for; both the claimant's from now on. */
-export interface SentOffer {
+export interface SentDuplicate {
   readonly descriptor: bigint;
   readonly target: ProcessReference;
 }
@@ -28,7 +29,7 @@ export interface Claims {
   /** The descriptor to send; `undefined` if it was withdrawn meanwhile. */
   descriptor(number: number): bigint | undefined;
   /** It was sent. */
-  sent(number: number): SentOffer;
+  sent(number: number): SentDuplicate;
   /** The claimant takes duplicates ahead of their claims from now on. */
   joined(claimant: Claimant): void;
   /** The claimant takes no more. */
@@ -44,6 +45,8 @@ export class Claimant {
   readonly #unsent: Answer[] = [];
   readonly #inFlight = new InFlightCopies();
   #process: ProcessReference | undefined;
+  /** The process takes duplicates ahead of their claims. Whoever says so may be anybody, until one was for it. */
+  #ahead = false;
   #resend: ReturnType<typeof setTimeout> | undefined;
   #rest = new Uint8Array(0);
 
@@ -104,7 +107,7 @@ export class Claimant {
         this.#inFlight.release(number);
         continue;
       }
-      if (flag === CLAIM_AHEAD) this.#claims.joined(this);
+      if (flag === CLAIM_AHEAD) this.#ahead = true;
       const code = this.#claims.mayClaim(number, this.processId) ? 0 : WSA_ERRORS.WSAEINVAL;
       this.#unsent.push({ number, code });
     }
@@ -113,6 +116,7 @@ export class Claimant {
 
   /** The process asks to be sent no more. */
   #dismiss(): void {
+    this.#ahead = false;
     this.#claims.left(this);
     this.#answer({ number: 0, code: WSA_ERRORS.WSAEDISCON });
   }
@@ -155,13 +159,7 @@ export class Claimant {
     this.#inFlight.take(number, sent.descriptor);
     if (this.#process === undefined) this.#process = sent.target;
     else sent.target[Symbol.dispose]();
+    if (this.#ahead) this.#claims.joined(this);
     return true;
   }
-}
-
-/** The descriptor under an accepted connection, for what only `sendmsg` and `getsockopt` can do. */
-function handleDescriptor(connection: net.Socket): bigint {
-  const fd = (connection as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  if (fd === undefined || fd < 0) throw new Deno.errors.NotSupported("This Deno does not tell a socket's descriptor");
-  return BigInt(fd);
 }

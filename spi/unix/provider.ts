@@ -7,17 +7,20 @@ import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
 import { isEntry } from "../chain.ts";
-import { decodeOffer, encodeOffer, UNIX_PROTOCOL_INFO } from "./blob.ts";
+import { decodeBlob, encodeBlob, UNIX_PROTOCOL_INFO } from "./blob.ts";
 import { claimNow } from "./claim_now.ts";
-import { ClaimConnection } from "./claims.ts";
+import { ClaimConnection } from "./claim_connection.ts";
 import { EarlyDescriptors } from "./early_descriptors.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
 /** How a {@linkcode UnixProvider} shares sockets. */
 export interface UnixProviderOptions {
-  /** How long a duplicate waits to be opened, in milliseconds. Default 30 000. */
+  /** How long a duplicate waits to be opened, in milliseconds, at most 2 147 483 647. Default 30 000. */
   timeToLive?: number;
 }
+
+/** A timer that is to take longer goes off at once. */
+const LONGEST_LIFE = 2 ** 31 - 1;
 
 /** A connection to a source's rendezvous, or one that is being made. */
 interface Connection {
@@ -51,21 +54,25 @@ export class UnixProvider implements ServiceProvider {
    * Makes the provider; nothing is opened before it is used.
    *
    * @param options How it shares sockets.
+   * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
-  constructor(options: UnixProviderOptions = {}) {
-    this.#timeToLive = options.timeToLive ?? 30_000;
+  constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
+    if (!(timeToLive >= 0 && timeToLive <= LONGEST_LIFE)) {
+      throw new RangeError(`timeToLive ${timeToLive} is not from 0 to ${LONGEST_LIFE} ms`);
+    }
+    this.#timeToLive = timeToLive;
     this.#early = new EarlyDescriptors(this.#timeToLive);
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const datagram = systemCalls().isDatagram(s, `duplicate socket ${s} for process ${processId}`);
     const rendezvous = this.#rendezvous ??= new Rendezvous(this.#timeToLive);
-    return encodeOffer({ rendezvous: rendezvous.name, number: rendezvous.offer(s, processId), processId, datagram });
+    return encodeBlob({ rendezvous: rendezvous.name, number: rendezvous.duplicate(s, processId), processId, datagram });
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
-    const { rendezvous, number } = decodeOffer(info);
+    const { rendezvous, number } = decodeBlob(info);
     for (;;) {
       const early = this.#takeEarly(rendezvous, number);
       if (early !== undefined) return early;
@@ -78,14 +85,14 @@ export class UnixProvider implements ServiceProvider {
   /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this process. */
   socketNow(info: Uint8Array): bigint {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
-    const { rendezvous, number } = decodeOffer(info);
+    const { rendezvous, number } = decodeBlob(info);
     const early = this.#takeEarly(rendezvous, number);
     if (early !== undefined) return early;
     return this.#rendezvous?.name === rendezvous ? this.#rendezvous.take(number) : claimNow(rendezvous, number);
   }
 
   withdraw(info: Uint8Array): void {
-    const { rendezvous, number, processId } = decodeOffer(info);
+    const { rendezvous, number, processId } = decodeBlob(info);
     if (this.#rendezvous?.name === rendezvous) this.#rendezvous.withdraw(number, processId);
   }
 

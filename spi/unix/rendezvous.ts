@@ -11,10 +11,11 @@ import { type ProcessReference, referToProcess } from "../../ffi/unix/process.ts
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { Admission } from "./admission.ts";
 import { refusedClaim } from "./claim_error.ts";
-import { Claimant, type Claims, type SentOffer } from "./claimant.ts";
+import { Claimant, type Claims, type SentDuplicate } from "./claimant.ts";
+import { handleDescriptor } from "./node_handle.ts";
 import { openRendezvous } from "./rendezvous_socket.ts";
 
-interface OpenOffer {
+interface WaitingDuplicate {
   readonly descriptor: bigint;
   readonly target: ProcessReference;
   readonly expiry: ReturnType<typeof setTimeout>;
@@ -27,13 +28,18 @@ interface OpenOffer {
 export class Rendezvous implements Claims {
   readonly name: string;
   readonly #timeToLive: number;
-  readonly #offers = new Map<number, OpenOffer>();
+  readonly #waiting = new Map<number, WaitingDuplicate>();
   readonly #claimants = new Map<number, Claimant>();
   readonly #admission = new Admission();
   readonly #server: net.Server;
   #lastNumber = 0;
 
-  /** Opens the rendezvous; it does not keep the process running. */
+  /**
+   * Opens the rendezvous; it does not keep the process running.
+   *
+   * @throws {WinsockError} If the system refuses.
+   * @throws {Deno.errors.NotSupported} If this Deno does not tell the descriptors of its sockets.
+   */
   constructor(timeToLive: number) {
     this.#timeToLive = timeToLive;
     this.#server = nodeBuiltin("node:net").createServer({ allowHalfOpen: true }, (connection) => {
@@ -49,10 +55,17 @@ export class Rendezvous implements Claims {
     this.name = name;
     this.#server.listen({ fd: Number(fd) });
     this.#server.unref();
+    try {
+      // A Deno that does not tell this one's tells no connection's, and each would only end, without a word of why.
+      handleDescriptor(this.#server);
+    } catch (error) {
+      this.#server.close();
+      throw error;
+    }
   }
 
-  /** Duplicates `s` for one process; returns the offer's number. */
-  offer(s: bigint, processId: number): number {
+  /** Duplicates `s` for one process; returns the duplicate's number. */
+  duplicate(s: bigint, processId: number): number {
     const number = this.#lastNumber = (this.#lastNumber + 1 >>> 0) || 1;
     if (this.#claimants.get(processId)?.give(number, s) !== true) this.#keep(number, s, processId);
     return number;
@@ -60,22 +73,22 @@ export class Rendezvous implements Claims {
 
   /** Closes a duplicate nobody has claimed; after that, or after a claim, does nothing. */
   withdraw(number: number, processId: number): void {
-    if (this.#offers.has(number)) this.#close(number);
+    if (this.#waiting.has(number)) this.#close(number);
     else this.#claimants.get(processId)?.takeBack(number);
   }
 
   mayClaim(number: number, processId: number): boolean {
-    const target = this.#offers.get(number)?.target;
+    const target = this.#waiting.get(number)?.target;
     return target !== undefined && target.pid === processId && target.alive;
   }
 
   descriptor(number: number): bigint | undefined {
-    return this.#offers.get(number)?.descriptor;
+    return this.#waiting.get(number)?.descriptor;
   }
 
-  sent(number: number): SentOffer {
-    const { descriptor, target, expiry } = this.#offers.get(number)!;
-    this.#offers.delete(number);
+  sent(number: number): SentDuplicate {
+    const { descriptor, target, expiry } = this.#waiting.get(number)!;
+    this.#waiting.delete(number);
     clearTimeout(expiry);
     return { descriptor, target };
   }
@@ -89,7 +102,7 @@ export class Rendezvous implements Claims {
   }
 
   #isExpected(processId: number): boolean {
-    return this.#claimants.has(processId) || this.#offers.values().some(({ target }) => target.pid === processId);
+    return this.#claimants.has(processId) || this.#waiting.values().some(({ target }) => target.pid === processId);
   }
 
   #keep(number: number, s: bigint, processId: number): void {
@@ -99,7 +112,7 @@ export class Rendezvous implements Claims {
       const target = referToProcess(processId, operation);
       const expiry = setTimeout(() => this.#close(number), this.#timeToLive);
       Deno.unrefTimer(expiry);
-      this.#offers.set(number, { descriptor, target, expiry });
+      this.#waiting.set(number, { descriptor, target, expiry });
     } catch (error) {
       libc().close(descriptor);
       throw error;
@@ -113,14 +126,14 @@ export class Rendezvous implements Claims {
   }
 
   /**
-   * Claims an offer made to this process itself, at once.
+   * Claims what was duplicated for this process itself, at once.
    *
    * @throws {WinsockError} WSAEINVAL if it is for another process, was claimed before, or has expired.
    */
   take(number: number): bigint {
-    const offer = this.#offers.get(number);
-    if (offer === undefined || !this.mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
-    const descriptor = duplicateFrom(offer.descriptor, 0, "open a shared socket");
+    const waiting = this.#waiting.get(number);
+    if (waiting === undefined || !this.mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
+    const descriptor = duplicateFrom(waiting.descriptor, 0, "open a shared socket");
     this.#close(number);
     return descriptor;
   }

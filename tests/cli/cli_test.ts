@@ -148,7 +148,7 @@ Deno.test("catalog names the non-IFS layer that breaks hand-offs, and where it i
   catalog(terminal, false, layered(0), () => "C:\\filter.dll");
   assertEquals(lines.at(-1), BROKEN);
   lines.length = 0;
-  catalog(terminal, false, layered(XP1.XP1_IFS_HANDLES!), () => "C:\\filter.dll");
+  catalog(terminal, false, layered(XP1.XP1_IFS_HANDLES), () => "C:\\filter.dll");
   assertEquals(lines.length, 4);
   assertEquals(
     findBrokenHandoffs([layered(0)[2]!, ...layered(0).slice(0, 2)]),

@@ -3,7 +3,8 @@ import net from "node:net";
 import { libc } from "@winsock/handoff/ffi";
 import { MessageBlock } from "../../ffi/unix/message_block.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { encodeAnswer, encodeOffer } from "../../spi/unix/blob.ts";
+import { encodeBlob } from "../../spi/unix/blob.ts";
+import { encodeAnswer } from "../../spi/unix/claim_messages.ts";
 import { openRendezvous } from "../../spi/unix/rendezvous_socket.ts";
 
 const NUMBER = 1;
@@ -16,7 +17,7 @@ export class RogueRendezvous implements Disposable {
 
   constructor(descriptors: readonly bigint[]) {
     const { name: rendezvous, fd } = openRendezvous();
-    this.blob = encodeOffer({ rendezvous, number: NUMBER, processId: Deno.pid, datagram: false });
+    this.blob = encodeBlob({ rendezvous, number: NUMBER, processId: Deno.pid, datagram: false });
     this.#server = net.createServer((connection) => {
       this.#connections.push(connection);
       const { _handle } = connection as unknown as { _handle: { fd: number } };

@@ -34,7 +34,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "inheritable-sockets",
     breaks: "On Windows child processes inherit the sockets that are made here.",
-    file: "ffi/windows/ws2_32.ts",
+    file: "structs/constants.ts",
     text: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;",
     replacement: "number = WSA_FLAG.WSA_FLAG_OVERLAPPED;",
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "child processes inherit", lane: "windows" },
@@ -102,6 +102,14 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     text: "target.pid === processId && ",
     replacement: "",
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "is for one process" },
+  },
+  {
+    name: "eager-stranger",
+    breaks: "Whoever asks for more stays at the rendezvous, though nothing was for it.",
+    file: "spi/unix/claimant.ts",
+    text: "this.#ahead = true;",
+    replacement: "this.#claims.joined(this);",
+    tests: { files: ["tests/spi/admission_test.ts"], filter: "claim what is another's" },
   },
   {
     name: "inheritable-duplicate",

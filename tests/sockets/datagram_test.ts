@@ -114,6 +114,19 @@ Deno.test("closing a datagram socket ends its loop, and the port is free again",
   assertEquals(again.addr, addr);
 });
 
+Deno.test("the port of a datagram socket that was paused before it is closed is free at once", async () => {
+  for (let round = 0; round < 20; round++) {
+    const socket = datagramSocket();
+    const { hostname, port } = socket.addr;
+    const receiving = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await socket.pause();
+    socket.close();
+    listenDatagram({ hostname, port }).close();
+    await receiving;
+  }
+});
+
 Deno.test("while receiving is paused datagrams wait in the system, and sending goes on", async () => {
   using server = datagramSocket();
   using client = datagramSocket();

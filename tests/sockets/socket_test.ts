@@ -178,12 +178,30 @@ Deno.test("closing right after accept ends the loop, and the port is free again"
   again?.close();
 });
 
+Deno.test("the port of a listener that was paused before it is closed is free at once", async () => {
+  const loops: Promise<void>[] = [];
+  for (let round = 0; round < 20; round++) {
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    loops.push((async () => {
+      for await (const socket of listener) socket.close();
+    })());
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await listener.pause();
+    listener.close();
+    listen({ hostname: "127.0.0.1", port }).close();
+  }
+  await within(2_000, Promise.all(loops));
+});
+
 Deno.test("a listener is exclusive, and bad addresses get clear errors", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   const taken = assertThrows(() => listen({ hostname: "127.0.0.1", port }), WinsockError, `127.0.0.1 port ${port}`);
   assertEquals(taken.codeName, "WSAEADDRINUSE");
-  assertThrows(() => listen({ hostname: "example.com", port: 0 }), TypeError, '"example.com" is no IP address');
+  for (const hostname of ["example.com", "fe80::1%eth0", "fe80::1%", "::1%1%2", "::1%4294967296", "127.0.0.1%3"]) {
+    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `"${hostname}" is no IP address`);
+  }
   assertThrows(() => listen({ port: 65_536 }), RangeError, "Port 65536 is not from 0 to 65535");
   listener.close();
   await until(async () => {

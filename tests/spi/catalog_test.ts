@@ -25,7 +25,7 @@ Deno.test("the catalogue has the entry TCP sockets are made of, which is a base 
   const entry = entries.find((entry) => entry.dwCatalogEntryId === dwCatalogEntryId);
   assertEquals(entry?.ProviderId, ProviderId);
   assertEquals(entryKind(entry!), "base");
-  assert((entry!.dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) !== 0);
+  assert((entry!.dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0);
   assertEquals(findBrokenHandoffs(entries), []);
 });
 

@@ -41,10 +41,10 @@ Deno.test("an event registered through either descriptor of a shared socket is d
       using pair = await connection();
       const copy = await duplicate(pair);
       const s = through === "copy" ? copy : pair.server.handle;
-      assertEquals(ws2spi().WSAEventSelect(s, event, FD.FD_READ!), 0);
+      assertEquals(ws2spi().WSAEventSelect(s, event, FD.FD_READ), 0);
       using client = pair.client.toConn();
       await writeText(client, "x");
-      await until(() => (eventsOf(s, event) & FD.FD_READ!) !== 0, "FD_READ is there");
+      await until(() => (eventsOf(s, event) & FD.FD_READ) !== 0, "FD_READ is there");
       systemCalls().close(copy);
     }
   });
@@ -59,15 +59,15 @@ Deno.test(
       const { handle } = pair.server;
       const copy = await duplicate(pair);
       // FD_READ for one and FD_WRITE for the other cannot be had: the second registration is the only one.
-      assertEquals(ws2spi().WSAEventSelect(handle, reading, FD.FD_READ!), 0);
-      assertEquals(ws2spi().WSAEventSelect(copy, writing, FD.FD_WRITE!), 0);
-      await until(() => (eventsOf(copy, writing) & FD.FD_WRITE!) !== 0, "FD_WRITE is there");
+      assertEquals(ws2spi().WSAEventSelect(handle, reading, FD.FD_READ), 0);
+      assertEquals(ws2spi().WSAEventSelect(copy, writing, FD.FD_WRITE), 0);
+      await until(() => (eventsOf(copy, writing) & FD.FD_WRITE) !== 0, "FD_WRITE is there");
       using client = pair.client.toConn();
       await writeText(client, "x");
       // Asked for now, FD_READ is there for the copy: so it had come, and the first registration was not told.
-      assertEquals(ws2spi().WSAEventSelect(copy, writing, FD.FD_WRITE! | FD.FD_READ!), 0);
+      assertEquals(ws2spi().WSAEventSelect(copy, writing, FD.FD_WRITE | FD.FD_READ), 0);
       let events = 0;
-      await until(() => ((events |= eventsOf(copy, writing)) & FD.FD_READ!) !== 0, "FD_READ is there for the copy");
+      await until(() => ((events |= eventsOf(copy, writing)) & FD.FD_READ) !== 0, "FD_READ is there for the copy");
       assertEquals(ws2spi().WSAWaitForMultipleEvents(1, new BigUint64Array([reading]), 0, 0, 0), WSA_WAIT_TIMEOUT);
       systemCalls().close(copy);
     });

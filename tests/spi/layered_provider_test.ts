@@ -150,6 +150,6 @@ Deno.test("a layer serves one chain at a time", () => {
 
 Deno.test("an entry says whether its descriptors are handles", () => {
   const { catalog } = nonIfsChain(1);
-  const flags = catalog.entries.map(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES!) !== 0);
+  const flags = catalog.entries.map(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0);
   assertEquals(flags, [true, false, false]);
 });

@@ -1,14 +1,16 @@
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
-import { defaultProvider, openProvider, UnixProvider } from "@winsock/handoff/spi";
+import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@winsock/handoff/spi";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import net from "node:net";
 import { openCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { openRendezvous } from "../../spi/unix/rendezvous_socket.ts";
 import { countDescriptors, descriptorsLike, settledDescriptors } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -32,6 +34,7 @@ Deno.test("a blob is a WSAPROTOCOL_INFOW of the provider that made it", async ()
   const info = WSAPROTOCOL_INFOW.decode(blob);
   assertEquals(WSAPROTOCOL_INFOW.encode(info), blob);
   assertEquals(info.ProviderId, defaultProvider().protocolInfo.ProviderId);
+  if (!withProvider.ignore) assertEquals(info.ProviderId, UNIX_PROVIDER_ID);
   assertEquals([info.iSocketType, info.iProtocol, info.ProtocolChain.ChainLen], [1, 6, 1]);
   const s = await defaultProvider().socket(blob);
   assertNotEquals(s, pair.server.handle);
@@ -65,6 +68,33 @@ Deno.test("an unclaimed blob expires and lets the connection end", withProvider,
   pair.server.close();
   assertEquals(await readEnd(client), true);
   await assertRejects(() => provider.socket(blob), WinsockError, "opened before, or has expired");
+});
+
+Deno.test(
+  "where Deno tells no socket's descriptor, sharing is NotSupported and loses nothing",
+  withProvider,
+  async () => {
+    using pair = await connection();
+    const server = net.createServer().listen({ fd: Number(openRendezvous().fd) });
+    const prototype = Object.getPrototypeOf((server as unknown as { _handle: object })._handle);
+    const property = Object.getOwnPropertyDescriptor(prototype, "fd")!;
+    server.close();
+    await assertNothingLeaks(() => {
+      Object.defineProperty(prototype, "fd", { value: undefined, configurable: true });
+      try {
+        const share = () => new UnixProvider().duplicateSocket(pair.server.handle, Deno.pid);
+        assertThrows(share, Deno.errors.NotSupported, "tells no socket's descriptor");
+      } finally {
+        Object.defineProperty(prototype, "fd", property);
+      }
+    });
+  },
+);
+
+Deno.test("a life that no timer can have is refused", () => {
+  for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
+    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive ${timeToLive} is not from 0 to`);
+  }
 });
 
 Deno.test("many blobs are claimed at a time over one connection", withProvider, async () => {

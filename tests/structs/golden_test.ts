@@ -54,7 +54,7 @@ Deno.test("blobs that Windows wrote decode, and encode to the same bytes", () =>
   assertEquals([info.iAddressFamily, info.iSocketType, info.iProtocol], [2, 1, 6]);
   assertEquals(info.ProviderId, "e70f1aa0-ab8b-11cf-8ca3-00805f48a192");
   assertEquals(info.ProtocolChain.ChainLen, 1);
-  assert((info.dwServiceFlags1 & structs.XP1.XP1_IFS_HANDLES!) !== 0);
+  assert((info.dwServiceFlags1 & structs.XP1.XP1_IFS_HANDLES) !== 0);
   assertEquals(WSAPROTOCOL_INFOW.encode(info), w);
   const ansi = WSAPROTOCOL_INFOA.decode(a);
   assertEquals(ansi.szProtocol, info.szProtocol);

@@ -20,11 +20,17 @@ import {
   type WorkerPoolOptions,
 } from "@winsock/handoff";
 import { main, type Terminal } from "@winsock/handoff/cli";
-import { FROM_PROTOCOL_INFO, ws2_32 } from "@winsock/handoff/ffi";
+import { ws2_32 } from "@winsock/handoff/ffi";
 import { type HttpHandler, type HttpServer, type HttpTlsOptions, serveHttp } from "@winsock/handoff/http";
 import { type BlobOptions, readBlobs, systemdSockets } from "@winsock/handoff/interop";
 import { defaultProvider, type ServiceProvider } from "@winsock/handoff/spi";
-import { AF, type Struct, type WinsockErrorName, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import {
+  AF,
+  FROM_PROTOCOL_INFO,
+  type Struct,
+  type WinsockErrorName,
+  WSAPROTOCOL_INFOW,
+} from "@winsock/handoff/structs";
 import type { Buffer } from "node:buffer";
 import type net from "node:net";
 

@@ -8,7 +8,7 @@ import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { poll, POLLIN } from "../../ffi/unix/poll.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { CLAIM_AHEAD, CLAIM_RECEIVED, decodeAnswer, encodeClaim } from "./blob.ts";
+import { CLAIM_AHEAD, CLAIM_RECEIVED, decodeAnswer, encodeClaim } from "./claim_messages.ts";
 import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import type { EarlyDescriptors } from "./early_descriptors.ts";
 import { connectRendezvous } from "./rendezvous_socket.ts";
@@ -48,7 +48,7 @@ export class ClaimConnection {
    * @param onClosed Called once, when the connection takes no more claims.
    */
   static async connect(rendezvous: string, early: EarlyDescriptors, onClosed: () => void): Promise<ClaimConnection> {
-    for (const deadline = Date.now() + ANSWER_TIMEOUT_MS; Date.now() < deadline;) {
+    for (const deadline = performance.now() + ANSWER_TIMEOUT_MS; performance.now() < deadline;) {
       const fd = connectRendezvous(rendezvous);
       if (fd !== undefined) return new ClaimConnection(rendezvous, fd, early, onClosed);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
