@@ -9,6 +9,7 @@ import { Turns } from "../turns.ts";
 import type { Waiting } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { acceptNow } from "./new_descriptors.ts";
+import { POLLIN, pollNow } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
@@ -16,6 +17,8 @@ const MOST_IN_TURN = 16;
 export class PollAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
   #stopped = false;
+  /** Whether the poller has just said that somebody waits. */
+  #woken = false;
   #waiting: Waiting | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
@@ -27,7 +30,7 @@ export class PollAcceptor implements Acceptor {
     // Whoever takes connections is to get a turn at using them.
     if (this.#turns.over) await this.#turns.next();
     while (!this.#stopped) {
-      const s = acceptNow(this.listener);
+      const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
       if (s !== undefined) {
         this.#turns.add();
         return s;
@@ -48,11 +51,19 @@ export class PollAcceptor implements Acceptor {
     this.calls.close(this.listener);
   }
 
+  /** To accept in vain costs ten times as much as to look. */
+  #mayAccept(): boolean {
+    const woken = this.#woken;
+    this.#woken = false;
+    return woken || pollNow(0, [this.listener, POLLIN]) > 0;
+  }
+
   async #wait(): Promise<void> {
     this.#turns.rest();
     this.#waiting = this.poller.wait(this.listener, "read");
     try {
       await this.#waiting.over;
+      this.#woken = true;
     } finally {
       this.#waiting = undefined;
     }
