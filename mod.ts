@@ -79,7 +79,7 @@ export { HandoffSource } from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
 export { Generation } from "./handoff/upgrade/generation.ts";
 export type { InheritedConnection } from "./handoff/upgrade/inheritance.ts";
-export { onUpgradeRequest, requestUpgrade, type UpgradeRequestOptions } from "./handoff/upgrade/requests.ts";
+export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/requests.ts";
 export { inherited, type InheritedOptions } from "./handoff/upgrade/inherited.ts";
 export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
 export { UpgradeError, type UpgradeOutcome } from "./handoff/upgrade/upgrade_error.ts";

@@ -37,11 +37,11 @@ onUpgradeRequest(() => {
     script: import.meta.url,
     denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"],
     args: [String(addr.port)],
-    drain: DRAIN_MS,
+    drainTimeout: DRAIN_MS,
   });
 }, {
   controlFile: CONTROL_FILE,
-  ...Deno.build.os === "windows" ? {} : { signal: "SIGHUP" },
+  ...Deno.build.os === "windows" ? {} : { osSignal: "SIGHUP" },
   onUpgraded: () => Deno.exit(),
 });
 

@@ -53,7 +53,7 @@ async function replace(): Promise<void> {
       denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
       args: [`${addr.port}`, `${pageAddr.port}`, `${Number(version) + 1}`],
       // Connections are the workers', which finish them below.
-      drain: 0,
+      drainTimeout: 0,
     });
   } catch (error) {
     monitor.note("bad", error instanceof Error ? error.message : String(error));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { acceptNext } from "../sockets/accepting.ts";
 import type { SocketAddr } from "../sockets/address.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
@@ -34,9 +35,6 @@ export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
 
 type AnyConnection = Socket<SocketAddr> | HttpConnection<SocketAddr>;
 
-/** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
-const RETRY_MS = 100;
-
 /** Yields one connection after the other, until it is stopped. */
 export class Intake {
   readonly #source: HttpConnections<SocketAddr>;
@@ -56,7 +54,7 @@ export class Intake {
    */
   async next(onError: (error: unknown) => void): Promise<HttpConnection<SocketAddr> | undefined> {
     if (this.#stopped) return undefined;
-    const next = this.#source instanceof Listener ? await this.#accept(this.#source, onError) : await this.#pull();
+    const next = this.#source instanceof Listener ? await acceptNext(this.#source, onError) : await this.#pull();
     if (next instanceof Socket) return { socket: next };
     if (next === undefined || next.socket instanceof Socket) return next;
     throw new TypeError("What connections yields is no Socket");
@@ -69,22 +67,6 @@ export class Intake {
     if (this.#source instanceof Listener) this.#source.close();
     // A generator that waits for its source answers only after that; nobody can wait for it here.
     else this.#iterator?.return?.()?.catch(() => {});
-  }
-
-  async #accept(
-    listener: Listener<SocketAddr>,
-    onError: (error: unknown) => void,
-  ): Promise<Socket<SocketAddr> | undefined> {
-    while (!this.#stopped) {
-      try {
-        return await listener.accept();
-      } catch (error) {
-        if (error instanceof Deno.errors.BadResource) return undefined;
-        onError(error);
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
-    }
-    return undefined;
   }
 
   async #pull(): Promise<AnyConnection | undefined> {

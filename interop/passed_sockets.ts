@@ -4,6 +4,8 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
+import { DatagramSocket } from "../sockets/datagram_socket.ts";
+import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -59,12 +61,14 @@ export class PassedSockets implements Disposable {
    *
    * @param which Its position from 0, or its name; of several with one name, the first that was not taken yet.
    * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} If it is no TCP socket, or belongs to an object of this process already; it stays in its place.
+   * @throws {TypeError} If it is a local socket, or belongs to an object of this process already; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
-  take(which: number | string): Listener | Socket | undefined {
+  take(which: number | string): SharedSocket | undefined {
     return this.#take(which, (handle) => {
-      return kindOf(handle) === "listener" ? Listener.fromHandle(handle) : Socket.fromHandle(handle);
+      const kind = kindOf(handle);
+      if (kind === "datagram") return DatagramSocket.fromHandle(handle);
+      return kind === "listener" ? Listener.fromHandle(handle) : Socket.fromHandle(handle);
     });
   }
 
@@ -73,7 +77,7 @@ export class PassedSockets implements Disposable {
    *
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The listener, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a connection; it stays in its place.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it does not listen; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
   takeListener(which: number | string): Listener | undefined {
@@ -85,7 +89,7 @@ export class PassedSockets implements Disposable {
    *
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it listens; it stays in its place.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is not connected; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
   takeSocket(which: number | string): Socket | undefined {
@@ -93,8 +97,21 @@ export class PassedSockets implements Disposable {
   }
 
   /**
-   * Takes a descriptor as it is, whatever it is: the way to datagram and local sockets, for `fromHandle` of
-   * their class. Needs no permission.
+   * Takes a bound UDP socket.
+   *
+   * @param which As for {@linkcode PassedSockets.take}.
+   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a TCP socket; it stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is no open socket, WSAEINVAL on Windows if it is not bound; it stays in its
+   * place.
+   */
+  takeDatagramSocket(which: number | string): DatagramSocket | undefined {
+    return this.#take(which, (handle) => DatagramSocket.fromHandle(handle));
+  }
+
+  /**
+   * Takes a descriptor as it is, whatever it is: the way to local sockets, for `fromHandle` of their class. Needs no
+   * permission.
    *
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The descriptor, the caller's to close; `undefined` if there is none or it was taken.
@@ -123,7 +140,7 @@ export class PassedSockets implements Disposable {
     const position = this.#find(which);
     const handle = this.#handles[position];
     if (handle === undefined) return undefined;
-    requireTcp(handle, this.names[position]!);
+    refuseLocal(handle, this.names[position]!);
     const socket = takeOver(handle);
     this.#handles[position] = undefined;
     return socket;
@@ -139,12 +156,10 @@ function kindOf(handle: bigint): string {
   return systemCalls().kind(handle, `take over socket ${handle}`);
 }
 
-function requireTcp(handle: bigint, name: string): void {
+function refuseLocal(handle: bigint, name: string): void {
+  // Which throws if it is no socket at all.
+  kindOf(handle);
+  if (!("path" in systemCalls().localAddress(handle))) return;
   const what = name === "" ? `socket ${handle}` : `socket ${handle}, "${name}"`;
-  if (kindOf(handle) === "datagram") {
-    throw new TypeError(`Cannot take over ${what}: it is a datagram socket, and only TCP sockets can be`);
-  }
-  if ("path" in systemCalls().localAddress(handle)) {
-    throw new TypeError(`Cannot take over ${what}: it is no TCP socket`);
-  }
+  throw new TypeError(`Cannot take over ${what}: it is a local socket, and only TCP and UDP sockets can be`);
 }

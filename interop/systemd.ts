@@ -9,7 +9,7 @@ import { requireLinux } from "./linux_only.ts";
 import { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
 
 /** The variables of the protocol; `LISTEN_PIDFDID`, of newer systemds, is not checked. */
-export const SYSTEMD_VARIABLES = [
+const VARIABLES = [
   "LISTEN_PID",
   "LISTEN_PIDFDID",
   "LISTEN_FDS",
@@ -57,10 +57,13 @@ export interface SystemdOptions {
  * @throws {TypeError} If the variables are no numbers, there are more or fewer names than sockets, or a descriptor was not
  * passed but opened by this process.
  * @throws {WinsockError} WSAENOTSOCK if a descriptor is not open.
+ * @throws {Deno.errors.NotCapable} Without the permission for one of the variables, whether sockets were passed or not.
  * @throws {Deno.errors.NotSupported} If sockets were passed and this is not Linux.
  */
 export function systemdSockets(options: SystemdOptions = {}): PassedSockets {
   const env = options.env ?? Deno.env;
+  // What may not be read may not be removed either, which is to be known before anything is.
+  for (const name of VARIABLES) env.get(name);
   const variables = readVariables(env, options.processId ?? Deno.pid);
   if (variables === undefined) return new PassedSockets([]);
   const { count, first, names } = variables;
@@ -72,7 +75,7 @@ export function systemdSockets(options: SystemdOptions = {}): PassedSockets {
     passed.push({ name: names?.[passed.length] ?? UNNAMED, handle });
   }
   for (const { handle } of passed) closeOnExec(handle);
-  for (const name of SYSTEMD_VARIABLES) env.delete(name);
+  for (const name of VARIABLES) env.delete(name);
   return new PassedSockets(passed);
 }
 

@@ -6,7 +6,7 @@
 import { connect } from "../sockets/connect.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { converse, readToEnd } from "./conversation.ts";
+import { checkedTimeout, converse, readToEnd } from "./bounded_exchange.ts";
 import type { Environment } from "./environment.ts";
 import { openBlobs } from "./opened_blobs.ts";
 import { PassedSockets } from "./passed_sockets.ts";
@@ -51,15 +51,17 @@ export interface ReceiveSystemfdOptions {
  * @throws {TypeError} If the server's address is none.
  * @throws {Deno.errors.TimedOut} If the server takes too long.
  * @throws {Deno.errors.UnexpectedEof} If it sends no sockets, as to a wrong secret, or not the whole of one.
- * @throws {RangeError} If it sends something else, or more than 1024 sockets.
+ * @throws {RangeError} If it sends something else, or more than 1024 sockets; if the timeout is shorter than 1, or longer
+ * than a timer can wait, which is 24 days.
  * @throws {WinsockError} If nobody listens there, or a socket cannot be opened.
  */
 export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Promise<PassedSockets> {
   const env = options.env ?? Deno.env;
+  const timeout = checkedTimeout(options.timeout ?? 10_000);
   const server = env.get(SYSTEMFD_SOCKET_SERVER);
   const secret = env.get(SYSTEMFD_SOCKET_SECRET);
   if (server === undefined || secret === undefined) return new PassedSockets([]);
-  const bytes = await ask(parseAddress(server), `${secret}|${Deno.pid}`, options.timeout ?? 10_000);
+  const bytes = await ask(parseAddress(server), `${secret}|${Deno.pid}`, timeout);
   if (bytes.byteLength === 0) {
     throw new Deno.errors.UnexpectedEof(`Cannot receive sockets from ${server}: it sent none, as to a wrong secret`);
   }

@@ -6,19 +6,18 @@
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
 import { concat } from "@std/bytes";
+import { acceptNext } from "../sockets/accepting.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { listen } from "../sockets/listen.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { converse, readToEnd } from "./conversation.ts";
+import { checkedTimeout, converse, readToEnd } from "./bounded_exchange.ts";
 import { SYSTEMFD_SOCKET_SECRET, SYSTEMFD_SOCKET_SERVER } from "./systemfd_client.ts";
 
 /** A UUID, a bar and a process id of 32 bits. */
 const MAX_REQUEST = 36 + 1 + 10;
 const MAX_PROCESS_ID = 0xffff_ffff;
-/** How long to wait before accepting again where the system could not, such as for want of descriptors. */
-const RETRY_DELAY_MS = 100;
 
 /** Whom {@linkcode serveSystemfd} serves, and how long. */
 export interface ServeSystemfdOptions {
@@ -38,6 +37,7 @@ export class SystemfdServer implements AsyncDisposable {
   readonly env: Readonly<Record<"SYSTEMFD_SOCKET_SERVER" | "SYSTEMFD_SOCKET_SECRET", string>>;
   readonly #sockets: readonly SharedSocket[];
   readonly #options: ServeSystemfdOptions;
+  readonly #timeout: number;
   readonly #listener: Listener;
   readonly #secret: Uint8Array;
   readonly #clients = new Map<Promise<void>, Deno.TcpConn>();
@@ -49,11 +49,13 @@ export class SystemfdServer implements AsyncDisposable {
    *
    * @param sockets What every client gets. They stay the caller's.
    * @param options Whom it serves, and how long.
+   * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days.
    */
   constructor(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}) {
     const secret = crypto.randomUUID();
     this.#sockets = [...sockets];
     this.#options = options;
+    this.#timeout = checkedTimeout(options.timeout ?? 5_000);
     this.#secret = new TextEncoder().encode(secret);
     this.#listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { hostname, port } = this.#listener.addr;
@@ -76,26 +78,25 @@ export class SystemfdServer implements AsyncDisposable {
   }
 
   async #accept(): Promise<void> {
-    while (!this.#closed) {
-      try {
-        using socket = await this.#listener.accept();
-        // A client may come while the server is being closed; nobody would end it any more.
-        if (!this.#closed) this.#talk(socket);
-      } catch (error) {
-        if (this.#closed) break;
-        this.#report(error);
-        await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS));
-      }
+    for (;;) {
+      using socket = await acceptNext(this.#listener, (error) => this.#report(error));
+      // A client may come while the server is being closed; nobody would end it any more.
+      if (socket === undefined || this.#closed) return;
+      this.#talk(socket);
       if (this.#clients.size >= (this.#options.maxClients ?? 16)) await Promise.race(this.#clients.keys());
     }
   }
 
   #talk(socket: Socket): void {
-    const conn = socket.toConn();
-    const talking = converse(conn, this.#options.timeout ?? 5_000, () => this.#serve(conn))
-      .catch((error) => this.#report(error))
-      .finally(() => this.#clients.delete(talking));
-    this.#clients.set(talking, conn);
+    try {
+      const conn = socket.toConn();
+      const talking = converse(conn, this.#timeout, () => this.#serve(conn))
+        .catch((error) => this.#report(error))
+        .finally(() => this.#clients.delete(talking));
+      this.#clients.set(talking, conn);
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   async #serve(conn: Deno.TcpConn): Promise<void> {
@@ -158,6 +159,7 @@ export class SystemfdServer implements AsyncDisposable {
  * @param sockets What every client gets, in this order. They stay open and the caller's.
  * @param options Whom it serves, and how long.
  * @returns The running server.
+ * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days.
  * @throws {WinsockError} If the system has no port left.
  */
 export function serveSystemfd(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}): SystemfdServer {

@@ -73,7 +73,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    *
    * @returns The connection's socket, which child processes do not inherit; the caller's to close.
    * @throws {Deno.errors.BadResource} If the listener is closed or given up, also while this waits.
-   * @throws {WinsockError} If the system cannot accept, such as WSAEMFILE.
+   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open. The listener
+   * stays open, and connections wait: accept again after a pause.
    */
   async accept(): Promise<Socket<A>> {
     const socket = await this.#next();
@@ -81,7 +82,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     return socket;
   }
 
-  /** The connections, until the listener is closed or given up. Leaving the loop leaves the listener open. */
+  /**
+   * The connections, until the listener is closed or given up. Leaving the loop leaves the listener open.
+   *
+   * @throws {WinsockError} As {@linkcode Listener.accept}. That ends the loop, and another can follow it.
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
     for (let socket = await this.#next(); socket !== undefined; socket = await this.#next()) yield socket;
   }

@@ -32,6 +32,7 @@ const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
   ENOTSOCK: "WSAENOTSOCK",
   EDESTADDRREQ: "WSAEDESTADDRREQ",
   EMSGSIZE: "WSAEMSGSIZE",
+  EPROTO: "WSASYSCALLFAILURE",
   EPROTOTYPE: "WSAEPROTOTYPE",
   ENOPROTOOPT: "WSAENOPROTOOPT",
   EPROTONOSUPPORT: "WSAEPROTONOSUPPORT",
@@ -43,6 +44,7 @@ const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
   EADDRNOTAVAIL: "WSAEADDRNOTAVAIL",
   ENETDOWN: "WSAENETDOWN",
   ENETUNREACH: "WSAENETUNREACH",
+  ENONET: "WSAENETDOWN",
   ECONNABORTED: "WSAECONNABORTED",
   ECONNRESET: "WSAECONNRESET",
   ENOBUFS: "WSAENOBUFS",
@@ -56,7 +58,7 @@ const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
   EINPROGRESS: "WSAEWOULDBLOCK",
 };
 
-let names: ReadonlyMap<number, ErrnoName> | undefined;
+let names: ReadonlyMap<number | undefined, ErrnoName> | undefined;
 
 /** What the system calls an error; `undefined` for one that the library does not know. */
 export function errnoName(number: number): ErrnoName | undefined {

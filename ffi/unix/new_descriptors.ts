@@ -56,7 +56,7 @@ export function newSocketPair(): [bigint, bigint] {
 /**
  * Accepts a connection on a listening socket that does not wait (`accept4`, `accept`).
  *
- * @returns The connection; `undefined` if there is none at the moment.
+ * @returns The connection; `undefined` if there is none at the moment, or the one that came cannot be had.
  * @throws {WinsockError} If the socket cannot accept.
  */
 export function acceptNow(listener: bigint): bigint | undefined {
@@ -66,7 +66,7 @@ export function acceptNow(listener: bigint): bigint | undefined {
     : withAccept().accept(listener, null, null);
   if (s !== -1) return restricted(BigInt(s))[0];
   const code = errno();
-  if (isErrno(code, "EAGAIN", "EINTR", "ECONNABORTED")) return undefined;
+  if (isErrno(code, ...unixSystem().acceptAgain)) return undefined;
   throw unixError(code, `accept a connection on socket ${listener}`, accept4 ? "accept4" : "accept");
 }
 

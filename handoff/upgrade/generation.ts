@@ -131,7 +131,8 @@ export class Generation implements Disposable {
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
     if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
-    const socket = this.#untakenDatagrams.get(name) ?? listenDatagram(options);
+    const socket = this.#untakenDatagrams.get(name) ?? this.#sockets?.takeDatagramSocket?.(name) ??
+      listenDatagram(options);
     this.#untakenDatagrams.delete(name);
     this.#datagrams.set(name, socket);
     if (!this.#serving) socket.pause();

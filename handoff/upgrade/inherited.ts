@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { DatagramSocket } from "../../sockets/datagram_socket.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { type Generation, makeGeneration } from "./generation.ts";
 import { PREDECESSOR_VARIABLE, takeInheritance } from "./inheritance.ts";
@@ -10,10 +11,13 @@ import { PREDECESSOR_VARIABLE, takeInheritance } from "./inheritance.ts";
 /** Where {@linkcode inherited} looks. */
 export interface InheritedOptions {
   /**
-   * Listeners that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A predecessor's come
-   * first.
+   * Listeners, and datagram sockets, that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A
+   * predecessor's come first.
    */
-  sockets?: { takeListener(name: string): Listener | undefined };
+  sockets?: {
+    takeListener(name: string): Listener | undefined;
+    takeDatagramSocket?(name: string): DatagramSocket | undefined;
+  };
   /** The predecessor's process id; 0 for none. Default: the environment's, which needs `--allow-env` for that variable. */
   predecessor?: number;
   /** Where frames come from. Default: this process's stdin. */
@@ -24,7 +28,7 @@ export interface InheritedOptions {
  * Begins a version of a server: takes over from the one before it, if there is one.
  *
  * Needs ffi access to the system's socket library, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR` unless `predecessor` is
- * given. No net permission.
+ * given. No net permission. The variable is removed, so that no child takes this process's predecessor for its own.
  *
  * @example A server that can be replaced
  * ```ts ignore
@@ -34,7 +38,7 @@ export interface InheritedOptions {
  * const listener = generation.listen("echo", { port: 8080 });
  * const script = new URL("server.ts", import.meta.url);
  * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
- * onUpgradeRequest(() => upgrade(generation, { script, denoFlags, drain: 10_000 }), {
+ * onUpgradeRequest(() => upgrade(generation, { script, denoFlags, drainTimeout: 10_000 }), {
  *   controlFile: "server.control",
  *   onUpgraded: () => Deno.exit(),
  * });
@@ -47,11 +51,18 @@ export interface InheritedOptions {
  *
  * @param options Where to look.
  * @returns The version; call {@linkcode Generation.ready} when it can serve.
- * @throws {Deno.errors.NotCapable} Without the permission to read the environment variable.
+ * @throws {Deno.errors.NotCapable} Without the permission for the environment variable.
  * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
+ * @throws {TypeError} If what arrives is sockets, and not from a predecessor. They are closed, as after any error.
  */
 export async function inherited(options: InheritedOptions = {}): Promise<Generation> {
-  const predecessor = options.predecessor ?? Number(Deno.env.get(PREDECESSOR_VARIABLE) ?? 0);
+  const predecessor = options.predecessor ?? takePredecessor();
   const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
   return makeGeneration(inheritance, predecessor, options.sockets);
+}
+
+function takePredecessor(): number {
+  const predecessor = Number(Deno.env.get(PREDECESSOR_VARIABLE) ?? 0);
+  Deno.env.delete(PREDECESSOR_VARIABLE);
+  return predecessor;
 }

@@ -4,30 +4,25 @@
  * @module
  */
 import { nodeBuiltin } from "../../ffi/node_builtins.ts";
+import { acceptNext } from "../../sockets/accepting.ts";
 import { connect } from "../../sockets/connect.ts";
-import { listen } from "../../sockets/listen.ts";
 import type { Socket } from "../../sockets/socket.ts";
+import { ControlListener, readControlFile } from "./control_file.ts";
 import type { UpgradeResult } from "./upgrade.ts";
 import { UpgradeError } from "./upgrade_error.ts";
 
 /** Where requests to upgrade come from. */
-export interface UpgradeRequestOptions {
-  /** A signal, such as `SIGHUP`. */
-  signal?: Deno.Signal;
+export interface OnUpgradeRequestOptions {
+  /** A signal of the operating system, such as `SIGHUP`. */
+  osSignal?: Deno.Signal;
   /**
    * A file to be written, which tells {@linkcode requestUpgrade} how to reach this process. Whoever can read it can have this
-   * server upgraded; it is written so that only its owner can.
+   * server upgraded; it is written so that only its owner can. A new version writes its own in its place; if that does not
+   * take over, this one's is written again.
    */
   controlFile?: string;
   /** Called after an upgrade, when whoever asked for it has been answered: the place to end this process. */
   onUpgraded?: (result: UpgradeResult) => void;
-}
-
-/** What a control file holds. */
-interface Control {
-  readonly processId: number;
-  readonly port: number;
-  readonly secret: string;
 }
 
 /** What is answered: one of the three. */
@@ -41,7 +36,6 @@ interface Answer {
 
 const MAX_REQUEST = 256;
 const REQUEST_TIMEOUT_MS = 5_000;
-const OWNER_ONLY = 0o600;
 
 /**
  * Calls back when this server is to be upgraded: by a signal, or by `deno run jsr:@winsock/handoff/cli upgrade FILE`, which
@@ -50,26 +44,29 @@ const OWNER_ONLY = 0o600;
  * Needs `--allow-write` for the control file and ffi access to the system's socket library; for a signal nothing.
  *
  * @param upgrade Does it. Called for each request; one that comes during another is told that it is busy by
- * {@linkcode upgrade} itself.
+ * {@linkcode upgrade} itself. If it rejects with anything else this version is taken to serve on.
  * @param options Where requests come from.
  * @returns Ends listening for requests.
  * @throws {TypeError} If there is neither a signal nor a control file.
  * @throws {Deno.errors.NotCapable} Without the permission to write the file.
  */
-export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options: UpgradeRequestOptions): Disposable {
-  const { signal, controlFile, onUpgraded } = options;
-  if (signal === undefined && controlFile === undefined) throw new TypeError("Give a signal, a control file, or both");
-  const bySignal = () => {
-    upgrade().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error.message}`));
-  };
-  if (signal !== undefined) Deno.addSignalListener(signal, bySignal);
-  const listener = controlFile === undefined ? undefined : listenForRequests(upgrade, controlFile, onUpgraded);
-  return {
-    [Symbol.dispose]() {
-      if (signal !== undefined) Deno.removeSignalListener(signal, bySignal);
-      listener?.[Symbol.dispose]();
-    },
-  };
+export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options: OnUpgradeRequestOptions): Disposable {
+  const { osSignal, controlFile, onUpgraded } = options;
+  if (osSignal === undefined && controlFile === undefined) {
+    throw new TypeError("Give a signal, a control file, or both");
+  }
+  using begun = new DisposableStack();
+  const control = controlFile === undefined ? undefined : begun.use(new ControlListener(controlFile));
+  const request = () => attempt(upgrade, control);
+  if (osSignal !== undefined) {
+    const bySignal = () => {
+      request().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error.message}`));
+    };
+    Deno.addSignalListener(osSignal, bySignal);
+    begun.defer(() => Deno.removeSignalListener(osSignal, bySignal));
+  }
+  if (control !== undefined) answerAll(control, request, onUpgraded);
+  return begun.move();
 }
 
 /**
@@ -91,7 +88,7 @@ export async function requestUpgrade(
   options: { signal?: AbortSignal } = {},
 ): Promise<UpgradeResult> {
   const { signal } = options;
-  const { port, secret }: Control = JSON.parse(await Deno.readTextFile(controlFile));
+  const { port, secret } = await readControlFile(controlFile);
   const address = { hostname: "127.0.0.1", port };
   using conn = (await connect(signal === undefined ? address : { ...address, signal })).toConn();
   const close = () => conn.close();
@@ -112,35 +109,37 @@ export async function requestUpgrade(
   throw failure === undefined ? new Error(error) : new UpgradeError(failure.outcome, failure.reason);
 }
 
-function listenForRequests(
+/** Upgrades; where that fails this version serves on, and is to be asked again. */
+async function attempt(
   upgrade: () => Promise<UpgradeResult>,
-  controlFile: string,
-  onUpgraded: UpgradeRequestOptions["onUpgraded"],
-): Disposable {
-  const listener = listen({ hostname: "127.0.0.1", port: 0 });
-  const control: Control = { processId: Deno.pid, port: listener.addr.port, secret: crypto.randomUUID() };
+  control: ControlListener | undefined,
+): Promise<UpgradeResult> {
   try {
-    writeControlFile(controlFile, control);
+    return await upgrade();
   } catch (error) {
-    listener.close();
+    // What is busy is another upgrade, which may succeed yet, or has.
+    if (!(error instanceof UpgradeError && error.outcome === "busy")) reclaim(control);
     throw error;
   }
-  (async () => {
-    for await (const socket of listener) {
-      answer(socket, control.secret, upgrade).then((result) => result && onUpgraded?.(result));
-    }
-  })().catch(() => {});
-  return listener;
 }
 
-/** The file of the version before is taken away first: its owner and mode must be this one's. */
-function writeControlFile(path: string, control: Control): void {
+/** Of the two failures the upgrade's is the one to throw. */
+function reclaim(control: ControlListener | undefined): void {
   try {
-    Deno.removeSync(path);
+    control?.reclaim();
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    console.error(`Cannot write the control file again: ${error instanceof Error ? error.message : error}`);
   }
-  Deno.writeTextFileSync(path, JSON.stringify(control), { mode: OWNER_ONLY, createNew: true });
+}
+
+async function answerAll(
+  { listener, secret }: ControlListener,
+  upgrade: () => Promise<UpgradeResult>,
+  onUpgraded: OnUpgradeRequestOptions["onUpgraded"],
+): Promise<void> {
+  for (let socket = await acceptNext(listener); socket !== undefined; socket = await acceptNext(listener)) {
+    answer(socket, secret, upgrade).then((result) => result && onUpgraded?.(result));
+  }
 }
 
 /** Does what is asked, if it is asked with the secret. */
@@ -149,10 +148,13 @@ async function answer(
   secret: string,
   upgrade: () => Promise<UpgradeResult>,
 ): Promise<UpgradeResult | undefined> {
-  const conn = socket.toConn();
-  let deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
+  let deadline: ReturnType<typeof setTimeout> | undefined;
   let result: UpgradeResult | undefined;
   try {
+    // Closes what cannot be made a connection.
+    using _socket = socket;
+    using conn = socket.toConn();
+    deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
     const authorized = sameText(await readLine(conn), secret);
     clearTimeout(deadline);
     if (!authorized) return undefined;
@@ -166,7 +168,6 @@ async function answer(
     // whoever asked has gone, or took too long
   } finally {
     clearTimeout(deadline);
-    conn.close();
   }
   return result;
 }

@@ -4,14 +4,17 @@
  * @module
  */
 import { systemCalls } from "../../ffi/system.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { atMost } from "../at_most.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
+import { checkedMilliseconds } from "../milliseconds.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";
@@ -26,14 +29,20 @@ const OUTCOMES = {
   "channel-broken": "crashed",
 } as const;
 
+/** What a new version is handed first, the duplicate of a socket, waits no longer to be opened. */
+const MOST_TO_CLAIM_MS = 30_000;
+
 /** How to replace this version. */
 export interface UpgradeOptions extends Program {
-  /** How long the new version may take until it is ready, in milliseconds. Default 30 000. */
+  /**
+   * How long the new version may take until it is ready, in milliseconds. Default 30 000. It must call
+   * {@linkcode inherited} within 30 000 even if this is longer: what is handed to it first waits no longer to be taken.
+   */
   timeout?: number;
   /** How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. */
-  trial?: number;
+  trialTime?: number;
   /** How long to wait for the connections this version has accepted, in milliseconds. Default 10 000. */
-  drain?: number;
+  drainTimeout?: number;
   /**
    * Whether this process goes on having the listeners, and never accepts on them: a supervisor that keeps its process
    * id, and replaces the version that serves. Default false.
@@ -50,7 +59,7 @@ export interface UpgradeOptions extends Program {
 export interface UpgradeResult {
   /** The new version's process id. */
   readonly processId: number;
-  /** Connections of this version that were still open when `drain` was over. */
+  /** Connections of this version that were still open when `drainTimeout` was over. */
   readonly remaining: number;
 }
 
@@ -70,26 +79,42 @@ export interface UpgradeResult {
  * @returns How it went.
  * @throws {UpgradeError} If the new version does not take over. This one goes on serving.
  * @throws {TypeError} If neither or both of `script` and `command` are given.
+ * @throws {WinsockError} If the system has no room for what is needed, such as WSAEMFILE. This one goes on serving.
+ * @throws {RangeError} If a duration is negative (`timeout`: below 1) or longer than a timer can wait, which is 24 days.
  */
 export async function upgrade(generation: Generation, options: UpgradeOptions): Promise<UpgradeResult> {
   checkProgram(options);
+  const durations = checkedDurations(options);
   const state = stateOf(generation);
   if (state.upgrading) throw new UpgradeError("busy", "another upgrade is under way or done");
   state.upgrading = true;
   try {
-    const processId = await replace(state, options);
+    const processId = await replace(state, options, durations);
     if (options.keep !== true) state.retire();
     else state.upgrading = false;
-    return { processId, remaining: await drain([...state.listeners.values()], options.drain ?? 10_000) };
+    return { processId, remaining: await drain([...state.listeners.values()], durations.drainTimeout) };
   } catch (error) {
     state.upgrading = false;
     throw error;
   }
 }
 
+type Durations = Required<Pick<UpgradeOptions, "timeout" | "trialTime" | "drainTimeout">>;
+
+function checkedDurations({ timeout = 30_000, trialTime = 1_000, drainTimeout = 10_000 }: UpgradeOptions): Durations {
+  return {
+    timeout: checkedMilliseconds("timeout", timeout, 1),
+    trialTime: checkedMilliseconds("trialTime", trialTime),
+    drainTimeout: checkedMilliseconds("drainTimeout", drainTimeout),
+  };
+}
+
 /** Has the new version serve in the place of whoever serves now. */
-async function replace(state: GenerationState, options: UpgradeOptions): Promise<number> {
-  const timeout = options.timeout ?? 30_000;
+async function replace(
+  state: GenerationState,
+  options: UpgradeOptions,
+  { timeout, trialTime }: Durations,
+): Promise<number> {
   const child = await spawnSuccessor(options);
   const ended = child.status.then(({ code }) =>
     new UpgradeError("crashed", `process ${child.pid} exited with ${code}`)
@@ -102,7 +127,7 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
   let source: HandoffSource;
   let opened: ReturnType<typeof openConversation>;
   try {
-    source = openSource(child, Math.min(timeout, 30_000));
+    source = openSource(child, Math.min(timeout, MOST_TO_CLAIM_MS));
     opened = openConversation();
   } catch (error) {
     clearTimeout(deadline);
@@ -123,7 +148,7 @@ async function replace(state: GenerationState, options: UpgradeOptions): Promise
     conversation.say({ say: "go" });
     await expect("serving", await orFail(conversation.next(), late.promise), failed);
     // One that ends at once has not taken over.
-    await atMost(options.trial ?? 1_000, ended.then((error) => Promise.reject(error)));
+    await atMost(trialTime, ended.then((error) => Promise.reject(error)));
   } catch (error) {
     endProcess(child);
     conversation.close();
@@ -158,7 +183,7 @@ function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
   try {
     return new HandoffSource(child, { timeout });
   } catch (cause) {
-    endProcess(child);
+    if (!(cause instanceof WinsockError && cause.code === WSA_ERRORS.WSAEINVAL)) throw cause;
     throw new UpgradeError("crashed", `process ${child.pid} ended at once`, { cause });
   }
 }

@@ -1,10 +1,10 @@
 // Fetches its sockets from the server in its environment, and greets on a listener and on a connection.
-import { Listener } from "@winsock/handoff";
+import { Listener, type Socket } from "@winsock/handoff";
 import { receiveSystemfd } from "@winsock/handoff/interop";
 
 using passed = await receiveSystemfd();
 for (let position = 0; position < passed.length; position++) {
-  const socket = passed.take(position)!;
+  const socket = passed.take(position) as Listener | Socket;
   console.log(socket.constructor.name);
   const [what, connected] = socket instanceof Listener
     ? ["listener", await socket.accept()] as const

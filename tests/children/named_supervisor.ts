@@ -11,7 +11,7 @@ for await (const _ of Deno.stdin.readable.pipeThrough(new TextLines())) {
     script: new URL("named_version.ts", import.meta.url),
     denoFlags: ["--no-check", "--cached-only", "--allow-env"],
     args: [String(++version)],
-    trial: 200,
+    trialTime: 200,
     keep: true,
   });
   console.log(JSON.stringify({ processId }));

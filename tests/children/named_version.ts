@@ -40,8 +40,8 @@ async function replace(args: string): Promise<string> {
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(Number(version) + 1), String(socket.addr.port), path],
       timeout: 10_000,
-      trial: 200,
-      drain: 0,
+      trialTime: 200,
+      drainTimeout: 0,
     });
     return JSON.stringify({ processId });
   } catch (error) {

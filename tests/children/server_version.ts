@@ -64,8 +64,8 @@ async function replace(generation: Generation, next: string): Promise<unknown> {
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(Number(version) + 1), next, String(listener.addr.port)],
       timeout: 4_000,
-      trial: 400,
-      drain: 0,
+      trialTime: 400,
+      drainTimeout: 0,
       connections: pair === undefined ? [] : [{ socket: pair.server, data: "along" }],
     });
     if (pair === undefined) return { processId };

@@ -13,7 +13,7 @@ for await (const mode of Deno.stdin.readable.pipeThrough(new TextLines())) {
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(++version), mode],
       timeout: 4_000,
-      trial: 400,
+      trialTime: 400,
       keep: true,
     });
     console.log(JSON.stringify({ upgrade: result }));

@@ -11,8 +11,23 @@ import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
 import { LINUX } from "../../ffi/unix/systems/linux.ts";
 import golden from "../golden/darwin.json" with { type: "json" };
 import { needs } from "../kit/needs.ts";
+import { FFI_GRANT } from "../kit/process.ts";
+import { moduleUrl, runCode } from "../kit/run.ts";
 
 const ADDRESS = 0x1122_3344_5566_0000n;
+
+/** What accept(2) has treated like EAGAIN, beside that and EINTR. */
+const ACCEPT_AGAIN = [
+  "ECONNABORTED",
+  "ENETDOWN",
+  "EPROTO",
+  "ENOPROTOOPT",
+  "EHOSTDOWN",
+  "ENONET",
+  "EHOSTUNREACH",
+  "EOPNOTSUPP",
+  "ENETUNREACH",
+];
 
 /** The headers' names of what the library calls otherwise. */
 const OTHER_NAMES: Record<string, string> = {
@@ -31,7 +46,7 @@ function numbersOfDarwin(): [name: string, number: number | readonly number[]][]
   const { SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, F_DUPFD_CLOEXEC, PEER_PROCESS, mostDescriptors } = DARWIN;
   return [
     ...named.map(([name, number]): [string, number | readonly number[]] => [OTHER_NAMES[name] ?? name, number]),
-    ...Object.entries(DARWIN.errno),
+    ...Object.entries(DARWIN.errno).filter((entry): entry is [string, number] => entry[1] !== undefined),
     ...Object.entries({ SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, F_DUPFD_CLOEXEC }),
     ["LOCAL_PEERPID", PEER_PROCESS],
     ["UIPC_MAX_CMSG_FD", mostDescriptors],
@@ -62,6 +77,29 @@ Deno.test("the errors are numbered as this system numbers them", needs("the unix
   for (const [name, number] of Object.entries(unixSystem().errno)) {
     if (name in system) assertEquals(number, system[name], name);
   }
+});
+
+Deno.test("an error of the network that comes with a connection does not end accepting", {
+  ignore: unixSystem() !== LINUX,
+}, async () => {
+  // What the system says of a socket that does not listen, EINVAL, is taken for one error after the other.
+  const said = await runCode(
+    `
+    import { acceptNow, newSocket } from ${moduleUrl("ffi/unix/new_descriptors.ts")};
+    import { useUnixSystem } from ${moduleUrl("ffi/unix/system.ts")};
+    import { LINUX } from ${moduleUrl("ffi/unix/systems/linux.ts")};
+    const errno = { ...LINUX.errno, EINVAL: 9999 };
+    useUnixSystem({ ...LINUX, errno });
+    const socket = newSocket(2, 1);
+    for (const name of ${JSON.stringify([...ACCEPT_AGAIN, "EMFILE", "EPERM"])}) {
+      const number = errno[name];
+      errno[name] = 22;
+      try { acceptNow(socket); } catch { console.log(name); }
+      errno[name] = number;
+    }`,
+    FFI_GRANT,
+  );
+  assertEquals(said.split("\n"), ["EMFILE", "EPERM"]);
 });
 
 Deno.test("a message of macOS: 4-byte lengths, and descriptors right behind a header of 12 bytes", () => {

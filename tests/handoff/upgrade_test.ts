@@ -1,16 +1,13 @@
 // Real versions of a real server, each replacing the one before.
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import {
   connect,
   duplicateSocket,
   inherited,
-  listen,
   type Listener,
-  onUpgradeRequest,
-  requestUpgrade,
   upgrade,
   UpgradeError,
-  WinsockError,
+  type UpgradeOptions,
 } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { openStreams } from "../kit/descriptors.ts";
@@ -210,7 +207,7 @@ const quietVersion = (mode: string) => ({
   script: new URL("../children/quiet_version.ts", import.meta.url),
   denoFlags: ["--no-check", "--cached-only", "--allow-env"],
   args: [mode],
-  trial: 0,
+  trialTime: 0,
   keep: true,
 });
 
@@ -231,9 +228,9 @@ Deno.test("an upgrade waits for the connections that were accepted, and says how
   await generation.ready();
   using _client = await connect({ port: listener.addr.port });
   using server = await listener.accept();
-  const first = await upgrade(generation, { ...quietVersion("well"), drain: 100 });
+  const first = await upgrade(generation, { ...quietVersion("well"), drainTimeout: 100 });
   assertEquals(first.remaining, 1);
-  const upgrading = upgrade(generation, { ...quietVersion("well"), drain: 20_000 });
+  const upgrading = upgrade(generation, { ...quietVersion("well"), drainTimeout: 20_000 });
   // Then the second version serves.
   await untilEnded(first.processId, listener);
   server.close();
@@ -264,37 +261,16 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
   await until(() => openStreams(Deno.pid).length <= before, `there are ${before} descriptors again`);
 });
 
-Deno.test("whoever asks for an upgrade is told how it failed", async () => {
-  const file = await Deno.makeTempFile();
-  try {
-    const failures = [new UpgradeError("refused", "the configuration is not valid"), new Error("no room")];
-    using _listening = onUpgradeRequest(() => Promise.reject(failures.shift()), { controlFile: file });
-    const refused = await within(10_000, assertRejects(() => requestUpgrade(file), UpgradeError));
-    assertEquals([refused.outcome, refused.reason], ["refused", "the configuration is not valid"]);
-    const failed = await within(10_000, assertRejects(() => requestUpgrade(file), Error, "no room"));
-    assertEquals(failed instanceof UpgradeError, false);
-  } finally {
-    await Deno.remove(file);
+Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
+  using generation = await inherited({ predecessor: 0 });
+  const upgradeWith = (options: Partial<UpgradeOptions>) => {
+    return upgrade(generation, { command: "no such program", ...options });
+  };
+  for (const name of ["timeout", "trialTime", "drainTimeout"] as const) {
+    for (const value of [-1, NaN, 2 ** 31, Infinity]) {
+      await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `${name} must be from`);
+    }
   }
-});
-
-Deno.test("requests that nobody listens for, or nobody answers, are told as what they are", async () => {
-  assertThrows(() => onUpgradeRequest(() => Promise.reject(new Error("never")), {}), TypeError, "control file");
-  const file = await Deno.makeTempFile();
-  using silent = listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = silent.addr;
-  try {
-    await Deno.writeTextFile(file, JSON.stringify({ processId: 0, port, secret: "secret" }));
-    const abort = new AbortController();
-    const waiting = assertRejects(() => requestUpgrade(file, { signal: abort.signal }), Error, "no longer");
-    using _asked = await silent.accept();
-    abort.abort(new Error("no longer"));
-    await within(10_000, waiting);
-    silent.close();
-    const refused = await within(10_000, assertRejects(() => requestUpgrade(file), WinsockError));
-    assertEquals(refused.codeName, "WSAECONNREFUSED");
-  } finally {
-    await Deno.remove(file);
-  }
-  await assertRejects(() => requestUpgrade(file), Deno.errors.NotFound);
+  await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "timeout must be from 1 to");
+  await assertRejects(() => upgradeWith({}), UpgradeError, "cannot be started");
 });

@@ -1,10 +1,18 @@
 // systemd's socket activation, with the real systemd-socket-activate and real children.
-import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { createSocket } from "node:dgram";
-import { connect, listen, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
+import {
+  connect,
+  inherited as inheritedVersion,
+  listen,
+  type SharedSocket,
+  Socket,
+  WinsockError,
+} from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
+import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
 import { needs } from "../kit/needs.ts";
@@ -118,16 +126,81 @@ Deno.test({
       assertEquals(await readText(conn, 4), "ping");
     }
     {
-      const [datagram, local] = [[2, 2], [1, 1]].map(([domain, type]) => BigInt(libc().socket(domain!, type!, 0)));
-      using passed = new PassedSockets([{ name: "dns", handle: datagram! }, { name: "local", handle: local! }]);
-      for (const take of [passed.take, passed.takeListener, passed.takeSocket]) {
-        assertThrows(() => take.call(passed, "dns"), TypeError, `socket ${datagram}, "dns": it is a datagram socket`);
-        assertThrows(() => take.call(passed, "local"), TypeError, `socket ${local}, "local": it is no TCP socket`);
+      using dns = datagramSocket();
+      using web = listen({ hostname: "127.0.0.1", port: 0 });
+      const [datagram, listener] = [inherited(dns), inherited(web)];
+      const locals = [1, 2].map((type) => BigInt(libc().socket(1, type, 0)));
+      using passed = new PassedSockets([
+        { name: "dns", handle: datagram },
+        { name: "web", handle: listener },
+        ...locals.map((handle) => ({ name: "local", handle })),
+      ]);
+      const notTcp = `Cannot take over socket ${datagram}: it is a datagram`;
+      assertThrows(() => passed.takeListener("dns"), TypeError, notTcp);
+      assertThrows(() => passed.takeSocket("dns"), TypeError, notTcp);
+      assertThrows(() => passed.takeDatagramSocket("web"), TypeError, `socket ${listener}: it is a listener, not UDP`);
+      for (const take of ["take", "takeListener", "takeSocket", "takeDatagramSocket"] as const) {
+        for (const [index, local] of locals.entries()) {
+          const message = `Cannot take over socket ${local}, "local": it is a local socket`;
+          assertThrows(() => passed[take](2 + index), TypeError, message);
+        }
       }
       assertEquals(passed.takeHandle("dns"), datagram);
-      assertEquals(libc().close(datagram!), 0);
+      assertEquals(libc().close(datagram), 0);
     }
     assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "a datagram socket is taken as one, by a version of a server too",
+  ...withSystemd,
+  fn: async () => {
+    using echo = datagramSocket();
+    using dns = datagramSocket();
+    using passed = new PassedSockets([
+      { name: "echo", handle: inherited(echo) },
+      { name: "dns", handle: inherited(dns) },
+    ]);
+    const [{ addr }, { addr: dnsAddr }] = [echo, dns];
+    for (const socket of [echo, dns]) socket.close();
+    using generation = await inheritedVersion({ predecessor: 0, sockets: passed });
+    const options = { hostname: "127.0.0.1", port: 0 };
+    const served = generation.listenDatagram("echo", options);
+    using taken = passed.takeDatagramSocket("dns")!;
+    assertEquals([served.addr, taken.addr, passed.takeDatagramSocket(0)], [addr, dnsAddr, undefined]);
+    assertNotEquals(generation.listenDatagram("other", options).addr, addr);
+    await generation.ready();
+    await sendText(taken, "hello", addr);
+    assertEquals((await receiveText(served))[0], "hello");
+  },
+});
+
+Deno.test({
+  name: "a variable that may not be removed leaves all as it was",
+  ...withSystemd,
+  fn: () => {
+    class Guarded extends Map<string, string> {
+      #check(name: string): void {
+        if (name === "LISTEN_PIDFDID") throw new Deno.errors.NotCapable(`Requires env access to "${name}"`);
+      }
+      override get(name: string): string | undefined {
+        this.#check(name);
+        return super.get(name);
+      }
+      override delete(name: string): boolean {
+        this.#check(name);
+        return super.delete(name);
+      }
+    }
+    using web = listen({ hostname: "127.0.0.1", port: 0 });
+    const handle = inherited(web);
+    const env = new Guarded(environment(1, handle));
+    const before = [...env];
+    assertThrows(() => systemdSockets({ env }), Deno.errors.NotCapable, "LISTEN_PIDFDID");
+    assertEquals([...env], before);
+    assert(!closesOnExec(handle));
+    libc().close(handle);
   },
 });
 
@@ -247,7 +320,7 @@ Deno.test({
     // Nobody says when the socket is bound, so datagrams are sent until one has woken somebody.
     const sending = setInterval(() => sender.send("x", port, "127.0.0.1"), 20);
     try {
-      assertEquals(await reported(["-d", "-l", `127.0.0.1:${port}`], async () => {}), ["unknown TypeError"]);
+      assertEquals(await reported(["-d", "-l", `127.0.0.1:${port}`], async () => {}), ["unknown DatagramSocket"]);
     } finally {
       clearInterval(sending);
       await new Promise<void>((resolve) => sender.close(() => resolve()));

@@ -1,7 +1,7 @@
 // systemfd's protocol, our client: what it makes of its environment, and of servers that answer badly.
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { duplicateSocket, listen, WinsockError } from "@winsock/handoff";
-import { receiveSystemfd } from "@winsock/handoff/interop";
+import { receiveSystemfd, serveSystemfd } from "@winsock/handoff/interop";
 import { readText } from "../kit/connections.ts";
 import { openStreams } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
@@ -16,6 +16,14 @@ Deno.test("without a server in the environment there are no sockets, which is no
   for (const env of [{}, { SYSTEMFD_SOCKET_SERVER: "127.0.0.1:1" }, { SYSTEMFD_SOCKET_SECRET: "x" }]) {
     using passed = await receiveSystemfd({ env: variables(env) });
     assertEquals(passed.length, 0);
+  }
+});
+
+Deno.test("a timeout that no timer can wait for is refused", async () => {
+  for (const timeout of [0, -1, NaN, 2 ** 31, Infinity]) {
+    const message = `timeout must be from 1 to 2147483647 milliseconds, not ${timeout}`;
+    await assertRejects(() => receiveSystemfd({ env: variables({}), timeout }), RangeError, message);
+    assertThrows(() => serveSystemfd([], { timeout }), RangeError, message);
   }
 });
 

@@ -38,6 +38,7 @@ export const DARWIN: UnixSystem = {
     ENOTSOCK: 38,
     EDESTADDRREQ: 39,
     EMSGSIZE: 40,
+    EPROTO: 100,
     EPROTOTYPE: 41,
     ENOPROTOOPT: 42,
     EPROTONOSUPPORT: 43,
@@ -49,6 +50,7 @@ export const DARWIN: UnixSystem = {
     EADDRNOTAVAIL: 49,
     ENETDOWN: 50,
     ENETUNREACH: 51,
+    ENONET: undefined,
     ECONNABORTED: 53,
     ECONNRESET: 54,
     ENOBUFS: 55,
@@ -119,6 +121,7 @@ export const DARWIN: UnixSystem = {
   mostDescriptors: 512, // UIPC_MAX_CMSG_FD
   closesUntaken: false,
   sweepsMessages: true,
+  acceptAgain: ["EAGAIN", "EINTR", "ECONNABORTED"],
   // EMSGSIZE: the limit that a message's descriptors must keep to shrinks as the receiver's queue grows.
   waits: {
     descriptor: ["EAGAIN", "EINTR", "ETOOMANYREFS", "ENOBUFS", "EMSGSIZE"],

@@ -42,6 +42,7 @@ export const LINUX: UnixSystem = {
     ENOTSOCK: 88,
     EDESTADDRREQ: 89,
     EMSGSIZE: 90,
+    EPROTO: 71,
     EPROTOTYPE: 91,
     ENOPROTOOPT: 92,
     EPROTONOSUPPORT: 93,
@@ -53,6 +54,7 @@ export const LINUX: UnixSystem = {
     EADDRNOTAVAIL: 99,
     ENETDOWN: 100,
     ENETUNREACH: 101,
+    ENONET: 64,
     ECONNABORTED: 103,
     ECONNRESET: 104,
     ENOBUFS: 105,
@@ -123,6 +125,20 @@ export const LINUX: UnixSystem = {
   mostDescriptors: 253, // SCM_MAX_FD
   closesUntaken: true,
   sweepsMessages: false,
+  // accept(2): what is the matter with the network comes with a new connection.
+  acceptAgain: [
+    "EAGAIN",
+    "EINTR",
+    "ECONNABORTED",
+    "ENETDOWN",
+    "EPROTO",
+    "ENOPROTOOPT",
+    "EHOSTDOWN",
+    "ENONET",
+    "EHOSTUNREACH",
+    "EOPNOTSUPP",
+    "ENETUNREACH",
+  ],
   // ETOOMANYREFS: this user has as many descriptors on their way as it may have open.
   waits: { descriptor: ["EAGAIN", "EINTR", "ETOOMANYREFS"], datagram: ["EAGAIN", "EINTR"] },
 };

@@ -29,6 +29,7 @@ export type ErrnoName =
   | "ENOTSOCK"
   | "EDESTADDRREQ"
   | "EMSGSIZE"
+  | "EPROTO"
   | "EPROTOTYPE"
   | "ENOPROTOOPT"
   | "EPROTONOSUPPORT"
@@ -40,6 +41,7 @@ export type ErrnoName =
   | "EADDRNOTAVAIL"
   | "ENETDOWN"
   | "ENETUNREACH"
+  | "ENONET"
   | "ECONNABORTED"
   | "ECONNRESET"
   | "ENOBUFS"
@@ -60,8 +62,8 @@ export interface UnixSystem {
   readonly libraryPaths: readonly string[];
   /** The function that tells where a thread's errno is. */
   readonly errnoFunction: string;
-  /** The numbers of its errors. */
-  readonly errno: Readonly<Record<ErrnoName, number>>;
+  /** The numbers of its errors; `undefined` for one that it does not have. */
+  readonly errno: Readonly<Record<ErrnoName, number | undefined>>;
   /** The socket constants in which it also differs from Windows. */
   readonly berkeley: BerkeleyConstants;
   readonly SOL_SOCKET: number;
@@ -103,6 +105,8 @@ export interface UnixSystem {
   readonly closesUntaken: boolean;
   /** Whether a socket may be shut down while only a message holds it, so that its sender must keep it until it has come. */
   readonly sweepsMessages: boolean;
+  /** What accepting fails with where it is to be tried again: some say what became of the connection, not of the listener. */
+  readonly acceptAgain: readonly ErrnoName[];
   /** What sending a descriptor, or a datagram, fails with while there is no room. */
   readonly waits: { readonly descriptor: readonly ErrnoName[]; readonly datagram: readonly ErrnoName[] };
 }

@@ -1,0 +1,69 @@
+// What a version takes from the one before it, and what it does not.
+import { assertEquals, assertRejects } from "@std/assert";
+import { connect, type HandoffChild, HandoffError, HandoffSource, inherited, listen } from "@winsock/handoff";
+import { connection, readEnd } from "../kit/connections.ts";
+import { until, within } from "../kit/process.ts";
+
+const VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
+
+Deno.test("the variable that tells of a predecessor is not passed on", async () => {
+  Deno.env.set(VARIABLE, "0");
+  using generation = await inherited();
+  assertEquals([generation.predecessor, Deno.env.get(VARIABLE)], [undefined, undefined]);
+});
+
+/** Sends something to this process as if it were the next version of a server; returns how it does not become one. */
+async function failWith(
+  send: (source: HandoffSource, say: (bytes: Uint8Array<ArrayBuffer>) => void) => Promise<void>,
+): Promise<Error> {
+  const cancelled = Promise.withResolvers<void>();
+  let say = (_bytes: Uint8Array<ArrayBuffer>) => {};
+  const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+    start: (controller) => void (say = (bytes) => controller.enqueue(bytes)),
+    cancel: () => cancelled.resolve(),
+  });
+  const status = Promise.withResolvers<Deno.CommandStatus>();
+  const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
+  const source = new HandoffSource(child, { timeout: 5_000 });
+  const failed = assertRejects(() => inherited({ predecessor: 1, input: stdin.readable }), Error);
+  try {
+    await send(source, say);
+    const error = await within(10_000, failed);
+    await within(10_000, cancelled.promise);
+    return error;
+  } finally {
+    status.resolve({ success: true, code: 0, signal: null });
+    await within(10_000, source.closed);
+  }
+}
+
+Deno.test("what is no inheritance is refused and closed, and nothing more is read", async () => {
+  for (const data of [undefined, "hello", { upgrade: 2 }, { upgrade: 1 }]) {
+    using pair = await connection();
+    using client = pair.client.toConn();
+    const error = await failWith((source) => source.send(pair.server, { data }));
+    assertEquals(error.constructor, TypeError, error.message);
+    assertEquals(await within(10_000, readEnd(client)), true);
+  }
+});
+
+Deno.test("of an inheritance that ends in an error nothing stays open", async () => {
+  using conversation = await connection();
+  using along = await connection();
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  const error = await failWith(async (source, say) => {
+    await source.send(conversation.server, {
+      data: { upgrade: 1, listeners: ["http"], datagrams: ["echo"], connections: 1 },
+    });
+    await source.send(listener);
+    await source.send(along.server);
+    say(new Uint8Array(64).fill(255));
+  });
+  assertEquals([error instanceof HandoffError && error.outcome], ["channel-broken"], error.message);
+  for (const { client } of [conversation, along]) {
+    using conn = client.toConn();
+    assertEquals(await within(10_000, readEnd(conn)), true);
+  }
+  await until(() => connect({ port }).then((socket) => (socket.close(), false), () => true), "nobody listens any more");
+});
