@@ -5,21 +5,6 @@
  */
 import { concat } from "@std/bytes";
 
-/** The longest that a timer can wait. */
-const MOST_MS = 2 ** 31 - 1;
-
-/**
- * Checks how long an exchange may take.
- *
- * @param milliseconds As the caller has it.
- * @returns The same.
- * @throws {RangeError} If it is no number, shorter than 1, or longer than a timer can wait.
- */
-export function checkedTimeout(milliseconds: number): number {
-  if (milliseconds >= 1 && milliseconds <= MOST_MS) return milliseconds;
-  throw new RangeError(`timeout must be from 1 to ${MOST_MS} milliseconds, not ${milliseconds}`);
-}
-
 /**
  * Talks over a connection, which is closed at the end, or when it takes too long.
  *

@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { checkedMilliseconds } from "../ffi/milliseconds.ts";
 import { connect } from "../sockets/connect.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { checkedTimeout, converse, readToEnd } from "./bounded_exchange.ts";
+import { converse, readToEnd } from "./bounded_exchange.ts";
 import type { Environment } from "./environment.ts";
 import { openBlobs } from "./opened_blobs.ts";
 import { PassedSockets } from "./passed_sockets.ts";
@@ -57,7 +58,7 @@ export interface ReceiveSystemfdOptions {
  */
 export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Promise<PassedSockets> {
   const env = options.env ?? Deno.env;
-  const timeout = checkedTimeout(options.timeout ?? 10_000);
+  const timeout = checkedMilliseconds("timeout", options.timeout ?? 10_000, 1);
   const server = env.get(SYSTEMFD_SOCKET_SERVER);
   const secret = env.get(SYSTEMFD_SOCKET_SECRET);
   if (server === undefined || secret === undefined) return new PassedSockets([]);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkedMilliseconds } from "../ffi/milliseconds.ts";
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
 import { concat } from "@std/bytes";
@@ -12,7 +13,7 @@ import { listen } from "../sockets/listen.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { checkedTimeout, converse, readToEnd } from "./bounded_exchange.ts";
+import { converse, readToEnd } from "./bounded_exchange.ts";
 import { SYSTEMFD_SOCKET_SECRET, SYSTEMFD_SOCKET_SERVER } from "./systemfd_client.ts";
 
 /** A UUID, a bar and a process id of 32 bits. */
@@ -55,7 +56,7 @@ export class SystemfdServer implements AsyncDisposable {
     const secret = crypto.randomUUID();
     this.#sockets = [...sockets];
     this.#options = options;
-    this.#timeout = checkedTimeout(options.timeout ?? 5_000);
+    this.#timeout = checkedMilliseconds("timeout", options.timeout ?? 5_000, 1);
     this.#secret = new TextEncoder().encode(secret);
     this.#listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { hostname, port } = this.#listener.addr;

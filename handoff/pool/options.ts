@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkedMilliseconds } from "../milliseconds.ts";
+import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { checkProgram, type Program } from "../program.ts";
 import { checkedTimeout } from "../send_options.ts";
 

@@ -5,7 +5,7 @@
  */
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../handoff_error.ts";
-import { checkedMilliseconds } from "../milliseconds.ts";
+import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import type { SendOptions } from "../send_options.ts";
 import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
 import { poolClosed, Queue } from "./queue.ts";

@@ -14,7 +14,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { atMost } from "../at_most.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
-import { checkedMilliseconds } from "../milliseconds.ts";
+import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";

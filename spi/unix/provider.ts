@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
@@ -18,9 +19,6 @@ export interface UnixProviderOptions {
   /** How long a duplicate waits to be opened, in milliseconds, at most 2 147 483 647. Default 30 000. */
   timeToLive?: number;
 }
-
-/** A timer that is to take longer goes off at once. */
-const LONGEST_LIFE = 2 ** 31 - 1;
 
 /** A connection to a source's rendezvous, or one that is being made. */
 interface Connection {
@@ -57,10 +55,7 @@ export class UnixProvider implements ServiceProvider {
    * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
   constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
-    if (!(timeToLive >= 0 && timeToLive <= LONGEST_LIFE)) {
-      throw new RangeError(`timeToLive ${timeToLive} is not from 0 to ${LONGEST_LIFE} ms`);
-    }
-    this.#timeToLive = timeToLive;
+    this.#timeToLive = checkedMilliseconds("timeToLive", timeToLive);
     this.#early = new EarlyDescriptors(this.#timeToLive);
   }
 

@@ -93,7 +93,7 @@ Deno.test(
 
 Deno.test("a life that no timer can have is refused", () => {
   for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
-    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive ${timeToLive} is not from 0 to`);
+    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive must be from 0 to`);
   }
 });
 
