@@ -13,6 +13,7 @@ import { PassedSockets } from "./passed_sockets.ts";
 
 /** How long one wait lasts before it is asked whether the channel is still open. */
 const POLL_SLICE_MS = 50;
+const RETRY_MS = 2;
 
 /**
  * One end of a local stream socket over which sockets travel in messages of Python's `multiprocessing.reduction.sendfds`
@@ -91,6 +92,8 @@ export class DescriptorChannel implements Disposable {
     for (const handle of handles) systemCalls().kind(handle, `send socket ${handle}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
       await poll(POLL_SLICE_MS, [this.handle, POLLOUT]);
+      // With room, and too many descriptors on their way: nothing tells when there are fewer.
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 

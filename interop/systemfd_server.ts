@@ -26,7 +26,7 @@ export interface ServeSystemfdOptions {
   processId?: number;
   /** How long one client may take from connecting to the end, in milliseconds. Default 5000. */
   timeout?: number;
-  /** How many clients may talk at the same time; the others wait. Default 16. */
+  /** How many clients may talk at the same time, at least 1; the others wait. Default 16. */
   maxClients?: number;
   /** Hears why a client got nothing, or why none could be accepted. Default nobody does. */
   onError?: (error: unknown) => void;
@@ -39,6 +39,7 @@ export class SystemfdServer implements AsyncDisposable {
   readonly #sockets: readonly SharedSocket[];
   readonly #options: ServeSystemfdOptions;
   readonly #timeout: number;
+  readonly #maxClients: number;
   readonly #listener: Listener;
   readonly #secret: Uint8Array;
   readonly #clients = new Map<Promise<void>, Deno.TcpConn>();
@@ -50,10 +51,14 @@ export class SystemfdServer implements AsyncDisposable {
    *
    * @param sockets What every client gets. They stay the caller's.
    * @param options Whom it serves, and how long.
-   * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days.
+   * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days; if
+   * `maxClients` is less than 1.
    */
   constructor(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}) {
     const secret = crypto.randomUUID();
+    const { maxClients = 16 } = options;
+    if (!(maxClients >= 1)) throw new RangeError(`maxClients must be at least 1, not ${maxClients}`);
+    this.#maxClients = maxClients;
     this.#sockets = [...sockets];
     this.#options = options;
     this.#timeout = checkedMilliseconds("timeout", options.timeout ?? 5_000, 1);
@@ -84,7 +89,7 @@ export class SystemfdServer implements AsyncDisposable {
       // A client may come while the server is being closed; nobody would end it any more.
       if (socket === undefined || this.#closed) return;
       this.#talk(socket);
-      if (this.#clients.size >= (this.#options.maxClients ?? 16)) await Promise.race(this.#clients.keys());
+      if (this.#clients.size >= this.#maxClients) await Promise.race(this.#clients.keys());
     }
   }
 
@@ -160,7 +165,8 @@ export class SystemfdServer implements AsyncDisposable {
  * @param sockets What every client gets, in this order. They stay open and the caller's.
  * @param options Whom it serves, and how long.
  * @returns The running server.
- * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days.
+ * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days; if
+ * `maxClients` is less than 1.
  * @throws {WinsockError} If the system has no port left.
  */
 export function serveSystemfd(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}): SystemfdServer {

@@ -107,7 +107,7 @@ export class Place {
       });
     } catch (error) {
       endProcess(child);
-      return this.#vacate(`it ended at once: ${error instanceof Error ? error.message : error}`);
+      return this.#vacate(`no channel to it can be opened: ${error instanceof Error ? error.message : error}`);
     }
     const worker = this.#worker = { child, source };
     this.state = "starting";

@@ -79,6 +79,7 @@ export interface UpgradeResult {
  * @returns How it went.
  * @throws {UpgradeError} If the new version does not take over. This one goes on serving.
  * @throws {TypeError} If neither or both of `script` and `command` are given.
+ * @throws {Deno.errors.NotCapable} Without the permission to run the new version. This one goes on serving.
  * @throws {WinsockError} If the system has no room for what is needed, such as WSAEMFILE. This one goes on serving.
  * @throws {RangeError} If a duration is negative (`timeout`: below 1) or longer than a timer can wait, which is 24 days.
  */
@@ -174,6 +175,7 @@ async function spawnSuccessor(options: UpgradeOptions): Promise<Deno.ChildProces
   try {
     return await spawnProgram({ ...options, env }, { output: "inherit", detached: options.keep !== true });
   } catch (cause) {
+    if (cause instanceof Deno.errors.NotCapable) throw cause;
     const reason = `it cannot be started: ${cause instanceof Error ? cause.message : cause}`;
     throw new UpgradeError("crashed", reason, { cause });
   }

@@ -274,3 +274,13 @@ Deno.test("durations that no timer can wait for are refused before anything is s
   await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "timeout must be from 1 to");
   await assertRejects(() => upgradeWith({}), UpgradeError, "cannot be started");
 });
+
+Deno.test("without the permission to run it, a new version is not said to have crashed", {
+  permissions: { ffi: true, read: true },
+}, async () => {
+  using generation = await inherited({ predecessor: 0 });
+  const upgrading = () => upgrade(generation, { script: "server.ts" });
+  await assertRejects(upgrading, Deno.errors.NotCapable, "run access");
+  // Nor is the next one said to come during another.
+  await assertRejects(upgrading, Deno.errors.NotCapable, "run access");
+});

@@ -19,12 +19,13 @@ Deno.test("without a server in the environment there are no sockets, which is no
   }
 });
 
-Deno.test("a timeout that no timer can wait for is refused", async () => {
+Deno.test("options out of their range are refused", async () => {
   for (const timeout of [0, -1, NaN, 2 ** 31, Infinity]) {
     const message = `timeout must be from 1 to 2147483647 milliseconds, not ${timeout}`;
     await assertRejects(() => receiveSystemfd({ env: variables({}), timeout }), RangeError, message);
     assertThrows(() => serveSystemfd([], { timeout }), RangeError, message);
   }
+  assertThrows(() => serveSystemfd([], { maxClients: 0 }), RangeError, "maxClients must be at least 1");
 });
 
 /** Runs a test against a server that gives its only client an answer, and ends it, or keeps the client waiting. */
