@@ -2,6 +2,8 @@
 import { listen } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 
+// Deno opens two descriptors for signals half a second after its start, unless it has them, and panics if it cannot.
+Deno.addSignalListener("SIGINT", () => {});
 const listener = listen({ hostname: "127.0.0.1", port: 0 });
 console.log(listener.addr.port);
 const server = serveHttp(listener, ({ url }) => {
