@@ -38,6 +38,8 @@ export const AF_INET = 2;
 /** Room for any address: SOCKADDR_STORAGE. */
 export const ADDRESS_SIZE = 128;
 const TEXT_SIZE = 64;
+const readIpv4 = SOCKADDR_IN.reader("sin_addr");
+const readPort = SOCKADDR_IN.reader("sin_port");
 const LAST_SCOPE = 0xffffffff;
 /** An IPv6 address, and behind it the number of its scope. */
 const SCOPED = /^([^%]*:[^%]*)%(\d{1,10})$/;
@@ -123,8 +125,8 @@ export class AddressCodec {
   decodeInternet(name: Uint8Array<ArrayBuffer>, transport: Deno.NetAddr["transport"]): Deno.NetAddr {
     const family = readFamily(name, this.format.lengthPrefixed);
     if (family === AF_INET) {
-      const { sin_port, sin_addr } = SOCKADDR_IN.decode(name.subarray(0, SOCKADDR_IN.size));
-      return { transport, hostname: sin_addr.join("."), port: sin_port };
+      const address = name.subarray(0, SOCKADDR_IN.size);
+      return { transport, hostname: readIpv4(address).join("."), port: readPort(address) };
     }
     if (family === this.AF_INET6) {
       const { sin6_port, sin6_addr, sin6_scope_id } = SOCKADDR_IN6.decode(name.subarray(0, SOCKADDR_IN6.size));

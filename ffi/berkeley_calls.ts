@@ -53,6 +53,8 @@ const MSG_PEEK = 2;
 /** An option's value and its size, of one call at a time. */
 const optionValue = new Int32Array(1);
 const optionLength = new Int32Array(1);
+const addressBytes = new Uint8Array(ADDRESS_SIZE);
+const addressLength = new Int32Array(1);
 
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
@@ -158,19 +160,17 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
-    const name = new Uint8Array(ADDRESS_SIZE);
-    const length = new Int32Array([name.byteLength]);
-    const result = this.functions.getsockname(s, name, length);
+    addressLength[0] = addressBytes.byteLength;
+    const result = this.functions.getsockname(s, addressBytes, addressLength);
     if (result === -1) throw this.lastError(`read the local address of socket ${s}`, "getsockname");
-    return this.addresses.decode(name.subarray(0, length[0]));
+    return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
   }
 
   remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
-    const name = new Uint8Array(ADDRESS_SIZE);
-    const length = new Int32Array([name.byteLength]);
-    const result = this.functions.getpeername(s, name, length);
+    addressLength[0] = addressBytes.byteLength;
+    const result = this.functions.getpeername(s, addressBytes, addressLength);
     if (result === -1) throw this.lastError(`read the remote address of socket ${s}`, "getpeername");
-    return this.addresses.decode(name.subarray(0, length[0]));
+    return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {

@@ -9,13 +9,14 @@ import { Turns } from "../turns.ts";
 import type { Waiting } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { acceptNow } from "./new_descriptors.ts";
-import { POLLIN, pollNow } from "./poll.ts";
+import { Look, POLLIN } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
 /** Waits on the poller's thread. */
 export class PollAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
+  readonly #look: Look;
   #stopped = false;
   /** Whether the poller has just said that somebody waits. */
   #woken = false;
@@ -23,6 +24,7 @@ export class PollAcceptor implements Acceptor {
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
   constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly poller: Poller) {
+    this.#look = new Look(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
 
@@ -55,7 +57,7 @@ export class PollAcceptor implements Acceptor {
   #mayAccept(): boolean {
     const woken = this.#woken;
     this.#woken = false;
-    return woken || pollNow(0, [this.listener, POLLIN]) > 0;
+    return woken || this.#look.ready();
   }
 
   async #wait(): Promise<void> {

@@ -33,6 +33,24 @@ export function pollNow(timeout: number, ...wanted: readonly [fd: bigint, events
   return libc().pollNow(pollfds(wanted), BigInt(wanted.length), timeout);
 }
 
+/** Looks at one descriptor again and again, without waiting. */
+export class Look {
+  readonly #fds: Uint8Array<ArrayBuffer>;
+
+  /**
+   * @param fd The descriptor.
+   * @param events The events wanted.
+   */
+  constructor(fd: bigint, events: number) {
+    this.#fds = pollfds([[fd, events]]);
+  }
+
+  /** Whether it is ready, or has something to say of why it never will be. */
+  ready(): boolean {
+    return libc().pollNow(this.#fds, 1n, 0) > 0;
+  }
+}
+
 /** An array of `struct pollfd`. */
 function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Uint8Array<ArrayBuffer> {
   const fds = new Uint8Array(wanted.length * 8);
