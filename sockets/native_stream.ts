@@ -40,13 +40,7 @@ export function adoptStream(handle: bigint): net.Socket {
   );
 }
 
-let found: { readonly TCP: TcpConstructor | undefined } | undefined;
-
 function tcpConstructor(): TcpConstructor | undefined {
-  return (found ??= { TCP: findTcpConstructor() }).TCP;
-}
-
-function findTcpConstructor(): TcpConstructor | undefined {
   const { binding } = nodeBuiltin("node:process") as unknown as {
     binding?: (name: string) => { TCP?: TcpConstructor } | undefined;
   };
