@@ -160,16 +160,17 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
-    addressLength[0] = addressBytes.byteLength;
-    const result = this.functions.getsockname(s, addressBytes, addressLength);
-    if (result === -1) throw this.lastError(`read the local address of socket ${s}`, "getsockname");
-    return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
+    return this.#address(s, "local", "getsockname");
   }
 
   remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
+    return this.#address(s, "remote", "getpeername");
+  }
+
+  #address(s: bigint, which: string, functionName: "getsockname" | "getpeername"): Deno.NetAddr | Deno.UnixAddr {
     addressLength[0] = addressBytes.byteLength;
-    const result = this.functions.getpeername(s, addressBytes, addressLength);
-    if (result === -1) throw this.lastError(`read the remote address of socket ${s}`, "getpeername");
+    const result = this.functions[functionName](s, addressBytes, addressLength);
+    if (result === -1) throw this.lastError(`read the ${which} address of socket ${s}`, functionName);
     return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
   }
 

@@ -34,9 +34,10 @@ export interface SendOptions {
   signal?: AbortSignal;
 }
 
-const MAX_TIMEOUT_MS = 30_000;
+/** The longest timeout of a source: on Linux and macOS a duplicate lives no longer than this. */
+export const MAX_TIMEOUT_MS = 30_000;
 
-/** On Linux and macOS a duplicate lives no longer than this. */
+/** A source's timeout, if it is one. */
 export function checkedTimeout(timeout: number): number {
   if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
   throw new RangeError(`The timeout is ${timeout} ms, not more than 0 and at most ${MAX_TIMEOUT_MS}`);

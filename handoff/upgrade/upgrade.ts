@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
@@ -14,7 +15,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { atMost } from "../at_most.ts";
 import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
-import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
+import { MAX_TIMEOUT_MS } from "../send_options.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";
@@ -28,9 +29,6 @@ const OUTCOMES = {
   "target-died": "crashed",
   "channel-broken": "crashed",
 } as const;
-
-/** What a new version is handed first, the duplicate of a socket, waits no longer to be opened. */
-const MOST_TO_CLAIM_MS = 30_000;
 
 /** How to replace this version. */
 export interface UpgradeOptions extends Program {
@@ -128,7 +126,7 @@ async function replace(
   let source: HandoffSource;
   let opened: ReturnType<typeof openConversation>;
   try {
-    source = openSource(child, Math.min(timeout, MOST_TO_CLAIM_MS));
+    source = openSource(child, Math.min(timeout, MAX_TIMEOUT_MS));
     opened = openConversation();
   } catch (error) {
     clearTimeout(deadline);

@@ -9,7 +9,7 @@ import {
   UpgradeError,
   WinsockError,
 } from "@winsock/handoff";
-import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
+import { endChild, lines, spawnCrowded, within } from "../kit/process.ts";
 
 Deno.test("whoever asks for an upgrade is told how it failed", async () => {
   const file = await Deno.makeTempFile();
@@ -93,22 +93,7 @@ Deno.test({
   ignore: Deno.build.os !== "linux",
   async fn() {
     const file = await Deno.makeTempFile();
-    const url = new URL("../children/crowded_requests.ts", import.meta.url).href;
-    const child = new Deno.Command("sh", {
-      args: [
-        "-c",
-        'ulimit -n 60; exec "$0" "$@"',
-        Deno.execPath(),
-        ...RUN,
-        FFI_GRANT,
-        `--allow-write=${file}`,
-        url,
-        file,
-      ],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
+    const child = spawnCrowded("crowded_requests.ts", [file], [`--allow-write=${file}`]);
     const clients: Socket[] = [];
     try {
       assertEquals(await lines(child)(), "listening");

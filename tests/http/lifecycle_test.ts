@@ -6,7 +6,7 @@ import { settledDescriptors } from "../kit/descriptors.ts";
 import { INVALID_SOCKET } from "@winsock/handoff/ffi";
 import { RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
-import { endChild, FFI_GRANT, lines, RUN, spawnChild, until, within } from "../kit/process.ts";
+import { endChild, lines, spawnChild, spawnCrowded, until, within } from "../kit/process.ts";
 
 Deno.test("a signal that is aborted already: nothing is taken, and the listener is closed", async () => {
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
@@ -212,13 +212,7 @@ Deno.test({
   name: "a system that lets it accept no more: onError is told, who is connected is served, and then the others",
   ignore: Deno.build.os !== "linux",
   async fn() {
-    const url = new URL("../children/crowded_http_server.ts", import.meta.url).href;
-    const child = new Deno.Command("sh", {
-      args: ["-c", 'ulimit -n 60; exec "$0" "$@"', Deno.execPath(), ...RUN, FFI_GRANT, url],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
+    const child = spawnCrowded("crowded_http_server.ts");
     const nextLine = lines(child);
     const clients: RawClient[] = [];
     try {

@@ -16,13 +16,20 @@ export const RUN: readonly string[] = ["run", "--quiet", "--no-prompt", "--no-ch
 
 /** Spawns a script of `tests/children` with ffi access to the socket library and nothing else but the given grants. */
 export function spawnChild(script: string, args: string[] = [], grants: string[] = []): Deno.ChildProcess {
-  const url = new URL(`../children/${script}`, import.meta.url).href;
-  return new Deno.Command(Deno.execPath(), {
-    args: [...RUN, FFI_GRANT, ...grants, url, ...args],
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "inherit",
-  }).spawn();
+  return spawnPiped(Deno.execPath(), childArgs(script, args, grants));
+}
+
+/** The same on Linux and macOS, in a process that may have no more than 60 descriptors. */
+export function spawnCrowded(script: string, args: string[] = [], grants: string[] = []): Deno.ChildProcess {
+  return spawnPiped("sh", ["-c", 'ulimit -n 60; exec "$0" "$@"', Deno.execPath(), ...childArgs(script, args, grants)]);
+}
+
+function childArgs(script: string, args: string[], grants: string[]): string[] {
+  return [...RUN, FFI_GRANT, ...grants, new URL(`../children/${script}`, import.meta.url).href, ...args];
+}
+
+function spawnPiped(command: string, args: string[]): Deno.ChildProcess {
+  return new Deno.Command(command, { args, stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
 }
 
 /** Ends a child and waits until it is gone. */
