@@ -1,5 +1,5 @@
 /**
- * The command line: `deno run jsr:@winsock/handoff/cli --help`.
+ * The command line: `deno run @winsock/handoff/cli --help`, in a project that has added the package.
  *
  * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
  * Winsock's errors mean. `inspect FILE` needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `doctor` ffi access to

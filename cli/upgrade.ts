@@ -1,5 +1,5 @@
 /**
- * `deno run … jsr:@winsock/handoff/cli upgrade FILE`: has a running server replace itself.
+ * `deno run … @winsock/handoff/cli upgrade FILE`: has a running server replace itself.
  *
  * @module
  */

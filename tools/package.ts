@@ -5,6 +5,7 @@
  * @module
  */
 import project from "../deno.json" with { type: "json" };
+import { cp } from "node:fs/promises";
 
 const PROJECT = new URL("..", import.meta.url);
 const LAID_OUT = new URL(".cache/publish/", PROJECT);
@@ -27,8 +28,8 @@ interface PublishedFile {
  * @param include What is published, if not what the project says.
  */
 export async function layOutPackage(folder: URL, include: string[] = project.publish.include): Promise<void> {
-  if (LINKS.length > 0) await copy(new URL("links", PROJECT), new URL("links", folder));
-  for (const path of include) await copy(new URL(path, PROJECT), new URL(`package/${path}`, folder));
+  const from = [...LINKS.map((link) => [link, link]), ...include.map((path) => [path, `package/${path}`])];
+  for (const [path, to] of from) await cp(new URL(path!, PROJECT), new URL(to!, folder), { recursive: true });
   const config = { ...project, links: LINKS.map((link) => link.replace("./", "../")) };
   await Deno.writeTextFile(new URL("package/deno.json", folder), JSON.stringify(config, undefined, 2));
 }
@@ -72,13 +73,6 @@ async function deno(cwd: URL, ...args: string[]): Promise<string> {
   const output = text.decode(stdout) + (args.includes("--json") ? "" : text.decode(stderr));
   if (!success) throw new Error(`deno ${args.join(" ")} failed:\n${output}`);
   return output;
-}
-
-async function copy(from: URL, to: URL): Promise<void> {
-  const { isDirectory } = await Deno.stat(from);
-  await Deno.mkdir(isDirectory ? to : new URL(".", to), { recursive: true });
-  if (!isDirectory) return await Deno.copyFile(from, to);
-  for await (const { name } of Deno.readDir(from)) await copy(new URL(`${from}/${name}`), new URL(`${to}/${name}`));
 }
 
 if (import.meta.main) {

@@ -1,59 +1,112 @@
-// A project of somebody else's, outside of this one, that has nothing of it but what is published.
+// A project of somebody else's, outside of this one, that adds the package from a registry it was published to.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import project from "../../deno.json" with { type: "json" };
 import { layOutPackage, LINKS } from "../../tools/package.ts";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
-import { pathToFileURL } from "node:url";
+import { startRegistry } from "./registry.ts";
+import { cp } from "node:fs/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const PROGRAMS = ["source.ts", "worker.ts", "http_worker.ts", "usage.ts"];
-const ENTRY_POINTS = Object.keys(project.exports).map((name) =>
-  `jsr:${project.name}@^${project.version}${name.slice(1)}`
-);
+const ENTRY_POINTS = Object.keys(project.exports).map((name) => project.name + name.slice(1));
+const README = Deno.readTextFileSync(new URL("../../README.md", import.meta.url));
+/** How the README says the package is added, and its program run, in the project and outside of it. */
+const ADD = inReadme(/^deno (add jsr:\S+)$/m);
+const RUN_PROGRAM = inReadme(/`deno (run \S+ errors 10038)`/);
+const RUN_OUTSIDE = ["run", ...inReadme(/ is `(jsr:\S+)`\.$/m), "errors", "10038"];
+/** What the package and the stand-ins import, or look for, on npm: nothing is fetched from there while tests run. */
+const NPM_PACKAGES = ["bufferutil", "deno-std", "srvx", "utf-8-validate", "ws"];
 
-/** A folder with the package, and beside it a project that depends on it as `deno add` makes it do. */
-async function makeProject(include?: string[]): Promise<{ folder: URL } & AsyncDisposable> {
-  const temporary = await Deno.makeTempDir();
-  const root = pathToFileURL(`${temporary}/`);
-  const folder = new URL("project/", root);
-  await layOutPackage(root, include);
-  await Deno.mkdir(folder);
-  for (const name of PROGRAMS) {
-    await Deno.copyFile(new URL(`project/${name}`, import.meta.url), new URL(name, folder));
+/** Somebody else, who has a cache of their own, and a registry. */
+class Stranger implements AsyncDisposable {
+  /** Where they keep everything. */
+  readonly folder: URL;
+  readonly project: URL;
+  readonly env: Record<string, string>;
+  readonly #registry = startRegistry(LINKS.length === 0);
+
+  constructor() {
+    this.folder = pathToFileURL(`${Deno.makeTempDirSync()}/`);
+    this.project = new URL("project/", this.folder);
+    this.env = {
+      DENO_DIR: fileURLToPath(new URL("cache", this.folder)),
+      JSR_URL: this.#registry.url,
+      NO_COLOR: "1",
+    };
   }
-  const imports = ENTRY_POINTS.map((specifier, index) =>
-    `export * as entry${index} from ${JSON.stringify(specifier)};`
-  );
-  await Deno.writeTextFile(new URL("entry_points.ts", folder), imports.join("\n"));
-  const config = {
-    imports: { [project.name]: ENTRY_POINTS[0] },
-    links: ["../package", ...LINKS.map((link) => link.replace("./", "../"))],
-    lock: false,
-  };
-  await Deno.writeTextFile(new URL("deno.json", folder), JSON.stringify(config));
-  return {
-    folder,
-    async [Symbol.asyncDispose]() {
-      // On Windows a folder is in use until the processes in it are gone.
-      const remove = () => Deno.remove(temporary, { recursive: true }).then(() => true, () => false);
-      await until(remove, "the project is removed");
-    },
-  };
+
+  /** Publishes the package, and the stand-ins for JSR's. */
+  async publish(include?: string[]): Promise<{ success: boolean; output: string }> {
+    await layOutPackage(this.folder, include);
+    const { npmCache } = JSON.parse((await deno(new URL("package/", this.folder), {}, "info", "--json")).output);
+    for await (const { name: registry } of Deno.readDir(npmCache)) {
+      for await (const { name } of Deno.readDir(`${npmCache}/${registry}`)) {
+        if (!NPM_PACKAGES.includes(name)) continue;
+        const to = new URL(`cache/npm/${registry}/${name}`, this.folder);
+        await cp(`${npmCache}/${registry}/${name}`, to, { recursive: true });
+      }
+    }
+    for (const folder of [...LINKS, "package"]) {
+      const cwd = new URL(`${folder}/`, this.folder);
+      const published = await deno(
+        cwd,
+        this.env,
+        "publish",
+        "--allow-dirty",
+        "--no-check",
+        "--no-provenance",
+        "--token=any",
+      );
+      if (!published.success || folder === "package") return published;
+    }
+    throw new Error("Nothing was published");
+  }
+
+  /** Makes a project, and adds the package to it as the README says. */
+  async add(): Promise<void> {
+    await Deno.mkdir(this.project);
+    for (const name of PROGRAMS) {
+      await Deno.copyFile(new URL(`project/${name}`, import.meta.url), new URL(name, this.project));
+    }
+    const imports = ENTRY_POINTS.map((name, index) => `export * as entry${index} from ${JSON.stringify(name)};\n`);
+    await Deno.writeTextFile(new URL("entry_points.ts", this.project), imports.join(""));
+    await this.deno(this.project, ...ADD);
+  }
+
+  /** Runs Deno in a folder; what it printed. */
+  async deno(folder: URL, ...args: string[]): Promise<string> {
+    const { success, output } = await deno(folder, this.env, ...args);
+    assert(success, output);
+    return output;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#registry[Symbol.asyncDispose]();
+    // On Windows a folder is in use until the processes in it are gone.
+    const remove = () => Deno.remove(this.folder, { recursive: true }).then(() => true, () => false);
+    await until(remove, "the project is removed");
+  }
 }
 
-async function deno(cwd: URL, ...args: string[]): Promise<{ success: boolean; output: string }> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args,
-    cwd,
-    env: { NO_COLOR: "1" },
-  }).output();
+function inReadme(command: RegExp): string[] {
+  return command.exec(README)![1]!.split(" ");
+}
+
+async function deno(
+  cwd: URL,
+  env: Record<string, string>,
+  ...args: string[]
+): Promise<{ success: boolean; output: string }> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd, env }).output();
   return { success, output: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }
 
 /** What a worker answers that got a connection from the source, both under the smallest permissions. */
-async function answer(folder: URL, worker: string) {
+async function answer({ project, env }: Stranger, worker: string) {
   const source = new Deno.Command(Deno.execPath(), {
     args: [...RUN, "--allow-run", FFI_GRANT, "source.ts", worker],
-    cwd: folder,
+    cwd: project,
+    env,
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
@@ -72,25 +125,23 @@ async function answer(folder: URL, worker: string) {
   }
 }
 
-Deno.test("a project that has nothing but the package type-checks with it, and imports every entry point", async () => {
-  await using consumer = await makeProject();
-  const checked = await deno(consumer.folder, "check", "--quiet", ...PROGRAMS, "entry_points.ts");
-  assert(checked.success, checked.output);
-  const imported = await deno(consumer.folder, ...RUN, "entry_points.ts");
-  assert(imported.success, imported.output);
-  const ran = await deno(consumer.folder, ...RUN, `${ENTRY_POINTS[0]}/cli`, "errors", "10038");
-  assertMatch(ran.output, /^WSAENOTSOCK \(10038\) /);
+Deno.test("a project that adds the package type-checks with it, imports every entry point, and hands off", async () => {
+  await using stranger = new Stranger();
+  const { success, output } = await stranger.publish();
+  assert(success, output);
+  await stranger.add();
+  const { folder, project } = stranger;
+  await stranger.deno(project, "check", "--quiet", ...PROGRAMS, "entry_points.ts");
+  await stranger.deno(project, ...RUN, "entry_points.ts");
+  assertMatch(await stranger.deno(project, ...RUN_PROGRAM), /^WSAENOTSOCK \(10038\) /m);
+  assertMatch(await stranger.deno(folder, ...RUN_OUTSIDE), /^WSAENOTSOCK \(10038\) /m);
+  assertEquals(await answer(stranger, "worker.ts"), { path: undefined });
+  assertEquals(await answer(stranger, "http_worker.ts"), { path: "/path" });
 });
 
-Deno.test("it hands a connection to a worker, which answers on it, also in HTTP", async () => {
-  await using consumer = await makeProject();
-  assertEquals(await answer(consumer.folder, "worker.ts"), { path: undefined });
-  assertEquals(await answer(consumer.folder, "http_worker.ts"), { path: "/path" });
-});
-
-Deno.test("a package without files it needs is noticed", async () => {
-  await using consumer = await makeProject(project.publish.include.filter((path) => path !== "sockets"));
-  const { success, output } = await deno(consumer.folder, ...RUN, "entry_points.ts");
+Deno.test("a package without files it needs is not published", async () => {
+  await using stranger = new Stranger();
+  const { success, output } = await stranger.publish(project.publish.include.filter((path) => path !== "sockets"));
   assert(!success);
   assertStringIncludes(output, "package/sockets/");
 });

@@ -29,7 +29,7 @@ const STYLE = `
 
 /** Runs the command on a blob of ws2_32's, and draws what it prints. */
 export async function drawInspect(): Promise<string> {
-  const lines = ["$ deno run --allow-read=blob.bin jsr:@winsock/handoff/cli inspect blob.bin"];
+  const lines = ["$ deno run --allow-read=blob.bin @winsock/handoff/cli inspect blob.bin"];
   await main(["inspect", "blob.bin"], {
     read: () => Promise.resolve(Uint8Array.fromHex(blobs.WSAPROTOCOL_INFOW)),
     print: (line) => void lines.push(line),
