@@ -7,6 +7,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { bundlePrograms } from "./bundles.ts";
 import { setUpTests } from "./test_setup.ts";
 import { type CommandStreams, LaneUnavailable, windowsLane } from "./windows.ts";
 
@@ -24,6 +25,7 @@ const filter = options._.length > 0 ? [`--filter=${options._[0]}`] : [];
 
 Deno.chdir(PROJECT);
 await Deno.mkdir(".cache", { recursive: true });
+await bundlePrograms();
 
 const counts: Counts = { passed: 0, failed: 0 };
 let native: Promise<void> | undefined;

@@ -13,17 +13,21 @@ import { parseArgs } from "@std/cli/parse-args";
 import project from "../../deno.json" with { type: "json" };
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 import { memoryOf } from "./memory.ts";
+import { fileURLToPath } from "node:url";
 
 /** Makes the command that runs this system's Deno, or the Windows build. */
 type RunDeno = (args: string[]) => Deno.Command;
 
 const EMPTY = "empty.ts";
 const NODE_NET = "node.ts";
+const LIBRARY = "../../mod.ts";
+const BUNDLE = "../../.cache/bench/bundle.js";
 /** What importing `mod.ts` may take: so many times what an empty module takes, and so many milliseconds. */
 const GOAL = { times: 1.2, milliseconds: 30 };
 const MODULES: [name: string, module: string][] = [
   ["an empty module", EMPTY],
   ["node:net", NODE_NET],
+  [`${project.name}, bundled`, BUNDLE],
   // The program is left out: it does something when it is started.
   ...Object.entries(project.exports).filter(([name]) => name !== "./cli").map(
     ([entryPoint, module]): [string, string] => {
@@ -50,6 +54,7 @@ const options = parseArgs(Deno.args, { string: ["lane", "rounds"] });
 const rounds = Number(options.rounds ?? 25);
 
 Deno.chdir(new URL("../..", import.meta.url));
+await bundleLibrary();
 for (const name of options.lane === undefined ? Object.keys(LANES) : [options.lane]) {
   const prepare = LANES[name];
   if (prepare === undefined) throw new TypeError(`There is no lane ${name}, only ${Object.keys(LANES).join(" and ")}`);
@@ -62,6 +67,13 @@ for (const name of options.lane === undefined ? Object.keys(LANES) : [options.la
     if (!(error instanceof LaneUnavailable)) throw error;
     console.log(`\n== ${name}: skipped: ${error.message}`);
   }
+}
+
+/** The library as one file, as whoever bundles a program has it; this system's Deno makes it for both lanes. */
+async function bundleLibrary(): Promise<void> {
+  const args = ["bundle", "--quiet", `--output=${fileURLToPath(new URL(BUNDLE, import.meta.url))}`, "mod.ts"];
+  const { success } = await new Deno.Command(Deno.execPath(), { ...STDIO, args }).output();
+  if (!success) throw new Error("The library could not be bundled");
 }
 
 async function printStarts(deno: RunDeno): Promise<void> {
@@ -79,7 +91,7 @@ async function printStarts(deno: RunDeno): Promise<void> {
     );
   }
   const most = empty * GOAL.times + GOAL.milliseconds;
-  const taken = median("../../mod.ts");
+  const taken = median(LIBRARY);
   console.log(
     `  ${project.name} takes ${taken.toFixed(0)} ms, goal ${GOAL.times}× an empty module + ${GOAL.milliseconds} ms = ${
       most.toFixed(0)

@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import project from "../../deno.json" with { type: "json" };
 import { layOutPackage, LINKS } from "../../tools/package.ts";
-import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
+import { RUN, until } from "../kit/process.ts";
+import { answerOf } from "./answer.ts";
 import { startRegistry } from "./registry.ts";
 import { cp } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -101,30 +102,6 @@ async function deno(
   return { success, output: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }
 
-/** What a worker answers that got a connection from the source, both under the smallest permissions. */
-async function answer({ project, env }: Stranger, worker: string) {
-  const source = new Deno.Command(Deno.execPath(), {
-    args: [...RUN, "--allow-run", FFI_GRANT, "source.ts", worker],
-    cwd: project,
-    env,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "inherit",
-  }).spawn();
-  try {
-    const port = Number(await lines(source as Deno.ChildProcess)());
-    using conn = await Deno.connect({ hostname: "127.0.0.1", port });
-    await conn.write(new TextEncoder().encode("GET /path HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
-    const text = await within(20_000, new Response(conn.readable).text());
-    const { path, data, answeredBy } = JSON.parse(/\{.*\}/.exec(text)?.[0] ?? "{}");
-    assertEquals(data, { acceptedBy: source.pid }, text);
-    assert(answeredBy > 0 && answeredBy !== source.pid, text);
-    return { path };
-  } finally {
-    await endChild(source);
-  }
-}
-
 Deno.test("a project that adds the package type-checks with it, imports every entry point, and hands off", async () => {
   await using stranger = new Stranger();
   const { success, output } = await stranger.publish();
@@ -135,8 +112,8 @@ Deno.test("a project that adds the package type-checks with it, imports every en
   await stranger.deno(project, ...RUN, "entry_points.ts");
   assertMatch(await stranger.deno(project, ...RUN_PROGRAM), /^WSAENOTSOCK \(10038\) /m);
   assertMatch(await stranger.deno(folder, ...RUN_OUTSIDE), /^WSAENOTSOCK \(10038\) /m);
-  assertEquals(await answer(stranger, "worker.ts"), { path: undefined });
-  assertEquals(await answer(stranger, "http_worker.ts"), { path: "/path" });
+  assertEquals(await answerOf("worker.ts", "source.ts", { cwd: project, env: stranger.env }), { path: undefined });
+  assertEquals(await answerOf("http_worker.ts", "source.ts", { cwd: project, env: stranger.env }), { path: "/path" });
 });
 
 Deno.test("a package without files it needs is not published", async () => {

@@ -1,0 +1,21 @@
+/**
+ * Programs of the tests as one file each, made by `deno bundle`: by this Deno for the Windows lane too, where there is no
+ * bundler.
+ *
+ * @module
+ */
+const PROJECT = new URL("..", import.meta.url);
+const FOLDER = ".cache/bundles";
+const PROGRAMS = ["source", "worker", "http_worker"];
+
+/** Where they are. */
+export const BUNDLES: URL = new URL(`${FOLDER}/`, PROJECT);
+
+/** Makes them anew. */
+export async function bundlePrograms(): Promise<void> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["bundle", "--quiet", `--outdir=${FOLDER}`, ...PROGRAMS.map((name) => `tests/consumer/project/${name}.ts`)],
+    cwd: PROJECT,
+  }).output();
+  if (!success) throw new Error(`Cannot bundle the programs: ${new TextDecoder().decode(stderr)}`);
+}
