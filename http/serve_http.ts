@@ -5,6 +5,7 @@
  */
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnections } from "./connections.ts";
+import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 import { ConnectionServer } from "./server.ts";
 
@@ -62,5 +63,8 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
   handler: HttpHandler<A>,
   options: ServeHttpOptions = {},
 ): HttpServer {
-  return new ConnectionServer(connections, handler as HttpHandler<SocketAddr>, httpSettings(options));
+  const settings = httpSettings(options);
+  return new ConnectionServer(connections, settings, (changed) => {
+    return new NodeEngine(handler as HttpHandler<SocketAddr>, settings, changed);
+  });
 }

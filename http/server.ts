@@ -3,66 +3,38 @@
  *
  * @module
  */
-import type { IncomingMessage } from "node:http";
-import type { Socket as NodeSocket } from "node:net";
 import type { SocketAddr } from "../sockets/address.ts";
 import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
-import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./exchange.ts";
-import { NodeServer } from "./node_server.ts";
-import type { HttpHandler, HttpServer, HttpSettings } from "./options.ts";
-import type { Outgoing } from "./outgoing.ts";
-import { SlowClients } from "./slow_clients.ts";
-import { Turns } from "./turns.ts";
-import { WebSockets } from "./web_sockets.ts";
-
-/** What Node adds to the time a connection is kept, for a request that is on its way. */
-const KEEP_ALIVE_BUFFER_MS = 1_000;
-
-/** A connection that is served. */
-interface Connection extends Peer {
-  readonly stream: NodeSocket;
-  readonly turns: Turns;
-  /** The last one, sent or not. */
-  response?: Outgoing;
-}
+import type { HttpEngine } from "./engine.ts";
+import type { HttpServer, HttpSettings } from "./options.ts";
 
 /** Serves connections that come from somewhere else. */
 export class ConnectionServer implements HttpServer {
   readonly finished: Promise<void>;
 
   readonly #settings: HttpSettings;
-  readonly #context: ExchangeContext;
+  readonly #engine: HttpEngine;
   readonly #intake: Intake;
-  readonly #node: NodeServer;
-  readonly #slowClients: SlowClients;
-  readonly #open = new Set<NodeSocket>();
-  /** Those that have had no request yet. */
-  readonly #silent = new Set<NodeSocket>();
   /** Connections that are accepted, and not served yet. */
   #accepting = 0;
-  readonly #peers = new WeakMap<NodeSocket, Connection>();
-  readonly #responses = new Set<Outgoing>();
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
   /** Whether it keeps no connection any more. */
   #ended = false;
   #done = false;
-  #deadlines: ReturnType<typeof setTimeout>[] = [];
+  #deadline: ReturnType<typeof setTimeout> | undefined;
   #failure: { error: unknown } | undefined;
   readonly #finished = Promise.withResolvers<void>();
 
-  constructor(connections: HttpConnections<SocketAddr>, handler: HttpHandler<SocketAddr>, settings: HttpSettings) {
+  /** @param makeEngine Makes what serves the connections, and tells when one has closed. */
+  constructor(
+    connections: HttpConnections<SocketAddr>,
+    settings: HttpSettings,
+    makeEngine: (changed: () => void) => HttpEngine,
+  ) {
     this.#settings = settings;
-    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
+    this.#engine = makeEngine(() => this.#changed());
     this.#intake = new Intake(connections);
-    this.#node = new NodeServer(settings, {
-      request: (request, response) => {
-        this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
-      },
-      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
-      upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
-    });
-    this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
     this.finished = this.#finished.promise;
     this.finished.catch(() => {});
     const { signal } = settings;
@@ -74,7 +46,7 @@ export class ConnectionServer implements HttpServer {
   }
 
   get connectionCount(): number {
-    return this.#open.size + this.#accepting;
+    return this.#engine.connectionCount + this.#accepting;
   }
 
   async shutdown(): Promise<void> {
@@ -108,7 +80,7 @@ export class ConnectionServer implements HttpServer {
     this.#accepting++;
     try {
       if (connection.accept !== undefined && !await accepted(connection) || this.#ended) socket.close();
-      else this.#serve(connection);
+      else this.#engine.serve(connection);
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
@@ -119,52 +91,14 @@ export class ConnectionServer implements HttpServer {
     }
   }
 
-  #serve({ socket, data }: HttpConnection<SocketAddr>): void {
-    const { localAddr, remoteAddr } = socket;
-    const stream = socket.toNodeSocket(this.#settings);
-    this.#open.add(stream);
-    this.#silent.add(stream);
-    stream.once("close", () => {
-      this.#open.delete(stream);
-      this.#silent.delete(stream);
-      this.#changed();
-    });
-    const served = this.#node.serve(stream);
-    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
-    this.#peers.set(served, connection);
-    this.#slowClients.watch(served, stream, () => connection.response);
-  }
-
-  #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
-    const peer = this.#peers.get(request.socket as NodeSocket)!;
-    this.#silent.delete(peer.stream);
-    const exchange = new Exchange(this.#context, peer, request, response, upgrade);
-    peer.response = response;
-    if (this.#draining) response.shouldKeepAlive = false;
-    if (upgrade === undefined) this.#responses.add(response);
-    response.once("close", () => {
-      this.#responses.delete(response);
-      exchange.closed();
-      peer.turns.pass();
-    });
-    exchange.answer();
-  }
-
   /** Takes no more connections, and lets each go after its next response. */
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
     this.#intake.stop();
     this.#room?.resolve();
-    for (const response of this.#responses) {
-      if (!response.headersSent) response.shouldKeepAlive = false;
-    }
-    this.#context.webSockets.goAway();
-    const { keepAliveTimeout, shutdownTimeout } = this.#settings;
-    this.#deadlines = [
-      setTimeout(() => destroyAll(this.#silent), keepAliveTimeout + KEEP_ALIVE_BUFFER_MS),
-      setTimeout(() => this.#end(), shutdownTimeout),
-    ];
+    this.#engine.drain();
+    this.#deadline = setTimeout(() => this.#end(), this.#settings.shutdownTimeout);
     this.#changed();
   }
 
@@ -172,7 +106,7 @@ export class ConnectionServer implements HttpServer {
   #end(): void {
     this.#ended = true;
     this.#drain();
-    destroyAll(this.#open);
+    this.#engine.end();
     this.#changed();
   }
 
@@ -184,11 +118,11 @@ export class ConnectionServer implements HttpServer {
   #changed(): void {
     this.#room?.resolve();
     this.#room = undefined;
-    if (!this.#draining || this.#done || (this.#ended ? this.#open.size : this.connectionCount) > 0) return;
+    const { connectionCount } = this.#ended ? this.#engine : this;
+    if (!this.#draining || this.#done || connectionCount > 0) return;
     this.#ended = this.#done = true;
-    this.#deadlines.forEach(clearTimeout);
-    this.#node.close();
-    this.#slowClients.stop();
+    clearTimeout(this.#deadline);
+    this.#engine.stop();
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
   }
@@ -200,10 +134,6 @@ export class ConnectionServer implements HttpServer {
       console.error(errorOfHandler);
     }
   }
-}
-
-function destroyAll(sockets: Iterable<NodeSocket>): void {
-  for (const socket of sockets) socket.destroy();
 }
 
 /** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */

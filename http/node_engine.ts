@@ -1,0 +1,118 @@
+/**
+ * Serving by `node:http`.
+ *
+ * @module
+ */
+import type { IncomingMessage } from "node:http";
+import type { Socket as NodeSocket } from "node:net";
+import type { SocketAddr } from "../sockets/address.ts";
+import type { HttpConnection } from "./connections.ts";
+import type { HttpEngine } from "./engine.ts";
+import { Exchange, type ExchangeContext, type Peer, type Upgrade } from "./exchange.ts";
+import { NodeServer } from "./node_server.ts";
+import type { HttpHandler, HttpSettings } from "./options.ts";
+import type { Outgoing } from "./outgoing.ts";
+import { SlowClients } from "./slow_clients.ts";
+import { Turns } from "./turns.ts";
+import { WebSockets } from "./web_sockets.ts";
+
+/** What Node adds to the time a connection is kept, for a request that is on its way. */
+const KEEP_ALIVE_BUFFER_MS = 1_000;
+
+/** A connection that is served. */
+interface Connection extends Peer {
+  readonly stream: NodeSocket;
+  readonly turns: Turns;
+  /** The last one, sent or not. */
+  response?: Outgoing;
+}
+
+/** Serves connections by a server of `node:http` that does not listen. */
+export class NodeEngine implements HttpEngine {
+  readonly #settings: HttpSettings;
+  readonly #context: ExchangeContext;
+  readonly #changed: () => void;
+  readonly #node: NodeServer;
+  readonly #slowClients: SlowClients;
+  readonly #open = new Set<NodeSocket>();
+  /** Those that have had no request yet. */
+  readonly #silent = new Set<NodeSocket>();
+  readonly #peers = new WeakMap<NodeSocket, Connection>();
+  readonly #responses = new Set<Outgoing>();
+  #draining = false;
+  #deadline: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param changed Told when a connection has closed. */
+  constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
+    this.#settings = settings;
+    this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
+    this.#changed = changed;
+    this.#node = new NodeServer(settings, {
+      request: (request, response) => {
+        this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
+      },
+      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
+      upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
+    });
+    this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
+  }
+
+  get connectionCount(): number {
+    return this.#open.size;
+  }
+
+  serve({ socket, data }: HttpConnection<SocketAddr>): void {
+    const { localAddr, remoteAddr } = socket;
+    const stream = socket.toNodeSocket(this.#settings);
+    this.#open.add(stream);
+    this.#silent.add(stream);
+    stream.once("close", () => {
+      this.#open.delete(stream);
+      this.#silent.delete(stream);
+      this.#changed();
+    });
+    const served = this.#node.serve(stream);
+    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
+    this.#peers.set(served, connection);
+    this.#slowClients.watch(served, stream, () => connection.response);
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const response of this.#responses) {
+      if (!response.headersSent) response.shouldKeepAlive = false;
+    }
+    this.#context.webSockets.goAway();
+    const kept = this.#settings.keepAliveTimeout + KEEP_ALIVE_BUFFER_MS;
+    this.#deadline = setTimeout(() => destroyAll(this.#silent), kept);
+  }
+
+  end(): void {
+    destroyAll(this.#open);
+  }
+
+  stop(): void {
+    clearTimeout(this.#deadline);
+    this.#node.close();
+    this.#slowClients.stop();
+  }
+
+  #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
+    const peer = this.#peers.get(request.socket as NodeSocket)!;
+    this.#silent.delete(peer.stream);
+    const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    peer.response = response;
+    if (this.#draining) response.shouldKeepAlive = false;
+    if (upgrade === undefined) this.#responses.add(response);
+    response.once("close", () => {
+      this.#responses.delete(response);
+      exchange.closed();
+      peer.turns.pass();
+    });
+    exchange.answer();
+  }
+}
+
+function destroyAll(sockets: Iterable<NodeSocket>): void {
+  for (const socket of sockets) socket.destroy();
+}
