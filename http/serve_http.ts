@@ -5,6 +5,7 @@
  */
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnections } from "./connections.ts";
+import { DenoEngine } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 import { ConnectionServer } from "./server.ts";
@@ -56,6 +57,8 @@ import { ConnectionServer } from "./server.ts";
  * @param options Limits, TLS, and what to do about errors.
  * @returns The server.
  * @throws {RangeError} If a number among the options is out of its range.
+ * @throws {TypeError} If an option is not for the engine.
+ * @throws {Deno.errors.NotSupported} If this Deno does not have the engine.
  * @throws {Error} If the key or the certificate cannot be used.
  */
 export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
@@ -64,7 +67,8 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
   options: ServeHttpOptions = {},
 ): HttpServer {
   const settings = httpSettings(options);
+  const Engine = options.engine === "Deno.serve" ? DenoEngine : NodeEngine;
   return new ConnectionServer(connections, settings, (changed) => {
-    return new NodeEngine(handler as HttpHandler<SocketAddr>, settings, changed);
+    return new Engine(handler as HttpHandler<SocketAddr>, settings, changed);
   });
 }

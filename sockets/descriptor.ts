@@ -73,12 +73,16 @@ export class Descriptor {
     return handle;
   }
 
-  /** Gives up ownership to an object that tells when it closes. */
-  releaseTo(stream: { once(event: "close", listener: () => void): unknown }): void {
+  /**
+   * Gives up ownership to what goes on using it in this process.
+   *
+   * @returns To be called when that has closed it.
+   */
+  handOver(): () => void {
     const { released } = this;
     this.released = undefined;
-    if (released !== undefined) stream.once("close", released);
     this.release();
+    return released ?? (() => {});
   }
 
   /** Closes the descriptor; once it is gone, does nothing. */

@@ -1,6 +1,6 @@
 /**
  * Making a native stream of Deno's out of a descriptor. This and `spi/unix/node_handle.ts` are the two places that touch
- * how Deno keeps its sockets.
+ * how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP on them.
  *
  * @module
  */
@@ -12,6 +12,9 @@ import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 /** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
 interface TcpHandle {
   open(descriptor: number): number;
+  /** Makes a resource of the socket, which is no longer this object's. */
+  takeStream?(): number;
+  close(): void;
 }
 
 type TcpConstructor = new (type: number) => TcpHandle;
@@ -38,6 +41,25 @@ export function adoptStream(handle: bigint): net.Socket {
   return new Socket(
     { handle: openTcp(handle), allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
   );
+}
+
+/** Whether this Deno can make resources of its own of descriptors. */
+export function canAdoptResource(): boolean {
+  return typeof tcpConstructor()?.prototype.takeStream === "function";
+}
+
+/**
+ * Turns a connected TCP socket into a resource of Deno's, such as `Deno.Conn` has, which owns it from then on.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @returns The resource's number.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ */
+export function adoptResource(handle: bigint): number {
+  const tcp = openTcp(handle);
+  const resource = tcp.takeStream!();
+  tcp.close();
+  return resource;
 }
 
 function tcpConstructor(): TcpConstructor | undefined {

@@ -12,6 +12,7 @@ import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { SocketAddr } from "./address.ts";
 import { StreamConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
+import { adoptResource } from "./native_stream.ts";
 import { openStream, type StreamOptions } from "./stream.ts";
 
 /** How a {@linkcode Socket} is made from a handle. */
@@ -33,6 +34,13 @@ const PEEK_AGAIN_MS = 5;
 
 /** Makes the {@linkcode Socket} of a descriptor the system has just made. */
 export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, options?: FromHandleOptions) => Socket<A>;
+
+/**
+ * Makes a resource of Deno's of a socket, and gives it the descriptor. Initial bytes stay behind.
+ *
+ * @returns The resource's number, and what is to be called when it is closed.
+ */
+export let resourceOf: (socket: Socket<SocketAddr>) => { resource: number; closed: () => void };
 
 /** What {@linkcode Socket.toConn} makes, by the socket's addresses. */
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
@@ -87,6 +95,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
 
   static {
     ownSocket = (handle, options) => new Socket(Descriptor.own(handle), options?.initialBytes);
+    resourceOf = (socket) => {
+      const resource = adoptResource(socket.handle);
+      return { resource, closed: socket.#descriptor.handOver() };
+    };
   }
 
   /** The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -236,7 +248,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   toNodeSocket(options?: StreamOptions): net.Socket {
     const socket = openStream(this.handle, options);
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
-    this.#descriptor.releaseTo(socket);
+    socket.once("close", this.#descriptor.handOver());
     return socket;
   }
 

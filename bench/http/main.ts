@@ -17,6 +17,7 @@ import { measureBytes } from "./bytes.ts";
 
 const SERVERS = [
   "serveHttp",
+  "serveHttp by Deno.serve",
   "srvx on Deno's node:http",
   "adopted node:http",
   "node:http by plain calls",
@@ -31,6 +32,7 @@ const GOALS: [of: Server, against: Server, least: number][] = [
   ["node:http by plain calls", "Deno's node:http", 0],
   ["serveHttp", "Deno's node:http", 0.95],
   ["serveHttp", "Deno.serve", 0.6],
+  ["serveHttp by Deno.serve", "Deno.serve", 0.6],
   // What the one above could reach at most, for serveHttp is made of it.
   ["Deno's node:http", "Deno.serve", 0],
 ];

@@ -17,6 +17,12 @@ switch (Deno.args[0]) {
     serveHttp(adopted, handler);
     break;
   }
+  case "serveHttp by Deno.serve": {
+    const adopted = listen({ hostname: "127.0.0.1", port: 0 });
+    console.log(adopted.addr.port);
+    serveHttp(adopted, handler, { engine: "Deno.serve" });
+    break;
+  }
   case "srvx on Deno's node:http": {
     const { toNodeHandler } = await import("srvx/node");
     serve(toNodeHandler(handler) as unknown as http.RequestListener);

@@ -117,6 +117,10 @@ export class UnixCalls extends BerkeleyCalls {
     return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
+  endSending(s: bigint): void {
+    UNIX_STREAMS.endSending(s);
+  }
+
   stream(s: bigint): StreamIo {
     // On macOS the flag of the calls is not enough for sending.
     setNonblocking(s, `read and write socket ${s}`);

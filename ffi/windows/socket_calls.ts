@@ -164,6 +164,10 @@ export class WinsockCalls extends BerkeleyCalls {
     return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
+  endSending(s: bigint): void {
+    WINSOCK_STREAMS.endSending(s);
+  }
+
   stream(s: bigint): StreamIo {
     const stream = new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
     this.unblock(s);

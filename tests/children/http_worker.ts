@@ -1,9 +1,10 @@
-// Serves HTTP on the connections it is handed, with the app its first argument names. Says what it has when it leaves.
+// Serves HTTP on the connections it is handed, with the app its first argument names, by the engine that the second names,
+// or over TLS. Says what it has when it leaves.
 import { receive } from "@winsock/handoff";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { type HttpHandler, serveHttp } from "@winsock/handoff/http";
 
-const [name = "plain", tls] = Deno.args;
+const [name = "plain", how] = Deno.args;
 
 /** What every app does: says who answers, hashes what it is sent, sends as much as is wanted, echoes WebSockets. */
 const plain: HttpHandler = async (request, info) => {
@@ -31,7 +32,8 @@ const plain: HttpHandler = async (request, info) => {
 const server = serveHttp(receive(), await app(), {
   keepAliveTimeout: 500,
   headersTimeout: 2_000,
-  ...tls === undefined ? {} : { tls: CERTIFICATE },
+  ...how === "tls" ? { tls: CERTIFICATE } : {},
+  ...how === "Deno.serve" ? { engine: how } : {},
 });
 await server.finished;
 console.log(`worker ${Deno.pid} leaves with ${server.connectionCount} connections`);

@@ -41,11 +41,13 @@ async function oneEach(url: string, answered: (body: string) => void): Promise<v
   await Promise.all(Array.from({ length: CONNECTIONS }, one));
 }
 
-for (const app of ["plain", "hono", "oak"]) {
-  Deno.test(`under load two workers answer all requests: ${app}`, async () => {
+for (
+  const [app, engine] of [["plain", "Deno.serve"], ["plain", "node:http"], ["hono", "node:http"], ["oak", "node:http"]]
+) {
+  Deno.test(`under load two workers answer all requests: ${app} by ${engine}`, async () => {
     await using pool = new WorkerPool({
       script: new URL("../children/http_worker.ts", import.meta.url),
-      args: [app],
+      args: [app!, engine!],
       // Oak's npm package looks into the environment and for files of its own while it loads.
       denoFlags: app === "oak" ? ["--allow-env", "--allow-read"] : [],
       size: WORKERS,

@@ -9,10 +9,12 @@ import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 
 const LENGTH = 100 * 1024 ** 2;
 
+const ENGINES = ["node:http", "Deno.serve"];
+
 /** A worker with an app, and a listener whose connections it is handed. */
-function worker(app: string) {
+function worker(app: string, engine: string) {
   // Oak's npm package looks into the environment and for files of its own while it loads.
-  const child = spawnChild("http_worker.ts", [app], app === "oak" ? ["--allow-env", "--allow-read"] : []);
+  const child = spawnChild("http_worker.ts", [app, engine], app === "oak" ? ["--allow-env", "--allow-read"] : []);
   const nextLine = lines(child);
   const source = new HandoffSource(child);
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
@@ -42,9 +44,10 @@ function worker(app: string) {
   };
 }
 
-for (const app of ["hono", "oak"]) {
-  Deno.test(`${app} answers in a worker: routes, bodies, keep-alive`, async () => {
-    await using served = worker(app);
+// Oak's npm package answers with Responses of its own, which Deno.serve does not take.
+for (const [app, engine] of [["hono", "node:http"], ["hono", "Deno.serve"], ["oak", "node:http"]] as const) {
+  Deno.test(`${engine}: ${app} answers in a worker: routes, bodies, keep-alive`, async () => {
+    await using served = worker(app, engine);
     const hello = await fetch(`${served.url}/hello/world`);
     assertEquals(await hello.text(), "Hello world from 127.0.0.1");
     assertEquals(hello.headers.get("x-app"), app);
@@ -59,8 +62,8 @@ for (const app of ["hono", "oak"]) {
   });
 }
 
-Deno.test("100 MB go to a worker and come from it, byte for byte", async () => {
-  await using served = worker("plain");
+eachEngine("100 MB go to a worker and come from it, byte for byte", async (engine) => {
+  await using served = worker("plain", engine);
   const down = await fetch(`${served.url}/bytes?length=${LENGTH}`);
   const sum = createHash("sha256");
   let length = 0;
@@ -75,7 +78,7 @@ Deno.test("100 MB go to a worker and come from it, byte for byte", async () => {
 });
 
 Deno.test("a worker echoes the WebSocket of npm's ws", async () => {
-  await using served = worker("plain");
+  await using served = worker("plain", "node:http");
   const client = new WsClient(`ws://127.0.0.1:${served.port}/ws`);
   const received: string[] = [];
   client.on("message", (data: Uint8Array) => received.push(data.toString()));
@@ -85,8 +88,8 @@ Deno.test("a worker echoes the WebSocket of npm's ws", async () => {
   client.terminate();
 });
 
-Deno.test("a worker knows who asks, and what the source said", async () => {
-  await using served = worker("plain");
+eachEngine("a worker knows who asks, and what the source said", async (engine) => {
+  await using served = worker("plain", engine);
   using client = await RawClient.connect(served.port);
   const { pid, remoteAddr, data } = JSON.parse((await client.get("/")).body);
   assertEquals({ pid, remoteAddr, data }, {
@@ -96,8 +99,8 @@ Deno.test("a worker knows who asks, and what the source said", async () => {
   });
 });
 
-Deno.test("a worker whose source closes under load answers every request that was sent", async () => {
-  await using served = worker("plain");
+eachEngine("a worker whose source closes under load answers every request that was sent", async (engine) => {
+  await using served = worker("plain", engine);
   let leaving = false;
   let answered = 0;
   const client = async () => {
@@ -117,8 +120,8 @@ Deno.test("a worker whose source closes under load answers every request that wa
   assertEquals(await farewell, `worker ${served.child.pid} leaves with 0 connections`);
 });
 
-Deno.test("neither side keeps descriptors of connections that have ended", async () => {
-  await using served = worker("plain");
+eachEngine("neither side keeps descriptors of connections that have ended", async (engine) => {
+  await using served = worker("plain", engine);
   const round = async (count: number) => {
     for (let index = 0; index < count; index++) {
       using client = await RawClient.connect(served.port);
@@ -134,3 +137,7 @@ Deno.test("neither side keeps descriptors of connections that have ended", async
   const more = after.map((count, index) => count - before[index]!);
   assertEquals(more.map((count) => count < 20), [true, true], `${more} descriptors more`);
 });
+
+function eachEngine(name: string, test: (engine: string) => Promise<void>): void {
+  for (const engine of ENGINES) Deno.test(`${engine}: ${name}`, () => test(engine));
+}

@@ -1,0 +1,81 @@
+/**
+ * Serving by the server of `Deno.serve`.
+ *
+ * @module
+ */
+import type { SocketAddr } from "../sockets/address.ts";
+import { canAdoptResource } from "../sockets/native_stream.ts";
+import type { HttpConnection } from "./connections.ts";
+import { DenoConnection } from "./deno_connection.ts";
+import { canServeResource } from "./deno_http.ts";
+import type { HttpEngine } from "./engine.ts";
+import { NodeEngine } from "./node_engine.ts";
+import type { HttpHandler, HttpSettings } from "./options.ts";
+
+/** How often in the time a client has it is looked at. */
+const CHECKS = 4;
+
+/** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
+export class DenoEngine implements HttpEngine {
+  readonly #handler: HttpHandler<SocketAddr>;
+  readonly #settings: HttpSettings;
+  readonly #changed: () => void;
+  readonly #others: NodeEngine;
+  readonly #open = new Set<DenoConnection>();
+  readonly #timer: ReturnType<typeof setInterval>;
+  #draining = false;
+
+  /**
+   * @param changed Told when a connection has closed.
+   * @throws {Deno.errors.NotSupported} If this Deno has no such server for connections of others.
+   */
+  constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
+    if (!canAdoptResource() || !canServeResource()) {
+      throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} serves HTTP on no connections but its own`);
+    }
+    this.#handler = handler;
+    this.#settings = settings;
+    this.#changed = changed;
+    this.#others = new NodeEngine(handler, settings, changed);
+    const { headersTimeout, keepAliveTimeout } = settings;
+    this.#timer = setInterval(() => this.#check(), Math.max(1, Math.min(headersTimeout, keepAliveTimeout) / CHECKS));
+    Deno.unrefTimer(this.#timer);
+  }
+
+  get connectionCount(): number {
+    return this.#open.size + this.#others.connectionCount;
+  }
+
+  serve(connection: HttpConnection<SocketAddr>): void {
+    const { initialBytes, localAddr } = connection.socket;
+    if (initialBytes.length > 0 || localAddr.transport !== "tcp") return this.#others.serve(connection);
+    const open = new DenoConnection(this.#handler, this.#settings, connection);
+    this.#open.add(open);
+    if (this.#draining) open.drain();
+    open.closed.then(() => {
+      this.#open.delete(open);
+      this.#changed();
+    });
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const connection of this.#open) connection.drain();
+    this.#others.drain();
+  }
+
+  end(): void {
+    for (const connection of this.#open) connection.end();
+    this.#others.end();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#others.stop();
+  }
+
+  #check(): void {
+    const now = performance.now();
+    for (const connection of this.#open) connection.check(now);
+  }
+}

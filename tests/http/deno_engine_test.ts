@@ -1,0 +1,360 @@
+// serveHttp by the server of Deno.serve: what it promises, and what it leaves to node:http.
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { connect, listen, Socket } from "@winsock/handoff";
+import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
+import { connection } from "../kit/connections.ts";
+import { settledDescriptors } from "../kit/descriptors.ts";
+import { RawClient } from "../kit/http_client.ts";
+import { start as startAny } from "../kit/http_server.ts";
+import { needs } from "../kit/needs.ts";
+import { until, within } from "../kit/process.ts";
+import { connect as connectHttp2 } from "node:http2";
+
+const ENGINE = { engine: "Deno.serve" } as const;
+
+function start(handler: HttpHandler, options?: ServeHttpOptions) {
+  return startAny(handler, { ...ENGINE, ...options });
+}
+
+Deno.test("Deno.serve: one connection answers one request after the other, and those sent at once in their order", async () => {
+  await using served = start(async (request) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/slow") await new Promise((resolve) => setTimeout(resolve, 50));
+    return new Response(pathname);
+  });
+  using client = await RawClient.connect(served.port);
+  for (const path of ["/1", "/2"]) assertEquals((await client.get(path)).body, path);
+  await client.write("GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
+  assertEquals((await client.response()).body, "/slow");
+  assertEquals((await client.response()).body, "/fast");
+  assertEquals(served.server.connectionCount, 1);
+});
+
+Deno.test("Deno.serve: the handler is told the addresses, the data and the end", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const told = Promise.withResolvers<unknown>();
+  async function* connections(): AsyncGenerator<HttpConnection> {
+    yield { socket: await listener.accept(), data: { tenant: 7 } };
+  }
+  const server = serveHttp(connections(), (_, info) => {
+    const { remoteAddr, localAddr, data } = info;
+    info.completed.then(() => told.resolve({ remoteAddr, localAddr, data }), told.reject);
+    return new Response();
+  }, ENGINE);
+  const client = await connect({ port: listener.addr.port });
+  const expected = { remoteAddr: client.localAddr, localAddr: listener.addr, data: { tenant: 7 } };
+  using conn = client.toConn();
+  await conn.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+  assertEquals(await within(20_000, told.promise), expected);
+  await within(20_000, server.finished);
+});
+
+Deno.test("Deno.serve: a client that begins with HTTP/2 is answered in it", async () => {
+  let asked = 0;
+  await using served = start(async (request) => {
+    if (++asked === 2) await new Promise((resolve) => setTimeout(resolve, 100));
+    return new Response(`${request.url} ${await request.text()}`);
+  }, { shutdownTimeout: 10_000 });
+  const session = connectHttp2(served.url);
+  const post = async () => {
+    const request = session.request({ ":method": "POST", ":path": "/path" });
+    request.end("hello");
+    let text = "";
+    for await (const chunk of request.setEncoding("utf8")) text += chunk;
+    return text;
+  };
+  assertEquals(await post(), `${served.url}/path hello`);
+  const last = post();
+  await until(() => asked === 2, "it is asked again");
+  const finished = served.server.shutdown();
+  assertEquals(await within(20_000, last), `${served.url}/path hello`);
+  await within(20_000, finished);
+  session.close();
+});
+
+Deno.test("Deno.serve: a handler that throws answers 500, and onError hears of it", async () => {
+  const errors: unknown[] = [];
+  const used = new Response("used");
+  await used.text();
+  await using served = start((request) => {
+    if (request.url.endsWith("/async")) return Promise.reject("later");
+    if (request.url.endsWith("/nothing")) return undefined as unknown as Response;
+    if (request.url.endsWith("/used")) return used;
+    throw "at once";
+  }, {
+    onError: (error, request) => {
+      errors.push(error);
+      return request?.url.endsWith("/teapot") ? new Response("short and stout", { status: 418 }) : undefined;
+    },
+  });
+  using client = await RawClient.connect(served.port);
+  for (const path of ["/", "/async", "/nothing", "/used"]) assertEquals((await client.get(path)).status, 500, path);
+  assertEquals((await client.get("/teapot")).body, "short and stout");
+  assertEquals(errors.slice(0, 3).map(String), ["at once", "later", "TypeError: The handler returned no Response"]);
+  assert(errors[3] instanceof TypeError);
+  assertEquals(errors.length, 5);
+});
+
+Deno.test("Deno.serve: a response that breaks off ends the connection, and onError hears of it", async () => {
+  const errors: unknown[] = [];
+  let count = 0;
+  const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    if (count++ === 3) throw new Error("the disk is gone");
+    controller.enqueue(new Uint8Array(10).fill(65));
+  };
+  await using served = start(() => new Response(new ReadableStream({ pull })), {
+    onError: (error) => void errors.push(error),
+  });
+  using client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that something is missing");
+  await until(() => errors.length > 0, "it is told");
+  assertEquals(errors.map(String), ["Error: the disk is gone"]);
+});
+
+Deno.test("Deno.serve: initial bytes begin the request all the same", async () => {
+  using pair = await connection();
+  const client = pair.client.toConn();
+  const initialBytes = new TextEncoder().encode("POST /begun HTTP/1.1\r\nHost: test\r\nContent-Le");
+  const socket = Socket.fromHandle(pair.server.detach(), { initialBytes });
+  const server = serveHttp(once(socket), async (request) => new Response(await request.text()), ENGINE);
+  await client.write(new TextEncoder().encode("ngth: 5\r\n\r\nhello"));
+  assertStringIncludes(await within(20_000, new Response(client.readable).text()), "hello");
+  await within(20_000, server.finished);
+});
+
+Deno.test("Deno.serve: local connections are served all the same", needs("local sockets"), async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const path = `${directory}/http`;
+    const server = serveHttp(listen({ path }), (_, { localAddr }) => new Response(localAddr.path), ENGINE);
+    const client = (await connect({ path })).toConn();
+    await client.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+    assertStringIncludes(await within(20_000, new Response(client.readable).text()), path);
+    await within(20_000, server.shutdown());
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+Deno.test("Deno.serve: WebSockets are refused, and onError is told why", async () => {
+  const errors: unknown[] = [];
+  await using served = start((request, info) => {
+    if (request.url.endsWith("/deno")) return Deno.upgradeWebSocket(request).response;
+    return info.upgradeWebSocket().response;
+  }, { onError: (error) => void errors.push(error) });
+  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+  {
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...upgrade, key)).status, 500);
+  }
+  {
+    using client = await RawClient.connect(served.port);
+    await client.send("GET /deno HTTP/1.1", "Host: a", ...upgrade, key, "");
+    await client.rest();
+  }
+  assertEquals(errors.length, 2);
+  for (const error of errors) assertMatch(String(error), /^NotSupported: .*node:http/);
+});
+
+Deno.test("Deno.serve: connections that ask for nothing, or for nothing more, are closed", async () => {
+  await using served = start(() => new Response("once"), { headersTimeout: 200, keepAliveTimeout: 100 });
+  using silent = await RawClient.connect(served.port);
+  using slow = await RawClient.connect(served.port);
+  await slow.write("GET / HTTP/1.1\r\nHost: a\r\n");
+  using idle = await RawClient.connect(served.port);
+  assertEquals((await idle.get("/")).body, "once");
+  assertEquals([await idle.rest(), await silent.rest(), await slow.rest()], ["", "", ""]);
+  await until(() => served.server.connectionCount === 0, "all are gone");
+});
+
+Deno.test("Deno.serve: a shutdown lets requests be answered, and connections go", async () => {
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<Response>();
+  const served = start((request) => {
+    if (request.url.endsWith("/idle")) return new Response("idle");
+    asked.resolve();
+    return answer.promise;
+  }, { shutdownTimeout: 10_000, keepAliveTimeout: 500 });
+  using busy = await RawClient.connect(served.port);
+  using idle = await RawClient.connect(served.port);
+  using used = await RawClient.connect(served.port);
+  assertEquals((await idle.get("/idle")).body, "idle");
+  assertEquals((await used.get("/idle")).body, "idle");
+  await busy.send("GET / HTTP/1.1", "Host: a", "");
+  await within(20_000, asked.promise);
+  const finished = served.server.shutdown();
+  await assertRejects(() => connect({ port: served.port }), Error, "WSAECONNREFUSED");
+  // One that was on its way is answered, and the connection closes then.
+  const { head, body } = await used.get("/idle");
+  assertMatch(head, /^connection: close/im);
+  assertEquals([body, await used.rest()], ["idle", ""]);
+  answer.resolve(new Response("answered"));
+  assertEquals((await busy.response()).body, "answered");
+  assertEquals([await busy.rest(), await idle.rest()], ["", ""]);
+  await within(20_000, finished);
+  assertEquals(served.server.connectionCount, 0);
+});
+
+Deno.test("Deno.serve: a shutdown waits no longer than it was told, whatever handler and client do", async () => {
+  const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(65_536)) });
+  await using served = start((request) => {
+    return request.url.endsWith("/endless") ? new Response(endless) : new Promise<Response>(() => {});
+  }, { shutdownTimeout: 200 });
+  using waiting = await RawClient.connect(served.port);
+  await waiting.send("GET / HTTP/1.1", "Host: a", "");
+  using reading = await RawClient.connect(served.port);
+  await reading.send("GET /endless HTTP/1.1", "Host: a", "");
+  await reading.conn.read(new Uint8Array(10));
+  await until(() => served.server.connectionCount === 2, "both are taken");
+  await within(10_000, served.server.shutdown());
+  assertEquals(await waiting.rest(), "");
+  assertEquals(served.server.connectionCount, 0);
+});
+
+Deno.test("Deno.serve: a slow client gets all of a response, however long it waits for no other", async () => {
+  const body = new Uint8Array(20_000_000).fill(65);
+  await using served = start(() => new Response(body), { keepAliveTimeout: 50 });
+  using client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assertEquals((await client.response()).body.length, body.length);
+  assertEquals(await client.rest(), "");
+});
+
+Deno.test("Deno.serve: a response may take any time", async () => {
+  let sent = 0;
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    controller.enqueue(new TextEncoder().encode("event "));
+    if (++sent === 8) controller.close();
+  };
+  await using served = start(() => new Response(new ReadableStream({ pull })), {
+    keepAliveTimeout: 50,
+    headersTimeout: 100,
+  });
+  using client = await RawClient.connect(served.port);
+  assertEquals((await client.get("/")).body, "event ".repeat(8));
+});
+
+// On Windows the system itself takes any amount at once.
+const notWindows = { ignore: Deno.build.os === "windows" };
+
+Deno.test("Deno.serve: a client that takes nothing does not hold up the end", notWindows, async () => {
+  const body = new Uint8Array(20_000_000);
+  await using served = start(() => new Response(body), { keepAliveTimeout: 50, shutdownTimeout: 200 });
+  using client = await RawClient.connect(served.port);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  await client.conn.read(new Uint8Array(10));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals(served.server.connectionCount, 1);
+  await within(10_000, served.server.shutdown());
+  assertEquals(served.server.connectionCount, 0);
+  assert((await client.rest()).length < body.length, "it is cut off");
+});
+
+Deno.test("Deno.serve: a signal ends responses, requests that wait and idle connections at once", async () => {
+  const controller = new AbortController();
+  const cancelled = Promise.withResolvers<void>();
+  const errors: unknown[] = [];
+  const served = start((request) => {
+    if (request.url.endsWith("/idle")) return new Response("idle");
+    if (request.url.endsWith("/slow")) return new Promise<Response>(() => {});
+    const start = (controller: ReadableStreamDefaultController) => controller.enqueue(new Uint8Array(1_000));
+    return new Response(new ReadableStream({ start, cancel: () => cancelled.resolve() }));
+  }, { signal: controller.signal, shutdownTimeout: 60_000, onError: (error) => void errors.push(error) });
+  const clients = await Promise.all(Array.from({ length: 4 }, () => RawClient.connect(served.port)));
+  const [streaming, slow, idle, silent] = clients as [RawClient, RawClient, RawClient, RawClient];
+  await streaming.send("GET / HTTP/1.1", "Host: a", "");
+  await streaming.conn.read(new Uint8Array(10));
+  await slow.send("GET /slow HTTP/1.1", "Host: a", "");
+  assertEquals((await idle.get("/idle")).body, "idle");
+  await until(() => served.server.connectionCount === 4, "all are connected");
+  controller.abort();
+  await within(20_000, served.server.finished);
+  assertEquals(served.server.connectionCount, 0);
+  for (const client of [streaming, slow, idle, silent]) {
+    assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that it is not all");
+    client[Symbol.dispose]();
+  }
+  await within(20_000, cancelled.promise);
+  assertEquals(errors, []);
+});
+
+Deno.test("Deno.serve: no more connections are taken than allowed, and the listener knows which there are", async () => {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const server = serveHttp(listener, () => new Response(), { ...ENGINE, maxConnections: 2, shutdownTimeout: 0 });
+  const { port } = listener.addr;
+  const clients = [await RawClient.connect(port), await RawClient.connect(port), await RawClient.connect(port)];
+  await until(() => server.connectionCount === 2, "two are taken");
+  assertEquals(listener.connectionCount, 2);
+  const third = clients[2]!.get("/");
+  assertEquals((await clients[0]!.get("/", "Connection: close")).status, 200);
+  assertEquals((await third).status, 200);
+  await within(20_000, server.shutdown());
+  await within(20_000, listener.drained());
+  assertEquals(listener.connectionCount, 0);
+  for (const client of clients) client[Symbol.dispose]();
+});
+
+Deno.test("Deno.serve: clients of all kinds leave no descriptor behind", async () => {
+  await using served = start(async (request) => new Response(await request.text()), { onError: () => {} });
+  const round = async () => {
+    for (let count = 0; count < 20; count++) {
+      using asking = await RawClient.connect(served.port);
+      await asking.get("/");
+      using _silent = await RawClient.connect(served.port);
+      using garbage = await RawClient.connect(served.port);
+      await garbage.write(new Uint8Array(100).fill(0xff));
+      using halfway = await RawClient.connect(served.port);
+      await halfway.send("POST / HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
+    }
+    await until(() => served.server.connectionCount === 0, "all are gone");
+  };
+  await round();
+  const [before] = await settledDescriptors(Deno.pid);
+  await round();
+  const [after] = await settledDescriptors(Deno.pid);
+  assert(after! <= before! + 5, `${after} descriptors, ${before} before`);
+});
+
+Deno.test("Deno.serve: options it does not know are refused", () => {
+  const serve = (options: ServeHttpOptions) => () => serveHttp(once(), () => new Response(), { ...ENGINE, ...options });
+  assertThrows(serve({ requestTimeout: 1_000 }), TypeError, 'The requestTimeout is only for the engine "node:http"');
+  assertThrows(serve({ tls: { key: "", cert: "" } }), TypeError, "The tls");
+  assertThrows(serve({ native: false }), TypeError, "The native");
+  assertThrows(serve({ maxConnections: 0 }), RangeError, "The maxConnections is 0");
+});
+
+Deno.test("Deno.serve: where this Deno has no such server for others, that is told at once", async () => {
+  const module = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
+  const program = `
+    import { serveHttp } from ${module("../../http/mod.ts")};
+    try {
+      serveHttp((async function* () {})(), () => new Response(), { engine: "Deno.serve" });
+    } catch (error) {
+      console.log(error instanceof Deno.errors.NotSupported, error.message);
+    }
+  `;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-check",
+      `--preload=${new URL("../kit/without_adoption.ts", import.meta.url).href}`,
+      "-",
+    ],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(program));
+  await writer.close();
+  const { stdout } = await child.output();
+  assertMatch(new TextDecoder().decode(stdout), /^true Deno \S+ serves HTTP on no connections but its own/);
+});
+
+async function* once(...sockets: Socket[]): AsyncGenerator<Socket> {
+  yield* sockets;
+}
