@@ -6,6 +6,7 @@
 import type { Acceptor } from "../ffi/socket_calls.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { acceptNext, unlessShortage } from "./accepting.ts";
 import type { SocketAddr } from "./address.ts";
 import { Descriptor, whenReleased } from "./descriptor.ts";
 import { ownSocket, type Socket } from "./socket.ts";
@@ -85,10 +86,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   /**
    * The connections, until the listener is closed or given up. Leaving the loop leaves the listener open.
    *
-   * @throws {WinsockError} As {@linkcode Listener.accept}. That ends the loop, and another can follow it.
+   * While too many files are open, or there is no memory, connections wait, and the loop with them: it tries again every
+   * 100 ms. Who wants to hear of that calls {@linkcode Listener.accept}.
+   *
+   * @throws {WinsockError} As {@linkcode Listener.accept} otherwise. That ends the loop, and another can follow it.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
-    for (let socket = await this.#next(); socket !== undefined; socket = await this.#next()) yield socket;
+    const next = () => acceptNext(this, unlessShortage);
+    for (let socket = await next(); socket !== undefined; socket = await next()) yield socket;
   }
 
   /**

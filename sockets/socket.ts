@@ -213,7 +213,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * descriptor. Needs no net permission.
    *
    * @param options By which path it is read and written.
-   * @returns The connection; its first read returns the initial bytes, if there are any.
+   * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
+   * its `remoteAddr` throws WSAENOTCONN, for the system does not know it any more.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
