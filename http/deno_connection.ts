@@ -3,27 +3,51 @@
  *
  * @module
  */
+import type { IncomingMessage } from "node:http";
+import type { Socket as NodeSocket } from "node:net";
 import { systemCalls } from "../ffi/system.ts";
 import type { SocketAddr } from "../sockets/address.ts";
 import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
-import { DenoExchange, noWebSockets } from "./deno_exchange.ts";
+import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
 import type { Peer } from "./exchange.ts";
-import type { HttpHandler, HttpSettings } from "./options.ts";
+import { lateStream } from "./late_stream.ts";
+import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
+import type { WsSocket } from "./packages.ts";
+import { duplicateOf, isConnectedTo } from "./taken_back.ts";
+import { HandshakeError, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
+const INTERNAL_ERROR = 1011;
+
+/** What all connections of a server share. */
+export interface DenoContext {
+  readonly handler: HttpHandler<SocketAddr>;
+  readonly settings: HttpSettings;
+  readonly webSockets: WebSockets;
+}
+
+/** A WebSocket, and the stream it is on. */
+interface Upgraded {
+  readonly webSocket: WsSocket;
+  readonly stream: NodeSocket;
+  /** Resolves when it has closed. */
+  readonly closed: Promise<void>;
+}
 
 /** Serves a connection until it closes. */
 export class DenoConnection {
   /** Resolves when it has closed. */
   readonly closed: Promise<void>;
 
-  readonly #handler: HttpHandler<SocketAddr>;
-  readonly #settings: HttpSettings;
-  readonly #peer: Peer;
+  readonly #context: DenoContext;
+  readonly #peer: Peer & { readonly remoteAddr: Deno.NetAddr };
   readonly #handle: bigint;
   readonly #server: DenoServer;
+  /** Whether the server has no connection any more. */
+  #left = false;
+  #upgraded: Upgraded | undefined;
   #answering = 0;
   #answers = 0;
   /** When it began, or was answered last. */
@@ -32,16 +56,11 @@ export class DenoConnection {
   #leaving = false;
 
   /** @throws What taking over the socket throws. */
-  constructor(
-    handler: HttpHandler<SocketAddr>,
-    settings: HttpSettings,
-    { socket, data }: HttpConnection<SocketAddr>,
-  ) {
-    this.#handler = handler;
-    this.#settings = settings;
-    const { localAddr, remoteAddr } = socket;
+  constructor(context: DenoContext, { socket, data }: HttpConnection) {
+    this.#context = context;
+    const { localAddr, remoteAddr, handle } = socket;
     this.#peer = { localAddr, remoteAddr, data };
-    this.#handle = socket.handle;
+    this.#handle = handle;
     const { resource, closed } = resourceOf(socket);
     try {
       const onError = (error: unknown) => this.#report(error);
@@ -50,14 +69,13 @@ export class DenoConnection {
       closed();
       throw error;
     }
-    // How a client goes away is its own affair.
-    this.closed = this.#server.finished.catch(() => {}).then(closed);
+    this.closed = this.#untilClosed().then(closed);
   }
 
   /** Lets it go if it has waited too long for its first request, or for another. */
   check(now: number): void {
-    if (this.#answering > 0) return;
-    const { headersTimeout, keepAliveTimeout } = this.#settings;
+    if (this.#answering > 0 || this.#upgraded !== undefined) return;
+    const { headersTimeout, keepAliveTimeout } = this.#context.settings;
     const waited = now - this.#since;
     const first = this.#answers === 0;
     if (first && waited >= (this.#draining ? Math.min(headersTimeout, keepAliveTimeout) : headersTimeout)) this.end();
@@ -71,14 +89,24 @@ export class DenoConnection {
 
   /** Closes it. */
   end(): void {
-    if (this.#leaving) this.#cutOff();
-    else this.#server.close();
+    // Deno cannot be told to close what it is letting go: that ends when it cannot send.
+    if (this.#upgraded !== undefined) this.#upgraded.stream.destroy();
+    else if (!this.#leaving) this.#server.close();
+    else if (isConnectedTo(this.#handle, this.#peer.remoteAddr)) systemCalls().endSending(this.#handle);
+  }
+
+  async #untilClosed(): Promise<void> {
+    // How a client goes away is its own affair.
+    await this.#server.finished.catch(() => {});
+    this.#left = true;
+    await this.#upgraded?.closed;
   }
 
   #answer(request: Request, info: DenoInfo): Response | Promise<Response> {
     this.#answering++;
     try {
-      const answer = this.#handler(request, new DenoExchange(this.#peer, info));
+      const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
+      const answer = this.#context.handler(request, exchange);
       // Most are there at once, and need not wait for a turn.
       if (answer instanceof Response) return this.#answered(answer, request);
       return this.#answerLater(answer, request);
@@ -91,19 +119,27 @@ export class DenoConnection {
     try {
       const response = await answer;
       if (!(response instanceof Response)) throw new TypeError("The handler returned no Response");
-      return this.#answered(response, request);
+      return await this.#answered(response, request);
     } catch (error) {
-      return this.#answered(await this.#report(error, request), request);
+      this.#upgraded?.webSocket.close(INTERNAL_ERROR);
+      const response = error instanceof HandshakeError && this.#upgraded === undefined
+        ? new Response("Bad Request", { status: 400 })
+        : await this.#report(error, request);
+      return await this.#answered(response, request);
     }
   }
 
-  /** The server goes on with the answer. */
-  #answered(response: Response, request: Request): Response {
+  /** The server goes on with the answer, or has it when it has closed. */
+  #answered(response: Response, request: Request): Response | Promise<Response> {
     this.#answering--;
     this.#answers++;
     this.#since = performance.now();
+    if (this.#upgraded !== undefined) {
+      this.#context.webSockets.begin(this.#upgraded.webSocket);
+      return this.#server.finished.catch(() => {}).then(() => response);
+    }
     // The handshake is done, and Deno ends the connection with the server.
-    if (response.status === SWITCHING_PROTOCOLS) this.#report(noWebSockets(), request);
+    if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
     if (!this.#draining) return response;
     this.#leave();
     return lastResponse(response);
@@ -116,29 +152,49 @@ export class DenoConnection {
     this.#server.shutdown().catch(() => {});
   }
 
-  /**
-   * Ends what waits for a client that does not take it: Deno cannot be told to any more. It has not said yet that it has
-   * closed the descriptor; that this is not another connection's by now, the peer tells.
-   */
-  #cutOff(): void {
+  /** Takes the connection back, and answers the handshake as soon as Deno has closed its descriptor. */
+  #upgrade(request: Request, options: WebSocketUpgradeOptions): WsSocket {
+    if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
+    const connection = Promise.withResolvers<NodeSocket>();
+    const stream = lateStream(connection.promise);
+    const socket = this.#left ? undefined : duplicateOf(this.#handle, this.#peer.remoteAddr);
     try {
-      const { remoteAddr } = this.#peer as { remoteAddr: Deno.NetAddr };
-      const { hostname, port } = systemCalls().remoteAddress(this.#handle) as Deno.NetAddr;
-      if (hostname === remoteAddr.hostname && port === remoteAddr.port) systemCalls().endSending(this.#handle);
-    } catch {
-      // It has no peer any more.
+      if (socket === undefined) throw new HandshakeError("Cannot upgrade to a WebSocket: the client has gone");
+      const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
+      const closed = new Promise<void>((resolve) => stream.once("close", resolve));
+      this.#upgraded = { webSocket, stream, closed };
+      const taken = this.#server.finished.catch(() => {}).then(() => socket.toNodeSocket());
+      taken.then(connection.resolve, (error) => {
+        socket.close();
+        connection.reject(error);
+      });
+      this.#server.close();
+      return webSocket;
+    } catch (error) {
+      stream.destroy();
+      socket?.close();
+      throw error;
     }
   }
 
   async #report(error: unknown, request?: Request): Promise<Response> {
     try {
-      const response = await this.#settings.onError(error, request);
+      const response = await this.#context.settings.onError(error, request);
       if (response instanceof Response) return response;
     } catch (errorOfHandler) {
       console.error(errorOfHandler);
     }
     return new Response("Internal Server Error", { status: 500 });
   }
+}
+
+/** The request, as far as a handshake looks at it. */
+function incoming({ method, url, headers }: Request): IncomingMessage {
+  return { method, url, headers: Object.fromEntries(headers) } as unknown as IncomingMessage;
+}
+
+function notByDeno(): Error {
+  return new Deno.errors.NotSupported("Deno cannot upgrade to a WebSocket here: info.upgradeWebSocket does");
 }
 
 /** The response, saying that none follows; what cannot be sent is left as it is. */

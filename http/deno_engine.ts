@@ -6,19 +6,19 @@
 import type { SocketAddr } from "../sockets/address.ts";
 import { canAdoptResource } from "../sockets/native_stream.ts";
 import type { HttpConnection } from "./connections.ts";
-import { DenoConnection } from "./deno_connection.ts";
+import { DenoConnection, type DenoContext } from "./deno_connection.ts";
 import { canServeResource } from "./deno_http.ts";
 import type { HttpEngine } from "./engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
+import { WebSockets } from "./web_sockets.ts";
 
 /** How often in the time a client has it is looked at. */
 const CHECKS = 4;
 
 /** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
 export class DenoEngine implements HttpEngine {
-  readonly #handler: HttpHandler<SocketAddr>;
-  readonly #settings: HttpSettings;
+  readonly #context: DenoContext;
   readonly #changed: () => void;
   readonly #others: NodeEngine;
   readonly #open = new Set<DenoConnection>();
@@ -33,8 +33,7 @@ export class DenoEngine implements HttpEngine {
     if (!canAdoptResource() || !canServeResource()) {
       throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} serves HTTP on no connections but its own`);
     }
-    this.#handler = handler;
-    this.#settings = settings;
+    this.#context = { handler, settings, webSockets: new WebSockets(settings) };
     this.#changed = changed;
     this.#others = new NodeEngine(handler, settings, changed);
     const { headersTimeout, keepAliveTimeout } = settings;
@@ -47,9 +46,8 @@ export class DenoEngine implements HttpEngine {
   }
 
   serve(connection: HttpConnection<SocketAddr>): void {
-    const { initialBytes, localAddr } = connection.socket;
-    if (initialBytes.length > 0 || localAddr.transport !== "tcp") return this.#others.serve(connection);
-    const open = new DenoConnection(this.#handler, this.#settings, connection);
+    if (!isOverTcp(connection) || connection.socket.initialBytes.length > 0) return this.#others.serve(connection);
+    const open = new DenoConnection(this.#context, connection);
     this.#open.add(open);
     if (this.#draining) open.drain();
     open.closed.then(() => {
@@ -61,6 +59,7 @@ export class DenoEngine implements HttpEngine {
   drain(): void {
     this.#draining = true;
     for (const connection of this.#open) connection.drain();
+    this.#context.webSockets.goAway();
     this.#others.drain();
   }
 
@@ -78,4 +77,8 @@ export class DenoEngine implements HttpEngine {
     const now = performance.now();
     for (const connection of this.#open) connection.check(now);
   }
+}
+
+function isOverTcp(connection: HttpConnection<SocketAddr>): connection is HttpConnection {
+  return connection.socket.localAddr.transport === "tcp";
 }

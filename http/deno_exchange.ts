@@ -6,16 +6,21 @@
 import type { SocketAddr } from "../sockets/address.ts";
 import type { DenoInfo } from "./deno_http.ts";
 import type { Peer } from "./exchange.ts";
-import type { HttpInfo } from "./options.ts";
+import type { HttpInfo, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+
+/** Makes a WebSocket of the connection a request came on. */
+export type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
 /** What a handler is told besides the request. */
 export class DenoExchange implements HttpInfo<SocketAddr> {
   readonly #peer: Peer;
   readonly #info: DenoInfo;
+  readonly #upgrade: Upgrade;
 
-  constructor(peer: Peer, info: DenoInfo) {
+  constructor(peer: Peer, info: DenoInfo, upgrade: Upgrade) {
     this.#peer = peer;
     this.#info = info;
+    this.#upgrade = upgrade;
   }
 
   get localAddr(): SocketAddr {
@@ -36,11 +41,7 @@ export class DenoExchange implements HttpInfo<SocketAddr> {
     return completed;
   }
 
-  upgradeWebSocket(): never {
-    throw noWebSockets();
+  upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+    return { socket: this.#upgrade(options), response: new Response(null, { status: 204 }) };
   }
-}
-
-export function noWebSockets(): Error {
-  return new Deno.errors.NotSupported('Cannot upgrade to a WebSocket: only the engine "node:http" can');
 }

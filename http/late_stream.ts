@@ -1,35 +1,37 @@
 /**
- * What TLS is given of a stream that is none of Deno's own.
+ * A stream on a connection that is not there yet.
  *
  * @module
  */
 import type { Socket as NodeSocket } from "node:net";
 import { Duplex } from "node:stream";
-import { setImmediate } from "node:timers";
 
 /**
- * A stream with nothing to read yet: Deno's TLS takes what is there before it has begun in a way that throws, in the event
- * loop, if it is no TLS.
+ * Makes a stream that has nothing to read, and whose writes wait, until its connection is there.
  *
- * @param stream What it reads, from the next turn on, and writes.
+ * @param connection What it reads and writes then; if there is none after all, the stream is destroyed.
  */
-export function lateStream(stream: NodeSocket): NodeSocket {
-  let begun = false;
+export function lateStream(connection: Promise<NodeSocket>): NodeSocket {
+  let stream: NodeSocket | undefined;
   const late = new Duplex({
     allowHalfOpen: true,
-    read: () => void (begun && stream.resume()),
-    write: (chunk, encoding, done) => void stream.write(chunk, encoding, done),
-    final: (done) => void stream.end(done),
+    read: () => void stream?.resume(),
+    write: (chunk, encoding, done) => void connection.then((stream) => stream.write(chunk, encoding, done), done),
+    final: (done) => void connection.then((stream) => stream.end(done), done),
     destroy(error, done) {
-      stream.destroy();
+      connection.then((stream) => stream.destroy(), () => {});
       done(error);
     },
   });
-  stream.once("close", () => late.destroy());
-  setImmediate(() => {
-    begun = true;
-    stream.on("data", (bytes) => void (late.push(bytes) || stream.pause()));
-    stream.on("end", () => late.push(null));
-  });
+  const begin = (come: NodeSocket) => {
+    stream = come;
+    if (come.destroyed) return void late.destroy();
+    // Whatever comes from the network closes it; without a listener it would end the process.
+    come.on("error", () => {});
+    come.once("close", () => late.destroy());
+    come.on("data", (bytes) => void (late.push(bytes) || come.pause()));
+    come.on("end", () => late.push(null));
+  };
+  connection.then(begin, () => late.destroy());
   return late as unknown as NodeSocket;
 }

@@ -6,6 +6,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import http, { type IncomingMessage } from "node:http";
 import net, { type Socket as NodeSocket } from "node:net";
+import { setImmediate } from "node:timers";
 import tls from "node:tls";
 import { lateStream } from "./late_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
@@ -83,7 +84,10 @@ export class NodeServer {
       this.#server.emit("connection", socket);
       return socket;
     }
-    const below = socket instanceof net.Socket ? socket : lateStream(socket);
+    // Deno's TLS on a stream that is none of its own throws, in the event loop, if what is there at once is no TLS.
+    const below = socket instanceof net.Socket
+      ? socket
+      : lateStream(new Promise((resolve) => setImmediate(resolve, socket)));
     const secure = new tls.TLSSocket(below, { isServer: true, ...this.#tls });
     secure.on("error", () => socket.destroy());
     secure.once("close", () => socket.destroy());

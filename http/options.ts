@@ -77,10 +77,10 @@ export interface ServeHttpOptions extends StreamOptions {
    *
    * * `"node:http"`: Node's, as Deno has it, with all that is below.
    * * `"Deno.serve"`: Deno's own, several times as fast, and with HTTP/2 for clients that begin with it. Requests,
-   *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. So are the limits: of
-   *   those below there are `maxConnections`, `keepAliveTimeout`, `shutdownTimeout`, and the `headersTimeout` until the first
-   *   request of a connection. There are no WebSockets and no `tls`. Connections with initial bytes, and local ones, are
-   *   served by `node:http` all the same.
+   *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. So are the limits: it
+   *   knows no `tls`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
+   *   `maxHeaderSize`; the `headersTimeout` is for the first request of a connection. Connections with initial bytes, and
+   *   local ones, are served by `node:http` all the same.
    */
   engine?: "node:http" | "Deno.serve";
   /** Serves HTTPS: the connections begin with a TLS handshake. */
@@ -162,16 +162,7 @@ const AT_LEAST_ONE = [
   "maxBufferedAmount",
 ] as const;
 /** What the server of `Deno.serve` does not know. */
-const OF_NODE = [
-  "tls",
-  "native",
-  "requestTimeout",
-  "sendTimeout",
-  "minSendRate",
-  "maxHeaderSize",
-  "maxMessageSize",
-  "maxBufferedAmount",
-] as const;
+const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdownTimeout"] as const;
 
 /**

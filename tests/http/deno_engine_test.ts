@@ -137,25 +137,55 @@ Deno.test("Deno.serve: local connections are served all the same", needs("local 
   }
 });
 
-Deno.test("Deno.serve: WebSockets are refused, and onError is told why", async () => {
+Deno.test("Deno.serve: a WebSocket of Deno.upgradeWebSocket ends, and onError is told why", async () => {
+  const told = Promise.withResolvers<unknown>();
+  await using served = start((request) => Deno.upgradeWebSocket(request).response, { onError: told.resolve });
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  await within(20_000, new Promise((resolve) => client.onclose = resolve));
+  assertMatch(String(await within(20_000, told.promise)), /^NotSupported: .*info\.upgradeWebSocket/);
+});
+
+Deno.test("Deno.serve: a WebSocket after other requests, and when its client has gone", async () => {
   const errors: unknown[] = [];
-  await using served = start((request, info) => {
-    if (request.url.endsWith("/deno")) return Deno.upgradeWebSocket(request).response;
-    return info.upgradeWebSocket().response;
+  const asked = Promise.withResolvers<void>();
+  const gone = Promise.withResolvers<void>();
+  const refused = Promise.withResolvers<void>();
+  await using served = start(async (request, info) => {
+    if (request.url.endsWith("/plain")) return new Response("plain");
+    if (request.url.endsWith("/late")) {
+      asked.resolve();
+      await gone.promise;
+    }
+    try {
+      const { socket, response } = info.upgradeWebSocket();
+      socket.onmessage = ({ data }) => socket.send(`${data} yourself`);
+      return response;
+    } catch (error) {
+      refused.resolve();
+      throw error;
+    }
   }, { onError: (error) => void errors.push(error) });
   const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
   const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
   {
     using client = await RawClient.connect(served.port);
-    assertEquals((await client.get("/", ...upgrade, key)).status, 500);
+    assertEquals((await client.get("/plain")).body, "plain");
+    assertEquals((await client.get("/", ...upgrade, key)).status, 101);
+    // A text of five bytes, masked with zeros; the answer is not masked.
+    await client.write(new Uint8Array([0x81, 0x85, 0, 0, 0, 0, ...new TextEncoder().encode("hello")]));
+    const answer = new Uint8Array(100);
+    const length = await within(20_000, client.conn.read(answer));
+    assertEquals(new TextDecoder().decode(answer.subarray(2, length!)), "hello yourself");
   }
   {
     using client = await RawClient.connect(served.port);
-    await client.send("GET /deno HTTP/1.1", "Host: a", ...upgrade, key, "");
-    await client.rest();
+    await client.send("GET /late HTTP/1.1", "Host: a", ...upgrade, key, "");
+    await within(20_000, asked.promise);
   }
-  assertEquals(errors.length, 2);
-  for (const error of errors) assertMatch(String(error), /^NotSupported: .*node:http/);
+  await until(() => served.server.connectionCount === 0, "both are gone");
+  gone.resolve();
+  await within(20_000, refused.promise);
+  assertEquals(errors, []);
 });
 
 Deno.test("Deno.serve: connections that ask for nothing, or for nothing more, are closed", async () => {

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert
 import { WebSocket as WsClient } from "ws";
 import type { HttpHandler } from "@winsock/handoff/http";
 import { RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 /** Echoes. `late` listens long after the handshake. */
@@ -18,8 +18,8 @@ const echo: HttpHandler = async (request, info) => {
 const UPGRADE = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
 const KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
 
-Deno.test("npm's ws client is greeted and echoed, text and bytes", async () => {
-  await using served = start(echo);
+eachEngine("npm's ws client is greeted and echoed, text and bytes", async (engine) => {
+  await using served = start(echo, { engine });
   for (const path of ["/", "/late"]) {
     const client = new WsClient(`ws://127.0.0.1:${served.port}${path}`, ["other", "echo"]);
     const received: unknown[] = [];
@@ -38,8 +38,8 @@ Deno.test("npm's ws client is greeted and echoed, text and bytes", async () => {
   }
 });
 
-Deno.test("Deno's client is echoed, and asked to go at the shutdown", async () => {
-  await using served = start(echo, { shutdownTimeout: 10_000 });
+eachEngine("Deno's client is echoed, and asked to go at the shutdown", async (engine) => {
+  await using served = start(echo, { engine, shutdownTimeout: 10_000 });
   const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
   const closed = Promise.withResolvers<CloseEvent>();
   client.onclose = closed.resolve;
@@ -49,14 +49,14 @@ Deno.test("Deno's client is echoed, and asked to go at the shutdown", async () =
   assertEquals({ code, wasClean }, { code: 1001, wasClean: true });
 });
 
-Deno.test("a WebSocket that is opened during the shutdown is asked to go, too", async () => {
+eachEngine("a WebSocket that is opened during the shutdown is asked to go, too", async (engine) => {
   const asked = Promise.withResolvers<void>();
   const answer = Promise.withResolvers<void>();
   await using served = start(async (_, info) => {
     asked.resolve();
     await answer.promise;
     return info.upgradeWebSocket().response;
-  }, { shutdownTimeout: 10_000 });
+  }, { engine, shutdownTimeout: 10_000 });
   const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
   const closed = Promise.withResolvers<CloseEvent>();
   client.onclose = closed.resolve;
@@ -68,21 +68,21 @@ Deno.test("a WebSocket that is opened during the shutdown is asked to go, too", 
   await within(5_000, shutdown);
 });
 
-Deno.test("the handshake carries the handler's headers", async () => {
-  await using served = start(echo);
+eachEngine("the handshake carries the handler's headers", async (engine) => {
+  await using served = start(echo, { engine });
   using client = await RawClient.connect(served.port);
   const { status, head } = await client.get("/", ...UPGRADE, KEY);
   assertEquals(status, 101);
   assertMatch(head, /^set-cookie: a=b/im);
 });
 
-Deno.test("a handler may answer a request for a WebSocket as any other, at any length", async () => {
+eachEngine("a handler may answer a request for a WebSocket as any other, at any length", async (engine) => {
   const body = "x".repeat(3_000_000);
   const completed = Promise.withResolvers<void>();
   await using served = start((_, info) => {
     info.completed.then(completed.resolve, completed.reject);
     return new Response(body, { status: 403 });
-  });
+  }, { engine, keepAliveTimeout: 100 });
   using client = await RawClient.connect(served.port);
   const response = await client.get("/", ...UPGRADE, KEY);
   assertEquals([response.status, response.body.length], [403, body.length]);
@@ -90,9 +90,9 @@ Deno.test("a handler may answer a request for a WebSocket as any other, at any l
   assertEquals(await client.rest(), "");
 });
 
-Deno.test("a wrong handshake is answered 400 and is no error of the server's", async () => {
+eachEngine("a wrong handshake is answered 400 and is no error of the server's", async (engine) => {
   const errors: unknown[] = [];
-  await using served = start(echo, { onError: (error) => void errors.push(error) });
+  await using served = start(echo, { engine, onError: (error) => void errors.push(error) });
   for (
     const headers of [[], UPGRADE, [...UPGRADE, "Sec-WebSocket-Key: short"], ["Connection: Upgrade", "Upgrade: h2c"]]
   ) {
@@ -102,25 +102,25 @@ Deno.test("a wrong handshake is answered 400 and is no error of the server's", a
   assertEquals(errors, []);
 });
 
-Deno.test("a handler that fails after the handshake closes the WebSocket", async () => {
+eachEngine("a handler that fails after the handshake closes the WebSocket", async (engine) => {
   const errors: unknown[] = [];
   await using served = start((_, info) => {
     info.upgradeWebSocket();
     throw new Error("changed its mind");
-  }, { onError: (error) => void errors.push(error) });
+  }, { engine, onError: (error) => void errors.push(error) });
   const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
   const { code } = await within(20_000, new Promise<CloseEvent>((resolve) => client.onclose = resolve));
   assertEquals(code, 1011);
   assertInstanceOf(errors[0], Error);
 });
 
-Deno.test("frames that are none, or too long, end that WebSocket alone", async () => {
+eachEngine("frames that are none, or too long, end that WebSocket alone", async (engine) => {
   const codes: number[] = [];
   await using served = start((_, info) => {
     const { socket, response } = info.upgradeWebSocket();
     socket.addEventListener("close", ({ code }) => codes.push(code));
     return response;
-  }, { maxMessageSize: 1_000 });
+  }, { engine, maxMessageSize: 1_000 });
   {
     using garbage = await RawClient.connect(served.port);
     assertEquals((await garbage.get("/", ...UPGRADE, KEY)).status, 101);

@@ -5,11 +5,10 @@ import { createHash } from "node:crypto";
 import { WebSocket as WsClient } from "ws";
 import { settledDescriptors } from "../kit/descriptors.ts";
 import { RawClient } from "../kit/http_client.ts";
+import { eachEngine } from "../kit/http_server.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 
 const LENGTH = 100 * 1024 ** 2;
-
-const ENGINES = ["node:http", "Deno.serve"];
 
 /** A worker with an app, and a listener whose connections it is handed. */
 function worker(app: string, engine: string) {
@@ -77,8 +76,8 @@ eachEngine("100 MB go to a worker and come from it, byte for byte", async (engin
   assertEquals(await (await within(60_000, echoed)).text(), sum.digest("hex"));
 });
 
-Deno.test("a worker echoes the WebSocket of npm's ws", async () => {
-  await using served = worker("plain", "node:http");
+eachEngine("a worker echoes the WebSocket of npm's ws", async (engine) => {
+  await using served = worker("plain", engine);
   const client = new WsClient(`ws://127.0.0.1:${served.port}/ws`);
   const received: string[] = [];
   client.on("message", (data: Uint8Array) => received.push(data.toString()));
@@ -137,7 +136,3 @@ eachEngine("neither side keeps descriptors of connections that have ended", asyn
   const more = after.map((count, index) => count - before[index]!);
   assertEquals(more.map((count) => count < 20), [true, true], `${more} descriptors more`);
 });
-
-function eachEngine(name: string, test: (engine: string) => Promise<void>): void {
-  for (const engine of ENGINES) Deno.test(`${engine}: ${name}`, () => test(engine));
-}

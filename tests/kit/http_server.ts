@@ -3,6 +3,14 @@ import { listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { within } from "./process.ts";
 
+const ENGINES = ["node:http", "Deno.serve"] as const;
+type Engine = typeof ENGINES[number];
+
+/** Runs a test once for each engine of {@linkcode serveHttp}. */
+export function eachEngine(name: string, test: (engine: Engine) => Promise<void>): void {
+  for (const engine of ENGINES) Deno.test(`${engine}: ${name}`, () => test(engine));
+}
+
 /** A server on a port of its own. */
 export function start(handler: HttpHandler, options?: ServeHttpOptions) {
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
