@@ -66,7 +66,7 @@ async function attack(port: number, bytes: Uint8Array, next: () => number): Prom
   }
 }
 
-for (const app of ["plain", "plain over tls"]) {
+for (const app of ["plain", "plain over tls", "plain over Deno.serve"]) {
   Deno.test(`garbage never takes a worker down: ${app}`, async () => {
     const child = spawnChild("http_worker.ts", app.split(" over "));
     const source = new HandoffSource(child);
@@ -88,7 +88,7 @@ for (const app of ["plain", "plain over tls"]) {
       }
       await until(() => source.held === 0, `the worker has let go of all of it (seed ${SEED})`);
       const client = Deno.createHttpClient({ caCerts: [CERTIFICATE.cert] });
-      const scheme = app === "plain" ? "http" : "https";
+      const scheme = app.endsWith("tls") ? "https" : "http";
       const answer = await within(20_000, fetch(`${scheme}://127.0.0.1:${port}/`, { client }));
       assertEquals((await answer.json()).pid, child.pid, `seed ${SEED}`);
       client.close();
