@@ -9,8 +9,7 @@ import type { SocketAddr } from "../sockets/address.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
-import { sendNodeResponse, type WsSocket } from "./packages.ts";
-import { takeReadyBody } from "./ready_body.ts";
+import type { WsSocket } from "./packages.ts";
 import { HttpRequest } from "./request.ts";
 import { HandshakeError, type WebSockets } from "./web_sockets.ts";
 
@@ -133,11 +132,9 @@ export class Exchange implements HttpInfo<SocketAddr> {
     if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
     if (this.#outgoing.destroyed) return discard(response);
     try {
-      if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
-      const body = takeReadyBody(response);
-      if (body !== undefined) this.#outgoing.sendWhole(response, body);
-      else sendNodeResponse(this.#outgoing, response).catch((error) => this.#sendInstead(error));
+      this.#outgoing.send(response)?.catch((error) => this.#sendInstead(error));
     } catch (error) {
+      discard(response);
       this.#sendInstead(error);
     }
   }
@@ -156,14 +153,21 @@ export class Exchange implements HttpInfo<SocketAddr> {
     if (outgoing.destroyed) return;
     const instead = await this.#answerTo(error);
     if (outgoing.headersSent || outgoing.destroyed) return void outgoing.destroy();
-    await sendNodeResponse(outgoing, instead).catch(() => outgoing.destroy());
+    try {
+      await outgoing.send(instead);
+    } catch (errorOfInstead) {
+      console.error(errorOfInstead);
+      discard(instead);
+      if (outgoing.headersSent) outgoing.destroy();
+      else outgoing.send(internalServerError());
+    }
   }
 
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown): Promise<Response> {
     if (this.#webSocket !== undefined) this.#webSocket.close(INTERNAL_ERROR);
     else if (error instanceof HandshakeError) return new Response("Bad Request", { status: 400 });
-    return await this.#report(error) ?? new Response("Internal Server Error", { status: 500 });
+    return await this.#report(error) ?? internalServerError();
   }
 
   async #report(
@@ -198,6 +202,10 @@ export class Exchange implements HttpInfo<SocketAddr> {
 function isResponse(value: unknown): value is Response {
   return value instanceof Response ||
     typeof value === "object" && value !== null && "status" in value && "headers" in value;
+}
+
+function internalServerError(): Response {
+  return new Response("Internal Server Error", { status: 500 });
 }
 
 /** Tells whoever makes a response's body that nobody wants it. */

@@ -1,7 +1,14 @@
 // HTTP, TLS and WebSockets where Deno cannot adopt sockets: the same tests once more.
 import { assertEquals } from "@std/assert";
 
-const TESTS = ["serve_http_test.ts", "slow_clients_test.ts", "tls_test.ts", "web_socket_test.ts", "fuzz_test.ts"];
+const TESTS = [
+  "serve_http_test.ts",
+  "responses_test.ts",
+  "slow_clients_test.ts",
+  "tls_test.ts",
+  "web_socket_test.ts",
+  "fuzz_test.ts",
+];
 
 /** The same path is tried under Wine by the tests of streams. */
 const native = { ignore: Deno.build.os === "windows" };
