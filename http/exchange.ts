@@ -98,7 +98,9 @@ export class Exchange implements HttpInfo<SocketAddr> {
 
   /** Answers the request. Never throws. */
   answer(): void {
-    this.#request = new HttpRequest({ req: this.#incoming, res: this.#outgoing });
+    // What stands in a URL for a missing Host is the connection's address, and a local one has none that can.
+    if (this.#peer.localAddr.transport === "unix") this.#incoming.headers[":authority"] = "localhost";
+    this.#request = new HttpRequest(this.#incoming, this.#outgoing);
     try {
       const answer = this.#context.handler(this.#request, this);
       // Most are there at once, and need not wait for a turn.

@@ -11,6 +11,7 @@ import tls from "node:tls";
 import { lateStream } from "./late_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { Outgoing } from "./outgoing.ts";
+import { hasSeveralHosts } from "./raw_headers.ts";
 
 /** Node's options; the types know nothing yet of the last one. */
 interface ServerOptions extends http.ServerOptions {
@@ -42,15 +43,20 @@ export class NodeServer {
       connectionsCheckingInterval: Math.max(1, Math.ceil(headersTimeout / 4)),
       // Others, such as curl's for HTTP/2, may be answered as if they had not been asked.
       shouldUpgradeCallback: (request) =>
-        request.headers.upgrade?.toLowerCase() === "websocket" && events.mayUpgrade(request),
+        request.headers.upgrade?.toLowerCase() === "websocket" && !hasSeveralHosts(request.rawHeaders) &&
+        events.mayUpgrade(request),
     };
     this.#server = http.createServer(options);
     // The server itself does not listen, and Deno would close each connection after one response.
     Object.defineProperty(this.#server, "listening", { value: true });
-    this.#server.on("request", (request, response) => events.request(request, response as Outgoing));
+    const take = (request: IncomingMessage, response: Outgoing) => {
+      if (hasSeveralHosts(request.rawHeaders)) response.writeHead(400, { connection: "close" }).end();
+      else events.request(request, response);
+    };
+    this.#server.on("request", (request, response) => take(request, response as Outgoing));
     this.#server.on("checkContinue", (request, response) => {
       continueWhenRead(request, response as Outgoing);
-      events.request(request, response as Outgoing);
+      take(request, response as Outgoing);
     });
     this.#server.on("upgrade", (request, socket, head) => {
       const response = new Outgoing(request);
@@ -122,7 +128,7 @@ function continueWhenRead(request: IncomingMessage, response: Outgoing): void {
   const read = request._read;
   request._read = function (size) {
     request._read = read;
-    if (!response.headersSent && !response.destroyed) {
+    if (!response.begun && !response.destroyed) {
       response.shouldKeepAlive = shouldKeepAlive;
       response.writeContinue();
     }

@@ -28,6 +28,13 @@ export class Outgoing extends http.ServerResponse {
   /** What made its body fail, and whether the client had gone by then. */
   failure: { readonly error: Error; readonly clientGone: boolean } | undefined;
 
+  #written = false;
+
+  /** Whether anything of it is on its way. Its headers may be made before, and wait for the first of the body. */
+  get begun(): boolean {
+    return this.#written || this.writableEnded;
+  }
+
   /** Whether the system has all of it. What Node says knows nothing of small responses, which Deno writes past the stream. */
   get sent(): boolean {
     return this.writableEnded && this.socket === null;
@@ -52,6 +59,11 @@ export class Outgoing extends http.ServerResponse {
     }
     this.writeHead(this.statusCode);
     return sendNodeResponse(this, response);
+  }
+
+  override write(chunk: unknown, ...rest: unknown[]): boolean {
+    this.#written = true;
+    return super.write(chunk, ...rest as []);
   }
 
   override destroy(error?: Error): this {
@@ -80,7 +92,9 @@ export class Outgoing extends http.ServerResponse {
   /** Sends headers and body in one go. Of a body that is sent Node says the length itself. */
   #sendWhole({ ascii, length }: Head, body: string | Uint8Array): void {
     if (this.req.method === "HEAD" && body.length > 0) this.setHeader("content-length", Buffer.byteLength(body));
-    else if (length !== undefined && (this.req.method === "HEAD" && this.statusCode !== 204 || this.statusCode === 304)) {
+    else if (
+      length !== undefined && (this.req.method === "HEAD" && this.statusCode !== 204 || this.statusCode === 304)
+    ) {
       this.setHeader("content-length", length);
     }
     // Text is written past the stream, where nobody sees whether a client takes it; and the headers with it, as UTF-8.
