@@ -25,6 +25,12 @@ export interface WebSocketUpgradeOptions {
   protocol?: string;
   /** Headers to send along, such as a cookie. Those of the response the handler returns are not sent. */
   headers?: HeadersInit;
+  /**
+   * How long nothing may come from the client, in milliseconds (`Deno.upgradeWebSocket` takes seconds). After half of that
+   * it is sent a ping, which clients answer by themselves; after all of it the WebSocket is ended (1006). While something
+   * waits to be sent the `sendTimeout` counts instead. 0: as long as it likes. Default 30 000.
+   */
+  idleTimeout?: number;
 }
 
 /**
@@ -50,6 +56,7 @@ export interface HttpInfo<A extends SocketAddr = Deno.NetAddr> {
    * @param options What to answer.
    * @returns The WebSocket, and a response for the handler to return.
    * @throws {TypeError} If the request asks for no WebSocket, or in a wrong way; a handler that lets this pass answers 400.
+   * @throws {RangeError} If the `idleTimeout` is out of its range.
    */
   upgradeWebSocket(options?: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response };
 }
@@ -199,7 +206,12 @@ export function httpSettings({ engine, ...options }: ServeHttpOptions): HttpSett
   return settings;
 }
 
-function atLeast(least: number, name: string, value: number): void {
+/**
+ * Checks an option.
+ *
+ * @throws {RangeError} If it is no integer, less than the least, or more than timers can wait.
+ */
+export function atLeast(least: number, name: string, value: number): void {
   if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
   throw new RangeError(`The ${name} is ${value}, not an integer from ${least} to ${2 ** 31 - 1}`);
 }

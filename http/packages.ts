@@ -32,6 +32,8 @@ export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
   emit(event: "open"): boolean;
   pause(): void;
   resume(): void;
+  ping(): void;
+  terminate(): void;
 }
 
 /** The class of ws's connections, as far as others are made of it. */

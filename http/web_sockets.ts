@@ -5,7 +5,8 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import type { HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
+import { endWhenIdle } from "./idle_web_socket.ts";
+import { atLeast, type HttpSettings, type WebSocketUpgradeOptions } from "./options.ts";
 import { WebSocketConnection, WebSocketServer, type WsServer, type WsSocket } from "./packages.ts";
 
 const GOING_AWAY = 1001;
@@ -17,7 +18,8 @@ export class HandshakeError extends TypeError {
 
 /** The WebSockets of one server. */
 export class WebSockets {
-  readonly #open = new Set<WsSocket>();
+  /** What each begins with. */
+  readonly #open = new Map<WsSocket, () => void>();
   readonly #server: WsServer;
   /** Of the handshake at hand, which ws does in one go. */
   #options: WebSocketUpgradeOptions = {};
@@ -46,8 +48,11 @@ export class WebSockets {
    *
    * @returns The WebSocket, which receives nothing yet: {@linkcode begin} it when its listeners are there.
    * @throws {HandshakeError} If it is not as it must be.
+   * @throws {RangeError} If the `idleTimeout` is out of its range.
    */
   open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
+    const { idleTimeout = 30_000 } = options;
+    atLeast(0, "idleTimeout", idleTimeout);
     this.#options = { ...options, headers: new Headers(options.headers) };
     this.#failure = undefined;
     let opened: WsSocket | undefined;
@@ -56,11 +61,14 @@ export class WebSockets {
       const { message = "the client has gone" } = this.#failure ?? {};
       throw new HandshakeError(`Cannot upgrade to a WebSocket: ${message}`);
     }
-    return this.#keep(opened);
+    const webSocket = opened;
+    this.#keep(webSocket, () => endWhenIdle(webSocket, socket, idleTimeout));
+    return webSocket;
   }
 
   /** Lets it receive. */
   begin(socket: WsSocket): void {
+    this.#open.get(socket)?.();
     socket.emit("open");
     socket.resume();
     if (this.#goingAway) socket.close(GOING_AWAY);
@@ -69,17 +77,16 @@ export class WebSockets {
   /** Asks the clients to close, those of handshakes under way too. */
   goAway(): void {
     this.#goingAway = true;
-    for (const socket of this.#open) socket.close(GOING_AWAY);
+    for (const socket of this.#open.keys()) socket.close(GOING_AWAY);
   }
 
-  #keep(socket: WsSocket): WsSocket {
-    this.#open.add(socket);
+  #keep(socket: WsSocket, begin: () => void): void {
+    this.#open.set(socket, begin);
     socket.once("close", () => this.#open.delete(socket));
     // What is no WebSocket frame is an error of the socket's, which without a listener would end the process.
     socket.on("error", () => {});
     socket.binaryType = "arraybuffer";
     socket.pause();
-    return socket;
   }
 }
 
