@@ -14,6 +14,7 @@ import type { HttpHandler, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
 import { SlowClients } from "./slow_clients.ts";
 import { Turns } from "./turns.ts";
+import { closeAfterUnread } from "./unread_body.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
@@ -103,7 +104,10 @@ export class NodeEngine implements HttpEngine {
     const exchange = new Exchange(this.#context, peer, request, response, upgrade);
     peer.response = response;
     if (this.#draining) response.shouldKeepAlive = false;
-    if (upgrade === undefined) this.#responses.add(response);
+    if (upgrade === undefined) {
+      this.#responses.add(response);
+      closeAfterUnread(request, response, request.socket as NodeSocket);
+    }
     response.once("close", () => {
       this.#responses.delete(response);
       exchange.closed();

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import http, { validateHeaderValue } from "node:http";
 import { sendNodeResponse } from "./packages.ts";
 import { takeReadyBody } from "./ready_body.ts";
+import { mayStall } from "./unread_body.ts";
 
 /** The longest text that is written as such, in characters. */
 const MOST_TEXT = 8_192;
@@ -77,7 +78,7 @@ export class Outgoing extends http.ServerResponse {
     let ascii = !NOT_ASCII.test(statusText);
     const set: [name: string, value: string][] = [];
     headers.forEach((value, name) => {
-      if (FRAMING.includes(name)) return;
+      if (FRAMING.includes(name) || name === "connection" && !this.shouldKeepAlive) return;
       validateHeaderValue(name, value);
       ascii &&= !NOT_ASCII.test(value);
       set.push([name, value]);
@@ -97,6 +98,7 @@ export class Outgoing extends http.ServerResponse {
     ) {
       this.setHeader("content-length", length);
     }
+    if (mayStall(this.req)) this.setHeader("connection", "close");
     // Text is written past the stream, where nobody sees whether a client takes it; and the headers with it, as UTF-8.
     this.end(typeof body !== "string" || ascii && body.length <= MOST_TEXT ? body : Buffer.from(body));
   }

@@ -3,10 +3,13 @@ import { assertEquals } from "@std/assert";
 
 const TESTS = [
   "serve_http_test.ts",
+  "requests_test.ts",
   "responses_test.ts",
+  "unread_body_test.ts",
   "slow_clients_test.ts",
   "tls_test.ts",
   "web_socket_test.ts",
+  "idle_web_socket_test.ts",
   "fuzz_test.ts",
 ];
 
