@@ -20,7 +20,9 @@ import { ConnectionServer } from "./server.ts";
  *
  * Bodies are streams in both directions: how much of a request's is read is up to the handler, and a response's is asked
  * for what the client takes. One that takes nothing, or next to nothing, of what waits for it is cut off after the
- * `sendTimeout`. Responses made of text or bytes say their `content-length`.
+ * `sendTimeout`. Responses made of text or bytes say their `content-length`, whatever the handler's headers say; a stream
+ * that is not as long as its `content-length` breaks off. When a long body is not read before the response is sent, the
+ * connection ends after that: when all of it has come, or after 30 s.
  *
  * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does: in a worker, when its pool or
  * source is closed. An error that `connections` throws does the same, and is what `finished` rejects with.

@@ -6,6 +6,9 @@
 
 /** As they are written in the pages, the last part of each. */
 export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
+  // Deno, and browsers
+  "binaryType",
+  "onListen",
   // Node, and frameworks
   "Server",
   "disconnect",
