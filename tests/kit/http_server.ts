@@ -1,14 +1,21 @@
 /** HTTP servers of this process for tests. */
 import { listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
+import { canAdoptResource } from "../../sockets/native_stream.ts";
 import { within } from "./process.ts";
 
 const ENGINES = ["node:http", "Deno.serve"] as const;
 type Engine = typeof ENGINES[number];
 
-/** Runs a test once for each engine of {@linkcode serveHttp}. */
+/** Runs a test once for each engine of {@linkcode serveHttp} that this Deno has. */
 export function eachEngine(name: string, test: (engine: Engine) => Promise<void>): void {
-  for (const engine of ENGINES) Deno.test(`${engine}: ${name}`, () => test(engine));
+  for (const engine of ENGINES) {
+    Deno.test({
+      name: `${engine}: ${name}`,
+      ignore: engine === "Deno.serve" && !canAdoptResource(),
+      fn: () => test(engine),
+    });
+  }
 }
 
 /** A server on a port of its own. */
