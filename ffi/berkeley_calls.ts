@@ -91,7 +91,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
   abstract writable(s: bigint): Promise<void>;
   abstract receiver(s: bigint): DatagramReceiver;
-  abstract endSending(s: bigint): void;
+  abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
   abstract close(s: bigint): void;
 

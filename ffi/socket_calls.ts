@@ -106,8 +106,8 @@ export interface SocketCalls {
   writable(s: bigint): Promise<void>;
   /** Starts waiting for datagrams. */
   receiver(s: bigint): DatagramReceiver;
-  /** `shutdown` of the sending side, whoever sends: the peer reads the end after what is on its way. */
-  endSending(s: bigint): void;
+  /** `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. */
+  shutDown(s: bigint): void;
   /** Takes a connected stream socket, to read and write it by calls that do not wait. */
   stream(s: bigint): StreamIo;
   /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */

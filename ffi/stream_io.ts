@@ -21,8 +21,8 @@ export interface StreamCalls {
    * @throws {WinsockError} Such as WSAECONNRESET, or WSAESHUTDOWN once this side was ended.
    */
   send(s: bigint, bytes: Uint8Array<ArrayBuffer>): number | undefined;
-  /** `shutdown` of the sending side. */
-  endSending(s: bigint): void;
+  /** `shutdown`: of the sending side, by which the peer reads the end after what is on its way, or of the receiving one, too. */
+  shutDown(s: bigint, sides: "sending" | "both"): void;
   /** Closes the descriptor. */
   close(s: bigint): void;
 }
@@ -89,7 +89,7 @@ export class StreamIo {
 
   /** Ends this side: the peer reads the end. */
   endSending(): void {
-    this.calls.endSending(this.s);
+    this.calls.shutDown(this.s, "sending");
   }
 
   /** Whether waiting keeps the process running; at first it does. */

@@ -5,7 +5,6 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
-import { systemCalls } from "../ffi/system.ts";
 import type { SocketAddr } from "../sockets/address.ts";
 import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
@@ -15,7 +14,7 @@ import type { Peer } from "./exchange.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
-import { duplicateOf, isConnectedTo } from "./taken_back.ts";
+import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
@@ -42,10 +41,10 @@ export class DenoConnection {
   readonly closed: Promise<void>;
 
   readonly #context: DenoContext;
-  readonly #peer: Peer & { readonly remoteAddr: Deno.NetAddr };
-  readonly #handle: bigint;
+  readonly #peer: Peer & Given;
   readonly #server: DenoServer;
-  /** Whether the server has no connection any more. */
+  readonly #ended = Promise.withResolvers<void>();
+  /** Whether the server has no connection any more, or is not waited for. */
   #left = false;
   #upgraded: Upgraded | undefined;
   #answering = 0;
@@ -59,8 +58,7 @@ export class DenoConnection {
   constructor(context: DenoContext, { socket, data }: HttpConnection) {
     this.#context = context;
     const { localAddr, remoteAddr, handle } = socket;
-    this.#peer = { localAddr, remoteAddr, data };
-    this.#handle = handle;
+    this.#peer = { localAddr, remoteAddr, data, handle };
     const { resource, closed } = resourceOf(socket);
     try {
       const onError = (error: unknown) => this.#report(error);
@@ -85,64 +83,86 @@ export class DenoConnection {
   /** Lets it go after its next response. */
   drain(): void {
     this.#draining = true;
+    // One that is on its way still has the time of any.
+    if (this.#answers === 0) this.#since = performance.now();
   }
 
-  /** Closes it. */
+  /** Closes it. Of a request that is never answered Deno keeps the descriptor, with nothing behind it. */
   end(): void {
-    // Deno cannot be told to close what it is letting go: that ends when it cannot send.
-    if (this.#upgraded !== undefined) this.#upgraded.stream.destroy();
-    else if (!this.#leaving) this.#server.close();
-    else if (isConnectedTo(this.#handle, this.#peer.remoteAddr)) systemCalls().endSending(this.#handle);
+    cutOff(this.#peer);
+    this.#upgraded?.stream.destroy();
+    this.#server.close();
+    this.#ended.resolve();
   }
 
   async #untilClosed(): Promise<void> {
     // How a client goes away is its own affair.
-    await this.#server.finished.catch(() => {});
+    await Promise.race([this.#server.finished.catch(() => {}), this.#ended.promise]);
     this.#left = true;
     await this.#upgraded?.closed;
   }
 
   #answer(request: Request, info: DenoInfo): Response | Promise<Response> {
     this.#answering++;
+    info.completed.then(this.#done, this.#done);
+    const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
     try {
-      const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
       const answer = this.#context.handler(request, exchange);
       // Most are there at once, and need not wait for a turn.
-      if (answer instanceof Response) return this.#answered(answer, request);
-      return this.#answerLater(answer, request);
+      if (answer instanceof Response) return this.#answered(answer, request, exchange);
+      return this.#answerLater(answer, request, exchange);
     } catch (error) {
-      return this.#answerLater(Promise.reject(error), request);
+      return this.#answerLater(Promise.reject(error), request, exchange);
     }
   }
 
-  async #answerLater(answer: Promise<Response>, request: Request): Promise<Response> {
+  async #answerLater(answer: Promise<Response>, request: Request, exchange: DenoExchange): Promise<Response> {
+    let response: Response;
     try {
-      const response = await answer;
+      response = await answer;
       if (!(response instanceof Response)) throw new TypeError("The handler returned no Response");
-      return await this.#answered(response, request);
     } catch (error) {
       this.#upgraded?.webSocket.close(INTERNAL_ERROR);
-      const response = error instanceof HandshakeError && this.#upgraded === undefined
-        ? new Response("Bad Request", { status: 400 })
-        : await this.#report(error, request);
-      return await this.#answered(response, request);
+      response = await this.#answerTo(error, request);
     }
+    return await this.#answered(response, request, exchange);
   }
 
   /** The server goes on with the answer, or has it when it has closed. */
-  #answered(response: Response, request: Request): Response | Promise<Response> {
-    this.#answering--;
-    this.#answers++;
-    this.#since = performance.now();
+  #answered(response: Response, request: Request, exchange: DenoExchange): Response | Promise<Response> {
+    exchange.close();
     if (this.#upgraded !== undefined) {
-      this.#context.webSockets.begin(this.#upgraded.webSocket);
+      this.#begin(this.#upgraded, request);
       return this.#server.finished.catch(() => {}).then(() => response);
     }
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
-    if (!this.#draining) return response;
-    this.#leave();
-    return lastResponse(response);
+    return this.#draining ? lastResponse(response) : response;
+  }
+
+  /** A request is over. */
+  readonly #done = (): void => {
+    this.#answering--;
+    this.#answers++;
+    this.#since = performance.now();
+    if (this.#draining && this.#answering === 0) this.#leave();
+  };
+
+  #begin({ webSocket }: Upgraded, request: Request): void {
+    try {
+      this.#context.webSockets.begin(webSocket);
+    } catch (error) {
+      webSocket.close(INTERNAL_ERROR);
+      this.#report(error, request);
+    }
+  }
+
+  /** The response to an error: the client's own fault is no error of this side. */
+  async #answerTo(error: unknown, request: Request): Promise<Response> {
+    if (error instanceof HandshakeError && this.#upgraded === undefined) {
+      return new Response("Bad Request", { status: 400 });
+    }
+    return await this.#report(error, request);
   }
 
   /** Lets it go when all that was answered is sent. */
@@ -157,7 +177,7 @@ export class DenoConnection {
     if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
     const connection = Promise.withResolvers<NodeSocket>();
     const stream = lateStream(connection.promise);
-    const socket = this.#left ? undefined : duplicateOf(this.#handle, this.#peer.remoteAddr);
+    const socket = this.#left ? undefined : duplicateOf(this.#peer);
     try {
       if (socket === undefined) throw new HandshakeError("Cannot upgrade to a WebSocket: the client has gone");
       const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
@@ -199,8 +219,8 @@ function notByDeno(): Error {
 
 /** The response, saying that none follows; what cannot be sent is left as it is. */
 function lastResponse(response: Response): Response {
-  if (response.bodyUsed || response.status === SWITCHING_PROTOCOLS || response.type === "error") return response;
-  const { body, status, statusText } = response;
+  const { body, bodyUsed, status, statusText, type } = response;
+  if (bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error") return response;
   const headers = new Headers(response.headers);
   headers.set("connection", "close");
   return new Response(body, { status, statusText, headers });

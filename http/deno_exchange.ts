@@ -16,6 +16,7 @@ export class DenoExchange implements HttpInfo<SocketAddr> {
   readonly #peer: Peer;
   readonly #info: DenoInfo;
   readonly #upgrade: Upgrade;
+  #answered = false;
 
   constructor(peer: Peer, info: DenoInfo, upgrade: Upgrade) {
     this.#peer = peer;
@@ -42,6 +43,12 @@ export class DenoExchange implements HttpInfo<SocketAddr> {
   }
 
   upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+    if (this.#answered) throw new TypeError("Cannot upgrade to a WebSocket: the request was answered already");
     return { socket: this.#upgrade(options), response: new Response(null, { status: 204 }) };
+  }
+
+  /** It has its response. */
+  close(): void {
+    this.#answered = true;
   }
 }

@@ -86,8 +86,9 @@ export interface ServeHttpOptions extends StreamOptions {
    * * `"Deno.serve"`: Deno's own, several times as fast, and with HTTP/2 for clients that begin with it. Requests,
    *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. So are the limits: it
    *   knows no `tls`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
-   *   `maxHeaderSize`; the `headersTimeout` is for the first request of a connection. Connections with initial bytes, and
-   *   local ones, are served by `node:http` all the same.
+   *   `maxHeaderSize`; the `headersTimeout` is for the first request of a connection. What a handler throws because its
+   *   client has gone is told to `onError`, and a body that is still read when its request is answered breaks off.
+   *   Connections with initial bytes, and local ones, are served by `node:http` all the same.
    */
   engine?: "node:http" | "Deno.serve";
   /** Serves HTTPS: the connections begin with a TLS handshake. */
@@ -168,6 +169,7 @@ const AT_LEAST_ONE = [
   "maxMessageSize",
   "maxBufferedAmount",
 ] as const;
+const ENGINES: readonly string[] = ["node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
 /** What the server of `Deno.serve` does not know. */
 const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdownTimeout"] as const;
@@ -176,12 +178,13 @@ const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdown
  * Fills in the defaults.
  *
  * @throws {RangeError} If a number is out of its range.
- * @throws {TypeError} If an option is not for the engine.
+ * @throws {TypeError} If there is no such engine, or an option is not for it.
  */
-export function httpSettings({ engine, ...options }: ServeHttpOptions): HttpSettings {
+export function httpSettings({ engine = "node:http", ...options }: ServeHttpOptions): HttpSettings {
+  if (!ENGINES.includes(engine)) throw new TypeError(`There is no engine "${engine}"`);
   const foreign = engine === "Deno.serve" ? OF_NODE.find((name) => options[name] !== undefined) : undefined;
   if (foreign !== undefined) throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
-  const requestTimeout = options.requestTimeout ?? 300_000;
+  const requestTimeout = options.requestTimeout ?? (engine === "Deno.serve" ? 0 : 300_000);
   const settings: HttpSettings = {
     ...options,
     onError: options.onError ?? ((error) => console.error(error)),

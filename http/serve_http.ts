@@ -59,7 +59,7 @@ import { ConnectionServer } from "./server.ts";
  * @param options Limits, TLS, and what to do about errors.
  * @returns The server.
  * @throws {RangeError} If a number among the options is out of its range.
- * @throws {TypeError} If an option is not for the engine.
+ * @throws {TypeError} If there is no such engine, or an option is not for it.
  * @throws {Deno.errors.NotSupported} If this Deno does not have the engine.
  * @throws {Error} If the key or the certificate cannot be used.
  */

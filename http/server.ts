@@ -77,28 +77,17 @@ export class ConnectionServer implements HttpServer {
     const { socket } = connection;
     if (this.#draining && giveBack(connection)) return;
     if (this.#ended) return socket.close();
+    this.#accepting++;
     try {
-      if (await this.#accepted(connection) && !this.#ended) this.#engine.serve(connection);
+      if (await accepted(connection) && !this.#ended) this.#engine.serve(connection);
       else socket.close();
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
       if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) this.#tell(error);
     } finally {
-      this.#changed();
-    }
-  }
-
-  /** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
-  async #accepted(connection: HttpConnection<SocketAddr>): Promise<boolean> {
-    this.#accepting++;
-    try {
-      await connection.accept?.();
-      return true;
-    } catch {
-      return false;
-    } finally {
       this.#accepting--;
+      this.#changed();
     }
   }
 
@@ -144,6 +133,16 @@ export class ConnectionServer implements HttpServer {
     } catch (errorOfHandler) {
       console.error(errorOfHandler);
     }
+  }
+}
+
+/** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
+async function accepted(connection: HttpConnection<SocketAddr>): Promise<boolean> {
+  try {
+    await connection.accept?.();
+    return true;
+  } catch {
+    return false;
   }
 }
 

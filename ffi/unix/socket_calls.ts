@@ -117,8 +117,8 @@ export class UnixCalls extends BerkeleyCalls {
     return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
-  endSending(s: bigint): void {
-    UNIX_STREAMS.endSending(s);
+  shutDown(s: bigint): void {
+    UNIX_STREAMS.shutDown(s, "both");
   }
 
   stream(s: bigint): StreamIo {

@@ -164,8 +164,8 @@ export class WinsockCalls extends BerkeleyCalls {
     return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
   }
 
-  endSending(s: bigint): void {
-    WINSOCK_STREAMS.endSending(s);
+  shutDown(s: bigint): void {
+    WINSOCK_STREAMS.shutDown(s, "both");
   }
 
   stream(s: bigint): StreamIo {

@@ -9,7 +9,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { SYSTEM32 } from "./system32.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
-const SD_SEND = 1;
+const SD = { sending: 1, both: 2 } as const;
 
 /** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
 const SYMBOLS = {
@@ -44,9 +44,9 @@ export const WINSOCK_STREAMS: StreamCalls = {
     throw error;
   },
 
-  endSending(s) {
-    const result = functions().shutdown(s, SD_SEND);
-    if (result === -1) throw lastWinsockError(`end the sending side of socket ${s}`, "shutdown");
+  shutDown(s, sides) {
+    const result = functions().shutdown(s, SD[sides]);
+    if (result === -1) throw lastWinsockError(`shut down socket ${s}`, "shutdown");
   },
 
   close(s) {

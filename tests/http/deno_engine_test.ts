@@ -5,7 +5,7 @@ import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions
 import { connection } from "../kit/connections.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
 import { RawClient } from "../kit/http_client.ts";
-import { start as startAny } from "../kit/http_server.ts";
+import { eachEngine, start as startAny } from "../kit/http_server.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { connect as connectHttp2 } from "node:http2";
@@ -238,7 +238,7 @@ Deno.test("Deno.serve: a shutdown waits no longer than it was told, whatever han
   await reading.send("GET /endless HTTP/1.1", "Host: a", "");
   await reading.conn.read(new Uint8Array(10));
   await until(() => served.server.connectionCount === 2, "both are taken");
-  await within(10_000, served.server.shutdown());
+  await within(4_000, served.server.shutdown());
   assertEquals(await waiting.rest(), "");
   assertEquals(served.server.connectionCount, 0);
 });
@@ -268,6 +268,80 @@ Deno.test("Deno.serve: a response may take any time", async () => {
   assertEquals((await client.get("/")).body, "event ".repeat(8));
 });
 
+Deno.test("Deno.serve: a response made of the request's body may take any time, and a shutdown lets it", async () => {
+  await using served = start((request) => new Response(request.body), {
+    keepAliveTimeout: 50,
+    shutdownTimeout: 10_000,
+  });
+  using client = await RawClient.connect(served.port);
+  await client.send("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "");
+  let finished: Promise<void> | undefined;
+  for (let count = 0; count < 10; count++) {
+    await client.write("5\r\nhello\r\n");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (count === 5) finished = served.server.shutdown();
+  }
+  await client.write("0\r\n\r\n");
+  assertEquals((await client.response()).body, "hello".repeat(10));
+  await within(4_000, finished!);
+});
+
+Deno.test("Deno.serve: nothing holds up the end: no quiet response, no body that does not come, no request", async () => {
+  const quiet = new ReadableStream({ start: (controller) => controller.enqueue(new Uint8Array(10)) });
+  await using served = start((request) => {
+    if (request.url.endsWith("/quiet")) return new Response(quiet);
+    return request.url.endsWith("/hang") ? new Promise<Response>(() => {}) : new Response("answered");
+  }, { keepAliveTimeout: 50, shutdownTimeout: 300 });
+  const clients = await Promise.all(Array.from({ length: 4 }, () => RawClient.connect(served.port)));
+  const [reading, sending, hanging, upgrading] = clients as [RawClient, RawClient, RawClient, RawClient];
+  await reading.send("GET /quiet HTTP/1.1", "Host: a", "");
+  await reading.conn.read(new Uint8Array(10));
+  await sending.send("POST / HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
+  assertEquals((await sending.response()).body, "answered");
+  await hanging.send("POST /hang HTTP/1.1", "Host: a", "Content-Length: 1000", "", "begun");
+  await upgrading.send("GET /hang HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket", "");
+  const session = connectHttp2(served.url);
+  for (const path of ["/", "/hang"]) session.request({ ":path": path }).on("error", () => {}).resume();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  await within(4_000, served.server.shutdown());
+  assertEquals(served.server.connectionCount, 0);
+  for (const client of clients) {
+    await client.rest();
+    client[Symbol.dispose]();
+  }
+  session.destroy();
+});
+
+Deno.test("Deno.serve: a connection that is new when the shutdown begins has time for its request", async () => {
+  const served = start(() => new Response("answered"), { keepAliveTimeout: 500, shutdownTimeout: 10_000 });
+  using client = await RawClient.connect(served.port);
+  await until(() => served.server.connectionCount === 1, "it is connected");
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  const finished = served.server.shutdown();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals((await client.get("/")).body, "answered");
+  await within(4_000, finished);
+});
+
+Deno.test("Deno.serve: a request that was answered becomes no WebSocket", async () => {
+  const told = Promise.withResolvers<unknown>();
+  await using served = start((_, info) => {
+    setTimeout(() => {
+      try {
+        told.resolve(info.upgradeWebSocket());
+      } catch (error) {
+        told.resolve(error);
+      }
+    }, 0);
+    return new Response("answered");
+  });
+  using client = await RawClient.connect(served.port);
+  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+  const { body } = await client.get("/", ...upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==");
+  assertEquals(body, "answered");
+  assertMatch(String(await told.promise), /^TypeError: .*answered already/);
+});
+
 // On Windows the system itself takes any amount at once.
 const notWindows = { ignore: Deno.build.os === "windows" };
 
@@ -279,7 +353,7 @@ Deno.test("Deno.serve: a client that takes nothing does not hold up the end", no
   await client.conn.read(new Uint8Array(10));
   await new Promise((resolve) => setTimeout(resolve, 200));
   assertEquals(served.server.connectionCount, 1);
-  await within(10_000, served.server.shutdown());
+  await within(4_000, served.server.shutdown());
   assertEquals(served.server.connectionCount, 0);
   assert((await client.rest()).length < body.length, "it is cut off");
 });
@@ -328,6 +402,27 @@ Deno.test("Deno.serve: no more connections are taken than allowed, and the liste
   for (const client of clients) client[Symbol.dispose]();
 });
 
+eachEngine("no more connections are taken than allowed, nor while they are accepted by hand", async (engine) => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  let most = 0;
+  async function* connections(): AsyncGenerator<HttpConnection> {
+    for await (const socket of listener) {
+      yield { socket, accept: () => new Promise((resolve) => setTimeout(resolve, 20)) };
+      most = Math.max(most, server.connectionCount);
+    }
+  }
+  const server = serveHttp(connections(), () => new Response(), { engine, maxConnections: 3, shutdownTimeout: 0 });
+  const clients: RawClient[] = [];
+  for (let count = 0; count < 8; count++) clients.push(await RawClient.connect(listener.addr.port));
+  await until(() => server.connectionCount === 3, "three are taken");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert(most <= 3, `${most}`);
+  assertEquals(server.connectionCount, 3);
+  listener.close();
+  await within(4_000, server.shutdown());
+  for (const client of clients) client[Symbol.dispose]();
+});
+
 Deno.test("Deno.serve: clients of all kinds leave no descriptor behind", async () => {
   await using served = start(async (request) => new Response(await request.text()), { onError: () => {} });
   const round = async () => {
@@ -355,6 +450,8 @@ Deno.test("Deno.serve: options it does not know are refused", () => {
   assertThrows(serve({ tls: { key: "", cert: "" } }), TypeError, "The tls");
   assertThrows(serve({ native: false }), TypeError, "The native");
   assertThrows(serve({ maxConnections: 0 }), RangeError, "The maxConnections is 0");
+  assertThrows(serve({ engine: "deno" as "node:http" }), TypeError, 'There is no engine "deno"');
+  serve({ headersTimeout: 400_000 })();
 });
 
 Deno.test("Deno.serve: where this Deno has no such server for others, that is told at once", async () => {

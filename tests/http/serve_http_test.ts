@@ -332,7 +332,7 @@ Deno.test("a shutdown waits no longer than it was told, whatever the handler doe
   using client = await RawClient.connect(served.port);
   await client.send("GET / HTTP/1.1", "Host: a", "");
   await until(() => served.server.connectionCount === 1, "the connection is taken");
-  await within(10_000, served.server.shutdown());
+  await within(4_000, served.server.shutdown());
   assertEquals(await client.rest(), "");
 });
 

@@ -114,6 +114,20 @@ eachEngine("a handler that fails after the handshake closes the WebSocket", asyn
   assertInstanceOf(errors[0], Error);
 });
 
+eachEngine("a listener that throws as the WebSocket opens closes it, and onError is told once", async (engine) => {
+  const errors: unknown[] = [];
+  await using served = start((_, info) => {
+    const { socket, response } = info.upgradeWebSocket();
+    socket.onopen = () => {
+      throw new Error("not today");
+    };
+    return response;
+  }, { engine, onError: (error) => void errors.push(error) });
+  const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+  const { code } = await within(20_000, new Promise<CloseEvent>((resolve) => client.onclose = resolve));
+  assertEquals([code, errors.map(String)], [1011, ["Error: not today"]]);
+});
+
 eachEngine("frames that are none, or too long, end that WebSocket alone", async (engine) => {
   const codes: number[] = [];
   await using served = start((_, info) => {
