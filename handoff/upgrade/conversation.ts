@@ -15,6 +15,12 @@ export type Message =
   | { readonly say: "go" }
   /** New to old: it accepts. */
   | { readonly say: "serving" }
+  /** Old to new, at the end of its trial: does your event loop run? */
+  | { readonly say: "check" }
+  /** Its answer. */
+  | { readonly say: "alive" }
+  /** Old to new: the trial is over, and what was handed over is yours alone. */
+  | { readonly say: "confirm" }
   /** Supervisor to the version that serves: stop accepting. */
   | { readonly say: "pause" }
   /** Its answer. */
@@ -32,6 +38,8 @@ export class Conversation {
   readonly #messages: Message[] = [];
   #text = "";
   #ended = false;
+  /** How many wait for something that is to keep this process running. */
+  #staying = 0;
   #changed = Promise.withResolvers<void>();
 
   constructor(socket: net.Socket) {
@@ -51,29 +59,31 @@ export class Conversation {
   /** Says a last thing; resolves when the other end will hear it even if this process ends, or is gone. */
   async finish(message: Message): Promise<void> {
     if (this.#ended) return;
-    this.#socket.ref();
-    await new Promise<void>((resolve) => {
-      this.#socket.once("close", () => resolve());
-      this.#socket.end(`${JSON.stringify(message)}\n`, () => resolve());
-    });
+    await this.stayFor(
+      new Promise<void>((resolve) => {
+        this.#socket.once("close", () => resolve());
+        this.#socket.end(`${JSON.stringify(message)}\n`, () => resolve());
+      }),
+    );
     this.close();
   }
 
-  /**
-   * The next message; `undefined` when the other end is gone.
-   *
-   * @param stay Whether waiting for it keeps this process running, which may have nothing else to do.
-   */
-  async next(stay = false): Promise<Message | undefined> {
-    if (stay) this.#socket.ref();
+  /** The next message; `undefined` when the other end is gone. */
+  async next(): Promise<Message | undefined> {
+    for (;;) {
+      const message = this.#messages.shift();
+      if (message !== undefined || this.#ended) return message;
+      await this.#changed.promise;
+    }
+  }
+
+  /** Waits for a promise, and keeps this process running meanwhile, which may have nothing else to do. */
+  async stayFor<T>(promise: Promise<T>): Promise<T> {
+    if (this.#staying++ === 0) this.#socket.ref();
     try {
-      for (;;) {
-        const message = this.#messages.shift();
-        if (message !== undefined || this.#ended) return message;
-        await this.#changed.promise;
-      }
+      return await promise;
     } finally {
-      if (stay) this.#socket.unref();
+      if (--this.#staying === 0) this.#socket.unref();
     }
   }
 

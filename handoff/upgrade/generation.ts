@@ -11,6 +11,7 @@ import { listenDatagram, type ListenDatagramOptions } from "../../sockets/listen
 import type { Conversation } from "./conversation.ts";
 import type { Inheritance, InheritedConnection } from "./inheritance.ts";
 import type { InheritedOptions } from "./inherited.ts";
+import { UpgradeError } from "./upgrade_error.ts";
 
 /** What the other files of an upgrade may know of a {@linkcode Generation}. */
 export interface GenerationState {
@@ -42,8 +43,6 @@ export let stateOf: (generation: Generation) => GenerationState;
 export class Generation implements Disposable {
   /** The process this one takes over from; `undefined` at a first start. */
   readonly predecessor: number | undefined;
-  /** Established connections that came along, in order; whoever takes them owns them. */
-  readonly connections: readonly InheritedConnection[];
   /** Resolves when a successor serves and this version accepts nothing any more. */
   readonly retired: Promise<void>;
 
@@ -53,6 +52,10 @@ export class Generation implements Disposable {
   readonly #datagrams = new Map<string, DatagramSocket>();
   readonly #sockets: InheritedOptions["sockets"];
   readonly #conversation: Conversation | undefined;
+  readonly #connections: readonly InheritedConnection[];
+  /** Whether the program knows, or will, what connections came along. */
+  #takesConnections = false;
+  readonly #confirmed = Promise.withResolvers<void>();
   readonly #retired = Promise.withResolvers<void>();
   readonly #state: GenerationState = {
     listeners: this.#listeners,
@@ -67,7 +70,8 @@ export class Generation implements Disposable {
 
   private constructor(inheritance: Inheritance | undefined, predecessor: number, sockets: InheritedOptions["sockets"]) {
     this.predecessor = inheritance === undefined ? undefined : predecessor;
-    this.connections = inheritance?.connections ?? [];
+    this.#connections = inheritance?.connections ?? [];
+    this.#confirmed.promise.catch(() => {});
     this.retired = this.#retired.promise;
     this.#untaken = inheritance?.listeners ?? new Map();
     this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
@@ -78,6 +82,16 @@ export class Generation implements Disposable {
   static {
     makeGeneration = (inheritance, predecessor, sockets) => new Generation(inheritance, predecessor, sockets);
     stateOf = (generation) => generation.#state;
+  }
+
+  /**
+   * Established connections that came along, in order; whoever takes them owns them. What is read from one before
+   * {@linkcode Generation.confirmed} has resolved may be read again by the predecessor. They are closed when the trial is
+   * over if the program has neither asked for them nor called `confirmed` by then.
+   */
+  get connections(): readonly InheritedConnection[] {
+    this.#takesConnections = true;
+    return this.#connections;
   }
 
   /** Names of the predecessor's listeners, and behind them its datagram sockets, that have not been taken. */
@@ -143,6 +157,10 @@ export class Generation implements Disposable {
    * Says that this version can serve. The predecessor stops accepting and receiving, and this one begins; listeners and
    * datagram sockets that nobody took are closed.
    *
+   * Then its trial begins, the predecessor's `trialTime`. If it crashes or freezes before the end of that it is ended, and
+   * what it has read from {@linkcode Generation.connections} is gone: the predecessor goes on with them, and has their
+   * `initialBytes` still. What must not be done twice waits for {@linkcode Generation.confirmed}.
+   *
    * @returns Resolves when this version accepts and receives.
    */
   async ready(): Promise<void> {
@@ -150,10 +168,40 @@ export class Generation implements Disposable {
     this.#closeUntaken();
     this.#conversation?.say({ say: "ready" });
     // A predecessor that is gone accepts nothing either.
-    await this.#conversation?.next(true);
+    await this.#conversation?.stayFor(this.#conversation.next());
     this.#serve();
     this.#conversation?.say({ say: "serving" });
     this.#obey();
+  }
+
+  /**
+   * Waits until this version's trial is over and the predecessor has closed the connections it handed over, or until the
+   * predecessor has ended, which leaves them to this version too; at a first start until {@linkcode Generation.ready} was
+   * called. Waiting keeps this process running. A version that fails its trial is ended, and hears nothing.
+   *
+   * @example Connections that came along are left unread until nobody else reads them
+   * ```ts ignore
+   * import { inherited } from "@winsock/handoff";
+   *
+   * const generation = await inherited();
+   * const listener = generation.listen("echo", { port: 8080 });
+   * await generation.ready();
+   * generation.confirmed().then(() => {
+   *   for (const { socket } of generation.connections) echo(socket.toConn());
+   * });
+   * for await (const socket of listener) echo(socket.toConn());
+   *
+   * function echo(conn: Deno.Conn): void {
+   *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
+   * }
+   * ```
+   *
+   * @returns Resolves when nobody but this version has its connections.
+   * @throws {UpgradeError} `refused`, if this version has called {@linkcode Generation.refuse}.
+   */
+  async confirmed(): Promise<void> {
+    this.#takesConnections = true;
+    await (this.#conversation?.stayFor(this.#confirmed.promise) ?? this.#confirmed.promise);
   }
 
   /**
@@ -164,13 +212,18 @@ export class Generation implements Disposable {
    */
   async refuse(reason: string): Promise<void> {
     this[Symbol.dispose]();
+    this.#confirmed.reject(new UpgradeError("refused", reason));
     await this.#conversation?.finish({ say: "refuse", reason });
   }
 
-  /** Closes all listeners and datagram sockets of this version. */
+  /**
+   * Closes all listeners and datagram sockets of this version, and the connections that came along unless the program has
+   * asked for them.
+   */
   [Symbol.dispose](): void {
     for (const socket of this.#sources) socket.close();
     this.#closeUntaken();
+    this.#closeConnections();
   }
 
   /** All that brings this version work. */
@@ -183,6 +236,12 @@ export class Generation implements Disposable {
       for (const socket of untaken.values()) socket.close();
       untaken.clear();
     }
+  }
+
+  /** Nobody will take them: their peers are not to wait in vain. */
+  #closeConnections(): void {
+    if (this.#takesConnections) return;
+    for (const { socket } of this.#connections) socket.close();
   }
 
   async #pause(): Promise<void> {
@@ -206,22 +265,35 @@ export class Generation implements Disposable {
     this.#retired.resolve();
   }
 
-  /** A supervisor that keeps the listeners replaces this version when it has another. */
+  /** The trial is over, or the predecessor is. */
+  #confirm(): void {
+    this.#confirmed.resolve();
+    this.#closeConnections();
+  }
+
+  /** Answers the predecessor. A supervisor that keeps the listeners replaces this version when it has another. */
   async #obey(): Promise<void> {
+    const conversation = this.#conversation;
+    if (conversation === undefined) return this.#confirm();
     let paused = false;
-    for (let message = await this.#conversation?.next(); message !== undefined;) {
-      if (message.say === "pause") {
+    for (let message = await conversation.next(); message !== undefined;) {
+      if (message.say === "check") {
+        conversation.say({ say: "alive" });
+      } else if (message.say === "confirm") {
+        this.#confirm();
+      } else if (message.say === "pause") {
         paused = true;
         await this.#pause();
-        this.#conversation?.say({ say: "paused" });
+        conversation.say({ say: "paused" });
       } else if (message.say === "resume") {
         paused = false;
         this.#serve();
       } else if (message.say === "retire") {
         return this.#retire();
       }
-      message = await this.#conversation?.next(paused);
+      message = await (paused ? conversation.stayFor(conversation.next()) : conversation.next());
     }
+    this.#confirm();
     // The supervisor died between two versions.
     if (paused) this.#serve();
   }

@@ -37,7 +37,10 @@ export interface UpgradeOptions extends Program {
    * {@linkcode inherited} within 30 000 even if this is longer: what is handed to it first waits no longer to be taken.
    */
   timeout?: number;
-  /** How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. */
+  /**
+   * How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. At the end
+   * it is asked whether its event loop runs, and has 5 000 more to answer.
+   */
   trialTime?: number;
   /** How long to wait for the connections this version has accepted, in milliseconds. Default 10 000. */
   drainTimeout?: number;
@@ -47,11 +50,18 @@ export interface UpgradeOptions extends Program {
    */
   keep?: boolean;
   /**
-   * Established connections to hand over too; nothing may be read from them meanwhile. They are closed here once the new
-   * version serves, and stay this one's if it does not.
+   * Established connections to hand over too; nothing may be read from them meanwhile. They are closed here when the new
+   * version's trial is over, and stay this one's if it fails. What a new version that fails in its trial has read from them
+   * is gone, but for their `initialBytes`, which this one still has: the new one had better leave them unread until
+   * {@linkcode Generation.confirmed}. There it closes those that its program never asks for.
    */
   connections?: readonly { readonly socket: Socket; readonly data?: unknown }[];
 }
+
+/** How long a new version may take to answer, where it has nothing to do before, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 5_000;
+/** How long to wait for the end of a process that is being ended, in milliseconds. */
+const END_TIMEOUT_MS = 1_000;
 
 /** How an upgrade went. */
 export interface UpgradeResult {
@@ -145,11 +155,15 @@ async function replace(
     paused = true;
     await orFail(pause(state, options), late.promise);
     conversation.say({ say: "go" });
-    await expect("serving", await orFail(conversation.next(), late.promise), failed);
-    // One that ends at once has not taken over.
+    await hear("serving", conversation, child.pid, failed);
+    // One that ends at once, or freezes, has not taken over.
     await atMost(trialTime, ended.then((error) => Promise.reject(error)));
+    conversation.say({ say: "check" });
+    await hear("alive", conversation, child.pid, failed);
   } catch (error) {
     endProcess(child);
+    // Before it is gone it must not take the end of the conversation for this version's.
+    await atMost(END_TIMEOUT_MS, child.status);
     conversation.close();
     if (paused) resume(state, options);
     throw error instanceof HandoffError
@@ -164,6 +178,7 @@ async function replace(
   state.successor?.say({ say: "retire" });
   state.successor?.close();
   state.successor = conversation;
+  conversation.say({ say: "confirm" });
   child.unref();
   return child.pid;
 }
@@ -242,6 +257,23 @@ async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: n
 async function orFail<T>(promise: Promise<T>, failed: Promise<UpgradeError>): Promise<T> {
   promise.catch(() => {});
   return await Promise.race([promise, failed.then((error) => Promise.reject(error))]);
+}
+
+/** What the new version says without having anything to do before; one that does not is frozen. */
+async function hear(
+  say: Message["say"],
+  conversation: Conversation,
+  processId: number,
+  ended: Promise<UpgradeError>,
+): Promise<void> {
+  const frozen = Promise.withResolvers<UpgradeError>();
+  const reason = `process ${processId} did not answer in ${ANSWER_TIMEOUT_MS} ms`;
+  const deadline = setTimeout(() => frozen.resolve(new UpgradeError("expired", reason)), ANSWER_TIMEOUT_MS);
+  try {
+    await orFail(conversation.next().then((answer) => expect(say, answer, ended)), frozen.promise);
+  } finally {
+    clearTimeout(deadline);
+  }
 }
 
 /** A new version that says nothing more has ended, or is about to. */

@@ -41,6 +41,11 @@ const accepting = serve(listener);
 await generation.ready();
 console.log(JSON.stringify({ version, pid: Deno.pid, port: listener.addr.port, predecessor: generation.predecessor }));
 if (mode === "crash after ready") setTimeout(() => Deno.exit(5), 100);
+if (mode === "freeze after ready") {
+  setTimeout(() => {
+    for (;;);
+  }, 100);
+}
 await accepting;
 
 async function serve(listener: Listener): Promise<void> {

@@ -1,7 +1,16 @@
 // What a version takes from the one before it, and what it does not.
 import { assertEquals, assertRejects } from "@std/assert";
-import { connect, type HandoffChild, HandoffError, HandoffSource, inherited, listen } from "@winsock/handoff";
-import { connection, readEnd } from "../kit/connections.ts";
+import {
+  connect,
+  type Generation,
+  type HandoffChild,
+  HandoffError,
+  HandoffSource,
+  inherited,
+  listen,
+  UpgradeError,
+} from "@winsock/handoff";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
 
 const VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
@@ -66,4 +75,72 @@ Deno.test("of an inheritance that ends in an error nothing stays open", async ()
     assertEquals(await within(10_000, readEnd(conn)), true);
   }
   await until(() => connect({ port }).then((socket) => (socket.close(), false), () => true), "nobody listens any more");
+});
+
+/** Makes this process the next version of a server of which a test says what it says. */
+async function withPredecessor(
+  test: (generation: Generation, conversation: Deno.Conn, along: Deno.Conn) => Promise<void>,
+): Promise<void> {
+  using conversation = await connection();
+  using along = await connection();
+  const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
+  const status = Promise.withResolvers<Deno.CommandStatus>();
+  const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
+  const source = new HandoffSource(child, { timeout: 5_000 });
+  const inheriting = inherited({ predecessor: 1, input: stdin.readable });
+  await source.send(conversation.server, { data: { upgrade: 1, listeners: [], connections: 1 } });
+  await source.send(along.server);
+  using generation = await within(10_000, inheriting);
+  await source.close();
+  using said = conversation.client.toConn();
+  using client = along.client.toConn();
+  await test(generation, said, client);
+}
+
+/** Has it serve; returns whether its trial is over. */
+async function beginTrial(generation: Generation, said: Deno.Conn): Promise<() => boolean> {
+  let over = false;
+  generation.confirmed().then(() => over = true);
+  const ready = generation.ready();
+  assertEquals(await within(10_000, readText(said, 16)), '{"say":"ready"}\n');
+  await writeText(said, '{"say":"go"}\n');
+  await within(10_000, ready);
+  assertEquals(await within(10_000, readText(said, 18)), '{"say":"serving"}\n');
+  return () => over;
+}
+
+Deno.test("a version answers at the end of its trial, and knows when it is over", async () => {
+  await withPredecessor(async (generation, said) => {
+    const over = await beginTrial(generation, said);
+    await writeText(said, '{"say":"check"}\n');
+    assertEquals(await within(10_000, readText(said, 16)), '{"say":"alive"}\n');
+    assertEquals(over(), false);
+    await writeText(said, '{"say":"confirm"}\n');
+    await within(10_000, generation.confirmed());
+    assertEquals(generation.connections.length, 1);
+    for (const { socket } of generation.connections) socket.close();
+  });
+});
+
+Deno.test("the trial of a version is over when its predecessor ends", async () => {
+  await withPredecessor(async (generation, said, client) => {
+    await beginTrial(generation, said);
+    said.close();
+    await within(10_000, generation.confirmed());
+    for (const { socket } of generation.connections) {
+      using conn = socket.toConn();
+      await writeText(conn, "mine");
+    }
+    assertEquals(await within(10_000, readText(client, 4)), "mine");
+  });
+});
+
+Deno.test("a version that refuses is told that its trial never ends", async () => {
+  await withPredecessor(async (generation, said, client) => {
+    await within(10_000, generation.refuse("not today"));
+    assertEquals(await within(10_000, readText(said, 100)), '{"say":"refuse","reason":"not today"}\n');
+    const { outcome } = await within(10_000, assertRejects(() => generation.confirmed(), UpgradeError));
+    assertEquals(outcome, "refused");
+    assertEquals(await within(10_000, readEnd(client)), true, "nobody asked for the connection");
+  });
 });

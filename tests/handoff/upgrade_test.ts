@@ -5,11 +5,13 @@ import {
   duplicateSocket,
   inherited,
   type Listener,
+  Socket,
   upgrade,
   UpgradeError,
   type UpgradeOptions,
 } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
+import { connection, readEnd, readText } from "../kit/connections.ts";
 import { openStreams } from "../kit/descriptors.ts";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
@@ -111,6 +113,7 @@ for (
     ["hang", "expired", "was not ready in 4000 ms"],
     ["deaf", "expired", "was not ready"],
     ["crash after ready", "crashed", "exited with 5"],
+    ["freeze after ready", "expired", "did not answer in 5000 ms"],
   ] as const
 ) {
   Deno.test(`a new version that does this leaves the old one serving: ${mode}`, async () => {
@@ -118,7 +121,7 @@ for (
       const [first] = server.versions;
       const result = await server.upgrade(mode);
       assertEquals([result.outcome, result.reason?.includes(reason)], [outcome, true], result.reason);
-      if (mode === "crash after ready") await server.next();
+      if (mode.endsWith("after ready")) await server.next();
       for (let count = 0; count < 5; count++) assertEquals((await server.who()).pid, first!.pid);
       const { processId } = await server.upgrade("well");
       await server.next();
@@ -134,6 +137,61 @@ Deno.test("an established connection goes along, and is answered by the new vers
     await server.next();
     assertEquals((await server.who()).pid, processId);
   });
+});
+
+const TRIAL_MS = 1_000;
+
+/** Has another version take a connection along on which `request` was read already. */
+async function takeAlong(mode: string, request: string, options: Partial<UpgradeOptions> = {}) {
+  const generation = await inherited({ predecessor: 0 });
+  generation.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await generation.ready();
+  const pair = await connection();
+  const initialBytes = new TextEncoder().encode(request);
+  const server = Socket.fromHandle(pair.server.detach(), { initialBytes });
+  const upgrading = upgrade(generation, {
+    script: new URL("../children/connection_version.ts", import.meta.url),
+    denoFlags: ["--no-check", "--cached-only", "--allow-env"],
+    args: [mode],
+    trialTime: TRIAL_MS,
+    drainTimeout: 0,
+    connections: [{ socket: server }],
+    ...options,
+  });
+  return { client: pair.client.toConn(), server, upgrading, [Symbol.dispose]: () => generation[Symbol.dispose]() };
+}
+
+Deno.test("a connection that went along is answered when the trial is over, and not before", async () => {
+  using along = await takeAlong("wait", "a request");
+  const { client, upgrading } = along;
+  const began = performance.now();
+  const said = await within(20_000, readText(client, 4_000));
+  const elapsed = performance.now() - began;
+  const { processId } = await within(20_000, upgrading);
+  assertEquals([said, elapsed >= TRIAL_MS], [`${processId} did a request`, true], `after ${elapsed} ms`);
+  client.close();
+  Deno.kill(processId, "SIGKILL");
+});
+
+Deno.test("what goes along to a version that waits, and fails in its trial, is done once", async () => {
+  using along = await takeAlong("crash", "a request");
+  const { client, server, upgrading } = along;
+  const { outcome, reason } = await within(20_000, assertRejects(() => upgrading, UpgradeError));
+  assertEquals([outcome, reason.includes("exited with 6")], ["crashed", true], reason);
+  const conn = server.toConn();
+  await conn.write(new TextEncoder().encode("the old version did it"));
+  conn.close();
+  assertEquals(await within(20_000, readText(client, 4_000)), "the old version did it");
+  client.close();
+});
+
+Deno.test("a connection that went along and that nobody asks for is closed when the trial is over", async () => {
+  using along = await takeAlong("ignore", "");
+  const { client, upgrading } = along;
+  const { processId } = await within(20_000, upgrading);
+  assertEquals(await within(10_000, readEnd(client)), true);
+  client.close();
+  Deno.kill(processId, "SIGKILL");
 });
 
 Deno.test("two upgrades at once: one happens, the other is told so", async () => {
