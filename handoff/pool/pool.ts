@@ -159,7 +159,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     await (this.#closing ??= this.#close(timeout));
   }
 
-  /** The same as {@linkcode WorkerPool.close}. */
+  /** The same as {@linkcode WorkerPool.close} with the default timeout: responses that take longer than 10 s are cut off. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -42,7 +42,11 @@ export interface UpgradeOptions extends Program {
    * it is asked whether its event loop runs, and has 5 000 more to answer.
    */
   trialTime?: number;
-  /** How long to wait for the connections this version has accepted, in milliseconds. Default 10 000. */
+  /**
+   * How long to wait for the connections this version has accepted and still has, in milliseconds. Default 10 000. One that
+   * was handed to a worker is not among them: how long workers may take is the `timeout` of {@linkcode WorkerPool.close},
+   * and, where they serve HTTP, the `shutdownTimeout` of `serveHttp`.
+   */
   drainTimeout?: number;
   /**
    * Whether this process goes on having the listeners, and never accepts on them: a supervisor that keeps its process

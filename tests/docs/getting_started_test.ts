@@ -1,7 +1,14 @@
 // The servers of the page "Getting started", as they are printed there, under the permissions it names.
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { endChild, FFI_GRANT, lines, within } from "../kit/process.ts";
-import { freePort, layOutSnippets, processThatAnswers, startSnippet, upgradeSnippet } from "../kit/snippets.ts";
+import {
+  answerOf,
+  freePort,
+  layOutSnippets,
+  processThatAnswers,
+  startSnippet,
+  upgradeSnippet,
+} from "../kit/snippets.ts";
 
 const PAGE = "docs/getting-started.md";
 const UPGRADE_GRANTS = ["--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
@@ -34,6 +41,32 @@ Deno.test("getting started: the server is upgraded by the command, and the old v
     assertNotEquals(await processThatAnswers(port), before);
     assertEquals((await within(20_000, server.status)).code, 0);
     await processThatAnswers(port);
+  } finally {
+    await endChild(server);
+    if (successor > 0) Deno.kill(successor, "SIGKILL");
+  }
+});
+
+Deno.test("getting started: a response that takes longer than the defaults allow outlives an upgrade", async () => {
+  const port = freePort();
+  await using snippets = await layOutSnippets(PAGE, ["worker.ts", "server.ts"], port);
+  const worker = new URL("worker.ts", snippets.folder);
+  const code = await Deno.readTextFile(worker);
+  const wait = 'if (request.url.endsWith("/slow")) await new Promise((resolve) => setTimeout(resolve, 13_000));';
+  const slow = code.replace("(request) => {\n", `async (request) => {\n${wait}\n`);
+  assertNotEquals(slow, code);
+  await Deno.writeTextFile(worker, slow);
+  const server = startSnippet(snippets, "server.ts", ["--allow-run", ...UPGRADE_GRANTS, FFI_GRANT]);
+  const nextLine = lines(server);
+  let successor = 0;
+  try {
+    await nextLine();
+    const answer = answerOf(port, "GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    // Until a worker has it.
+    await processThatAnswers(port);
+    successor = await upgradeSnippet(snippets);
+    assertEquals((await within(30_000, answer)).split("\r\n")[0], "HTTP/1.1 200 OK");
+    assertEquals((await within(10_000, server.status)).code, 0);
   } finally {
     await endChild(server);
     if (successor > 0) Deno.kill(successor, "SIGKILL");
