@@ -66,7 +66,7 @@ export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/socket_calls.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
-export { HandoffError, type HandoffOutcome } from "./handoff/handoff_error.ts";
+export { HandoffError, type HandoffErrorOptions, type HandoffOutcome } from "./handoff/handoff_error.ts";
 export { receive } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions } from "./handoff/received.ts";
 export type { HandoffChild, HandoffSourceOptions, SendOptions } from "./handoff/send_options.ts";

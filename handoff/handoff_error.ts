@@ -11,6 +11,12 @@
  */
 export type HandoffOutcome = "rejected" | "expired" | "target-died" | "channel-broken";
 
+/** What a {@linkcode HandoffError} says besides its outcome. */
+export interface HandoffErrorOptions extends ErrorOptions {
+  /** What did not happen, where the error is about no one socket. Default: `The socket was not handed off`. */
+  what?: string;
+}
+
 /**
  * A hand-off did not happen. The socket is still open and its owner's, in the process that tried to send it.
  *
@@ -36,10 +42,10 @@ export class HandoffError extends Error {
    *
    * @param outcome How the hand-off ended.
    * @param reason Why.
-   * @param options What caused it.
+   * @param options What caused it, and what it is that did not happen.
    */
-  constructor(outcome: HandoffOutcome, reason: string, options?: ErrorOptions) {
-    super(`The socket was not handed off (${outcome}): ${reason}`, options);
+  constructor(outcome: HandoffOutcome, reason: string, options: HandoffErrorOptions = {}) {
+    super(`${options.what ?? "The socket was not handed off"} (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
   }

@@ -263,5 +263,6 @@ export class Target {
 }
 
 function channelBroken(cause: unknown): HandoffError {
-  return new HandoffError("channel-broken", cause instanceof Error ? cause.message : String(cause), { cause });
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new HandoffError("channel-broken", reason, { what: "No more sockets can be received", cause });
 }

@@ -8,10 +8,12 @@ import { HandoffError } from "../handoff_error.ts";
 import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import type { SendOptions } from "../send_options.ts";
 import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
-import { poolClosed, Queue } from "./queue.ts";
+import { noWorker, poolClosed, Queue } from "./queue.ts";
 import { Counters, type WorkerPoolStatistics } from "./statistics.ts";
 import { Place } from "./worker.ts";
 import { WorkerEvent, type WorkerEventType } from "./worker_event.ts";
+
+const NOT_READY = "The pool does not become ready";
 
 /** Who got a socket, and after how many offers. */
 export interface Dispatched {
@@ -25,7 +27,8 @@ export interface Dispatched {
  * Keeps worker processes running and hands them sockets.
  *
  * A socket that a worker rejects, or that comes back because the worker died, is offered to another. A worker that ends
- * is replaced, the sooner the longer it has lived. One that does not answer gets nothing more, and is ended when it
+ * is replaced, the sooner the longer it has lived, by one that runs the program as it is on disk by then. A place whose
+ * workers cannot stay is given up (`workergiveup`); when all are, {@linkcode WorkerPool.failed} tells. A worker that does not answer gets nothing more, and is ended when it
  * stays silent for as long as `timeout` again.
  *
  * What waits is bounded: `maxWaiting` sockets here and `credit` for each worker.
@@ -45,14 +48,24 @@ export interface Dispatched {
  * ```
  */
 export class WorkerPool extends EventTarget implements AsyncDisposable {
-  /** Resolves when every place has had a worker that is ready, or was given up; rejects if all were. */
+  /**
+   * Resolves when every place has had a worker that is ready, or was given up; rejects with a {@linkcode HandoffError} if all
+   * were, or if the pool is closed first.
+   */
   readonly ready: Promise<void>;
+  /**
+   * Resolves when the last place was given up, with a {@linkcode HandoffError} that says so (`target-died`): from then on
+   * `dispatch` rejects everything. A program that can do nothing else ends then, so that whoever watches it knows. Never
+   * resolves while a worker can be kept running, nor once the pool is closed.
+   */
+  readonly failed: Promise<HandoffError>;
 
   readonly #settings: PoolSettings;
   readonly #places: Place[];
   readonly #counters = new Counters();
   readonly #queue: Queue;
   readonly #ready = Promise.withResolvers<void>();
+  readonly #failed = Promise.withResolvers<HandoffError>();
   readonly #neverReady: Set<Place>;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
@@ -73,6 +86,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#settings = poolSettings(options);
     this.ready = this.#ready.promise;
     this.ready.catch(() => {});
+    this.failed = this.#failed.promise;
     const events = {
       changed: () => this.#queue.assign(),
       started: (place: Place) => this.#tell("workerstart", place),
@@ -231,7 +245,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   async #close(timeout: number): Promise<void> {
-    this.#ready.reject(poolClosed());
+    this.#ready.reject(poolClosed({ what: NOT_READY }));
     this.#queue.close();
     await Promise.all(this.#places.map((place) => place.close(timeout)));
     this.#settings.signal?.removeEventListener("abort", this.#abort);
@@ -246,7 +260,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #giveUp(place: Place): void {
     this.#neverReady.delete(place);
     if (this.#places.every(({ alive }) => !alive)) {
-      this.#ready.reject(new HandoffError("target-died", "no worker of the pool can be kept running"));
+      this.#ready.reject(noWorker({ what: NOT_READY }));
+      this.#failed.resolve(noWorker({ what: "The pool takes no more sockets" }));
     } else if (this.#neverReady.size === 0) {
       this.#ready.resolve();
     }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { HandoffError } from "../handoff_error.ts";
+import { HandoffError, type HandoffErrorOptions } from "../handoff_error.ts";
 import type { PoolSettings } from "./options.ts";
 import type { Place } from "./worker.ts";
 
@@ -88,7 +88,7 @@ export class Queue {
   #offerTo({ tried, lastError, place }: Waiting): boolean {
     const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
     if (candidates.length === 0) {
-      place.reject(lastError ?? new HandoffError("target-died", "no worker of the pool can be kept running"));
+      place.reject(lastError ?? noWorker());
       return true;
     }
     const chosen = this.#choose(candidates.filter(({ free }) => free));
@@ -112,7 +112,12 @@ export class Queue {
   }
 }
 
-/** Why a pool takes nothing any more. */
-export function poolClosed(): HandoffError {
-  return new HandoffError("channel-broken", "the pool was closed");
+/** Why a pool takes nothing any more: it was closed. */
+export function poolClosed(options?: HandoffErrorOptions): HandoffError {
+  return new HandoffError("channel-broken", "the pool was closed", options);
+}
+
+/** Why a pool takes nothing any more: every place was given up. */
+export function noWorker(options?: HandoffErrorOptions): HandoffError {
+  return new HandoffError("target-died", "no worker of the pool can be kept running", options);
 }

@@ -72,3 +72,21 @@ Deno.test("getting started: a response that takes longer than the defaults allow
     if (successor > 0) Deno.kill(successor, "SIGKILL");
   }
 });
+
+Deno.test("getting started: a pool whose workers cannot be started again ends, and says so", async () => {
+  const port = freePort();
+  await using snippets = await layOutSnippets(PAGE, ["worker.ts", "pool.ts"], port);
+  const server = new URL("pool.ts", snippets.folder);
+  const code = await Deno.readTextFile(server);
+  await Deno.writeTextFile(server, code.replace("size: 2,", "size: 2, maxRestarts: 1, restartDelay: 10,"));
+  const pool = startSnippet(snippets, "pool.ts", ["--allow-run", FFI_GRANT]);
+  try {
+    assertEquals(await lines(pool)(), `Process ${pool.pid} listens on port ${port}`);
+    // Restarted workers run what is on disk by then.
+    await Deno.writeTextFile(new URL("worker.ts", snippets.folder), "Deno.exit(3);");
+    for (let count = 0; count < 2; count++) Deno.kill(await processThatAnswers(port), "SIGKILL");
+    assertEquals((await within(30_000, pool.status)).code, 1);
+  } finally {
+    await endChild(pool);
+  }
+});

@@ -260,7 +260,11 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
   await withPool({ args: ["crash"], size: 1, restartDelay: 1, maxRestarts: 2 }, async (pool, events) => {
     using pair = await connection();
     const dispatching = rejection(pool.dispatch(pair.server));
-    assertEquals((await rejection(pool.ready))[1], "no worker of the pool can be kept running");
+    const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
+    const reason = "no worker of the pool can be kept running";
+    assertEquals(unready.message, `The pool does not become ready (target-died): ${reason}`);
+    const { message } = await within(1_000, pool.failed);
+    assertEquals(message, `The pool takes no more sockets (target-died): ${reason}`);
     assertEquals(await dispatching, ["target-died", "no worker of the pool can be kept running"]);
     assert(usable(pair.server));
     assertEquals(events.map(({ type }) => type), [
@@ -268,6 +272,23 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
       "workergiveup",
     ]);
   });
+});
+
+Deno.test("a pool has not failed while one worker can be kept running, nor when it is closed", async () => {
+  let failed = false;
+  const marker = await Deno.makeTempFile();
+  await Deno.remove(marker);
+  const script = new URL("../children/misbehaving_worker.ts", import.meta.url);
+  const denoFlags = ["--allow-read", "--allow-write", "--no-check", "--cached-only"];
+  await withPool({ script, denoFlags, args: [marker, "crash"], maxRestarts: 0 }, async (pool, events) => {
+    pool.failed.then(() => failed = true);
+    await within(20_000, pool.ready);
+    assertEquals(events.filter(({ type }) => type === "workergiveup").length, 1);
+    const { client } = await dispatched(pool);
+    client.close();
+  });
+  assertEquals(failed, false);
+  await Deno.remove(marker);
 });
 
 Deno.test("a command that cannot be spawned is given up too", async () => {
