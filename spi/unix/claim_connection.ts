@@ -9,7 +9,7 @@ import { poll, POLLIN } from "../../ffi/unix/poll.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { CLAIM_AHEAD, CLAIM_RECEIVED, decodeAnswer, encodeClaim } from "./claim_messages.ts";
-import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
+import { noRoom, refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import type { EarlyDescriptors } from "./early_descriptors.ts";
 import { connectRendezvous } from "./rendezvous_socket.ts";
 
@@ -129,10 +129,10 @@ export class ClaimConnection {
       if (descriptor !== undefined) libc().close(descriptor);
       this.#early.discard(this.#rendezvous, number);
       claimed?.reject(refusedClaim(code));
-    } else if (descriptor === undefined) {
-      claimed?.reject(refusedClaim(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor"));
     } else if (claimed === undefined) {
       this.#early.add(this.#rendezvous, number, descriptor);
+    } else if (descriptor === undefined) {
+      claimed.reject(noRoom());
     } else {
       claimed.resolve(descriptor);
     }

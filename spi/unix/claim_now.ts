@@ -8,7 +8,7 @@ import { receiveMessage, sendMessage } from "../../ffi/unix/message.ts";
 import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { decodeAnswer, encodeClaim } from "./claim_messages.ts";
-import { refusedClaim, rendezvousClosed } from "./claim_error.ts";
+import { noRoom, refusedClaim, rendezvousClosed } from "./claim_error.ts";
 import { connectRendezvous } from "./rendezvous_socket.ts";
 
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -40,7 +40,7 @@ export function claimNow(rendezvous: string, number: number): bigint {
       const { code } = decodeAnswer(message.bytes);
       if (code !== 0) throw refusedClaim(code);
       if (message.descriptor !== undefined) return message.descriptor;
-      throw refusedClaim(WSA_ERRORS.WSAEMFILE, "this process has no room for another descriptor");
+      throw noRoom();
     }
   } finally {
     libc().close(fd);

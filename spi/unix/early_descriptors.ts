@@ -4,9 +4,11 @@
  * @module
  */
 import { libc } from "../../ffi/unix/libc.ts";
+import { noRoom } from "./claim_error.ts";
 
 interface EarlyDescriptor {
-  readonly descriptor: bigint;
+  /** None if this process had no room for it. */
+  readonly descriptor: bigint | undefined;
   readonly since: number;
 }
 
@@ -22,17 +24,21 @@ export class EarlyDescriptors {
     this.#timeToLive = timeToLive;
   }
 
-  add(rendezvous: string, number: number, descriptor: bigint): void {
+  /** @param descriptor The caller's no longer; `undefined` if the system dropped it, for there was no room. */
+  add(rendezvous: string, number: number, descriptor: bigint | undefined): void {
     this.discard(rendezvous, number);
     this.#descriptors.set(key(rendezvous, number), { descriptor, since: performance.now() });
     this.#sweep ??= this.#sweepLater();
   }
 
-  /** The descriptor, the caller's from now on; `undefined` if it has not come. */
+  /**
+   * The descriptor, the caller's from now on; `undefined` if it has not come.
+   *
+   * @throws {WinsockError} WSAEMFILE if it came when there was no room for it.
+   */
   take(rendezvous: string, number: number): bigint | undefined {
-    const name = key(rendezvous, number);
-    const early = this.#descriptors.get(name);
-    this.#descriptors.delete(name);
+    const early = this.#remove(rendezvous, number);
+    if (early !== undefined && early.descriptor === undefined) throw noRoom();
     return early?.descriptor;
   }
 
@@ -42,32 +48,42 @@ export class EarlyDescriptors {
   }
 
   discard(rendezvous: string, number: number): void {
-    const descriptor = this.take(rendezvous, number);
-    if (descriptor !== undefined) libc().close(descriptor);
+    close(this.#remove(rendezvous, number));
   }
 
   /** Closes all that came from a rendezvous that is gone. */
   discardAll(rendezvous: string): void {
-    for (const [name, { descriptor }] of this.#descriptors) {
+    for (const [name, early] of this.#descriptors) {
       if (!name.endsWith(key(rendezvous, ""))) continue;
       this.#descriptors.delete(name);
-      libc().close(descriptor);
+      close(early);
     }
+  }
+
+  #remove(rendezvous: string, number: number): EarlyDescriptor | undefined {
+    const name = key(rendezvous, number);
+    const early = this.#descriptors.get(name);
+    this.#descriptors.delete(name);
+    return early;
   }
 
   #sweepLater(): ReturnType<typeof setTimeout> {
     const timer = setTimeout(() => {
       const oldest = performance.now() - this.#timeToLive;
-      for (const [name, { descriptor, since }] of this.#descriptors) {
-        if (since > oldest) break;
+      for (const [name, early] of this.#descriptors) {
+        if (early.since > oldest) break;
         this.#descriptors.delete(name);
-        libc().close(descriptor);
+        close(early);
       }
       this.#sweep = this.#descriptors.size > 0 ? this.#sweepLater() : undefined;
     }, this.#timeToLive);
     Deno.unrefTimer(timer);
     return timer;
   }
+}
+
+function close(early: EarlyDescriptor | undefined): void {
+  if (early?.descriptor !== undefined) libc().close(early.descriptor);
 }
 
 function key(rendezvous: string, number: number | ""): string {
