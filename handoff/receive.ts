@@ -13,7 +13,7 @@ import { Target } from "./target.ts";
 /**
  * The sockets that the process that spawned this one hands over with {@linkcode HandoffSource}.
  *
- * Ends when the source is closed or has died; sockets received until then stay open. Leaving the loop refuses what is
+ * Ends when the source is closed or has died, however early; sockets received until then stay open. Leaving the loop refuses what is
  * still on its way, and closes what was accepted ahead of the loop: up to `highWaterMark` sockets that are this process's
  * already. Stdin must not be read by anyone else.
  *

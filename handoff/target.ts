@@ -6,12 +6,15 @@
 import { concat } from "@std/bytes";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
 import { whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { openStream } from "../sockets/stream.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { atMost } from "./at_most.ts";
 import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
 import { type FrameInput, stdinInput, streamInput } from "./frame_input.ts";
 import { HandoffError } from "./handoff_error.ts";
@@ -23,6 +26,8 @@ import { trace } from "./trace.ts";
 const DEFAULT_HIGH_WATER_MARK = 16;
 /** More than a source can have on their way or unanswered at a time. */
 const MAX_REJECTED = 8192;
+/** How long stdin may still be open when the source was found to be gone, in milliseconds. */
+const SOURCE_END_MS = 1_000;
 const ANSWER_STEPS = {
   [FrameType.ACCEPT]: "accepted",
   [FrameType.REJECT]: "rejected",
@@ -143,12 +148,25 @@ export class Target {
     }
     this.#source = sourceProcessId;
     trace("hello-received", 0, sourceProcessId);
-    this.#control = openStream(await defaultProvider().socket(control));
+    try {
+      this.#control = openStream(await defaultProvider().socket(control));
+    } catch (error) {
+      if (isSourceGone(error) && await this.#inputEnds()) return this.#end();
+      throw error;
+    }
     // A source that died is noticed at the end of stdin.
     this.#control.on("error", () => {});
     if (this.#ended) return void this.#control.destroy();
     this.#control.unref();
     this.#control.write(encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid)));
+  }
+
+  /** Whether the source's end of stdin is closed, or is in a moment: of a process that dies the system closes one by one. */
+  async #inputEnds(): Promise<boolean> {
+    let ended = false;
+    const reading = this.#input.read().then((chunk) => ended = chunk === undefined, () => {});
+    await atMost(SOURCE_END_MS, reading);
+    return ended;
   }
 
   #takeOffer(sequence: number, payload: OfferPayload): void {
@@ -260,6 +278,13 @@ export class Target {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
   }
+}
+
+/** Whether nobody is there any more to claim a duplicate from: refused, reset, or ended while the claim was sent. */
+function isSourceGone(error: unknown): boolean {
+  const { WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN } = WSA_ERRORS;
+  const codes: readonly number[] = [WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN];
+  return error instanceof WinsockError && codes.includes(error.code);
 }
 
 function channelBroken(cause: unknown): HandoffError {
