@@ -1,8 +1,8 @@
 /**
  * An HTTP server that replaces itself by its next version without refusing a connection.
  *
- *     deno run --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR --allow-write=server.control --allow-ffi=… \
- *       examples/graceful_restart.ts
+ *     deno run --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR \
+ *       --allow-read=server.control --allow-write=server.control --allow-ffi=… examples/graceful_restart.ts
  *     deno run --allow-read --allow-ffi=… cli/mod.ts upgrade server.control       # or: kill -HUP PID
  *
  * The next version is this file as it is then: change the greeting, and upgrade.
@@ -35,7 +35,12 @@ const { addr } = listener;
 onUpgradeRequest(() => {
   return upgrade(generation, {
     script: import.meta.url,
-    denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"],
+    denoFlags: [
+      "--allow-run",
+      "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
+      "--allow-read=server.control",
+      "--allow-write=server.control",
+    ],
     args: [String(addr.port)],
     drainTimeout: DRAIN_MS,
   });

@@ -23,6 +23,8 @@ export class ControlListener implements Disposable {
   readonly secret: string = crypto.randomUUID();
   readonly #path: string;
   #closed = false;
+  /** For a process that ends by `Deno.exit`. */
+  readonly #unload = () => this.#remove();
 
   /** Listens, and writes the file. */
   constructor(path: string) {
@@ -33,6 +35,7 @@ export class ControlListener implements Disposable {
       this.listener.close();
       throw error;
     }
+    addEventListener("unload", this.#unload);
   }
 
   /** Makes the file lead here again, after another version may have written its own. */
@@ -41,8 +44,22 @@ export class ControlListener implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.#closed) return;
     this.#closed = true;
+    removeEventListener("unload", this.#unload);
     this.listener.close();
+    this.#remove();
+  }
+
+  /** Takes the file away if it leads here: it may be another version's by now. Who may not read it cannot tell, and leaves it. */
+  #remove(): void {
+    const path = this.#path;
+    if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return;
+    try {
+      if (decodeControl(path, Deno.readTextFileSync(path)).secret === this.secret) Deno.removeSync(path);
+    } catch {
+      // It is gone, or something else.
+    }
   }
 
   /** The file of another version is taken away first: its owner and mode must be this one's. */
@@ -57,7 +74,32 @@ export class ControlListener implements Disposable {
   }
 }
 
-/** Reads a control file. */
+/**
+ * Reads a control file.
+ *
+ * @throws {Deno.errors.InvalidData} If it is none.
+ */
 export async function readControlFile(path: string): Promise<Control> {
-  return JSON.parse(await Deno.readTextFile(path));
+  return decodeControl(path, await Deno.readTextFile(path));
+}
+
+function decodeControl(path: string, text: string): Control {
+  const control = text.trim() === "" ? undefined : parse(text);
+  if (isControl(control)) return control;
+  const problem = text.trim() === "" ? "it is empty" : "its content is not what a server writes";
+  throw new Deno.errors.InvalidData(`"${path}" is no control file: ${problem}`);
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isControl(value: unknown): value is Control {
+  if (typeof value !== "object" || value === null) return false;
+  const { port, secret } = value as Partial<Control>;
+  return Number.isInteger(port) && port! > 0 && port! < 2 ** 16 && typeof secret === "string";
 }

@@ -37,7 +37,8 @@ export interface InheritedOptions {
  * const generation = await inherited();
  * const listener = generation.listen("echo", { port: 8080 });
  * const script = new URL("server.ts", import.meta.url);
- * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
+ * const control = ["--allow-read=server.control", "--allow-write=server.control"];
+ * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", ...control];
  * onUpgradeRequest(() => upgrade(generation, { script, denoFlags, drainTimeout: 10_000 }), {
  *   controlFile: "server.control",
  *   onUpgraded: () => Deno.exit(),

@@ -5,8 +5,10 @@
  */
 import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import { acceptNext } from "../../sockets/accepting.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
 import { connect } from "../../sockets/connect.ts";
 import type { Socket } from "../../sockets/socket.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { ControlListener, readControlFile } from "./control_file.ts";
 import type { UpgradeResult } from "./upgrade.ts";
 import { UpgradeError } from "./upgrade_error.ts";
@@ -18,7 +20,8 @@ export interface OnUpgradeRequestOptions {
   /**
    * A file to be written, which tells {@linkcode requestUpgrade} how to reach this process. Whoever can read it can have this
    * server upgraded; it is written so that only its owner can. A new version writes its own in its place; if that does not
-   * take over, this one's is written again.
+   * take over, this one's is written again. It is removed when listening ends, or the process by itself, where it is still
+   * this one's: to see that takes the permission to read it, without which it stays.
    */
   controlFile?: string;
   /** Called after an upgrade, when whoever asked for it has been answered: the place to end this process. */
@@ -41,7 +44,7 @@ const REQUEST_TIMEOUT_MS = 5_000;
  * Calls back when this server is to be upgraded: by a signal, or by `deno run jsr:@winsock/handoff/cli upgrade FILE`, which
  * works on Windows too.
  *
- * Needs `--allow-write` for the control file and ffi access to the system's socket library; for a signal nothing.
+ * Needs `--allow-write` for the control file, `--allow-read` to remove it at the end, and ffi access to the system's socket library; for a signal nothing.
  *
  * @param upgrade Does it. Called for each request; one that comes during another is told that it is busy by
  * {@linkcode upgrade} itself. If it rejects with anything else this version is taken to serve on.
@@ -78,7 +81,9 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
  * @param options `signal`: ends the wait, and not the upgrade.
  * @returns What the server says: an {@linkcode UpgradeResult}.
  * @throws {Deno.errors.NotFound} If there is no such file.
- * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended.
+ * @throws {Deno.errors.InvalidData} If it is no control file, such as an empty or damaged one, or something else than the
+ * server that wrote it answers.
+ * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended, and left the file behind.
  * @throws {UpgradeError} If the new version does not take over, as {@linkcode upgrade} there has it.
  * @throws {Error} If it refuses the request or cannot upgrade for another reason; the message says why.
  * @throws The signal's reason, if it is aborted first.
@@ -90,7 +95,8 @@ export async function requestUpgrade(
   const { signal } = options;
   const { port, secret } = await readControlFile(controlFile);
   const address = { hostname: "127.0.0.1", port };
-  using conn = (await connect(signal === undefined ? address : { ...address, signal })).toConn();
+  const connecting = connect(signal === undefined ? address : { ...address, signal });
+  using conn = (await connecting.catch((error) => Promise.reject(unreachable(controlFile, error)))).toConn();
   const close = () => conn.close();
   signal?.addEventListener("abort", close);
   let answer = "";
@@ -103,10 +109,30 @@ export async function requestUpgrade(
   } finally {
     signal?.removeEventListener("abort", close);
   }
-  if (answer === "") throw new Error("The server has refused the request, or ended");
-  const { result, failure, error }: Answer = JSON.parse(answer);
+  if (answer === "") throw new Error(`The server of "${controlFile}" has refused the request, or ended`);
+  const { result, failure, error } = decodeAnswer(controlFile, answer);
   if (result !== undefined) return result;
   throw failure === undefined ? new Error(error) : new UpgradeError(failure.outcome, failure.reason);
+}
+
+/** The error of a connection, in terms of the file where nobody listens. */
+function unreachable(controlFile: string, error: unknown): unknown {
+  if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAECONNREFUSED) return error;
+  return new WinsockError(error.code, {
+    operation: `reach the server of "${controlFile}"`,
+    functionName: error.functionName,
+    detail: "it has ended, and left the file behind",
+    cause: error,
+  });
+}
+
+function decodeAnswer(controlFile: string, answer: string): Answer {
+  try {
+    return JSON.parse(answer);
+  } catch (cause) {
+    const problem = `What answers is not the server of "${controlFile}", which has ended`;
+    throw new Deno.errors.InvalidData(problem, { cause });
+  }
 }
 
 /** Upgrades; where that fails this version serves on, and is to be asked again. */

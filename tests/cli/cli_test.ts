@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { listen } from "@winsock/handoff";
 import { main } from "@winsock/handoff/cli";
 import { findBrokenHandoffs } from "@winsock/handoff/spi";
 import { WSAPROTOCOL_INFOW, XP1 } from "@winsock/handoff/structs";
@@ -222,4 +223,23 @@ Deno.test("the command reads a pipe, and needs no permission for it", async () =
   assertEquals(code, 0, new TextDecoder().decode(stderr));
   assertStringIncludes(text, "WSAPROTOCOL_INFOW, 628 bytes");
   assert(!text.includes("\u001b"));
+});
+
+Deno.test("upgrade names the control file where it leads to nobody, and says why", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const empty = await run(["upgrade", file]);
+    assertEquals([empty.code, empty.err], [1, [`handoff: "${file}" is no control file: it is empty`]]);
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    listener.close();
+    await Deno.writeTextFile(file, JSON.stringify({ processId: 1, port, secret: "secret" }));
+    const { code, err } = await run(["upgrade", file]);
+    assertEquals([code, err.length], [1, 1]);
+    assertStringIncludes(err[0]!, `Cannot reach the server of "${file}"`);
+    assertStringIncludes(err[0]!, "it has ended, and left the file behind");
+  } finally {
+    await Deno.remove(file);
+  }
+  assertStringIncludes((await run(["upgrade", file])).err[0]!, file);
 });

@@ -11,7 +11,11 @@ import {
 } from "../kit/snippets.ts";
 
 const PAGE = "docs/getting-started.md";
-const UPGRADE_GRANTS = ["--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control"];
+const UPGRADE_GRANTS = [
+  "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
+  "--allow-read=server.control",
+  "--allow-write=server.control",
+];
 
 Deno.test("getting started: the pool answers from two processes", async () => {
   const port = freePort();

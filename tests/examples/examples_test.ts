@@ -92,7 +92,13 @@ Deno.test("the threads example answers from two threads of one process", async (
 
 Deno.test("the graceful restart example is replaced by the control command", async () => {
   const cwd = await Deno.makeTempDir();
-  const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control", FFI_GRANT];
+  const grants = [
+    "--allow-run",
+    "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
+    "--allow-read=server.control",
+    "--allow-write=server.control",
+    FFI_GRANT,
+  ];
   const { child, line, url } = await startExample("graceful_restart.ts", grants, cwd);
   let serving = child.pid;
   const versions: number[] = [];

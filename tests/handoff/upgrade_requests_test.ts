@@ -9,7 +9,8 @@ import {
   UpgradeError,
   WinsockError,
 } from "@winsock/handoff";
-import { endChild, lines, spawnCrowded, within } from "../kit/process.ts";
+import { endChild, FFI_GRANT, lines, spawnCrowded, within } from "../kit/process.ts";
+import { moduleUrl, runCode } from "../kit/run.ts";
 
 Deno.test("whoever asks for an upgrade is told how it failed", async () => {
   const file = await Deno.makeTempFile();
@@ -21,7 +22,7 @@ Deno.test("whoever asks for an upgrade is told how it failed", async () => {
     const failed = await within(10_000, assertRejects(() => requestUpgrade(file), Error, "no room"));
     assertEquals(failed instanceof UpgradeError, false);
   } finally {
-    await Deno.remove(file);
+    await Deno.remove(file).catch(() => {});
   }
 });
 
@@ -40,8 +41,9 @@ Deno.test("requests that nobody listens for, or nobody answers, are told as what
     silent.close();
     const refused = await within(10_000, assertRejects(() => requestUpgrade(file), WinsockError));
     assertEquals(refused.codeName, "WSAECONNREFUSED");
+    assertEquals([refused.message.includes(`"${file}"`), refused.message.includes("it has ended")], [true, true]);
   } finally {
-    await Deno.remove(file);
+    await Deno.remove(file).catch(() => {});
   }
   await assertRejects(() => requestUpgrade(file), Deno.errors.NotFound);
 });
@@ -65,7 +67,7 @@ Deno.test("after a failed upgrade it is again the old version that the control f
     assertEquals(asked, 3);
     if (Deno.build.os !== "windows") assertEquals((await Deno.stat(file)).mode! & 0o777, 0o600);
   } finally {
-    await Deno.remove(file);
+    await Deno.remove(file).catch(() => {});
   }
 });
 
@@ -84,7 +86,7 @@ Deno.test("a version that is busy, or takes no more requests, leaves the control
       await assertRejects(() => within(10_000, requestUpgrade(file)), Error, "the new one");
     }
   } finally {
-    await Deno.remove(file);
+    await Deno.remove(file).catch(() => {});
   }
 });
 
@@ -106,7 +108,68 @@ Deno.test({
     } finally {
       for (const client of clients) client.close();
       await endChild(child);
-      await Deno.remove(file);
+      await Deno.remove(file).catch(() => {});
     }
   },
 });
+
+Deno.test("what is no control file, or leads to another server, is said to be so", async () => {
+  const file = await Deno.makeTempFile();
+  using other = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = other.addr;
+  const refuse = (problem: string) => assertRejects(() => requestUpgrade(file), Deno.errors.InvalidData, problem);
+  try {
+    await refuse(`"${file}" is no control file: it is empty`);
+    for (const text of ["{", "null", "[]", "{}", `{"port":${port}}`, '{"port":0,"secret":"x"}', '"text"']) {
+      await Deno.writeTextFile(file, text);
+      await refuse(`"${file}" is no control file: its content is not what a server writes`);
+    }
+    await Deno.writeTextFile(file, JSON.stringify({ port, secret: "secret" }));
+    const asking = refuse(`What answers is not the server of "${file}"`);
+    using conn = (await other.accept()).toConn();
+    await conn.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request"));
+    await conn.closeWrite();
+    await within(10_000, asking);
+  } finally {
+    await Deno.remove(file).catch(() => {});
+  }
+});
+
+/** Whether a file is there. */
+async function exists(file: string): Promise<boolean> {
+  return await Deno.stat(file).then(() => true, () => false);
+}
+
+Deno.test("the control file goes when listening ends, unless it is another version's by then", async () => {
+  const file = await Deno.makeTempFile();
+  const never = () => Promise.reject(new Error("never"));
+  try {
+    const old = onUpgradeRequest(never, { controlFile: file });
+    const next = onUpgradeRequest(never, { controlFile: file });
+    old[Symbol.dispose]();
+    assertEquals(await exists(file), true);
+    next[Symbol.dispose]();
+    assertEquals(await exists(file), false);
+  } finally {
+    await Deno.remove(file).catch(() => {});
+  }
+});
+
+for (const [how, end] of [["leaves its scope", ""], ["calls Deno.exit", "Deno.exit();"]] as const) {
+  Deno.test(`a process that ${how} leaves no control file, if it may read it`, async () => {
+    const file = await Deno.makeTempFile();
+    const code = `
+      import { onUpgradeRequest } from ${moduleUrl("mod.ts")};
+      using _requests = onUpgradeRequest(() => Promise.reject(), { controlFile: ${JSON.stringify(file)} });
+      ${end}
+    `;
+    try {
+      assertEquals(await runCode(code, FFI_GRANT, `--allow-write=${file}`), "");
+      assertEquals(await exists(file), true);
+      assertEquals(await runCode(code, FFI_GRANT, `--allow-write=${file}`, `--allow-read=${file}`), "");
+      assertEquals(await exists(file), false);
+    } finally {
+      await Deno.remove(file).catch(() => {});
+    }
+  });
+}
