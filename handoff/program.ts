@@ -70,6 +70,11 @@ export function endProcess(child: Deno.ChildProcess): void {
   }
 }
 
+/** How a process ended, in words: `exited with 3`, or by which signal of the system. */
+export function describeEnd({ code, signal }: Pick<Deno.CommandStatus, "code" | "signal">): string {
+  return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
+}
+
 function programArguments({ script, denoFlags, args }: Program): string[] {
   if (script === undefined) return [...args ?? []];
   const flags = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...denoFlags ?? []];

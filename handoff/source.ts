@@ -17,10 +17,12 @@ import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
 import {
   checkedInitialBytes,
   checkedTimeout,
+  checkOpen,
   type HandoffChild,
   type HandoffSourceOptions,
   type SendOptions,
 } from "./send_options.ts";
+import { describeEnd } from "./program.ts";
 import { trace } from "./trace.ts";
 
 /** Sockets on their way, whichever source sends them: none is offered twice at a time. */
@@ -100,8 +102,8 @@ export class HandoffSource implements AsyncDisposable {
       broken: (failure) => this.#fail(failure),
     });
     this.#sendHello(control.duplicate);
-    child.status.then(({ code }) =>
-      this.#fail(new HandoffError("target-died", `process ${child.pid} exited with code ${code}`))
+    child.status.then((status) =>
+      this.#fail(new HandoffError("target-died", `process ${child.pid} ${describeEnd(status)}`))
     );
     const deadline = setTimeout(
       () => this.#fail(new HandoffError("expired", `process ${child.pid} was not ready after ${this.#timeout} ms`)),
@@ -151,6 +153,7 @@ export class HandoffSource implements AsyncDisposable {
     const { signal } = options;
     signal?.throwIfAborted();
     if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
+    checkOpen(socket);
     if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
     onTheirWay.add(socket);
     const outgoing = new OutgoingHandoff(socket, data, initialBytes);

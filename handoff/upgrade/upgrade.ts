@@ -13,9 +13,9 @@ import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { atMost } from "../at_most.ts";
-import { checkProgram, endProcess, type Program, spawnProgram } from "../program.ts";
+import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
-import { MAX_TIMEOUT_MS } from "../send_options.ts";
+import { checkOpen, MAX_TIMEOUT_MS } from "../send_options.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";
@@ -92,7 +92,8 @@ export interface UpgradeResult {
  * @throws {UpgradeError} If the new version does not take over. This one goes on serving.
  * @throws {TypeError} If neither or both of `script` and `command` are given.
  * @throws {Deno.errors.NotCapable} Without the permission to run the new version. This one goes on serving.
- * @throws {WinsockError} If the system has no room for what is needed, such as WSAEMFILE. This one goes on serving.
+ * @throws {WinsockError} WSAENOTSOCK if a socket that is to go along was closed or given up; or if the system has no room for
+ * what is needed, such as WSAEMFILE. This one goes on serving.
  * @throws {RangeError} If a duration is negative (`timeout`: below 1) or longer than a timer can wait, which is 24 days.
  */
 export async function upgrade(generation: Generation, options: UpgradeOptions): Promise<UpgradeResult> {
@@ -100,6 +101,7 @@ export async function upgrade(generation: Generation, options: UpgradeOptions): 
   const durations = checkedDurations(options);
   const state = stateOf(generation);
   if (state.upgrading) throw new UpgradeError("busy", "another upgrade is under way or done");
+  for (const socket of socketsOf(state, options)) checkOpen(socket);
   state.upgrading = true;
   try {
     const processId = await replace(state, options, durations);
@@ -110,6 +112,14 @@ export async function upgrade(generation: Generation, options: UpgradeOptions): 
     state.upgrading = false;
     throw error;
   }
+}
+
+/** All that goes along. */
+function socketsOf(
+  { listeners, datagrams }: GenerationState,
+  { connections = [] }: UpgradeOptions,
+): readonly SharedSocket[] {
+  return [...listeners.values(), ...datagrams.values(), ...connections.map(({ socket }) => socket)];
 }
 
 type Durations = Required<Pick<UpgradeOptions, "timeout" | "trialTime" | "drainTimeout">>;
@@ -129,8 +139,8 @@ async function replace(
   { timeout, trialTime }: Durations,
 ): Promise<number> {
   const child = await spawnSuccessor(options);
-  const ended = child.status.then(({ code }) =>
-    new UpgradeError("crashed", `process ${child.pid} exited with ${code}`)
+  const ended = child.status.then((status) =>
+    new UpgradeError("crashed", `process ${child.pid} ${describeEnd(status)}`)
   );
   const late = Promise.withResolvers<UpgradeError>();
   const deadline = setTimeout(

@@ -19,6 +19,7 @@ if (mode === "deaf") await new Promise((resolve) => setTimeout(resolve, 60_000))
 
 const generation = await inherited();
 if (mode === "crash") Deno.exit(4);
+if (mode === "be killed") Deno.kill(Deno.pid, "SIGKILL");
 if (mode === "refuse") {
   await generation.refuse("not in the mood");
   Deno.exit(0);

@@ -9,6 +9,7 @@ import {
   upgrade,
   UpgradeError,
   type UpgradeOptions,
+  WinsockError,
 } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { connection, readEnd, readText } from "../kit/connections.ts";
@@ -109,6 +110,7 @@ for (
   const [mode, outcome, reason] of [
     ["crash early", "crashed", ""],
     ["crash", "crashed", "exited with 4"],
+    ["be killed", "crashed", Deno.build.os === "windows" ? "exited with" : "was ended by SIGKILL"],
     ["refuse", "refused", "not in the mood"],
     ["hang", "expired", "was not ready in 4000 ms"],
     ["deaf", "expired", "was not ready"],
@@ -317,6 +319,21 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
   const before = openStreams(Deno.pid).length;
   await failAll();
   await until(() => openStreams(Deno.pid).length <= before, `there are ${before} descriptors again`);
+});
+
+Deno.test("a connection that was closed is refused before anything is started", async () => {
+  using generation = await inherited({ predecessor: 0 });
+  using open = await connection();
+  using closed = await connection();
+  closed.server.close();
+  const connections = [open, closed].map(({ server }) => ({ socket: server }));
+  const { codeName, message } = await assertRejects(
+    () => upgrade(generation, { command: "no such program", connections }),
+    WinsockError,
+  );
+  assertEquals([codeName, message.includes("it was closed, handed off or given up before")], ["WSAENOTSOCK", true]);
+  assertEquals(open.server.remoteAddr.port > 0, true);
+  await assertRejects(() => upgrade(generation, { command: "no such program" }), UpgradeError, "cannot be started");
 });
 
 Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
