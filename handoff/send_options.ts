@@ -30,7 +30,8 @@ export interface SendOptions {
   data?: unknown;
   /**
    * Bytes already read from the connection, at most 1 MiB; the target's first read returns them. Default: the socket's own
-   * `initialBytes`, in whose place these are sent.
+   * `initialBytes`, in whose place these are sent. The object does not learn of them: if the socket comes back,
+   * `Socket.fromHandle(socket.detach(), { initialBytes })` makes one that has them.
    */
   initialBytes?: Uint8Array;
   /** Takes the socket back, as long as the target does not own it. */

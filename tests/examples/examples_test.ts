@@ -4,10 +4,18 @@ import { LIBRARY_PATHS } from "@winsock/handoff";
 import { fileURLToPath } from "node:url";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 
-async function runExample(script: string, ...grants: string[]): Promise<{ code: number; output: string }> {
+function runExample(script: string, ...grants: string[]): Promise<{ code: number; output: string }> {
+  return runExampleWith([], script, ...grants);
+}
+
+async function runExampleWith(
+  programArgs: readonly string[],
+  script: string,
+  ...grants: string[]
+): Promise<{ code: number; output: string }> {
   const path = new URL(`../../examples/${script}`, import.meta.url).href;
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [...RUN, ...grants, path],
+    args: [...RUN, ...grants, path, ...programArgs],
     stdout: "piped",
     stderr: "piped",
   }).output();
@@ -39,6 +47,18 @@ Deno.test("a process without net permission answers on the connection it was giv
   const { code, output } = await runExample("privilege_separation.ts", "--allow-run", FFI_GRANT);
   assertEquals(code, 0, output);
   assertMatch(output, /^Process \d+ answers; it cannot connect anywhere: NotCapable$/m);
+});
+
+Deno.test("a connection is handed on with what was read too far, and comes back with it", async () => {
+  const { code, output } = await runExample("read_then_hand_off.ts", "--allow-run", FFI_GRANT);
+  assertEquals(code, 0, output);
+  const [, reader] = /^Process (\d+) has read "room 7", and 11 bytes too far$/m.exec(output) ?? [];
+  const [, owner] = /^Process (\d+) answers "hello there"$/m.exec(output) ?? [];
+  assertMatch(output, /^The socket was not handed off \(rejected\): process \d+ has no room$/m);
+  assert(reader !== undefined && owner !== undefined && reader !== owner, output);
+  const alone = await runExampleWith(["full"], "read_then_hand_off.ts", "--allow-run", FFI_GRANT);
+  assertEquals(alone.code, 0, alone.output);
+  assertMatch(alone.output, /^Process (\d+) has read [^]*^The socket was not [^]*^Process \1 answers "hello there"$/m);
 });
 
 /** Starts an example server; returns its first line, the rest as they come, and an end for it. */

@@ -1,0 +1,105 @@
+/**
+ * Reads a line from a connection, and hands the connection on with what was read too far.
+ *
+ *     deno run --allow-run --allow-ffi=… examples/read_then_hand_off.ts [full|free …]
+ *
+ * Each argument is a worker: one that is full rejects the connection, one that is free answers on it. If nobody takes it the
+ * process that read the line answers itself, and misses nothing either.
+ *
+ * Where the line need only be looked at, and fits into what the system keeps of a connection, `socket.peek` is simpler: the
+ * connection is handed on untouched, as in `sni_router.ts`. Reading is for lines that are longer, or that have to be
+ * answered before the next one comes.
+ *
+ * @module
+ */
+import { concat } from "@std/bytes";
+import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, Socket } from "@winsock/handoff";
+import { libc, ws2_32 } from "@winsock/handoff/ffi";
+
+/** The longest line, in bytes: what comes from strangers has a bound. */
+const MOST_BYTES = 4_096;
+const PATIENCE_MS = 5_000;
+const NEWLINE = 10;
+
+const [first, ...others] = Deno.args;
+if (first === "worker") await work(others[0]!);
+else await handOn(Deno.args.length > 0 ? Deno.args : ["full", "free"]);
+
+async function handOn(kinds: readonly string[]): Promise<void> {
+  const workers = kinds.map(startWorker);
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  using client = (await connect({ port: listener.addr.port })).toConn();
+  await client.write(new TextEncoder().encode("room 7\nhello there"));
+  await client.closeWrite();
+
+  using accepted = await listener.accept();
+  const { line, rest } = await readLine(accepted);
+  console.log(`Process ${Deno.pid} has read "${line}", and ${rest.byteLength} bytes too far`);
+  // From here on the socket brings those bytes along, wherever it goes, and if it comes back.
+  using socket = Socket.fromHandle(accepted.detach(), { initialBytes: rest });
+  if (!await sendToOne(workers, socket)) await answer(socket);
+
+  console.log(await new Response(client.readable).text());
+  for (const worker of workers) await worker.close();
+}
+
+/** Reads up to the first newline. Whatever comes behind it is the next owner's. */
+async function readLine(socket: Socket): Promise<{ line: string; rest: Uint8Array }> {
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  let bytes = socket.initialBytes;
+  for (;;) {
+    const end = bytes.indexOf(NEWLINE);
+    if (end >= 0) return { line: new TextDecoder().decode(bytes.subarray(0, end)), rest: bytes.slice(end + 1) };
+    if (bytes.byteLength >= MOST_BYTES) throw new RangeError(`The line is longer than ${MOST_BYTES} bytes`);
+    const more = await readSome(socket, signal);
+    if (more.byteLength === 0) throw new Error("The client has gone");
+    bytes = concat([bytes, more]);
+  }
+}
+
+/** Reads what has come; none at the end. A stream would read ahead, and nobody gets that back from it. */
+async function readSome(socket: Socket, signal: AbortSignal): Promise<Uint8Array> {
+  const { byteLength } = await socket.peek(MOST_BYTES, { signal });
+  const bytes = new Uint8Array(byteLength);
+  // As many are there: this does not wait.
+  const count = Deno.build.os === "windows"
+    ? ws2_32().recv(socket.handle, bytes, byteLength, 0)
+    : Number(libc().recv(socket.handle, bytes, BigInt(byteLength), 0));
+  if (count < 0) throw new Error("The connection is broken");
+  return bytes.subarray(0, count);
+}
+
+/** Offers a connection to one worker after the other; returns whether one has it. If not it is as it was. */
+async function sendToOne(workers: readonly HandoffSource[], socket: Socket): Promise<boolean> {
+  for (const worker of workers) {
+    try {
+      await worker.send(socket);
+      return true;
+    } catch (error) {
+      if (!(error instanceof HandoffError)) throw error;
+      console.log(error.message);
+    }
+  }
+  return false;
+}
+
+function startWorker(kind: string): HandoffSource {
+  const args = ["run", "--quiet", "--no-prompt", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, import.meta.url];
+  return new HandoffSource(
+    new Deno.Command(Deno.execPath(), { args: [...args, "worker", kind], stdin: "piped" }).spawn(),
+  );
+}
+
+async function work(kind: string): Promise<void> {
+  for await (const received of receive({ accept: "manual" })) {
+    if (kind === "full") received.reject(`process ${Deno.pid} has no room`);
+    else await received.accept().then(() => answer(received.socket));
+  }
+}
+
+/** Says what there is to read. */
+async function answer(socket: Socket): Promise<void> {
+  using conn = socket.toConn();
+  const text = await new Response(conn.readable).text();
+  await conn.write(new TextEncoder().encode(`Process ${Deno.pid} answers "${text}"`));
+}
