@@ -22,7 +22,8 @@ Deno.test("migrating: a worker of what was a cluster is replaced when it dies", 
 Deno.test("migrating: a single process that serves HTTP is replaced, and ends by itself", async () => {
   const port = freePort();
   await using snippets = await layOutSnippets(PAGE, ["single.ts"], port);
-  const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", "--allow-write=server.control", FFI_GRANT];
+  const control = ["--allow-read=server.control", "--allow-write=server.control"];
+  const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", ...control, FFI_GRANT];
   const server = startSnippet(snippets, "single.ts", grants);
   let successor = 0;
   try {
