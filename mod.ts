@@ -91,5 +91,5 @@ export { listen, type ListenLocalOptions, type ListenOptions } from "./sockets/l
 export { listenDatagram, type ListenDatagramOptions } from "./sockets/listen_datagram.ts";
 export { Listener } from "./sockets/listener.ts";
 export type { MulticastV4Membership, MulticastV6Membership } from "./sockets/multicast.ts";
-export { type ConnOf, type FromHandleOptions, type PeekOptions, Socket } from "./sockets/socket.ts";
+export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

@@ -6,15 +6,14 @@
  * Each argument is a worker: one that is full rejects the connection, one that is free answers on it. If nobody takes it the
  * process that read the line answers itself, and misses nothing either.
  *
- * Where the line need only be looked at, and fits into what the system keeps of a connection, `socket.peek` is simpler: the
+ * Where the line need only be looked at, and fits into what the system keeps of a connection, `socket.peek` does as well: the
  * connection is handed on untouched, as in `sni_router.ts`. Reading is for lines that are longer, or that have to be
  * answered before the next one comes.
  *
  * @module
  */
 import { concat } from "@std/bytes";
-import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, Socket } from "@winsock/handoff";
-import { libc, ws2_32 } from "@winsock/handoff/ffi";
+import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, type Socket } from "@winsock/handoff";
 
 /** The longest line, in bytes: what comes from strangers has a bound. */
 const MOST_BYTES = 4_096;
@@ -32,41 +31,29 @@ async function handOn(kinds: readonly string[]): Promise<void> {
   await client.write(new TextEncoder().encode("room 7\nhello there"));
   await client.closeWrite();
 
-  using accepted = await listener.accept();
-  const { line, rest } = await readLine(accepted);
-  console.log(`Process ${Deno.pid} has read "${line}", and ${rest.byteLength} bytes too far`);
-  // From here on the socket brings those bytes along, wherever it goes, and if it comes back.
-  using socket = Socket.fromHandle(accepted.detach(), { initialBytes: rest });
+  using socket = await listener.accept();
+  const line = await readLine(socket);
+  console.log(`Process ${Deno.pid} has read "${line}", and ${socket.initialBytes.byteLength} bytes too far`);
   if (!await sendToOne(workers, socket)) await answer(socket);
 
   console.log(await new Response(client.readable).text());
   for (const worker of workers) await worker.close();
 }
 
-/** Reads up to the first newline. Whatever comes behind it is the next owner's. */
-async function readLine(socket: Socket): Promise<{ line: string; rest: Uint8Array }> {
+/** Reads up to the first newline. What came behind it goes back: the socket brings it along, wherever it goes. */
+async function readLine(socket: Socket): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
-  let bytes = socket.initialBytes;
-  for (;;) {
-    const end = bytes.indexOf(NEWLINE);
-    if (end >= 0) return { line: new TextDecoder().decode(bytes.subarray(0, end)), rest: bytes.slice(end + 1) };
+  let bytes: Uint8Array = new Uint8Array(0);
+  while (!bytes.includes(NEWLINE)) {
     if (bytes.byteLength >= MOST_BYTES) throw new RangeError(`The line is longer than ${MOST_BYTES} bytes`);
-    const more = await readSome(socket, signal);
+    // A stream would read ahead, and nobody gets that back from it.
+    const more = await socket.read(MOST_BYTES, { signal });
     if (more.byteLength === 0) throw new Error("The client has gone");
     bytes = concat([bytes, more]);
   }
-}
-
-/** Reads what has come; none at the end. A stream would read ahead, and nobody gets that back from it. */
-async function readSome(socket: Socket, signal: AbortSignal): Promise<Uint8Array> {
-  const { byteLength } = await socket.peek(MOST_BYTES, { signal });
-  const bytes = new Uint8Array(byteLength);
-  // As many are there: this does not wait.
-  const count = Deno.build.os === "windows"
-    ? ws2_32().recv(socket.handle, bytes, byteLength, 0)
-    : Number(libc().recv(socket.handle, bytes, BigInt(byteLength), 0));
-  if (count < 0) throw new Error("The connection is broken");
-  return bytes.subarray(0, count);
+  const end = bytes.indexOf(NEWLINE);
+  socket.unread(bytes.subarray(end + 1));
+  return new TextDecoder().decode(bytes.subarray(0, end));
 }
 
 /** Offers a connection to one worker after the other; returns whether one has it. If not it is as it was. */

@@ -243,6 +243,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
     return count;
   }
 
+  receive(s: bigint, buffer: Uint8Array<ArrayBuffer>): number {
+    const count = this.functions.recv(s, buffer, buffer.byteLength, 0);
+    if (count === -1) throw this.lastError(`read from socket ${s}`, "recv");
+    return count;
+  }
+
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {
     optionLength[0] = optionValue.byteLength;
     const result = this.functions.getsockopt(s, level, optname, optionValue, optionLength);

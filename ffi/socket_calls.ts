@@ -96,6 +96,8 @@ export interface SocketCalls {
    * @returns How many bytes were copied; 0 at the end; `undefined` if there is nothing yet.
    */
   peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
+  /** `recv` of what is known to be there: how many bytes were read. */
+  receive(s: bigint, buffer: Uint8Array): number;
   /** Starts waiting for connections on a listening socket. */
   acceptor(listener: bigint): Acceptor;
   /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */

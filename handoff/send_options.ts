@@ -30,8 +30,8 @@ export interface SendOptions {
   data?: unknown;
   /**
    * Bytes already read from the connection, at most 1 MiB; the target's first read returns them. Default: the socket's own
-   * `initialBytes`, in whose place these are sent. The object does not learn of them: if the socket comes back,
-   * `Socket.fromHandle(socket.detach(), { initialBytes })` makes one that has them.
+   * `initialBytes`, in whose place these are sent. The object does not learn of them: what is to be there if the socket comes back is
+   * given to it before, with {@linkcode Socket.unread}.
    */
   initialBytes?: Uint8Array;
   /** Takes the socket back, as long as the target does not own it. */

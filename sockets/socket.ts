@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concat } from "@std/bytes";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
@@ -25,6 +26,12 @@ export interface FromHandleOptions {
 export interface PeekOptions {
   /** How many bytes must be there. Default 1. */
   atLeast?: number;
+  /** Ends the wait. */
+  signal?: AbortSignal;
+}
+
+/** How {@linkcode Socket.read} waits. */
+export interface ReadOptions {
   /** Ends the wait. */
   signal?: AbortSignal;
 }
@@ -71,7 +78,9 @@ export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn
  */
 export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   readonly #descriptor: Descriptor;
-  readonly #initialBytes: Uint8Array;
+  #initialBytes: Uint8Array;
+  /** The last read, which the next one waits for. */
+  #reading: Promise<unknown> = Promise.resolve();
 
   private constructor(descriptor: Descriptor, initialBytes?: Uint8Array) {
     this.#descriptor = descriptor;
@@ -197,6 +206,62 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
       // There is something already, so that waiting for readiness would not wait.
       if (count !== undefined) await new Promise((resolve) => setTimeout(resolve, PEEK_AGAIN_MS));
     }
+  }
+
+  /**
+   * Reads what comes next (`recv`), initial bytes first, and no more than that: what is not read here is read by whoever
+   * has the connection next. Calls made while one is pending are answered in turn.
+   *
+   * @example Reading a line, and giving back what came behind it
+   * ```ts
+   * import { connect, listen } from "@winsock/handoff";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using listener = listen({ hostname: "127.0.0.1", port: 0 });
+   * using client = (await connect({ port: listener.addr.port })).toConn();
+   * using socket = await listener.accept();
+   * await client.write(new TextEncoder().encode("HELLO\nbody"));
+   * const bytes = await socket.read(1_024, { signal: AbortSignal.timeout(5_000) });
+   * const end = bytes.indexOf(10);
+   * socket.unread(bytes.subarray(end + 1));
+   * assertEquals(new TextDecoder().decode(bytes.subarray(0, end)), "HELLO");
+   * assertEquals(new TextDecoder().decode(socket.initialBytes), "body");
+   * ```
+   *
+   * @param size How many bytes at most.
+   * @param options `signal`: ends the wait; nothing is read then.
+   * @returns The bytes, as many as have come, and at least one; none if the peer has ended its side.
+   * @throws {RangeError} If the size is less than 1.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  read(size: number, options: ReadOptions = {}): Promise<Uint8Array> {
+    const reading = this.#reading.then(() => this.#readNow(size, options));
+    this.#reading = reading.catch(() => {});
+    return reading;
+  }
+
+  async #readNow(size: number, { signal }: ReadOptions): Promise<Uint8Array> {
+    if (!(size >= 1)) throw new RangeError(`Cannot read ${size} bytes`);
+    if (this.#initialBytes.byteLength > 0) {
+      signal?.throwIfAborted();
+      const bytes = this.#initialBytes.slice(0, size);
+      this.#initialBytes = this.#initialBytes.slice(size);
+      return bytes;
+    }
+    const bytes = await this.peek(size, signal === undefined ? {} : { signal });
+    if (bytes.byteLength === 0) return bytes;
+    return bytes.subarray(0, systemCalls().receive(this.handle, bytes));
+  }
+
+  /**
+   * Gives bytes back that were read: they come first in {@linkcode Socket.initialBytes}, and whoever reads the connection
+   * next gets them, here or after a hand-off.
+   *
+   * @param bytes The bytes. Copied.
+   */
+  unread(bytes: Uint8Array): void {
+    this.#initialBytes = concat([bytes, this.#initialBytes]);
   }
 
   /**
