@@ -215,7 +215,9 @@ Deno.test("Deno.serve: a shutdown lets requests be answered, and connections go"
   await busy.send("GET / HTTP/1.1", "Host: a", "");
   await within(20_000, asked.promise);
   const finished = served.server.shutdown();
-  await assertRejects(() => connect({ port: served.port }), Error, "WSAECONNREFUSED");
+  // The system may still take it, and reset it a moment later.
+  const refused = await assertRejects(() => connect({ port: served.port }), Error);
+  assertMatch(refused.message, /WSAECONN(REFUSED|RESET)/);
   // One that was on its way is answered, and the connection closes then.
   const { head, body } = await used.get("/idle");
   assertMatch(head, /^connection: close/im);
