@@ -10,15 +10,15 @@ import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
-import type { Peer } from "./exchange.ts";
+import { badRequest, internalServerError, tell } from "./errors.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
+import type { Peer } from "./peer.ts";
 import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
-import { HandshakeError, type WebSockets } from "./web_sockets.ts";
+import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
-const INTERNAL_ERROR = 1011;
 
 /** What all connections of a server share. */
 export interface DenoContext {
@@ -55,9 +55,9 @@ export class DenoConnection {
   #leaving = false;
 
   /** @throws What taking over the socket throws. */
-  constructor(context: DenoContext, { socket, data }: HttpConnection) {
+  constructor(context: DenoContext, { socket, data }: HttpConnection, localAddr: Deno.NetAddr) {
     this.#context = context;
-    const { localAddr, remoteAddr, handle } = socket;
+    const { remoteAddr, handle } = socket;
     this.#peer = { localAddr, remoteAddr, data, handle };
     const { resource, closed } = resourceOf(socket);
     try {
@@ -159,9 +159,7 @@ export class DenoConnection {
 
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown, request: Request): Promise<Response> {
-    if (error instanceof HandshakeError && this.#upgraded === undefined) {
-      return new Response("Bad Request", { status: 400 });
-    }
+    if (error instanceof HandshakeError && this.#upgraded === undefined) return badRequest();
     return await this.#report(error, request);
   }
 
@@ -198,13 +196,8 @@ export class DenoConnection {
   }
 
   async #report(error: unknown, request?: Request): Promise<Response> {
-    try {
-      const response = await this.#context.settings.onError(error, request);
-      if (response instanceof Response) return response;
-    } catch (errorOfHandler) {
-      console.error(errorOfHandler);
-    }
-    return new Response("Internal Server Error", { status: 500 });
+    const response = await tell(this.#context.settings.onError, error, request);
+    return response instanceof Response ? response : internalServerError();
   }
 }
 

@@ -46,8 +46,9 @@ export class DenoEngine implements HttpEngine {
   }
 
   serve(connection: HttpConnection<SocketAddr>): void {
-    if (!isOverTcp(connection) || connection.socket.initialBytes.length > 0) return this.#others.serve(connection);
-    const open = new DenoConnection(this.#context, connection);
+    const { initialBytes, localAddr } = connection.socket;
+    if (localAddr.transport !== "tcp" || initialBytes.length > 0) return this.#others.serve(connection);
+    const open = new DenoConnection(this.#context, connection as HttpConnection, localAddr);
     this.#open.add(open);
     if (this.#draining) open.drain();
     open.closed.then(() => {
@@ -77,8 +78,4 @@ export class DenoEngine implements HttpEngine {
     const now = performance.now();
     for (const connection of this.#open) connection.check(now);
   }
-}
-
-function isOverTcp(connection: HttpConnection<SocketAddr>): connection is HttpConnection {
-  return connection.socket.localAddr.transport === "tcp";
 }

@@ -5,35 +5,22 @@
  */
 import type { SocketAddr } from "../sockets/address.ts";
 import type { DenoInfo } from "./deno_http.ts";
-import type { Peer } from "./exchange.ts";
 import type { HttpInfo, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import { type Peer, PeerInfo } from "./peer.ts";
 
 /** Makes a WebSocket of the connection a request came on. */
 export type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
 /** What a handler is told besides the request. */
-export class DenoExchange implements HttpInfo<SocketAddr> {
-  readonly #peer: Peer;
+export class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
   readonly #info: DenoInfo;
   readonly #upgrade: Upgrade;
   #answered = false;
 
   constructor(peer: Peer, info: DenoInfo, upgrade: Upgrade) {
-    this.#peer = peer;
+    super(peer);
     this.#info = info;
     this.#upgrade = upgrade;
-  }
-
-  get localAddr(): SocketAddr {
-    return this.#peer.localAddr;
-  }
-
-  get remoteAddr(): SocketAddr {
-    return this.#peer.remoteAddr;
-  }
-
-  get data(): unknown {
-    return this.#peer.data;
   }
 
   get completed(): Promise<void> {

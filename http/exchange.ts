@@ -6,21 +6,14 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import type { SocketAddr } from "../sockets/address.ts";
+import { badRequest, internalServerError, tell } from "./errors.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
+import { type Peer, PeerInfo } from "./peer.ts";
 import { HttpRequest } from "./request.ts";
-import { HandshakeError, type WebSockets } from "./web_sockets.ts";
-
-const INTERNAL_ERROR = 1011;
-
-/** What is known of a connection. */
-export interface Peer {
-  readonly localAddr: SocketAddr;
-  readonly remoteAddr: SocketAddr;
-  readonly data: unknown;
-}
+import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 /** What all exchanges of a server share. */
 export interface ExchangeContext {
@@ -36,9 +29,8 @@ export interface Upgrade {
 }
 
 /** Lets the handler answer a request, and sends what it answers. */
-export class Exchange implements HttpInfo<SocketAddr> {
+export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   readonly #context: ExchangeContext;
-  readonly #peer: Peer;
   readonly #incoming: IncomingMessage;
   readonly #outgoing: Outgoing;
   readonly #upgrade: Upgrade | undefined;
@@ -54,23 +46,11 @@ export class Exchange implements HttpInfo<SocketAddr> {
     outgoing: Outgoing,
     upgrade?: Upgrade,
   ) {
+    super(peer);
     this.#context = context;
-    this.#peer = peer;
     this.#incoming = incoming;
     this.#outgoing = outgoing;
     this.#upgrade = upgrade;
-  }
-
-  get localAddr(): SocketAddr {
-    return this.#peer.localAddr;
-  }
-
-  get remoteAddr(): SocketAddr {
-    return this.#peer.remoteAddr;
-  }
-
-  get data(): unknown {
-    return this.#peer.data;
   }
 
   get completed(): Promise<void> {
@@ -99,7 +79,7 @@ export class Exchange implements HttpInfo<SocketAddr> {
   /** Answers the request. Never throws. */
   answer(): void {
     // What stands in a URL for a missing Host is the connection's address, and a local one has none that can.
-    if (this.#peer.localAddr.transport === "unix") this.#incoming.headers[":authority"] = "localhost";
+    if (this.localAddr.transport === "unix") this.#incoming.headers[":authority"] = "localhost";
     this.#request = new HttpRequest(this.#incoming, this.#outgoing);
     try {
       const answer = this.#context.handler(this.#request, this);
@@ -168,7 +148,7 @@ export class Exchange implements HttpInfo<SocketAddr> {
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown): Promise<Response> {
     if (this.#webSocket !== undefined) this.#webSocket.close(INTERNAL_ERROR);
-    else if (error instanceof HandshakeError) return new Response("Bad Request", { status: 400 });
+    else if (error instanceof HandshakeError) return badRequest();
     return await this.#report(error) ?? internalServerError();
   }
 
@@ -178,13 +158,8 @@ export class Exchange implements HttpInfo<SocketAddr> {
   ): Promise<Response | undefined> {
     if (this.#reported || clientGone && this.#isAbort(error)) return undefined;
     this.#reported = true;
-    try {
-      const response = await this.#context.onError(error, this.#request);
-      return isResponse(response) ? response : undefined;
-    } catch (errorOfHandler) {
-      console.error(errorOfHandler);
-      return undefined;
-    }
+    const response = await tell(this.#context.onError, error, this.#request);
+    return isResponse(response) ? response : undefined;
   }
 
   /** Whether an error says no more than that the client, which has gone, has gone. */
@@ -204,10 +179,6 @@ export class Exchange implements HttpInfo<SocketAddr> {
 function isResponse(value: unknown): value is Response {
   return value instanceof Response ||
     typeof value === "object" && value !== null && "status" in value && "headers" in value;
-}
-
-function internalServerError(): Response {
-  return new Response("Internal Server Error", { status: 500 });
 }
 
 /** Tells whoever makes a response's body that nobody wants it. */

@@ -161,6 +161,9 @@ export type HttpSettings =
   & Required<Omit<ServeHttpOptions, "signal" | "engine" | "tls" | "native">>
   & Pick<ServeHttpOptions, "signal" | "tls" | "native">;
 
+const ENGINES: readonly string[] = ["node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
+/** What the server of `Deno.serve` does not know. */
+const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ONE = [
   "maxConnections",
   "headersTimeout",
@@ -169,9 +172,6 @@ const AT_LEAST_ONE = [
   "maxMessageSize",
   "maxBufferedAmount",
 ] as const;
-const ENGINES: readonly string[] = ["node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
-/** What the server of `Deno.serve` does not know. */
-const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdownTimeout"] as const;
 
 /**

@@ -6,6 +6,7 @@
 import type { SocketAddr } from "../sockets/address.ts";
 import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
 import type { HttpEngine } from "./engine.ts";
+import { tell } from "./errors.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
 
 /** Serves connections that come from somewhere else. */
@@ -62,13 +63,13 @@ export class ConnectionServer implements HttpServer {
     try {
       for (;;) {
         while (this.connectionCount >= this.#settings.maxConnections) await this.#untilRoom();
-        const connection = await this.#intake.next((error) => this.#tell(error));
+        const connection = await this.#intake.next((error) => tell(this.#settings.onError, error));
         if (connection === undefined) break;
         this.#take(connection);
       }
     } catch (error) {
       this.#failure = { error };
-      this.#tell(error);
+      tell(this.#settings.onError, error);
     }
     this.#drain();
   }
@@ -84,7 +85,9 @@ export class ConnectionServer implements HttpServer {
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
-      if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) this.#tell(error);
+      if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) {
+        tell(this.#settings.onError, error);
+      }
     } finally {
       this.#accepting--;
       this.#changed();
@@ -125,14 +128,6 @@ export class ConnectionServer implements HttpServer {
     this.#engine.stop();
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
-  }
-
-  async #tell(error: unknown): Promise<void> {
-    try {
-      await this.#settings.onError(error);
-    } catch (errorOfHandler) {
-      console.error(errorOfHandler);
-    }
   }
 }
 

@@ -10,6 +10,8 @@ import { atLeast, type HttpSettings, type WebSocketUpgradeOptions } from "./opti
 import { WebSocketConnection, WebSocketServer, type WsServer, type WsSocket } from "./packages.ts";
 
 const GOING_AWAY = 1001;
+/** What a WebSocket is closed with whose handler fails. */
+export const INTERNAL_ERROR = 1011;
 
 /** A request for a WebSocket that is not as it must be. */
 export class HandshakeError extends TypeError {

@@ -22,18 +22,16 @@ export interface FromHandleOptions {
   initialBytes?: Uint8Array;
 }
 
-/** What {@linkcode Socket.peek} waits for. */
-export interface PeekOptions {
-  /** How many bytes must be there. Default 1. */
-  atLeast?: number;
-  /** Ends the wait. */
-  signal?: AbortSignal;
-}
-
 /** How {@linkcode Socket.read} waits. */
 export interface ReadOptions {
   /** Ends the wait. */
   signal?: AbortSignal;
+}
+
+/** What {@linkcode Socket.peek} waits for. */
+export interface PeekOptions extends ReadOptions {
+  /** How many bytes must be there. Default 1. */
+  atLeast?: number;
 }
 
 /** How long to wait for more bytes than there are. */
@@ -241,15 +239,15 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     return reading;
   }
 
-  async #readNow(size: number, { signal }: ReadOptions): Promise<Uint8Array> {
+  async #readNow(size: number, options: ReadOptions): Promise<Uint8Array> {
     if (!(size >= 1)) throw new RangeError(`Cannot read ${size} bytes`);
     if (this.#initialBytes.byteLength > 0) {
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       const bytes = this.#initialBytes.slice(0, size);
       this.#initialBytes = this.#initialBytes.slice(size);
       return bytes;
     }
-    const bytes = await this.peek(size, signal === undefined ? {} : { signal });
+    const bytes = await this.peek(size, options);
     if (bytes.byteLength === 0) return bytes;
     return bytes.subarray(0, systemCalls().receive(this.handle, bytes));
   }

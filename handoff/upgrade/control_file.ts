@@ -84,7 +84,7 @@ export async function readControlFile(path: string): Promise<Control> {
 }
 
 function decodeControl(path: string, text: string): Control {
-  const control = text.trim() === "" ? undefined : parse(text);
+  const control = parse(text);
   if (isControl(control)) return control;
   const problem = text.trim() === "" ? "it is empty" : "its content is not what a server writes";
   throw new Deno.errors.InvalidData(`"${path}" is no control file: ${problem}`);
