@@ -11,16 +11,11 @@ const listener: http.RequestListener = (_, response) => {
 };
 
 switch (Deno.args[0]) {
-  case "serveHttp": {
-    const adopted = listen({ hostname: "127.0.0.1", port: 0 });
-    console.log(adopted.addr.port);
-    serveHttp(adopted, handler);
-    break;
-  }
+  case "serveHttp":
   case "serveHttp by Deno.serve": {
     const adopted = listen({ hostname: "127.0.0.1", port: 0 });
     console.log(adopted.addr.port);
-    serveHttp(adopted, handler, { engine: "Deno.serve" });
+    serveHttp(adopted, handler, { engine: Deno.args[0] === "serveHttp" ? "node:http" : "Deno.serve" });
     break;
   }
   case "srvx on Deno's node:http": {

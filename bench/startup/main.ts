@@ -11,9 +11,9 @@
 import { LIBRARY_PATHS } from "@winsock/handoff";
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../../deno.json" with { type: "json" };
+import { bundle } from "../../tools/bundles.ts";
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 import { memoryOf } from "./memory.ts";
-import { fileURLToPath } from "node:url";
 
 /** Makes the command that runs this system's Deno, or the Windows build. */
 type RunDeno = (args: string[]) => Deno.Command;
@@ -54,7 +54,8 @@ const options = parseArgs(Deno.args, { string: ["lane", "rounds"] });
 const rounds = Number(options.rounds ?? 25);
 
 Deno.chdir(new URL("../..", import.meta.url));
-await bundleLibrary();
+// This system's Deno makes it for both lanes.
+await bundle("--output=.cache/bench/bundle.js", "mod.ts");
 for (const name of options.lane === undefined ? Object.keys(LANES) : [options.lane]) {
   const prepare = LANES[name];
   if (prepare === undefined) throw new TypeError(`There is no lane ${name}, only ${Object.keys(LANES).join(" and ")}`);
@@ -67,13 +68,6 @@ for (const name of options.lane === undefined ? Object.keys(LANES) : [options.la
     if (!(error instanceof LaneUnavailable)) throw error;
     console.log(`\n== ${name}: skipped: ${error.message}`);
   }
-}
-
-/** The library as one file, as whoever bundles a program has it; this system's Deno makes it for both lanes. */
-async function bundleLibrary(): Promise<void> {
-  const args = ["bundle", "--quiet", `--output=${fileURLToPath(new URL(BUNDLE, import.meta.url))}`, "mod.ts"];
-  const { success } = await new Deno.Command(Deno.execPath(), { ...STDIO, args }).output();
-  if (!success) throw new Error("The library could not be bundled");
 }
 
 async function printStarts(deno: RunDeno): Promise<void> {
