@@ -1,13 +1,13 @@
 // serveHttp by the server of Deno.serve: what it promises, and what it leaves to node:http.
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { connect, listen, Socket } from "@winsock/handoff";
+import { connect, listen, type Socket } from "@winsock/handoff";
 import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
-import { connection } from "../kit/connections.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { eachEngine, start as startAny } from "../kit/http_server.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
+import { moduleUrl, runCode } from "../kit/run.ts";
 import { connect as connectHttp2 } from "node:http2";
 
 const ENGINE = { engine: "Deno.serve" } as const;
@@ -28,25 +28,6 @@ Deno.test("Deno.serve: one connection answers one request after the other, and t
   assertEquals((await client.response()).body, "/slow");
   assertEquals((await client.response()).body, "/fast");
   assertEquals(served.server.connectionCount, 1);
-});
-
-Deno.test("Deno.serve: the handler is told the addresses, the data and the end", async () => {
-  using listener = listen({ hostname: "127.0.0.1", port: 0 });
-  const told = Promise.withResolvers<unknown>();
-  async function* connections(): AsyncGenerator<HttpConnection> {
-    yield { socket: await listener.accept(), data: { tenant: 7 } };
-  }
-  const server = serveHttp(connections(), (_, info) => {
-    const { remoteAddr, localAddr, data } = info;
-    info.completed.then(() => told.resolve({ remoteAddr, localAddr, data }), told.reject);
-    return new Response();
-  }, ENGINE);
-  const client = await connect({ port: listener.addr.port });
-  const expected = { remoteAddr: client.localAddr, localAddr: listener.addr, data: { tenant: 7 } };
-  using conn = client.toConn();
-  await conn.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
-  assertEquals(await within(20_000, told.promise), expected);
-  await within(20_000, server.finished);
 });
 
 Deno.test("Deno.serve: a client that begins with HTTP/2 is answered in it", async () => {
@@ -95,34 +76,6 @@ Deno.test("Deno.serve: a handler that throws answers 500, and onError hears of i
   assertEquals(errors.length, 5);
 });
 
-Deno.test("Deno.serve: a response that breaks off ends the connection, and onError hears of it", async () => {
-  const errors: unknown[] = [];
-  let count = 0;
-  const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
-    if (count++ === 3) throw new Error("the disk is gone");
-    controller.enqueue(new Uint8Array(10).fill(65));
-  };
-  await using served = start(() => new Response(new ReadableStream({ pull })), {
-    onError: (error) => void errors.push(error),
-  });
-  using client = await RawClient.connect(served.port);
-  await client.send("GET / HTTP/1.1", "Host: a", "");
-  assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that something is missing");
-  await until(() => errors.length > 0, "it is told");
-  assertEquals(errors.map(String), ["Error: the disk is gone"]);
-});
-
-Deno.test("Deno.serve: initial bytes begin the request all the same", async () => {
-  using pair = await connection();
-  const client = pair.client.toConn();
-  const initialBytes = new TextEncoder().encode("POST /begun HTTP/1.1\r\nHost: test\r\nContent-Le");
-  const socket = Socket.fromHandle(pair.server.detach(), { initialBytes });
-  const server = serveHttp(once(socket), async (request) => new Response(await request.text()), ENGINE);
-  await client.write(new TextEncoder().encode("ngth: 5\r\n\r\nhello"));
-  assertStringIncludes(await within(20_000, new Response(client.readable).text()), "hello");
-  await within(20_000, server.finished);
-});
-
 Deno.test("Deno.serve: local connections are served all the same", needs("local sockets"), async () => {
   const directory = await Deno.makeTempDir();
   try {
@@ -165,12 +118,10 @@ Deno.test("Deno.serve: a WebSocket after other requests, and when its client has
       throw error;
     }
   }, { onError: (error) => void errors.push(error) });
-  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
-  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
   {
     using client = await RawClient.connect(served.port);
     assertEquals((await client.get("/plain")).body, "plain");
-    assertEquals((await client.get("/", ...upgrade, key)).status, 101);
+    assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
     // A text of five bytes, masked with zeros; the answer is not masked.
     await client.write(new Uint8Array([0x81, 0x85, 0, 0, 0, 0, ...new TextEncoder().encode("hello")]));
     const answer = new Uint8Array(100);
@@ -179,7 +130,7 @@ Deno.test("Deno.serve: a WebSocket after other requests, and when its client has
   }
   {
     using client = await RawClient.connect(served.port);
-    await client.send("GET /late HTTP/1.1", "Host: a", ...upgrade, key, "");
+    await client.send("GET /late HTTP/1.1", "Host: a", ...HANDSHAKE, "");
     await within(20_000, asked.promise);
   }
   await until(() => served.server.connectionCount === 0, "both are gone");
@@ -338,8 +289,7 @@ Deno.test("Deno.serve: a request that was answered becomes no WebSocket", async 
     return new Response("answered");
   });
   using client = await RawClient.connect(served.port);
-  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
-  const { body } = await client.get("/", ...upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==");
+  const { body } = await client.get("/", ...HANDSHAKE);
   assertEquals(body, "answered");
   assertMatch(String(await told.promise), /^TypeError: .*answered already/);
 });
@@ -358,34 +308,6 @@ Deno.test("Deno.serve: a client that takes nothing does not hold up the end", no
   await within(4_000, served.server.shutdown());
   assertEquals(served.server.connectionCount, 0);
   assert((await client.rest()).length < body.length, "it is cut off");
-});
-
-Deno.test("Deno.serve: a signal ends responses, requests that wait and idle connections at once", async () => {
-  const controller = new AbortController();
-  const cancelled = Promise.withResolvers<void>();
-  const errors: unknown[] = [];
-  const served = start((request) => {
-    if (request.url.endsWith("/idle")) return new Response("idle");
-    if (request.url.endsWith("/slow")) return new Promise<Response>(() => {});
-    const start = (controller: ReadableStreamDefaultController) => controller.enqueue(new Uint8Array(1_000));
-    return new Response(new ReadableStream({ start, cancel: () => cancelled.resolve() }));
-  }, { signal: controller.signal, shutdownTimeout: 60_000, onError: (error) => void errors.push(error) });
-  const clients = await Promise.all(Array.from({ length: 4 }, () => RawClient.connect(served.port)));
-  const [streaming, slow, idle, silent] = clients as [RawClient, RawClient, RawClient, RawClient];
-  await streaming.send("GET / HTTP/1.1", "Host: a", "");
-  await streaming.conn.read(new Uint8Array(10));
-  await slow.send("GET /slow HTTP/1.1", "Host: a", "");
-  assertEquals((await idle.get("/idle")).body, "idle");
-  await until(() => served.server.connectionCount === 4, "all are connected");
-  controller.abort();
-  await within(20_000, served.server.finished);
-  assertEquals(served.server.connectionCount, 0);
-  for (const client of [streaming, slow, idle, silent]) {
-    assert(!(await client.rest()).endsWith("0\r\n\r\n"), "the client can tell that it is not all");
-    client[Symbol.dispose]();
-  }
-  await within(20_000, cancelled.promise);
-  assertEquals(errors, []);
 });
 
 Deno.test("Deno.serve: no more connections are taken than allowed, and the listener knows which there are", async () => {
@@ -457,31 +379,16 @@ Deno.test("Deno.serve: options it does not know are refused", () => {
 });
 
 Deno.test("Deno.serve: where this Deno has no such server for others, that is told at once", async () => {
-  const module = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
-  const program = `
-    import { serveHttp } from ${module("../../http/mod.ts")};
-    try {
-      serveHttp((async function* () {})(), () => new Response(), { engine: "Deno.serve" });
-    } catch (error) {
-      console.log(error instanceof Deno.errors.NotSupported, error.message);
-    }
-  `;
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--quiet",
-      "--no-check",
-      `--preload=${new URL("../kit/without_adoption.ts", import.meta.url).href}`,
-      "-",
-    ],
-    stdin: "piped",
-    stdout: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(program));
-  await writer.close();
-  const { stdout } = await child.output();
-  assertMatch(new TextDecoder().decode(stdout), /^true Deno \S+ serves HTTP on no connections but its own/);
+  const output = await runCode(
+    `import { serveHttp } from ${moduleUrl("http/mod.ts")};
+     try {
+       serveHttp((async function* () {})(), () => new Response(), { engine: "Deno.serve" });
+     } catch (error) {
+       console.log(error instanceof Deno.errors.NotSupported, error.message);
+     }`,
+    `--preload=${new URL("../kit/without_adoption.ts", import.meta.url).href}`,
+  );
+  assertMatch(output, /^true Deno \S+ serves HTTP on no connections but its own/);
 });
 
 async function* once(...sockets: Socket[]): AsyncGenerator<Socket> {

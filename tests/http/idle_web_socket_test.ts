@@ -1,18 +1,12 @@
 // What becomes of WebSockets whose client says nothing.
 import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler, WebSocketUpgradeOptions } from "@winsock/handoff/http";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";
 
 /** The frame, whose first byte, 0x89, is this character to a decoder of "latin1". */
 const PING = "\u2030\x00";
-const UPGRADE = [
-  "Connection: Upgrade",
-  "Upgrade: websocket",
-  "Sec-WebSocket-Version: 13",
-  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-];
 
 /** A server of WebSockets, and what the first of them is closed with. */
 function serving(options: WebSocketUpgradeOptions) {
@@ -31,7 +25,7 @@ const pause = (duration: number) => new Promise((resolve) => setTimeout(resolve,
 Deno.test("a client that has vanished is asked once, and its WebSocket is ended", async () => {
   await using served = serving({ idleTimeout: 400 });
   using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...UPGRADE)).status, 101);
+  assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
   const begun = performance.now();
   assertEquals(await client.rest(), PING);
   const took = performance.now() - begun;
@@ -59,7 +53,7 @@ Deno.test("a message that comes bit by bit is a sign of life, and a handler that
     return response;
   });
   using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...UPGRADE)).status, 101);
+  assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
   // A text of eight characters, with a mask of zeros.
   await client.write(new Uint8Array([0x81, 0x88, 0, 0, 0, 0]));
   for (const character of "12345678") {
@@ -73,7 +67,7 @@ Deno.test("without an idleTimeout nobody is asked, and one that is out of its ra
   {
     await using served = serving({ idleTimeout: 0 });
     using client = await RawClient.connect(served.port);
-    assertEquals((await client.get("/", ...UPGRADE)).status, 101);
+    assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
     const nothing = await Promise.race([client.conn.read(new Uint8Array(10)).catch(() => null), pause(300)]);
     assertEquals(nothing, undefined);
   }
@@ -82,6 +76,6 @@ Deno.test("without an idleTimeout nobody is asked, and one that is out of its ra
     onError: (error) => void errors.push(error),
   });
   using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...UPGRADE)).status, 500);
+  assertEquals((await client.get("/", ...HANDSHAKE)).status, 500);
   assert(errors[0] instanceof RangeError, String(errors[0]));
 });

@@ -5,7 +5,7 @@ import { type HttpConnection, serveHttp } from "@winsock/handoff/http";
 import { settledDescriptors } from "../kit/descriptors.ts";
 import { INVALID_SOCKET } from "@winsock/handoff/ffi";
 import { RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { endChild, lines, spawnChild, spawnCrowded, until, within } from "../kit/process.ts";
 
 Deno.test("a signal that is aborted already: nothing is taken, and the listener is closed", async () => {
@@ -47,7 +47,7 @@ Deno.test("a signal ends an iterable that yields nothing", async () => {
   assert(returned);
 });
 
-Deno.test("a signal ends responses, requests that wait, idle connections and WebSockets at once", async () => {
+eachEngine("a signal ends responses, requests that wait, idle connections and WebSockets at once", async (engine) => {
   const controller = new AbortController();
   const cancelled = Promise.withResolvers<void>();
   const aborted = Promise.withResolvers<void>();
@@ -74,7 +74,7 @@ Deno.test("a signal ends responses, requests that wait, idle connections and Web
       default:
         return new Response("idle");
     }
-  }, { signal: controller.signal, shutdownTimeout: 60_000, onError: (error) => void errors.push(error) });
+  }, { engine, signal: controller.signal, shutdownTimeout: 60_000, onError: (error) => void errors.push(error) });
   const clients = await Promise.all(Array.from({ length: 4 }, () => RawClient.connect(served.port)));
   const [streaming, slow, idle, silent] = clients as [RawClient, RawClient, RawClient, RawClient];
   await streaming.send("GET /stream HTTP/1.1", "Host: a", "");

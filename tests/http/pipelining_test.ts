@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -92,9 +92,7 @@ Deno.test("a request for a WebSocket that does not wait for its turn is answered
   });
   using client = await RawClient.connect(served.port);
   await client.write(requests(1));
-  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key];
-  await client.send("GET /1 HTTP/1.1", "Host: a", ...upgrade, "");
+  await client.send("GET /1 HTTP/1.1", "Host: a", ...HANDSHAKE, "");
   assertEquals((await client.response()).body, "first");
   assertEquals((await client.response()).status, 400);
   assert(served.server.connectionCount === 1);

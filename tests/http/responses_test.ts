@@ -1,7 +1,7 @@
 // How serveHttp frames responses, whatever their headers say, and what becomes of those that cannot be sent.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -160,9 +160,7 @@ Deno.test("a WebSocket of Deno.upgradeWebSocket is an error that says what to us
   assertEquals(errors.length, 1);
   assertStringIncludes(errors[0]!, "info.upgradeWebSocket");
   using raw = await RawClient.connect(served.port);
-  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-  const upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key];
-  const { status, head } = await raw.get("/", ...upgrade);
+  const { status, head } = await raw.get("/", ...HANDSHAKE);
   assertEquals(status, 500);
   assert(!/sec-websocket|^upgrade:/im.test(head), head);
 });

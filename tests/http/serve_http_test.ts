@@ -4,7 +4,7 @@ import { connect, listen, Socket } from "@winsock/handoff";
 import { type HttpConnection, type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { connection } from "../kit/connections.ts";
 import { RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -31,7 +31,7 @@ Deno.test("pipelined requests are answered in their order", async () => {
   assertEquals((await client.response()).body, "/fast");
 });
 
-Deno.test("initial bytes begin the request, wherever they end", async () => {
+eachEngine("initial bytes begin the request, wherever they end", async (engine) => {
   const text = "POST /begun HTTP/1.1\r\nHost: test\r\nContent-Length: 11\r\n\r\nhello world";
   const handler: HttpHandler = async (request) => new Response(`${request.url} ${await request.text()}`);
   for (const length of [1, 4, 20, 58, text.length - 4, text.length]) {
@@ -41,7 +41,7 @@ Deno.test("initial bytes begin the request, wherever they end", async () => {
     if (length < text.length) await client.write(new TextEncoder().encode(text.slice(length)));
     const initialBytes = new TextEncoder().encode(text.slice(0, length));
     const socket = Socket.fromHandle(pair.server.detach(), { initialBytes });
-    const server = serveHttp(once(socket), handler, { shutdownTimeout: 2_000 });
+    const server = serveHttp(once(socket), handler, { engine, shutdownTimeout: 2_000 });
     const answer = await within(20_000, new Response(client.readable).text());
     assertMatch(answer, /^HTTP\/1\.1 200 /);
     assertMatch(answer, /^connection: close/im);
@@ -67,7 +67,7 @@ Deno.test("local connections are served, and the handler is told their path", ne
   }
 });
 
-Deno.test("the handler is told the addresses, the data and the end", async () => {
+eachEngine("the handler is told the addresses, the data and the end", async (engine) => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const told = Promise.withResolvers<unknown>();
   const completed = Promise.withResolvers<void>();
@@ -78,7 +78,7 @@ Deno.test("the handler is told the addresses, the data and the end", async () =>
     told.resolve({ remote: info.remoteAddr, local: info.localAddr, data: info.data });
     info.completed.then(completed.resolve, completed.reject);
     return new Response();
-  });
+  }, { engine });
   const client = await connect({ port: listener.addr.port });
   const expected = { remote: client.localAddr, local: listener.addr, data: { tenant: 7 } };
   using conn = client.toConn();
@@ -201,7 +201,7 @@ Deno.test("a handler that throws answers 500, and onError hears of it", async ()
   assertEquals(errors.map(String), ["at once", "later", "TypeError: The handler returned no Response", "at once"]);
 });
 
-Deno.test("a response that breaks off ends the connection, and onError hears of it once", async () => {
+eachEngine("a response that breaks off ends the connection, and onError hears of it once", async (engine) => {
   const errors: unknown[] = [];
   let count = 0;
   const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
@@ -209,6 +209,7 @@ Deno.test("a response that breaks off ends the connection, and onError hears of 
     controller.enqueue(new Uint8Array(10).fill(65));
   };
   await using served = start(() => new Response(new ReadableStream({ pull })), {
+    engine,
     onError: (error) => void errors.push(error),
   });
   using client = await RawClient.connect(served.port);

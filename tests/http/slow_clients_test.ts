@@ -3,20 +3,12 @@ import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/asse
 import { connect, listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 const CHUNK = 65_536;
-const UPGRADE = [
-  "GET / HTTP/1.1",
-  "Host: a",
-  "Connection: Upgrade",
-  "Upgrade: websocket",
-  "Sec-WebSocket-Version: 13",
-  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-  "",
-];
+const UPGRADE = ["GET / HTTP/1.1", "Host: a", ...HANDSHAKE, ""];
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert";
 import { WebSocket as WsClient } from "ws";
 import type { HttpHandler } from "@winsock/handoff/http";
-import { RawClient } from "../kit/http_client.ts";
+import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -15,8 +15,7 @@ const echo: HttpHandler = async (request, info) => {
   return response;
 };
 
-const UPGRADE = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
-const KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+const KEYLESS = HANDSHAKE.filter((header) => !header.startsWith("Sec-WebSocket-Key"));
 
 eachEngine("npm's ws client is greeted and echoed, text and bytes", async (engine) => {
   await using served = start(echo, { engine });
@@ -71,7 +70,7 @@ eachEngine("a WebSocket that is opened during the shutdown is asked to go, too",
 eachEngine("the handshake carries the handler's headers", async (engine) => {
   await using served = start(echo, { engine });
   using client = await RawClient.connect(served.port);
-  const { status, head } = await client.get("/", ...UPGRADE, KEY);
+  const { status, head } = await client.get("/", ...HANDSHAKE);
   assertEquals(status, 101);
   assertMatch(head, /^set-cookie: a=b/im);
 });
@@ -84,7 +83,7 @@ eachEngine("a handler may answer a request for a WebSocket as any other, at any 
     return new Response(body, { status: 403 });
   }, { engine, keepAliveTimeout: 100 });
   using client = await RawClient.connect(served.port);
-  const response = await client.get("/", ...UPGRADE, KEY);
+  const response = await client.get("/", ...HANDSHAKE);
   assertEquals([response.status, response.body.length], [403, body.length]);
   await within(20_000, completed.promise);
   assertEquals(await client.rest(), "");
@@ -94,7 +93,7 @@ eachEngine("a wrong handshake is answered 400 and is no error of the server's", 
   const errors: unknown[] = [];
   await using served = start(echo, { engine, onError: (error) => void errors.push(error) });
   for (
-    const headers of [[], UPGRADE, [...UPGRADE, "Sec-WebSocket-Key: short"], ["Connection: Upgrade", "Upgrade: h2c"]]
+    const headers of [[], KEYLESS, [...KEYLESS, "Sec-WebSocket-Key: short"], ["Connection: Upgrade", "Upgrade: h2c"]]
   ) {
     using client = await RawClient.connect(served.port);
     assertEquals((await client.get("/", ...headers)).status, 400);
@@ -137,7 +136,7 @@ eachEngine("frames that are none, or too long, end that WebSocket alone", async 
   }, { engine, maxMessageSize: 1_000 });
   {
     using garbage = await RawClient.connect(served.port);
-    assertEquals((await garbage.get("/", ...UPGRADE, KEY)).status, 101);
+    assertEquals((await garbage.get("/", ...HANDSHAKE)).status, 101);
     await garbage.write(new Uint8Array(100).fill(0xff));
     await garbage.rest();
   }

@@ -9,6 +9,14 @@ export interface RawResponse {
   readonly body: string;
 }
 
+/** The headers of a request for a WebSocket. */
+export const HANDSHAKE: readonly string[] = [
+  "Connection: Upgrade",
+  "Upgrade: websocket",
+  "Sec-WebSocket-Version: 13",
+  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
 export class RawClient implements Disposable {
   #text = "";
   readonly #decoder = new TextDecoder("latin1");

@@ -1,6 +1,6 @@
 /** `examples/live_view.ts` in a process of its own, under the permissions it says, and what it tells. */
 import type { Snapshot } from "../../examples/live_view/monitor.ts";
-import { RawClient } from "./http_client.ts";
+import { HANDSHAKE, RawClient } from "./http_client.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "./process.ts";
 
 /** What a version of the server says, as it comes. */
@@ -99,7 +99,6 @@ export async function request(url: string, count: number): Promise<string[]> {
 /** Opens a WebSocket that does not go when it is asked to, so that a version has to wait for it. */
 export async function lingering(url: string): Promise<RawClient> {
   const client = await RawClient.connect(Number(new URL(url).port));
-  const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-  await client.get("/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key);
+  await client.get("/ws", ...HANDSHAKE);
   return client;
 }
