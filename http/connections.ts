@@ -60,13 +60,21 @@ export class Intake {
     throw new TypeError("What connections yields is no Socket");
   }
 
-  /** Takes no more: closes a listener, tells an iterable. It may yield one more that it was asked for already. */
-  stop(): void {
+  /**
+   * Takes no more: closes a listener, tells an iterable. It may yield one more that it was asked for already.
+   *
+   * @returns Resolves when a listener's address is free.
+   */
+  async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    if (this.#source instanceof Listener) this.#source.close();
-    // A generator that waits for its source answers only after that; nobody can wait for it here.
-    else this.#iterator?.return?.()?.catch(() => {});
+    const source = this.#source;
+    if (source instanceof Listener) {
+      await source.pause().finally(() => source.close());
+    } else {
+      // A generator that waits for its source answers only after that; nobody can wait for it here.
+      this.#iterator?.return?.()?.catch(() => {});
+    }
   }
 
   async #pull(): Promise<AnyConnection | undefined> {

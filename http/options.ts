@@ -146,7 +146,7 @@ export interface HttpServer extends AsyncDisposable {
    * next request still has its `keepAliveTimeout`, for one may be on its way; WebSockets are asked to close (1001). What is
    * left after the `shutdownTimeout` is closed.
    *
-   * A listener is closed. Other `connections` are told to return; `receive()` can do so only with the next connection, so
+   * A listener is closed, and its port is free when this resolves. Other `connections` are told to return; `receive()` can do so only with the next connection, so
    * give it a signal. What comes this late is left to whoever offers it, or served.
    *
    * @returns Resolves when no connection is left.

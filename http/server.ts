@@ -20,6 +20,8 @@ export class ConnectionServer implements HttpServer {
   #accepting = 0;
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
+  /** Whether no connection will come any more, and a listener's address is free. */
+  #closed = false;
   /** Whether it keeps no connection any more. */
   #ended = false;
   #done = false;
@@ -98,10 +100,16 @@ export class ConnectionServer implements HttpServer {
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
-    this.#intake.stop();
+    this.#closeIntake();
     this.#room?.resolve();
     this.#engine.drain();
     this.#deadline = setTimeout(() => this.#end(), this.#settings.shutdownTimeout);
+    this.#changed();
+  }
+
+  async #closeIntake(): Promise<void> {
+    await this.#intake.stop().catch((error) => tell(this.#settings.onError, error));
+    this.#closed = true;
     this.#changed();
   }
 
@@ -122,7 +130,7 @@ export class ConnectionServer implements HttpServer {
     this.#room?.resolve();
     this.#room = undefined;
     const { connectionCount } = this.#ended ? this.#engine : this;
-    if (!this.#draining || this.#done || connectionCount > 0) return;
+    if (!this.#closed || this.#done || connectionCount > 0) return;
     this.#ended = this.#done = true;
     clearTimeout(this.#deadline);
     this.#engine.stop();
