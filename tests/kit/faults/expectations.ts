@@ -1,5 +1,5 @@
 /** Where a system, or where bytes are cut, decides how a cell ends; and how long a source waits in it. */
-import { type FaultPlan, findStep, STEPS } from "./steps.ts";
+import { type FaultPlan, findStep, hasPayload, STEPS } from "./steps.ts";
 
 /** Which cell of the tables a plan is. */
 export function cellName({ step, fault, region }: Pick<FaultPlan, "step" | "fault" | "region">): string {
@@ -49,8 +49,9 @@ export function mayLinger(plan: Pick<FaultPlan, "step" | "fault" | "region">): b
   return LINGERING.has(cellName(plan));
 }
 
-/** Short where the deadline is what ends the hand-off, so long elsewhere that it is not. */
+/** Short where the deadline may be what ends the hand-off, so long elsewhere that it is not. */
 export function timeoutOf({ step, fault, region }: Pick<FaultPlan, "step" | "fault" | "region">): number {
-  const waits = fault === "flip bytes" && (findStep(step).frame === "HELLO" || region === "length");
-  return fault === "freeze target" || waits ? 3_000 : 15_000;
+  const { frame } = findStep(step);
+  const waits = region === "length" ? hasPayload(frame) : frame === "HELLO" && region !== "sequence";
+  return fault === "freeze target" || fault === "flip bytes" && waits ? 3_000 : 15_000;
 }

@@ -1,13 +1,12 @@
 /** `docs/failures.md`: what the tests found, as tables. */
 import { cellName, mayLinger } from "./expectations.ts";
-import { type Fault, FAULTS, type Region, type Step, STEPS } from "./steps.ts";
+import { type Fault, FAULTS, hasPayload, type Region, type Step, STEPS } from "./steps.ts";
 
 export const PAGE = new URL("../../../docs/failures.md", import.meta.url);
 
 /** The regions with a table of their own; `head` is in the first one. */
 export const REGIONS = ["sequence", "length", "payload"] as const satisfies readonly Region[];
 
-const WITH_PAYLOAD = ["HELLO", "READY", "OFFER", "REJECT"];
 const NONE = "—";
 
 const INTRODUCTION = `# What happens when something fails
@@ -71,7 +70,7 @@ export function renderPage(cells: Cells): string {
 
 /** Whether there is such a cell: there is a frame to garble, and the frame has the region. */
 export function exists(step: Step, fault: Fault, region: Region): boolean {
-  if (region !== "head") return sendsFrame(step) && (region !== "payload" || WITH_PAYLOAD.includes(step.frame!));
+  if (region !== "head") return sendsFrame(step) && (region !== "payload" || hasPayload(step.frame));
   return step.frame !== undefined || !["truncate frame", "flip bytes", "duplicate frame"].includes(fault);
 }
 

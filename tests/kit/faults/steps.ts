@@ -50,6 +50,13 @@ export const STEPS: readonly Step[] = [
   step("end-received", "target", { trace: "end-received" }, undefined, "END is read", "end"),
 ];
 
+const WITH_PAYLOAD: readonly (FrameName | undefined)[] = ["HELLO", "READY", "OFFER", "REJECT"];
+
+/** Whether a frame has one; a length in the head of any other makes no sense. */
+export function hasPayload(frame: FrameName | undefined): boolean {
+  return WITH_PAYLOAD.includes(frame);
+}
+
 export const FAULTS = [
   "kill target",
   "kill source",
