@@ -12,6 +12,9 @@ import { setUpDeno, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts
 const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const CACHE = `${PROJECT}/.cache/windows`;
 
+/** What of this process's environment the tests read, so that a run is repeated under Wine as it is anywhere. */
+const SEEDS = ["CHAOS_SEED", "FAULT_SEED", "FUZZ_RUNS", "FUZZ_SEED"];
+
 /** The Windows build of Deno under Wine, as {@linkcode windowsPrograms} takes it. */
 export const WINE_DENO = `${CACHE}/deno.exe`;
 
@@ -54,6 +57,7 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
     );
   }
   await Deno.mkdir(CACHE, { recursive: true });
+  await takeTurn();
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
   await setUpDeno(CACHE);
@@ -61,6 +65,17 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   await fetchPackages({ DENO_DIR: `${CACHE}/deno_dir` });
   await setUpPrefix(command(CACHE, wine, ["wineboot", "--update"]), CACHE);
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
+}
+
+/**
+ * Waits until no other process uses what is in the cache, and keeps it from the next until this one ends: all programs
+ * of a prefix have one server, which goes with the namespaces it was started in.
+ */
+async function takeTurn(): Promise<void> {
+  const turn = await Deno.open(`${CACHE}/turn`, { create: true, write: true });
+  if (await turn.tryLock(true)) return;
+  console.error("Waiting for another run of the Windows lane.");
+  await turn.lock(true);
 }
 
 /**
@@ -77,6 +92,7 @@ function command(cache: string, wine: Wine, program: string[], options: Deno.Com
     `DENO_DIR=Z:${cache.replaceAll("/", "\\")}\\deno_dir`,
     "DENO_NO_UPDATE_CHECK=1",
     "NO_COLOR=1",
+    ...SEEDS.flatMap((name) => Deno.env.has(name) ? [`${name}=${Deno.env.get(name)}`] : []),
   ];
   const run = ["env", "-i", `--chdir=${PROJECT}`, ...environment, ...program];
   if (wine.root === undefined) return new Deno.Command(run[0]!, { ...options, args: run.slice(1) });
