@@ -12,7 +12,7 @@ import type { ClientReport } from "./client.ts";
 export interface ChaosOptions {
   connections: number;
   seed: number;
-  /** Time between kills, in milliseconds, on average. */
+  /** A worker is killed for so many committed connections, on average. By the clock, a slow machine would start none that lives. */
   killEvery?: number;
   log?: (line: string) => void;
 }
@@ -40,55 +40,57 @@ export interface ChaosReport {
 
 const IN_FLIGHT = 64;
 const WORKERS = 4;
+const KILL_WITHIN_MS = 20;
 const IDLE_CONNECTION_MS = 1_500;
 const AT_REST_MS = 20_000;
 
 /** Runs it. */
-export async function runChaos({ connections, seed, killEvery = 1_000, log }: ChaosOptions): Promise<ChaosReport> {
+export async function runChaos({ connections, seed, killEvery = 1_500, log }: ChaosOptions): Promise<ChaosReport> {
   const next = random(seed);
   const before = await warmUp();
   await using pool = startPool();
   await pool.ready;
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
 
+  const killed = new Set<number>();
+  const kill = () => {
+    const ready = pool.statistics.workers.filter(({ state }) => state === "ready");
+    const victim = ready[Math.floor(next() * ready.length)];
+    if (victim === undefined) return;
+    killed.add(victim.processId);
+    Deno.kill(victim.processId, "SIGKILL");
+    log?.(
+      `${accepted} accepted, ${owners.size} committed: killed worker ${victim.index} with ${victim.held} connections`,
+    );
+  };
+
   const owners = new Map<string, number>();
   const uses = new Map<number, number>();
   const dispatching = new Set<Promise<void>>();
   const memory: number[] = [];
   let accepted = 0;
+  let killAt = killEvery * (0.5 + next());
   const accepting = (async () => {
     for await (const socket of listener) {
       const { port } = socket.remoteAddr;
       const use = (uses.get(port) ?? 0) + 1;
       uses.set(port, use);
-      const done = dispatch(pool, socket, accepted++).then((processId) => void owners.set(`${port}#${use}`, processId));
+      const done = dispatch(pool, socket, accepted++).then((processId) => {
+        owners.set(`${port}#${use}`, processId);
+        if (owners.size < killAt) return;
+        killAt += killEvery * (0.5 + next());
+        // At no step of a hand-off more than at another.
+        setTimeout(kill, next() * KILL_WITHIN_MS);
+      });
       dispatching.add(done);
       done.finally(() => dispatching.delete(done));
       if (accepted % Math.ceil(connections / 10) === 0) memory.push(Math.round(Deno.memoryUsage().rss / 2 ** 20));
     }
   })();
 
-  const killed = new Set<number>();
-  let kill: ReturnType<typeof setTimeout>;
-  const killLater = () => {
-    kill = setTimeout(() => {
-      const ready = pool.statistics.workers.filter(({ state }) => state === "ready");
-      const victim = ready[Math.floor(next() * ready.length)];
-      if (victim !== undefined) {
-        killed.add(victim.processId);
-        Deno.kill(victim.processId, "SIGKILL");
-        log?.(
-          `${accepted} accepted, ${owners.size} committed: killed worker ${victim.index} with ${victim.held} connections`,
-        );
-      }
-      killLater();
-    }, killEvery * (0.5 + next()));
-  };
   const began = performance.now();
-  killLater();
   const client = await runClient(listener.addr.port, connections);
   const seconds = (performance.now() - began) / 1000;
-  clearTimeout(kill!);
   await Promise.all(dispatching);
   listener.close();
   await accepting;
