@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 
 /** The longest that is looked at, in bytes with all that frames it: what comes from strangers has a bound. */
 export const MOST_BYTES = 16_384;

@@ -12,7 +12,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, type Socket } from "@winsock/handoff";
 
 /** The longest line, in bytes: what comes from strangers has a bound. */

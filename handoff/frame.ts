@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 
 /** Version of the protocol. */
 export const PROTOCOL_VERSION = 1;

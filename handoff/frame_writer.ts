@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { atMost } from "./at_most.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";

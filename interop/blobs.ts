@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { toAnsi, toWide } from "../spi/ansi.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";

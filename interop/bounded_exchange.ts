@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 
 /**
  * Talks over a connection, which is closed at the end, or when it takes too long.

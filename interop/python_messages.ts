@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 
 /** The most bytes a message may have here; a blob has 628. */
 const MAX_MESSAGE = 65_536;

@@ -6,7 +6,7 @@
 import { checkedMilliseconds } from "../ffi/milliseconds.ts";
 import { Buffer } from "node:buffer";
 import { timingSafeEqual } from "node:crypto";
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { acceptNext } from "../sockets/accepting.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { listen } from "../sockets/listen.ts";

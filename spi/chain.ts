@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { equals } from "@std/bytes";
+import { equals } from "@std/bytes/equals";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /** The part of a WSAPROTOCOL_INFOW that says whose it is: `ProviderId`, `dwCatalogEntryId` and `ProtocolChain`. */

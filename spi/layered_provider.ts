@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { equals } from "@std/bytes";
+import { equals } from "@std/bytes/equals";
 import { XP1 } from "../structs/constants.ts";
 import type { WSPDATA } from "../structs/startup_data.ts";
 import { blobForCaller, blobForNext, structureForNext } from "./chain.ts";

@@ -5,7 +5,7 @@
  */
 import { endProcess, spawnProgram } from "../program.ts";
 import type { PoolSettings } from "./options.ts";
-import { PrefixLines } from "./prefix_lines.ts";
+import { prefixLines } from "./prefix_lines.ts";
 
 /** Spawns a worker for a place in the pool. */
 export async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
@@ -48,6 +48,6 @@ const stdout = new SharedOutput(Deno.stdout);
 const stderr = new SharedOutput(Deno.stderr);
 
 function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, to: SharedOutput): void {
-  from.pipeThrough(new PrefixLines(prefix)).pipeTo(new WritableStream({ write: (lines) => to.write(lines) }))
+  from.pipeThrough(prefixLines(prefix)).pipeTo(new WritableStream({ write: (lines) => to.write(lines) }))
     .catch(() => {});
 }

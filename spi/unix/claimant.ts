@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { sendMessage } from "../../ffi/unix/message.ts";
 import { peerProcessId, type ProcessReference } from "../../ffi/unix/process.ts";

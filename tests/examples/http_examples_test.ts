@@ -1,6 +1,6 @@
 // The HTTP examples run as they are, under the permissions they say, and answer real clients.
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { connect, listen } from "@winsock/handoff";
 import https from "node:https";
 import { CERTIFICATE } from "../../examples/certificate.ts";

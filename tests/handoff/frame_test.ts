@@ -12,7 +12,7 @@ import {
   encodeReason,
   MAX_DATA,
 } from "../../handoff/payload.ts";
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 
 const FRAMES: [FrameType, number, Uint8Array<ArrayBuffer>][] = [
   [FrameType.READY, 0, Uint8Array.of(1, 2, 3, 4)],

@@ -10,7 +10,7 @@ import {
   type WorkerPoolOptions,
 } from "@winsock/handoff";
 import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
-import { PrefixLines } from "../../handoff/pool/prefix_lines.ts";
+import { prefixLines } from "../../handoff/pool/prefix_lines.ts";
 import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";
@@ -385,7 +385,7 @@ Deno.test("lines are passed on whole, each behind the prefix", async () => {
   const parts = ["one\ntw", "o\n\nthr", "ee", "\x80\n", "x".repeat(70_000), "end"];
   const bytes = parts.map((part) => Uint8Array.from(part, (character) => character.charCodeAt(0)));
   let text = "";
-  await ReadableStream.from(bytes).pipeThrough(new PrefixLines("> "))
+  await ReadableStream.from(bytes).pipeThrough(prefixLines("> "))
     .pipeTo(
       new WritableStream({
         write: (chunk) => void (text += String.fromCharCode(...chunk.slice(0, 60_000), ...chunk.slice(60_000))),

@@ -1,6 +1,6 @@
 // Source and target in one process, and what either does when the other breaks the protocol.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import {
   duplicateSocket,
   type HandoffChild,

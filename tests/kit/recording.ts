@@ -2,7 +2,7 @@
  * A recording provider: stands before each provider of a chain, writes down which structure it was given, byte for byte,
  * and knows what it should have been.
  */
-import { equals } from "@std/bytes";
+import { equals } from "@std/bytes/equals";
 import { entryKind, type ProviderCatalog, type ProviderFunctions, type Upcalls } from "@winsock/handoff/spi";
 import { type WSAPROTOCOL_INFOW, WSAPROTOCOL_INFOW as Codec } from "@winsock/handoff/structs";
 

@@ -1,5 +1,5 @@
 /** What becomes of a frame on its way. */
-import { concat } from "@std/bytes";
+import { concat } from "@std/bytes/concat";
 import { type Frame, FrameType, HEADER_SIZE } from "./protocol.ts";
 import type { Random } from "./random.ts";
 import type { Region } from "./steps.ts";
