@@ -5,6 +5,7 @@
  * @module
  */
 import type buffer from "node:buffer";
+import type childProcess from "node:child_process";
 import type crypto from "node:crypto";
 import type diagnosticsChannel from "node:diagnostics_channel";
 import type net from "node:net";
@@ -15,6 +16,7 @@ import type timers from "node:timers";
 
 interface NodeBuiltins {
   "node:buffer": typeof buffer;
+  "node:child_process": typeof childProcess;
   "node:crypto": typeof crypto;
   "node:diagnostics_channel": typeof diagnosticsChannel;
   "node:net": typeof net;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
@@ -84,6 +84,7 @@ export async function openSocketInformation(information: SocketInformation): Pro
  * @returns The text.
  */
 export function stringifySocketInformation({ ProtocolInformation, Options }: SocketInformation): string {
+  const { Buffer } = nodeBuiltin("node:buffer");
   return JSON.stringify({ ProtocolInformation: Buffer.from(ProtocolInformation).toString("base64"), Options });
 }
 
@@ -98,7 +99,7 @@ export function stringifySocketInformation({ ProtocolInformation, Options }: Soc
 export function parseSocketInformation(text: string): SocketInformation {
   const { ProtocolInformation, Options } = Object(JSON.parse(text)) as Record<string, unknown>;
   const bytes = typeof ProtocolInformation === "string"
-    ? Uint8Array.from(Buffer.from(ProtocolInformation, "base64"))
+    ? Uint8Array.from(nodeBuiltin("node:buffer").Buffer.from(ProtocolInformation, "base64"))
     : undefined;
   if (bytes?.byteLength !== WSAPROTOCOL_INFOW.size || !Number.isInteger(Options)) {
     throw new TypeError("Cannot read a SocketInformation: it has no ProtocolInformation of 628 bytes and Options");

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { duplicateFrom, setStatusFlags, statusFlags } from "../ffi/unix/descriptor_flags.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
@@ -97,7 +98,7 @@ export function spawnActivated(
   const flags = passed.map(([, { handle }]) => statusFlags(handle));
   try {
     for (const [, { handle }] of passed) movable.push(duplicateFrom(handle, FIRST_DESCRIPTOR + passed.length));
-    return spawn(SHELL, shellArgs, {
+    return nodeBuiltin("node:child_process").spawn(SHELL, shellArgs, {
       ...(cwd === undefined ? {} : { cwd }),
       env: clearEnv ? { ...env } : { ...Deno.env.toObject(), ...env },
       stdio: [...stdio, ...movable.map(Number)],

@@ -4,8 +4,7 @@
  * @module
  */
 import { checkedMilliseconds } from "../ffi/milliseconds.ts";
-import { Buffer } from "node:buffer";
-import { timingSafeEqual } from "node:crypto";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { concat } from "@std/bytes/concat";
 import { acceptNext } from "../sockets/accepting.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
@@ -121,9 +120,10 @@ export class SystemfdServer implements AsyncDisposable {
   /** The process id of a request with the right secret. */
   #authorize(request: Uint8Array): number {
     const secret = request.subarray(0, this.#secret.byteLength);
-    const known = secret.byteLength === this.#secret.byteLength && timingSafeEqual(secret, this.#secret);
+    const known = secret.byteLength === this.#secret.byteLength &&
+      nodeBuiltin("node:crypto").timingSafeEqual(secret, this.#secret);
     if (!known) throw new Deno.errors.PermissionDenied("A client does not know the secret");
-    const rest = Buffer.from(request.subarray(this.#secret.byteLength)).toString("latin1");
+    const rest = nodeBuiltin("node:buffer").Buffer.from(request.subarray(this.#secret.byteLength)).toString("latin1");
     const processId = /^\|[1-9]\d*$/.test(rest) ? Number(rest.slice(1)) : 0;
     if (processId === 0 || processId > MAX_PROCESS_ID) throw new TypeError(`A client says "${rest}", no process id`);
     const { processId: only = processId } = this.#options;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
+import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { formatGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ChainPlace } from "./chain.ts";
@@ -250,7 +250,7 @@ function chainEntries({ ProtocolChain: { ChainLen, ChainEntries } }: WSAPROTOCOL
 
 /** A GUID that follows from a name, the same in every process. */
 function guidOf(name: string): string {
-  return formatGuid(createHash("sha256").update(name).digest().subarray(0, 16));
+  return formatGuid(nodeBuiltin("node:crypto").createHash("sha256").update(name).digest().subarray(0, 16));
 }
 
 function invalid(catalogEntryId: number, detail: string): Error {
