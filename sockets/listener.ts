@@ -105,8 +105,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
     const acceptor = this.#acceptor;
-    this.#acceptor = undefined;
     await acceptor?.stop();
+    if (this.#acceptor === acceptor) this.#acceptor = undefined;
   }
 
   /** Accepts again; if it was not paused, does nothing. */
@@ -159,6 +159,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});
+    this.#acceptor = undefined;
     const handle = this.#descriptor.release();
     this.resume();
     return handle;
@@ -174,6 +175,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     if (this.#descriptor.open && this.#acceptor !== undefined) {
       this.#descriptor.release();
       this.#acceptor.close();
+      this.#acceptor = undefined;
     } else {
       this.#descriptor.close();
     }
@@ -197,9 +199,10 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         await this.#paused.promise;
         continue;
       }
-      this.#acceptor ??= systemCalls().acceptor(this.handle);
-      const handle = await this.#acceptor.accept();
+      const acceptor = this.#acceptor ??= systemCalls().acceptor(this.handle);
+      const handle = await acceptor.accept();
       if (handle !== undefined) return this.#own(handle);
+      if (this.#acceptor === acceptor) this.#acceptor = undefined;
     }
     return undefined;
   }

@@ -45,6 +45,8 @@ export async function holdAccepting(): Promise<Disposable> {
 export class ThreadAcceptor implements Acceptor {
   #pending: Promise<bigint> | undefined;
   #stopped = false;
+  /** Whether the handle is closed: its number may be another's soon. */
+  #closed = false;
 
   constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
 
@@ -75,7 +77,7 @@ export class ThreadAcceptor implements Acceptor {
 
   /** Gets the thread out of `accept`. */
   async interrupt(): Promise<void> {
-    while (this.#pending !== undefined && !this.#cancelled()) {
+    while (this.#pending !== undefined && !this.#closed && !this.#cancelled()) {
       await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
     }
     await this.#pending;
@@ -84,8 +86,13 @@ export class ThreadAcceptor implements Acceptor {
   close(): void {
     this.#stopped = true;
     // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
-    if (this.#pending === undefined || this.#cancelled()) return this.calls.close(this.listener);
-    this.stop().then(() => this.calls.close(this.listener)).catch(() => {});
+    if (this.#pending === undefined || this.#cancelled()) this.#close();
+    else this.stop().then(() => this.#close()).catch(() => {});
+  }
+
+  #close(): void {
+    this.#closed = true;
+    this.calls.close(this.listener);
   }
 
   #cancelled(): boolean {

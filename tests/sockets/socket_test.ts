@@ -194,6 +194,25 @@ Deno.test("the port of a listener that was paused before it is closed is free at
   await within(2_000, Promise.all(loops));
 });
 
+Deno.test("a listener may be closed while it is being paused, and be paused once it is closed", async () => {
+  for (let round = 0; round < 10; round++) {
+    const listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const loop = (async () => {
+      for await (const socket of listener) socket.close();
+    })();
+    await new Promise((resolve) => setTimeout(resolve, round));
+    const pausing = listener.pause();
+    listener.close();
+    // The number of the one that is closed may be another's now, whom nothing that is left to do disturbs.
+    using other = listen({ hostname: "127.0.0.1", port: 0 });
+    const accepting = other.accept();
+    await within(10_000, Promise.all([pausing, listener.pause(), loop]));
+    using client = await connect({ port: other.addr.port });
+    using accepted = await within(10_000, accepting);
+    assertEquals(accepted.remoteAddr, client.localAddr);
+  }
+});
+
 Deno.test("a listener is exclusive, and bad addresses get clear errors", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
