@@ -191,4 +191,12 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     replacement: "",
     tests: { files: ["tests/sockets/socket_test.ts"], filter: "accepting is paused" },
   },
+  {
+    name: "port-in-use",
+    breaks: "A server says it has shut down while its port is still taken.",
+    file: "http/connections.ts",
+    text: "await source.pause().finally(() => source.close());",
+    replacement: "source.close();",
+    tests: { files: ["tests/http/lifecycle_test.ts"], filter: "listened on again" },
+  },
 ];
