@@ -12,7 +12,7 @@ import {
   type InternetAddress,
   type SocketAddress,
 } from "./addresses.ts";
-import type { Acceptor, DatagramReceiver, SocketCalls, SocketKind } from "./socket_calls.ts";
+import { type Acceptor, type DatagramReceiver, type SocketCalls, type SocketKind, socketName } from "./socket_calls.ts";
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
 import type { StreamIo } from "./stream_io.ts";
 import type { WinsockError } from "./winsock_error.ts";
@@ -171,12 +171,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
   #address(s: bigint, which: string, functionName: "getsockname" | "getpeername"): Deno.NetAddr | Deno.UnixAddr {
     addressLength[0] = addressBytes.byteLength;
     const result = this.functions[functionName](s, addressBytes, addressLength);
-    if (result === -1) throw this.lastError(`read the ${which} address of socket ${s}`, functionName);
+    if (result === -1) throw this.lastError(`read the ${which} address of ${socketName(s)}`, functionName);
     return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
-    const operation = `get option ${name} of socket ${s}`;
+    const operation = `get option ${name} of ${socketName(s)}`;
     const [level, optname] = this.#numbers(name, operation);
     const value = new Uint8Array(this.#values.sizeOf(name));
     const length = new Int32Array([value.byteLength]);
@@ -186,7 +186,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
-    const operation = `set option ${name} of socket ${s}`;
+    const operation = `set option ${name} of ${socketName(s)}`;
     this.setBytes(s, this.#numbers(name, operation), this.#values.encode(name, value), operation);
   }
 
@@ -239,13 +239,13 @@ export abstract class BerkeleyCalls implements SocketCalls {
     const ready = await this.readable(s, POLL_SLICE_MS);
     if (ready <= 0) return undefined;
     const count = this.functions.recv(s, buffer, buffer.byteLength, MSG_PEEK);
-    if (count === -1) throw this.lastError(`peek at socket ${s}`, "recv");
+    if (count === -1) throw this.lastError(`peek at ${socketName(s)}`, "recv");
     return count;
   }
 
   receive(s: bigint, buffer: Uint8Array<ArrayBuffer>): number {
     const count = this.functions.recv(s, buffer, buffer.byteLength, 0);
-    if (count === -1) throw this.lastError(`read from socket ${s}`, "recv");
+    if (count === -1) throw this.lastError(`read from ${socketName(s)}`, "recv");
     return count;
   }
 

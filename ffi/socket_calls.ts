@@ -10,6 +10,11 @@ import type { StreamIo } from "./stream_io.ts";
 /** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
 
+/** What an error calls a socket that its owner names. */
+export function socketName(s: bigint): string {
+  return s === INVALID_SOCKET ? "a socket that was closed or given up" : `socket ${s}`;
+}
+
 /** What a descriptor is. */
 export type SocketKind = "connection" | "listener" | "datagram";
 

@@ -8,7 +8,6 @@ import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.
 import { encodeFrame, FrameType, HEADER_SIZE } from "./frame.ts";
 import type { MakeFrame } from "./frame_writer.ts";
 import { encodeOffer } from "./payload.ts";
-import { checkOpen } from "./send_options.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /**
@@ -49,7 +48,6 @@ export class OutgoingHandoff {
    * @throws {WinsockError} If the socket cannot be shared.
    */
   encodeOffer(processId: number): Uint8Array {
-    checkOpen(this.socket);
     this.#info = duplicateSocket(this.socket, processId);
     const payload = encodeOffer({ info: this.#info, data: this.#data, initialBytes: this.#initialBytes });
     return encodeFrame(FrameType.OFFER, this.sequence, ...payload);

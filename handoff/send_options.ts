@@ -3,11 +3,8 @@
  *
  * @module
  */
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Socket } from "../sockets/socket.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { MAX_INITIAL_BYTES } from "./payload.ts";
 
 /** What a {@linkcode HandoffSource} needs of its child: a `Deno.ChildProcess` spawned with `stdin: "piped"` has it. */
@@ -45,16 +42,6 @@ export const MAX_TIMEOUT_MS = 30_000;
 export function checkedTimeout(timeout: number): number {
   if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
   throw new RangeError(`The timeout is ${timeout} ms, not more than 0 and at most ${MAX_TIMEOUT_MS}`);
-}
-
-/** Throws if a socket has no descriptor to hand off. */
-export function checkOpen(socket: SharedSocket): void {
-  if (socket.handle !== INVALID_SOCKET) return;
-  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, {
-    operation: "hand off a socket",
-    functionName: "WSADuplicateSocketW",
-    detail: "it was closed, handed off or given up before",
-  });
 }
 
 /** The bytes that go along with a socket: those given, or those it came with. */

@@ -5,7 +5,7 @@
  */
 import type net from "node:net";
 import { defaultProvider } from "../spi/default_provider.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import { checkOpen, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { atMost } from "./at_most.ts";
 import { type ControlSocket, openControlSocket } from "./control_socket.ts";
 import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
@@ -17,7 +17,6 @@ import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
 import {
   checkedInitialBytes,
   checkedTimeout,
-  checkOpen,
   type HandoffChild,
   type HandoffSourceOptions,
   type SendOptions,

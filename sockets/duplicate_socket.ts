@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -39,7 +40,18 @@ export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listen
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
  */
 export function duplicateSocket(socket: SharedSocket, processId: number): Uint8Array<ArrayBuffer> {
+  checkOpen(socket);
   return defaultProvider().duplicateSocket(socket.handle, processId);
+}
+
+/** Throws what {@linkcode duplicateSocket} throws if a socket was closed or given up. */
+export function checkOpen(socket: SharedSocket): void {
+  if (socket.handle !== INVALID_SOCKET) return;
+  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, {
+    operation: "share a socket",
+    functionName: "WSADuplicateSocketW",
+    detail: "it was closed, handed off or given up before",
+  });
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { socketName } from "../ffi/socket_calls.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
@@ -81,6 +82,6 @@ function openTcp(handle: bigint): TcpHandle {
   const tcp = new TCP(SOCKET_TYPE);
   const code = tcp.open(Number(handle));
   if (code === 0) return tcp;
-  const operation = `make a stream of socket ${handle}`;
+  const operation = `make a stream of ${socketName(handle)}`;
   throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "TCP.open", detail: `code ${code}` });
 }

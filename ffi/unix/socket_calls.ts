@@ -5,7 +5,7 @@
  */
 import { AF_UNIX, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
 import { BerkeleyCalls, POLL_SLICE_MS } from "../berkeley_calls.ts";
-import type { Acceptor, DatagramReceiver } from "../socket_calls.ts";
+import { type Acceptor, type DatagramReceiver, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
 import { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
@@ -123,7 +123,7 @@ export class UnixCalls extends BerkeleyCalls {
 
   stream(s: bigint): StreamIo {
     // On macOS the flag of the calls is not enough for sending.
-    setNonblocking(s, `read and write socket ${s}`);
+    setNonblocking(s, `read and write ${socketName(s)}`);
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 

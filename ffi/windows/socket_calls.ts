@@ -5,7 +5,7 @@
  */
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
 import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS } from "../berkeley_calls.ts";
-import { type Acceptor, type DatagramReceiver, INVALID_SOCKET } from "../socket_calls.ts";
+import { type Acceptor, type DatagramReceiver, INVALID_SOCKET, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
 import { Poller } from "../poller.ts";
 import { StreamIo } from "../stream_io.ts";
@@ -190,6 +190,8 @@ export class WinsockCalls extends BerkeleyCalls {
 
   #setNonBlocking(s: bigint, on: boolean): void {
     const result = ws2_32().ioctlsocket(s, FIONBIO, new Uint32Array([on ? 1 : 0]));
-    if (result === -1) throw this.lastError(`set socket ${s} to ${on ? "non-blocking" : "blocking"}`, "ioctlsocket");
+    if (result === -1) {
+      throw this.lastError(`set ${socketName(s)} to ${on ? "non-blocking" : "blocking"}`, "ioctlsocket");
+    }
   }
 }

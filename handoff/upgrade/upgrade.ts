@@ -6,7 +6,7 @@
 import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
+import { checkOpen, duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../../sockets/address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
@@ -15,7 +15,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { atMost } from "../at_most.ts";
 import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../program.ts";
 import { HandoffError } from "../handoff_error.ts";
-import { checkOpen, MAX_TIMEOUT_MS } from "../send_options.ts";
+import { MAX_TIMEOUT_MS } from "../send_options.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";

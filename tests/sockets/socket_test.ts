@@ -213,6 +213,25 @@ Deno.test("a listener may be closed while it is being paused, and be paused once
   }
 });
 
+Deno.test("who uses a socket that was closed or given up is told so", async () => {
+  using pair = await connection();
+  const { server } = pair;
+  server.close();
+  const uses = [
+    () => server.localAddr,
+    () => server.remoteAddr,
+    () => server.getOption("SO_KEEPALIVE"),
+    () => server.setOption("SO_KEEPALIVE", true),
+    () => server.toConn(),
+    () => server.toNodeSocket(),
+    () => server.toNodeSocket({ native: false }),
+  ];
+  for (const use of uses) {
+    const { codeName, message } = assertThrows(use, WinsockError, "a socket that was closed or given up");
+    assertEquals([codeName, message.includes("18446744073709551615")], ["WSAENOTSOCK", false]);
+  }
+});
+
 Deno.test("a listener is exclusive, and bad addresses get clear errors", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
