@@ -26,7 +26,11 @@ export interface Acceptor {
    * @throws {WinsockError} If accepting fails for good.
    */
   accept(): Promise<bigint | undefined>;
-  /** Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open. */
+  /**
+   * Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open.
+   *
+   * @returns Resolves when nobody uses the listening socket any more; of an acceptor that was closed, when it is closed.
+   */
   stop(): Promise<void>;
   /** Wakes a pending {@linkcode Acceptor.accept} at once and closes the listening socket. */
   close(): void;

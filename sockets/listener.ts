@@ -100,13 +100,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    * Stops accepting: {@linkcode Listener.accept} and the loop wait. Connections go on arriving, and wait in the system to
    * be accepted, here or by whoever else has the socket.
    *
-   * @returns Resolves when nothing is being accepted any more.
+   * @returns Resolves when nothing is being accepted any more; of a listener that was closed, when this process has
+   * nothing at its address any more.
    */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
     const acceptor = this.#acceptor;
     await acceptor?.stop();
-    if (this.#acceptor === acceptor) this.#acceptor = undefined;
+    this.#forget(acceptor);
   }
 
   /** Accepts again; if it was not paused, does nothing. */
@@ -159,7 +160,6 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});
-    this.#acceptor = undefined;
     const handle = this.#descriptor.release();
     this.resume();
     return handle;
@@ -169,17 +169,19 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
    *
    * Where an accept was pending, the address is in use until that has ended, a moment later: whoever wants to listen there
-   * at once awaits {@linkcode Listener.pause} first.
+   * at once awaits {@linkcode Listener.pause}, before or after.
    */
   close(): void {
-    if (this.#descriptor.open && this.#acceptor !== undefined) {
-      this.#descriptor.release();
-      this.#acceptor.close();
-      this.#acceptor = undefined;
-    } else {
-      this.#descriptor.close();
+    try {
+      if (this.#descriptor.open && this.#acceptor !== undefined) {
+        this.#descriptor.release();
+        this.#acceptor.close();
+      } else {
+        this.#descriptor.close();
+      }
+    } finally {
+      this.resume();
     }
-    this.resume();
   }
 
   /** The same as {@linkcode Listener.close}. */
@@ -202,9 +204,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
       const acceptor = this.#acceptor ??= systemCalls().acceptor(this.handle);
       const handle = await acceptor.accept();
       if (handle !== undefined) return this.#own(handle);
-      if (this.#acceptor === acceptor) this.#acceptor = undefined;
+      this.#forget(acceptor);
     }
     return undefined;
+  }
+
+  /** One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end. */
+  #forget(acceptor: Acceptor | undefined): void {
+    if (this.#descriptor.open && this.#acceptor === acceptor) this.#acceptor = undefined;
   }
 
   #own(handle: bigint): Socket<A> {

@@ -17,7 +17,7 @@ const MOST_IN_TURN = 16;
 export class PollAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
   readonly #look: Look;
-  #stopped = false;
+  #stopping: Promise<void> | undefined;
   /** Whether the poller has just said that somebody waits. */
   #woken = false;
   #waiting: Waiting | undefined;
@@ -31,7 +31,7 @@ export class PollAcceptor implements Acceptor {
   async accept(): Promise<bigint | undefined> {
     // Whoever takes connections is to get a turn at using them.
     if (this.#turns.over) await this.#turns.next();
-    while (!this.#stopped) {
+    while (this.#stopping === undefined) {
       const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
       if (s !== undefined) {
         this.#turns.add();
@@ -43,9 +43,8 @@ export class PollAcceptor implements Acceptor {
     return undefined;
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
+  stop(): Promise<void> {
+    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.poller.cancel(this.#waiting);
   }
 
   close(): void {

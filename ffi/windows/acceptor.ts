@@ -45,6 +45,8 @@ export async function holdAccepting(): Promise<Disposable> {
 export class ThreadAcceptor implements Acceptor {
   #pending: Promise<bigint> | undefined;
   #stopped = false;
+  /** Settles when no thread uses the handle any more, and it is closed if it was to be. */
+  #stopping: Promise<void> | undefined;
   /** Whether the handle is closed: its number may be another's soon. */
   #closed = false;
 
@@ -70,9 +72,9 @@ export class ThreadAcceptor implements Acceptor {
     return undefined;
   }
 
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
     this.#stopped = true;
-    await this.interrupt();
+    return this.#stopping ??= this.interrupt();
   }
 
   /** Gets the thread out of `accept`. */
@@ -87,7 +89,7 @@ export class ThreadAcceptor implements Acceptor {
     this.#stopped = true;
     // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
     if (this.#pending === undefined || this.#cancelled()) this.#close();
-    else this.stop().then(() => this.#close()).catch(() => {});
+    else this.#stopping = this.stop().then(() => this.#close()).catch(() => {});
   }
 
   #close(): void {
