@@ -63,14 +63,15 @@ export class Intake {
   /**
    * Takes no more: closes a listener, tells an iterable. It may yield one more that it was asked for already.
    *
-   * @returns Resolves when a listener's address is free.
+   * @returns Resolves when a listener leaves nothing of this process at its address.
    */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
     const source = this.#source;
     if (source instanceof Listener) {
-      await source.pause().finally(() => source.close());
+      source.close();
+      await source.pause();
     } else {
       // A generator that waits for its source answers only after that; nobody can wait for it here.
       this.#iterator?.return?.()?.catch(() => {});

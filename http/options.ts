@@ -135,8 +135,8 @@ export interface ServeHttpOptions extends StreamOptions {
 /** What {@linkcode serveHttp} makes. */
 export interface HttpServer extends AsyncDisposable {
   /**
-   * Resolves when the server takes no more connections and has none; rejects then, if `connections` threw, with what it
-   * threw.
+   * Resolves when the server takes no more connections and has none, and nothing at the port of a listener; rejects then,
+   * if `connections` threw, with what it threw.
    */
   readonly finished: Promise<void>;
   /** How many connections it has, WebSockets included. */
@@ -146,8 +146,9 @@ export interface HttpServer extends AsyncDisposable {
    * next request still has its `keepAliveTimeout`, for one may be on its way; WebSockets are asked to close (1001). What is
    * left after the `shutdownTimeout` is closed.
    *
-   * A listener is closed, and its port is free when this resolves. Other `connections` are told to return; `receive()` can do so only with the next connection, so
-   * give it a signal. What comes this late is left to whoever offers it, or served.
+   * A listener is closed, and its port free when this resolves, if no other process has it. Other `connections` are told
+   * to return; `receive()` can do so only with the next connection, so give it a signal. What comes this late is left to
+   * whoever offers it, or served.
    *
    * @returns Resolves when no connection is left.
    */

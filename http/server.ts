@@ -9,6 +9,9 @@ import type { HttpEngine } from "./engine.ts";
 import { tell } from "./errors.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
 
+/** How long a listener may take to close: as a rule no time at all, on a system that is out of threads for ever. */
+const CLOSE_MS = 1_000;
+
 /** Serves connections that come from somewhere else. */
 export class ConnectionServer implements HttpServer {
   readonly finished: Promise<void>;
@@ -20,7 +23,7 @@ export class ConnectionServer implements HttpServer {
   #accepting = 0;
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
-  /** Whether no connection will come any more, and a listener's address is free. */
+  /** Whether a listener leaves nothing at its address, or there was no more time to wait for that. */
   #closed = false;
   /** Whether it keeps no connection any more. */
   #ended = false;
@@ -108,9 +111,14 @@ export class ConnectionServer implements HttpServer {
   }
 
   async #closeIntake(): Promise<void> {
-    await this.#intake.stop().catch((error) => tell(this.#settings.onError, error));
-    this.#closed = true;
-    this.#changed();
+    const closed = () => {
+      this.#closed = true;
+      this.#changed();
+    };
+    const late = setTimeout(closed, CLOSE_MS);
+    await this.#intake.stop().catch((error) => void tell(this.#settings.onError, error));
+    clearTimeout(late);
+    closed();
   }
 
   /** Closes everything. */

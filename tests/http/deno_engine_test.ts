@@ -166,11 +166,11 @@ Deno.test("Deno.serve: a shutdown lets requests be answered, and connections go"
   await busy.send("GET / HTTP/1.1", "Host: a", "");
   await within(20_000, asked.promise);
   const finished = served.server.shutdown();
-  await assertNotServed(served.port);
   // One that was on its way is answered, and the connection closes then.
   const { head, body } = await used.get("/idle");
   assertMatch(head, /^connection: close/im);
   assertEquals([body, await used.rest()], ["idle", ""]);
+  await assertNotServed(served.port);
   answer.resolve(new Response("answered"));
   assertEquals((await busy.response()).body, "answered");
   assertEquals([await busy.rest(), await idle.rest()], ["", ""]);

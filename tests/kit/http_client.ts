@@ -92,7 +92,8 @@ export class RawClient implements Disposable {
       this.#text += this.#decoder.decode(buffer.subarray(0, count));
       return true;
     } catch (error) {
-      if (error instanceof Deno.errors.ConnectionReset) return false;
+      const { ConnectionAborted, ConnectionReset } = Deno.errors;
+      if (error instanceof ConnectionReset || error instanceof ConnectionAborted) return false;
       throw error;
     }
   }
