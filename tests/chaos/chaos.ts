@@ -45,7 +45,9 @@ const IDLE_CONNECTION_MS = 1_500;
 const AT_REST_MS = 20_000;
 
 /** Runs it. */
-export async function runChaos({ connections, seed, killEvery = 1_500, log }: ChaosOptions): Promise<ChaosReport> {
+export async function runChaos(
+  { connections, seed, killEvery = Math.min(1_500, connections / 10), log }: ChaosOptions,
+): Promise<ChaosReport> {
   const next = random(seed);
   const before = await warmUp();
   await using pool = startPool();
@@ -54,8 +56,8 @@ export async function runChaos({ connections, seed, killEvery = 1_500, log }: Ch
 
   const killed = new Set<number>();
   const kill = () => {
-    const ready = pool.statistics.workers.filter(({ state }) => state === "ready");
-    const victim = ready[Math.floor(next() * ready.length)];
+    const alive = pool.statistics.workers.filter(({ state, processId }) => state === "ready" && !killed.has(processId));
+    const victim = alive[Math.floor(next() * alive.length)];
     if (victim === undefined) return;
     killed.add(victim.processId);
     Deno.kill(victim.processId, "SIGKILL");

@@ -5,7 +5,7 @@ const CONNECTIONS = Deno.build.os === "windows" ? 600 : 6_000;
 
 Deno.test("workers are killed at random, and no connection is lost before commit or answered twice", async () => {
   const seed = Number(Deno.env.get("CHAOS_SEED") ?? 20_261_121);
-  const report = await runChaos({ connections: CONNECTIONS, seed, killEvery: CONNECTIONS / 8 });
+  const report = await runChaos({ connections: CONNECTIONS, seed, killEvery: CONNECTIONS / 5 });
   assertEquals([report.lost, report.wrong], [[], []], `seed ${seed}`);
   assertEquals(report.answered + report.diedWithWorker, CONNECTIONS);
   assert(report.kills > 0 && report.answered > CONNECTIONS / 2);

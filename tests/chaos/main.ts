@@ -32,4 +32,4 @@ descriptors of the source         ${report.descriptors[0]} before, ${report.desc
 memory of the source, MiB         ${memory.join(" ")}`);
 const { length } = [...lost, ...wrong];
 for (const key of [...lost, ...wrong]) console.log(key);
-Deno.exit(length === 0 && report.descriptors[1] <= report.descriptors[0] ? 0 : 1);
+Deno.exit(length === 0 && kills > 0 && report.descriptors[1] <= report.descriptors[0] ? 0 : 1);
