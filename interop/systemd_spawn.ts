@@ -5,6 +5,7 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { duplicateFrom, setStatusFlags, statusFlags } from "../ffi/unix/descriptor_flags.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
@@ -88,7 +89,7 @@ export function spawnActivated(
     if (!NAME.test(name)) {
       throw new TypeError(`Cannot pass a socket to ${command}: systemd takes no name like "${name}"`);
     }
-    calls.kind(handle, `pass socket ${handle} to ${command}`);
+    calls.kind(handle, `pass ${socketName(handle)} to ${command}`);
   }
   const { args = [], cwd, env, clearEnv = false, stdio = ["inherit", "inherit", "inherit"] } = options;
   const names = passed.map(([name]) => name).join(":");

@@ -57,7 +57,7 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
     );
   }
   await Deno.mkdir(CACHE, { recursive: true });
-  await takeTurn();
+  await (turn ??= takeTurn());
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
   await setUpDeno(CACHE);
@@ -67,15 +67,17 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }
 
+let turn: Promise<void> | undefined;
+
 /**
  * Waits until no other process uses what is in the cache, and keeps it from the next until this one ends: all programs
- * of a prefix have one server, which goes with the namespaces it was started in.
+ * of a prefix have one server, which goes with the namespaces it was started in, if it has any.
  */
 async function takeTurn(): Promise<void> {
-  const turn = await Deno.open(`${CACHE}/turn`, { create: true, write: true });
-  if (await turn.tryLock(true)) return;
+  const file = await Deno.open(`${CACHE}/turn`, { create: true, write: true });
+  if (await file.tryLock(true)) return;
   console.error("Waiting for another run of the Windows lane.");
-  await turn.lock(true);
+  await file.lock(true);
 }
 
 /**
