@@ -1,5 +1,4 @@
 /** One HTTP connection by hand: what a client writes is exactly what the test says. */
-import { assertEquals, assertMatch } from "@std/assert";
 import { connect } from "@winsock/handoff";
 import { within } from "./process.ts";
 
@@ -97,15 +96,4 @@ export class RawClient implements Disposable {
       throw error;
     }
   }
-}
-
-/** Nobody serves there: a connection is refused, or taken by a system that is closing the port, and ended unanswered. */
-export async function assertNotServed(port: number): Promise<void> {
-  const client = await RawClient.connect(port).catch((error) => {
-    assertMatch(error.message, /WSAECONN(REFUSED|RESET)/);
-  });
-  if (client === undefined) return;
-  using _client = client;
-  await client.send("GET / HTTP/1.1", "Host: test", "").catch(() => {});
-  assertEquals(await client.rest(), "");
 }
