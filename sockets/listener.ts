@@ -105,9 +105,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
-    const acceptor = this.#acceptor;
-    await acceptor?.stop();
-    this.#forget(acceptor);
+    await this.#acceptor?.stop();
   }
 
   /** Accepts again; if it was not paused, does nothing. */
@@ -201,17 +199,13 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         await this.#paused.promise;
         continue;
       }
-      const acceptor = this.#acceptor ??= systemCalls().acceptor(this.handle);
-      const handle = await acceptor.accept();
+      this.#acceptor ??= systemCalls().acceptor(this.handle);
+      const handle = await this.#acceptor.accept();
       if (handle !== undefined) return this.#own(handle);
-      this.#forget(acceptor);
+      // One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end.
+      if (this.#descriptor.open) this.#acceptor = undefined;
     }
     return undefined;
-  }
-
-  /** One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end. */
-  #forget(acceptor: Acceptor | undefined): void {
-    if (this.#descriptor.open && this.#acceptor === acceptor) this.#acceptor = undefined;
   }
 
   #own(handle: bigint): Socket<A> {

@@ -187,7 +187,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "deaf-pause",
     breaks: "A listener that is paused takes one more connection.",
     file: "sockets/listener.ts",
-    text: "    await acceptor?.stop();\n",
+    text: "    await this.#acceptor?.stop();\n",
     replacement: "",
     tests: { files: ["tests/sockets/socket_test.ts"], filter: "accepting is paused" },
   },
