@@ -6,6 +6,7 @@
 import { setBlocking } from "../ffi/unix/descriptor_flags.ts";
 import { MAX_DESCRIPTORS, receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
 import { poll, POLLIN, POLLOUT } from "../ffi/unix/poll.ts";
+import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { requireLinux } from "./linux_only.ts";
@@ -89,7 +90,7 @@ export class DescriptorChannel implements Disposable {
   async send(sockets: readonly SharedSocket[]): Promise<void> {
     checkCount(sockets.length);
     const handles = sockets.map(({ handle }) => handle);
-    for (const handle of handles) systemCalls().kind(handle, `send socket ${handle}`);
+    for (const handle of handles) systemCalls().kind(handle, `send ${socketName(handle)}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
       await poll(POLL_SLICE_MS, [this.handle, POLLOUT]);
       // With room, and too many descriptors on their way: nothing tells when there are fewer.
