@@ -12,7 +12,10 @@ import type { ClientReport } from "./client.ts";
 export interface ChaosOptions {
   connections: number;
   seed: number;
-  /** A worker is killed for so many committed connections, on average. By the clock, a slow machine would start none that lives. */
+  /**
+   * A worker is killed for so many committed connections, on average. By the clock, a slow machine would start none that
+   * lives.
+   */
   killEvery?: number;
   log?: (line: string) => void;
 }
