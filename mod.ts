@@ -66,16 +66,21 @@ export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/socket_calls.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
-export { HandoffError, type HandoffErrorOptions, type HandoffOutcome } from "./handoff/handoff_error.ts";
+export { HandoffError, type HandoffErrorOptions, type HandoffOutcome } from "./handoff/errors.ts";
 export { receive } from "./handoff/receive.ts";
-export type { Received, ReceiveOptions } from "./handoff/received.ts";
-export type { HandoffChild, HandoffSourceOptions, SendOptions } from "./handoff/send_options.ts";
+export type { Received, ReceiveOptions } from "./handoff/incoming_handoff.ts";
+export type { HandoffChild } from "./handoff/channel.ts";
 export type { WorkerInfo, WorkerPoolOptions, WorkerStrategy } from "./handoff/pool/options.ts";
 export { type Dispatched, WorkerPool } from "./handoff/pool/pool.ts";
 export type { WorkerPoolStatistics, WorkerState, WorkerStatistics } from "./handoff/pool/statistics.ts";
 export { WorkerEvent, type WorkerEventType } from "./handoff/pool/worker_event.ts";
-export type { Program } from "./handoff/program.ts";
-export { HandoffSource } from "./handoff/source.ts";
+export type { Program, ScriptOptions } from "./handoff/spawn.ts";
+export {
+  HandoffSource,
+  type HandoffSourceOptions,
+  type HandoffSpawnOptions,
+  type SendOptions,
+} from "./handoff/source.ts";
 export { type HandoffStep, TRACE_CHANNEL } from "./handoff/trace.ts";
 export { Generation } from "./handoff/upgrade/generation.ts";
 export type { InheritedConnection } from "./handoff/upgrade/inheritance.ts";

@@ -1,5 +1,5 @@
 /**
- * Durations as callers give them.
+ * Durations, and waits that end.
  *
  * @module
  */
@@ -19,4 +19,20 @@ const MOST = 2 ** 31 - 1;
 export function checkedMilliseconds(name: string, value: number, least = 0): number {
   if (value >= least && value <= MOST) return value;
   throw new RangeError(`${name} must be from ${least} to ${MOST} milliseconds, not ${value}`);
+}
+
+/**
+ * Waits for a promise, but no longer than a while. Rejects as the promise does.
+ *
+ * @param promise What is waited for.
+ * @param milliseconds How long at most: a value that {@linkcode checkedMilliseconds} lets pass.
+ */
+export async function settleWithin(promise: Promise<unknown>, milliseconds: number): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, milliseconds);
+  try {
+    await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

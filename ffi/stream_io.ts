@@ -87,6 +87,16 @@ export class StreamIo {
     return true;
   }
 
+  /**
+   * Sends what there is room for at the moment.
+   *
+   * @returns How many bytes were sent.
+   * @throws {WinsockError} Such as WSAECONNRESET.
+   */
+  sendNow(bytes: Uint8Array<ArrayBuffer>): number {
+    return this.#closed ? 0 : this.calls.send(this.s, bytes) ?? 0;
+  }
+
   /** Ends this side: the peer reads the end. */
   endSending(): void {
     this.calls.shutDown(this.s, "sending");

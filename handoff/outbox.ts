@@ -1,177 +1,308 @@
 /**
- * All that is on its way to one target.
+ * All that one source hands to one target: which sockets wait, which are offered, and who decided on each.
  *
  * @module
  */
-import { encodeFrame, type Frame, FrameType } from "./frame.ts";
-import type { FrameWriter } from "./frame_writer.ts";
-import { HandoffError } from "./handoff_error.ts";
-import type { OutgoingHandoff } from "./outgoing_handoff.ts";
-import { decodeReady, decodeReason } from "./payload.ts";
+import { DECISION_SLOTS } from "../ffi/decisions.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import { checkOpen, closeCopy, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { SourceChannel } from "./channel.ts";
+import { HandoffError } from "./errors.ts";
+import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
+import {
+  decodeReason,
+  encodeFrame,
+  encodeOffer,
+  type Frame,
+  FrameType,
+  HEADER_SIZE,
+  OFFER_SIZE,
+  OfferedKind,
+} from "./protocol.ts";
 import { trace } from "./trace.ts";
 
-/** Most sockets on their way at a time. */
-const MAX_IN_FLIGHT = 256;
 /** Most bytes of OFFER frames on their way at a time, unless one alone has more. */
-const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
-/** Sockets taken back that the target has still to answer for; more, and it is not answering at all. */
-const MAX_UNANSWERED = 4096;
+const MAX_BYTES = 4 * 1024 * 1024;
+/** Bytes of a blob, whether or not this channel sends one. */
+const BLOB_SIZE = 628;
+const NO_BLOB = new Uint8Array(0);
 
-/** What a channel is told. */
-export interface ChannelEvents {
-  /** The target can take sockets. */
-  ready(): void;
+/**
+ * waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket; the target may
+ * still owe the answer to its OFFER.
+ */
+type State = "waiting" | "offered" | "settled";
+
+/** One socket on its way out of this process. */
+export class OutgoingHandoff implements QueuedFrame {
+  readonly socket: SharedSocket;
+  /** Settles with the hand-off: resolves when the target owns the socket, and it is closed here. */
+  readonly settled: Promise<void>;
+  /** Bytes its OFFER takes, in memory and on the wire. */
+  readonly size: number;
+  readonly data: Uint8Array;
+  readonly initialBytes: Uint8Array;
+  /** When it is withdrawn, as `performance.now()` tells time. */
+  deadline = Infinity;
+  state: State = "waiting";
+  sequence = 0;
+  /** What a provider made for the target, so that it can be withdrawn. */
+  blob: Uint8Array = NO_BLOB;
+  readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
+  readonly #done = Promise.withResolvers<void>();
+
+  constructor(
+    socket: SharedSocket,
+    data: Uint8Array,
+    initialBytes: Uint8Array,
+    encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined,
+  ) {
+    this.socket = socket;
+    this.settled = this.#done.promise;
+    this.size = HEADER_SIZE + OFFER_SIZE + BLOB_SIZE + data.byteLength + initialBytes.byteLength;
+    this.data = data;
+    this.initialBytes = initialBytes;
+    this.#encode = encode;
+  }
+
+  /** What goes ahead of the frame, where descriptors do: without a blob. */
+  get descriptor(): bigint | undefined {
+    return this.blob.byteLength === 0 ? this.socket.handle : undefined;
+  }
+
+  encode(): Uint8Array | undefined {
+    return this.#encode(this);
+  }
+
+  /** The target owns the socket: this process closes its copy, and does nothing else to it. */
+  complete(): void {
+    if (this.state === "settled") return;
+    this.state = "settled";
+    try {
+      closeCopy(this.socket);
+      this.#done.resolve();
+    } catch (error) {
+      this.#done.reject(error);
+    }
+  }
+
+  /** The socket stays its caller's. */
+  giveBack(reason: unknown): void {
+    if (this.state === "settled") return;
+    this.state = "settled";
+    this.#done.reject(reason);
+    if (this.blob.byteLength > 0) defaultProvider().withdraw(this.blob);
+  }
+}
+
+/** A slot of the table of decisions, from the OFFER to its answer. */
+interface Slot {
+  readonly outgoing: OutgoingHandoff;
+  /** Whether the OFFER has begun to leave; an answer before that is not one. */
+  offered: boolean;
+  /** Who owns the socket, once that was found out. */
+  owner: "source" | "target" | undefined;
+}
+
+/** What a source is told. */
+export interface OutboxEvents {
   /** The target has closed a socket it was given. */
   released(): void;
   /** The target reads no more. */
-  broken(failure: HandoffError): void;
+  broken(cause: unknown): void;
 }
 
 /** Takes hand-offs through their states, as frames go out and answers come in. */
 export class Outbox {
   readonly #processId: number;
+  readonly #timeout: number;
+  readonly #channel: SourceChannel;
   readonly #writer: FrameWriter;
-  readonly #events: ChannelEvents;
+  readonly #events: OutboxEvents;
+  /** Not settled, oldest first. */
   readonly #all = new Set<OutgoingHandoff>();
-  /** Not offered yet: there is no room for them, or the target is not ready. */
   readonly #waiting = new Set<OutgoingHandoff>();
-  /** Offered and not answered, or not committed. */
-  readonly #offered = new Map<number, OutgoingHandoff>();
-  /** Taken back before they were answered. */
-  readonly #unanswered = new Set<number>();
-  /** The target's own. */
-  readonly #held = new Set<number>();
+  readonly #slots: (Slot | undefined)[] = new Array(DECISION_SLOTS);
+  #busySlots = 0;
   #bytes = 0;
   #lastSequence = 0;
-  #ready = false;
+  /** Sockets that the target owns and has not closed. */
+  readonly #held = new Set<number>();
+  /** Whether the target takes sockets at present. */
+  #open = false;
+  #sweep: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(processId: number, writer: FrameWriter, events: ChannelEvents) {
+  constructor(processId: number, timeout: number, channel: SourceChannel, events: OutboxEvents) {
     this.#processId = processId;
-    this.#writer = writer;
+    this.#timeout = timeout;
+    this.#channel = channel;
     this.#events = events;
+    this.#writer = new FrameWriter(channel, (cause) => events.broken(cause));
   }
 
+  /** How many sockets are on their way, or wait to be. */
   get count(): number {
     return this.#all.size;
   }
 
+  /** How many sockets the target owns and has not closed. */
   get held(): number {
     return this.#held.size;
   }
 
-  /** Resolves when nothing is on its way any more. */
+  /** Resolves when all that is on its way now is settled. */
   async allSettled(): Promise<void> {
     await Promise.allSettled([...this.#all].map(({ settled }) => settled));
   }
 
-  add(outgoing: OutgoingHandoff): void {
+  /** The target is ready: what waits is offered, and deadlines begin. */
+  start(): void {
+    this.#open = true;
+    for (const outgoing of this.#all) outgoing.deadline = performance.now() + this.#timeout;
+    this.#watchDeadlines();
+    this.#offerWaiting();
+  }
+
+  /** Puts a socket on its way. */
+  add(socket: SharedSocket, data: Uint8Array, initialBytes: Uint8Array): OutgoingHandoff {
+    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#encodeOffer);
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
-  }
-
-  /** Offers what waits, as far as there is room. */
-  offerWaiting(): void {
-    if (!this.#ready) return;
-    for (const outgoing of this.#waiting) {
-      const full = this.#offered.size >= MAX_IN_FLIGHT || this.#bytes + outgoing.size > MAX_IN_FLIGHT_BYTES;
-      if (full && this.#offered.size > 0) return;
-      this.#waiting.delete(outgoing);
-      this.#offer(outgoing);
+    if (this.#open) {
+      outgoing.deadline = performance.now() + this.#timeout;
+      this.#watchDeadlines();
+      this.#offerWaiting();
     }
+    return outgoing;
   }
 
+  /**
+   * Withdraws a socket, unless the target was first. Either way its caller is told who owns it.
+   *
+   * @param reason What the caller is told, if the socket is its own.
+   */
+  withdraw(outgoing: OutgoingHandoff, reason: unknown): void {
+    if (!this.#all.has(outgoing)) return;
+    if (outgoing.state === "waiting" || this.#writer.revoke(outgoing)) return this.#takeBack(outgoing, reason);
+    const { sequence } = outgoing;
+    if (!this.#decide(sequence)) return this.#giveAway(outgoing);
+    this.#writer.write({ sequence, encode: () => encodeFrame(FrameType.WITHDRAW, sequence) });
+    trace("withdrawn", sequence, this.#processId);
+    this.#takeBack(outgoing, reason, true);
+  }
+
+  /**
+   * Takes an answer.
+   *
+   * @throws {RangeError} If none is due, or the decision says otherwise. The decision names the owner all the same.
+   */
   takeAnswer({ type, sequence, payload }: Frame): void {
-    if (type === FrameType.READY) return this.#takeReady(payload);
     if (type === FrameType.DONE) return this.#takeDone(sequence);
-    if (type !== FrameType.ACCEPT && type !== FrameType.REJECT) throw new RangeError(`Frame type ${type} is no answer`);
-    const outgoing = this.#offered.get(sequence);
-    if (outgoing?.state === "offered") {
-      if (type === FrameType.ACCEPT) this.#commit(outgoing);
-      else this.#rejected(outgoing, payload);
-    } else if (!this.#unanswered.delete(sequence)) {
+    const index = sequence % DECISION_SLOTS;
+    const slot = this.#slots[index];
+    if (slot?.outgoing.sequence !== sequence || !slot.offered) {
       throw new RangeError(`No answer is due for socket ${sequence}`);
     }
-  }
-
-  /** Takes a socket back, unless the target may own it already. */
-  withdraw(outgoing: OutgoingHandoff, reason: unknown): void {
-    const { frame, sequence, state } = outgoing;
-    if (state === "settled") return;
-    const unsent = frame !== undefined && this.#writer.revoke(frame);
-    if (state === "committing" && !unsent) return;
-    if (state === "offered" && !unsent) this.#expectAnswer(sequence);
-    if (state === "committing" || state === "offered" && !unsent) {
-      this.#writer.write(() => encodeFrame(FrameType.WITHDRAW, sequence)).catch(() => {});
-      trace("withdrawn", sequence, this.#processId);
+    const { outgoing } = slot;
+    // A frame is a hint: this side makes its own attempt.
+    const owner = this.#decide(sequence) ? "source" : "target";
+    if (type === FrameType.TAKEN) {
+      trace("taken-received", sequence, this.#processId);
+      if (owner === "target") this.#giveAway(outgoing);
+      else this.#takeBack(outgoing, lied(this.#processId, "took a socket that it has not decided on"), true);
+    } else {
+      trace("reject-received", sequence, this.#processId);
+      const reason = decodeReason(payload);
+      if (owner === "source") this.#takeBack(outgoing, new HandoffError("rejected", reason), true);
+      else this.#giveAway(outgoing);
     }
-    this.#end(outgoing, reason);
+    this.#free(index);
+    if ((type === FrameType.TAKEN) !== (owner === "target")) {
+      throw new RangeError(`The answer to socket ${sequence} is not what was decided`);
+    }
+    this.#offerWaiting();
   }
 
-  /** The channel is over: gives back all that the target cannot own. */
-  giveBackAll(failure: HandoffError): void {
-    this.#ready = false;
+  /** The target takes no more: what waits comes back; what is offered is still answered. */
+  stop(reason: unknown): void {
+    this.#open = false;
     for (const outgoing of this.#all) {
-      const unsent = outgoing.frame !== undefined && this.#writer.revoke(outgoing.frame);
-      if (outgoing.state !== "committing" || unsent) this.#end(outgoing, failure);
+      if (outgoing.state === "waiting" || this.#writer.revoke(outgoing)) this.#takeBack(outgoing, reason);
     }
   }
 
-  #offer(outgoing: OutgoingHandoff): void {
-    outgoing.sequence = this.#lastSequence = (this.#lastSequence + 1 >>> 0) || 1;
-    outgoing.state = "offered";
-    outgoing.frame = () => this.#encodeOffer(outgoing);
-    this.#offered.set(outgoing.sequence, outgoing);
-    this.#bytes += outgoing.size;
-    this.#writer.write(outgoing.frame).catch((error) => this.#events.broken(this.#died(error)));
+  /**
+   * The channel is over: withdraws all there is. Sockets that the target has decided on are its own.
+   *
+   * @returns Tells the callers of the others why.
+   */
+  withdrawAll(): (reason: unknown) => void {
+    this.#open = false;
+    const returned: OutgoingHandoff[] = [];
+    for (const outgoing of this.#all) {
+      const unsent = outgoing.state === "waiting" || this.#writer.revoke(outgoing);
+      if (unsent || this.#decide(outgoing.sequence)) returned.push(outgoing);
+      else this.#giveAway(outgoing);
+    }
+    for (const outgoing of returned) this.#settled(outgoing);
+    return (reason) => {
+      for (const outgoing of returned) outgoing.giveBack(reason);
+    };
   }
 
-  #encodeOffer(outgoing: OutgoingHandoff): Uint8Array {
+  /** Gives up the timer, which is not needed any more. */
+  dispose(): void {
+    clearTimeout(this.#sweep);
+    this.#sweep = undefined;
+  }
+
+  /** Ends the frames: behind END if the target is to be told. */
+  async end(tell: boolean, timeout: number): Promise<void> {
+    if (tell) this.#writer.write({ sequence: 0, encode: () => encodeFrame(FrameType.END, 0) });
+    await this.#writer.end(timeout);
+  }
+
+  /** Frames leave in order, the OFFER of a socket when there is a slot for it. */
+  #offerWaiting(): void {
+    if (!this.#open) return;
+    for (const outgoing of this.#waiting) {
+      if (this.#busySlots === DECISION_SLOTS) return;
+      if (this.#bytes + outgoing.size > MAX_BYTES && this.#bytes > 0) return;
+      this.#waiting.delete(outgoing);
+      outgoing.sequence = this.#nextSequence();
+      outgoing.state = "offered";
+      this.#slots[outgoing.sequence % DECISION_SLOTS] = { outgoing, offered: false, owner: undefined };
+      this.#busySlots++;
+      this.#bytes += outgoing.size;
+      this.#writer.write(outgoing);
+    }
+  }
+
+  /** The next number whose slot is free, of which there is one, and which no socket of the target has. */
+  #nextSequence(): number {
+    let next = this.#lastSequence;
+    do next = (next + 1 >>> 0) || 1; while (this.#slots[next % DECISION_SLOTS] !== undefined || this.#held.has(next));
+    return this.#lastSequence = next;
+  }
+
+  /** A duplicate without an OFFER would stay with the target, so it is made when the OFFER leaves. */
+  readonly #encodeOffer = (outgoing: OutgoingHandoff): Uint8Array | undefined => {
+    if (outgoing.state === "settled") return undefined;
+    const { socket, sequence, data, initialBytes } = outgoing;
     try {
-      const frame = outgoing.encodeOffer(this.#processId);
-      trace("duplicated", outgoing.sequence, this.#processId);
-      trace("offered", outgoing.sequence, this.#processId);
-      return frame;
+      checkOpen(socket);
+      const decision = this.#channel.decisions.open(sequence % DECISION_SLOTS);
+      if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
+      const kind = OfferedKind[kindOfSocket(socket)];
+      this.#slots[sequence % DECISION_SLOTS]!.offered = true;
+      trace("offered", sequence, this.#processId);
+      const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
+      return encodeFrame(FrameType.OFFER, sequence, ...payload);
     } catch (error) {
-      this.#end(outgoing, error);
-      return new Uint8Array(0);
+      this.#takeBack(outgoing, error);
+      return undefined;
     }
-  }
-
-  async #commit(outgoing: OutgoingHandoff): Promise<void> {
-    const { sequence } = outgoing;
-    trace("accept-received", sequence, this.#processId);
-    this.#held.add(sequence);
-    outgoing.state = "committing";
-    outgoing.frame = () => outgoing.encodeCommit();
-    try {
-      await this.#writer.write(outgoing.frame, true);
-    } catch (error) {
-      this.#held.delete(sequence);
-      return this.#end(outgoing, this.#died(error));
-    }
-    // Taken back while it waited to leave, where this has no more to do.
-    if (!this.#offered.has(sequence)) return void this.#held.delete(sequence);
-    trace("committed", sequence, this.#processId);
-    this.#forget(outgoing);
-    outgoing.complete();
-  }
-
-  #rejected(outgoing: OutgoingHandoff, payload: Uint8Array): void {
-    const reason = decodeReason(payload);
-    trace("reject-received", outgoing.sequence, this.#processId);
-    this.#end(outgoing, new HandoffError("rejected", reason));
-  }
-
-  #takeReady(payload: Uint8Array): void {
-    const claimant = decodeReady(payload);
-    if (claimant !== this.#processId) {
-      throw new RangeError(`READY comes from process ${claimant}, not ${this.#processId}`);
-    }
-    if (this.#ready) throw new RangeError("READY came twice");
-    trace("ready-received", 0, this.#processId);
-    this.#ready = true;
-    this.#events.ready();
-  }
+  };
 
   #takeDone(sequence: number): void {
     if (!this.#held.delete(sequence)) throw new RangeError(`DONE is for socket ${sequence}, which the target has not`);
@@ -179,26 +310,64 @@ export class Outbox {
     this.#events.released();
   }
 
-  #expectAnswer(sequence: number): void {
-    this.#unanswered.add(sequence);
-    if (this.#unanswered.size <= MAX_UNANSWERED) return;
-    this.#events.broken(new HandoffError("channel-broken", `process ${this.#processId} answers nothing`));
+  /** Decides for this side. Returns whether the target had not. */
+  #decide(sequence: number): boolean {
+    const index = sequence % DECISION_SLOTS;
+    const slot = this.#slots[index]!;
+    slot.owner ??= this.#channel.decisions.decide(index) ? "source" : "target";
+    return slot.owner === "source";
   }
 
-  #end(outgoing: OutgoingHandoff, reason: unknown): void {
-    this.#forget(outgoing);
+  /** The target owns the socket. */
+  #giveAway(outgoing: OutgoingHandoff): void {
+    if (outgoing.state === "settled") return;
+    this.#held.add(outgoing.sequence);
+    this.#settled(outgoing);
+    outgoing.complete();
+  }
+
+  /** @param sent Whether the target has its OFFER, and will answer it. */
+  #takeBack(outgoing: OutgoingHandoff, reason: unknown, sent = false): void {
+    if (outgoing.state === "settled") return;
+    const offered = outgoing.state === "offered";
+    this.#settled(outgoing);
     outgoing.giveBack(reason);
+    if (offered && !sent) this.#free(outgoing.sequence % DECISION_SLOTS);
   }
 
-  /** Whatever becomes of it, it is not on its way any more; another may be. */
-  #forget(outgoing: OutgoingHandoff): void {
+  #settled(outgoing: OutgoingHandoff): void {
     this.#all.delete(outgoing);
     this.#waiting.delete(outgoing);
-    if (this.#offered.delete(outgoing.sequence)) this.#bytes -= outgoing.size;
-    if (this.#waiting.size > 0) queueMicrotask(() => this.offerWaiting());
+    if (this.#all.size === 0 && this.#sweep !== undefined) Deno.unrefTimer(this.#sweep);
   }
 
-  #died(cause: unknown): HandoffError {
-    return new HandoffError("target-died", `process ${this.#processId} no longer reads its stdin`, { cause });
+  /** The answer has come, or none will: the slot can have another. */
+  #free(index: number): void {
+    const slot = this.#slots[index];
+    if (slot === undefined) return;
+    this.#slots[index] = undefined;
+    this.#busySlots--;
+    this.#bytes -= slot.outgoing.size;
   }
+
+  /** One timer for all: deadlines come in the order in which the sockets did. It keeps the process running for them. */
+  #watchDeadlines(): void {
+    if (this.#sweep !== undefined) return void Deno.refTimer(this.#sweep);
+    const [oldest] = this.#all;
+    if (oldest === undefined) return;
+    this.#sweep = setTimeout(() => {
+      this.#sweep = undefined;
+      const now = performance.now();
+      for (const outgoing of this.#all) {
+        if (outgoing.deadline > now) break;
+        const reason = `process ${this.#processId} did not take it in ${this.#timeout} ms`;
+        this.withdraw(outgoing, new HandoffError("timeout", reason));
+      }
+      this.#watchDeadlines();
+    }, Math.max(0, oldest.deadline - performance.now()));
+  }
+}
+
+function lied(processId: number, what: string): HandoffError {
+  return new HandoffError("channel-broken", `process ${processId} ${what}`);
 }

@@ -4,18 +4,18 @@
  * @module
  */
 import type { DatagramSocket } from "../sockets/datagram_socket.ts";
-import type { Listener } from "../sockets/listener.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
-import type { Received, ReceiveOptions } from "./received.ts";
+import { type Received, ReceivedSocket, type ReceiveOptions } from "./incoming_handoff.ts";
 import { Target } from "./target.ts";
 
 /**
- * The sockets that the process that spawned this one hands over with {@linkcode HandoffSource}.
+ * Receives the sockets that the process that spawned this one hands over with {@linkcode HandoffSource}.
  *
- * Ends when the source is closed or has died, however early; sockets received until then stay open. Leaving the loop refuses what is
- * still on its way, and closes what was accepted ahead of the loop: up to `highWaterMark` sockets that are this process's
- * already. Stdin must not be read by anyone else.
+ * A socket is taken in the step in which the loop gets it, and not before: what the loop has not seen stays the source's.
+ * Leaving the loop, or aborting the signal, rejects all of that at once. The loop ends when the source is closed or has
+ * ended; what has arrived until then is received first. Sockets that were received stay open. Nothing else may read stdin.
  *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
  * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No
@@ -31,8 +31,8 @@ import { Target } from "./target.ts";
  * }
  * ```
  *
- * @param options How.
- * @returns What arrives, in the order in which the source let go of it.
+ * @param options Which sockets to take, and how.
+ * @returns What arrives, in the order in which it was offered.
  * @throws {HandoffError} While iterating: `channel-broken` if what arrives is not the protocol, or not for this process.
  * @throws {Deno.errors.NotCapable} While iterating: without ffi access; the message names the file.
  */
@@ -42,8 +42,8 @@ export function receive(
 /**
  * The connections and listeners that the process that spawned this one hands over; datagram sockets are rejected.
  *
- * @param options How.
- * @returns What arrives, in the order in which the source let go of it.
+ * @param options Which sockets to take, and how.
+ * @returns What arrives, in the order in which it was offered.
  */
 export function receive(
   options: ReceiveOptions & { listeners: true },
@@ -51,8 +51,8 @@ export function receive(
 /**
  * The connections and datagram sockets that the process that spawned this one hands over; listeners are rejected.
  *
- * @param options How.
- * @returns What arrives, in the order in which the source let go of it.
+ * @param options Which sockets to take, and how.
+ * @returns What arrives, in the order in which it was offered.
  */
 export function receive(
   options: ReceiveOptions & { datagrams: true },
@@ -60,8 +60,8 @@ export function receive(
 /**
  * The connections that the process that spawned this one hands over; listeners and datagram sockets are rejected.
  *
- * @param options How.
- * @returns What arrives, in the order in which the source let go of it.
+ * @param options Which sockets to take, and how.
+ * @returns What arrives, in the order in which it was offered.
  */
 export function receive(
   options?: ReceiveOptions & { listeners?: false; datagrams?: false },
@@ -69,17 +69,64 @@ export function receive(
 /**
  * The sockets that the process that spawned this one hands over, where it is not known before of which kinds.
  *
- * @param options How.
- * @returns What arrives, in the order in which the source let go of it.
+ * @param options Which sockets to take, and how.
+ * @returns What arrives, in the order in which it was offered.
  */
 export function receive(
   options: ReceiveOptions,
 ): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
-export async function* receive(options: ReceiveOptions = {}): AsyncGenerator<Received<SharedSocket>, void, void> {
-  const target = new Target(options);
-  try {
-    for (let received = await target.next(); received !== undefined; received = await target.next()) yield received;
-  } finally {
-    target.close();
+export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<SharedSocket>, void, void> {
+  return new ReceivedSockets(options);
+}
+
+/**
+ * What {@linkcode receive} returns. It is not a generator function's object, which would let `return` wait for the socket
+ * that a pending `next` waits for.
+ */
+class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, void> {
+  readonly #options: ReceiveOptions;
+  #target: Target | undefined;
+  #over = false;
+
+  constructor(options: ReceiveOptions) {
+    this.#options = options;
+  }
+
+  async next(): Promise<IteratorResult<Received<SharedSocket>, void>> {
+    if (this.#over) return { done: true, value: undefined };
+    const target = this.#target ??= new Target(this.#options);
+    try {
+      const incoming = await target.next();
+      if (incoming !== undefined) return { done: false, value: new ReceivedSocket(incoming) };
+    } catch (error) {
+      this.#leave();
+      throw error;
+    }
+    this.#leave();
+    return { done: true, value: undefined };
+  }
+
+  // deno-lint-ignore require-await -- an iterator's `return` is asynchronous
+  async return(): Promise<IteratorResult<Received<SharedSocket>, void>> {
+    this.#leave();
+    return { done: true, value: undefined };
+  }
+
+  async throw(error: unknown): Promise<IteratorResult<Received<SharedSocket>, void>> {
+    await this.return();
+    throw error;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  #leave(): void {
+    this.#over = true;
+    this.#target?.leave();
   }
 }

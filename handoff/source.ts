@@ -3,49 +3,81 @@
  *
  * @module
  */
-import type net from "node:net";
-import { defaultProvider } from "../spi/default_provider.ts";
-import { checkOpen, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { atMost } from "./at_most.ts";
-import { type ControlSocket, openControlSocket } from "./control_socket.ts";
-import { encodeFrame, FrameDecoder, FrameType } from "./frame.ts";
-import { FrameWriter } from "./frame_writer.ts";
-import { HandoffError } from "./handoff_error.ts";
-import { Outbox } from "./outbox.ts";
-import { OutgoingHandoff } from "./outgoing_handoff.ts";
-import { encodeData, encodeHello, MAX_REASON } from "./payload.ts";
+import { settleWithin } from "../ffi/milliseconds.ts";
+import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { Socket } from "../sockets/socket.ts";
+import type { HandoffChild, SourceChannel } from "./channel.ts";
+import { HandoffError } from "./errors.ts";
+import { openSourceChannel } from "./open_channel.ts";
+import { Outbox, type OutgoingHandoff } from "./outbox.ts";
 import {
-  checkedInitialBytes,
-  checkedTimeout,
-  type HandoffChild,
-  type HandoffSourceOptions,
-  type SendOptions,
-} from "./send_options.ts";
-import { describeEnd } from "./program.ts";
+  decodeReady,
+  encodeData,
+  encodeFrame,
+  encodeHello,
+  type Frame,
+  FrameDecoder,
+  FrameType,
+  MAX_INITIAL_BYTES,
+  MAX_REASON,
+  SECRET_SIZE,
+} from "./protocol.ts";
+import { describeEnd, type ScriptOptions, spawnProgram } from "./spawn.ts";
 import { trace } from "./trace.ts";
+
+/** Longest timeout of a source, in milliseconds. */
+export const MAX_TIMEOUT_MS = 30_000;
+/** How long to wait for a process to end whose end of the channel is closed, so that an error can say how it ended. */
+const EXIT_MS = 250;
+
+/** How a {@linkcode HandoffSource} works. */
+export interface HandoffSourceOptions {
+  /**
+   * How long the target may take to become ready, and then for each socket, in milliseconds: more than 0, at most 30 000.
+   * Default 10 000.
+   */
+  timeout?: number;
+  /** Called when the target has closed, or given up, a socket it was handed. What it throws is reported as uncaught. */
+  onRelease?: () => void;
+}
+
+/** How {@linkcode HandoffSource.spawn} starts its target. */
+export interface HandoffSpawnOptions extends HandoffSourceOptions, ScriptOptions {}
+
+/** What travels along with a socket. */
+export interface SendOptions {
+  /** Any JSON value, at most 1 MiB of it. */
+  data?: unknown;
+  /**
+   * Bytes already read from the connection, at most 1 MiB; the target's first read returns them. Defaults to the socket's
+   * own `initialBytes`, which these override for this call. They are not kept if the socket comes back: use
+   * {@linkcode Socket.unread} for that.
+   */
+  initialBytes?: Uint8Array;
+  /** Withdraws the socket, unless the target has taken it. */
+  signal?: AbortSignal;
+}
 
 /** Sockets on their way, whichever source sends them: none is offered twice at a time. */
 const onTheirWay = new WeakSet<SharedSocket>();
 
 /**
- * Hands sockets to a child process over its stdin; the child takes them with {@linkcode receive}. The child's stdout and
- * stderr stay free for its own output.
+ * Hands sockets to a child process, which takes them with {@linkcode receive}. The child's stdin becomes the source's; its
+ * stdout and stderr stay free for its own output.
  *
- * The source keeps every socket until the child has claimed and accepted it. A child that rejects it, dies, or takes too
- * long leaves it open and the source's.
+ * A socket is the source's until the child takes it: each hand-off has one decision, taken or withdrawn, which either
+ * process can make at any instant. A child that rejects the socket, ends, or takes too long leaves it open and the source's.
  *
- * At most 256 sockets, and 4 MiB of what goes along with them (or one that takes more), are on their way at a time;
- * further ones wait here. A child that does not read makes its source hold no more than twice that.
+ * At most 64 sockets, and 4 MiB of what goes along with them (or one that takes more), are on their way at a time; further
+ * ones wait here.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` to spawn the child.
  *
  * @example Handing every connection to a worker
  * ```ts ignore
- * import { HandoffSource, LIBRARY_PATHS, listen } from "@winsock/handoff";
+ * import { HandoffSource, listen } from "@winsock/handoff";
  *
- * const args = ["run", `--allow-ffi=${LIBRARY_PATHS.join(",")}`, "worker.ts"];
- * const child = new Deno.Command(Deno.execPath(), { args, stdin: "piped" }).spawn();
- * await using source = new HandoffSource(child);
+ * await using source = await HandoffSource.spawn(new URL("worker.ts", import.meta.url));
  * using listener = listen({ port: 8080 });
  * for await (const socket of listener) {
  *   await source.send(socket);
@@ -55,27 +87,52 @@ const onTheirWay = new WeakSet<SharedSocket>();
 export class HandoffSource implements AsyncDisposable {
   /** Resolves when the target can take sockets; rejects with a {@linkcode HandoffError} if it never will. */
   readonly ready: Promise<void>;
-  /** Resolves when this source can send no more: it was closed, the child ended, or the channel broke. */
-  readonly closed: Promise<void>;
+  /**
+   * Resolves when this source can send no more: with nothing if it was closed, otherwise with the error that says why, such
+   * as `target-exited` with the child's exit code or signal.
+   */
+  readonly closed: Promise<HandoffError | undefined>;
 
   readonly #child: HandoffChild;
   readonly #timeout: number;
-  readonly #writer: FrameWriter;
-  readonly #control: net.Socket;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+  readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
+  readonly #secret = crypto.getRandomValues(new Uint8Array(SECRET_SIZE));
   readonly #ready = Promise.withResolvers<void>();
-  readonly #closed = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<HandoffError | undefined>();
+  #isReady = false;
   #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
-  /** Closed, and nothing is on its way: how the child ends is its own affair. */
-  #finished = false;
+  /** Whether the channel is over; how the process ended may not be known yet. */
+  #over = false;
+
+  /**
+   * Starts a Deno program with ffi access to the system's socket library, and a source for it. On Linux and macOS the child
+   * inherits its end of the channel.
+   *
+   * @param script The program, which calls {@linkcode receive}.
+   * @param options How it is started, and how the source works.
+   * @returns The source. Its child is {@linkcode HandoffSource.child}.
+   * @throws {Deno.errors.NotCapable} Without the permission to run this Deno (`--allow-run`).
+   * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
+   */
+  static async spawn(script: string | URL, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
+    const { timeout, onRelease, ...program } = options;
+    checkedTimeout(timeout ?? 0.1);
+    const child = await spawnProgram({ ...program, script }, { output: "inherit" });
+    const sourceOptions: HandoffSourceOptions = {};
+    if (timeout !== undefined) sourceOptions.timeout = timeout;
+    if (onRelease !== undefined) sourceOptions.onRelease = onRelease;
+    return new HandoffSource(child, sourceOptions);
+  }
 
   /**
    * Starts speaking to a child.
    *
    * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
-   * @param options How.
+   * @param options How the source works.
    * @throws {TypeError} If the child's stdin is not piped, or is in use.
    * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
    * @throws {WinsockError} WSAEINVAL if the child is gone already.
@@ -86,38 +143,30 @@ export class HandoffSource implements AsyncDisposable {
     this.ready = this.#ready.promise;
     this.closed = this.#closed.promise;
     this.ready.catch(() => {});
-    this.#writer = new FrameWriter(child.stdin);
-    let control: ControlSocket;
+    this.#stdin = child.stdin.getWriter();
     try {
-      control = openControlSocket(child.pid);
+      this.#channel = openSourceChannel(child, this.#stdin);
     } catch (error) {
-      this.#writer.release();
+      this.#stdin.releaseLock();
       throw error;
     }
-    this.#control = control.socket;
-    this.#outbox = new Outbox(child.pid, this.#writer, {
-      ready: () => this.#ready.resolve(),
+    this.#outbox = new Outbox(child.pid, this.#timeout, this.#channel, {
       released: () => callOut(options.onRelease),
-      broken: (failure) => this.#fail(failure),
+      broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
     });
-    this.#sendHello(control.duplicate);
-    child.status.then((status) =>
-      this.#fail(new HandoffError("target-died", `process ${child.pid} ${describeEnd(status)}`))
-    );
+    this.#sendHello();
+    child.status.then((status) => this.#fail(exited(child.pid, status)), () => {});
     const deadline = setTimeout(
-      () => this.#fail(new HandoffError("expired", `process ${child.pid} was not ready after ${this.#timeout} ms`)),
+      () => this.#fail(new HandoffError("timeout", `process ${child.pid} was not ready after ${this.#timeout} ms`)),
       this.#timeout,
     );
     const settled = () => clearTimeout(deadline);
     this.ready.then(settled, settled);
   }
 
-  /**
-   * Why this source can send no more; `undefined` while it can, and after {@linkcode HandoffSource.close}, unless it failed
-   * before all that was on its way had arrived.
-   */
-  get failure(): HandoffError | undefined {
-    return this.#failure;
+  /** The child, as it was given or spawned. */
+  get child(): HandoffChild {
+    return this.#child;
   }
 
   /** How many sockets are on their way, or wait to be. */
@@ -125,7 +174,7 @@ export class HandoffSource implements AsyncDisposable {
     return this.#outbox.count;
   }
 
-  /** How many sockets the target has been given and has not closed, or given up, yet. */
+  /** How many sockets the target has taken and has not closed, or given up, yet. */
   get held(): number {
     return this.#outbox.held;
   }
@@ -138,46 +187,40 @@ export class HandoffSource implements AsyncDisposable {
   /**
    * Hands a socket to the child.
    *
-   * @param socket The socket. Once this resolves it is the target's, and closed here; if it rejects, it is as it was.
+   * @param socket The socket. When this resolves, the target owns it, and it is closed here; if it rejects, the socket is as
+   * it was, and its caller's.
    * @param options What travels along.
-   * @throws {HandoffError} If the target rejected it, died, or took too long; `outcome` says which.
+   * @throws {HandoffError} If the target rejected the socket, ended, or took too long; `outcome` says which.
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
-   * @throws {TypeError} If the socket is being handed off already, or `data` is no JSON.
+   * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`.
    * @throws {RangeError} If `data` or the initial bytes are too long.
-   * @throws The signal's reason, if it is aborted first.
+   * @throws The signal's reason, if it is aborted before the target took the socket.
    */
   async send(socket: SharedSocket, options: SendOptions = {}): Promise<void> {
     const data = encodeData(options.data);
     const initialBytes = checkedInitialBytes(socket, options.initialBytes);
     const { signal } = options;
     signal?.throwIfAborted();
-    if (this.#closing !== undefined) throw this.#failure ?? new HandoffError("channel-broken", "the source was closed");
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closing !== undefined) throw new HandoffError("closed", "the source was closed");
     checkOpen(socket);
-    if (onTheirWay.has(socket)) throw new TypeError(`Socket ${socket.handle} is being handed off already`);
+    if (onTheirWay.has(socket)) {
+      throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
+    }
     onTheirWay.add(socket);
-    const outgoing = new OutgoingHandoff(socket, data, initialBytes);
-    const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
-    signal?.addEventListener("abort", abort);
-    let deadline: ReturnType<typeof setTimeout> | undefined;
-    this.#outbox.add(outgoing);
-    this.ready.then(() => {
-      if (outgoing.state === "settled") return;
-      deadline = setTimeout(() => {
-        const reason = `process ${this.#child.pid} did not take it in ${this.#timeout} ms`;
-        this.#outbox.withdraw(outgoing, new HandoffError("expired", reason));
-      }, this.#timeout);
-      this.#outbox.offerWaiting();
-    }, () => {});
+    let outgoing: OutgoingHandoff | undefined;
+    const abort = () => outgoing !== undefined && this.#outbox.withdraw(outgoing, signal?.reason);
     try {
+      outgoing = this.#outbox.add(socket, data, initialBytes);
+      signal?.addEventListener("abort", abort);
       await outgoing.settled;
     } finally {
-      clearTimeout(deadline);
       signal?.removeEventListener("abort", abort);
       onTheirWay.delete(socket);
     }
   }
 
-  /** Waits for what is on its way, tells the target that no more will come, and closes its stdin. The child runs on. */
+  /** Waits for what is on its way, tells the target that no more will come, and ends the channel. The child runs on. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
@@ -189,63 +232,147 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await atMost(this.#timeout, this.#outbox.allSettled());
-    this.#finished = this.#outbox.count === 0;
-    if (this.#failure === undefined) this.#writer.write(() => encodeFrame(FrameType.END, 0)).catch(() => {});
-    await this.#writer.close(this.#failure === undefined ? this.#timeout : 0);
-    this.#control.destroy();
-    this.#closed.resolve();
+    await settleWithin(this.#outbox.allSettled(), this.#timeout);
+    await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#timeout : 0);
+    if (this.#over) return;
+    this.#over = true;
+    this.#closed.resolve(this.#failure);
+    this.#release();
   }
 
-  /** Sends the target its end of the control socket, and listens at this one. */
-  #sendHello(control: Uint8Array): void {
+  /** Tells the target how to get its end of the channel, and hears its answers. */
+  #sendHello(): void {
     const { pid } = this.#child;
-    const hello = encodeHello({ sourceProcessId: Deno.pid, targetProcessId: pid, control });
-    this.#writer.write(() => encodeFrame(FrameType.HELLO, 0, ...hello)).catch((cause) => {
-      this.#fail(new HandoffError("target-died", `process ${pid} does not read its stdin`, { cause }));
-    });
-    this.ready.catch(() => defaultProvider().withdraw(control));
+    const { hello, usesStdin } = this.#channel;
+    const frame = encodeFrame(
+      FrameType.HELLO,
+      0,
+      ...encodeHello({ ...hello, sourceProcessId: Deno.pid, targetProcessId: pid, secret: this.#secret }),
+    );
+    this.#stdin.closed.catch(() => {});
+    this.#stdin.write(frame).then(
+      // What the child itself spawns inherits a stdin with nothing in it.
+      () => usesStdin ? undefined : this.#stdin.close(),
+    ).catch((cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
     trace("hello-sent", 0, pid);
     const decoder = new FrameDecoder(MAX_REASON);
-    this.#control.on("data", (chunk: Uint8Array) => this.#takeAnswers(decoder, chunk));
-    this.#control.on(
-      "end",
-      () => {
-        // At the end of a source that was closed the target closes it too.
-        if (this.#closing === undefined) {
-          this.#fail(new HandoffError("target-died", `process ${pid} closed its control socket`));
-        }
-      },
+    this.#channel.listen(
+      (chunk) => this.#takeAnswers(decoder, chunk),
+      (cause) => this.#channelEnded(`process ${pid} closed its end of the channel`, cause),
     );
-    this.#control.on("error", (cause) => {
-      this.#fail(new HandoffError("target-died", `process ${pid} broke its control socket`, { cause }));
-    });
-    this.#control.unref();
   }
 
   #takeAnswers(decoder: FrameDecoder, chunk: Uint8Array): void {
     this.#lastHeard = performance.now();
     try {
       for (const frame of decoder.push(chunk)) {
-        if (this.#failure === undefined) this.#outbox.takeAnswer(frame);
+        if (this.#over) return;
+        this.#takeAnswer(frame);
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const failure = `process ${this.#child.pid} sent no valid answer: ${reason}`;
+      const failure = `process ${this.#child.pid} sent an answer that is not valid: ${reason}`;
       this.#fail(new HandoffError("channel-broken", failure, { cause: error }));
     }
   }
 
-  /** Ends the channel: what is not committed goes back. */
+  #takeAnswer(frame: Frame): void {
+    switch (frame.type) {
+      case FrameType.READY:
+        return this.#takeReady(frame.payload);
+      case FrameType.TAKEN:
+      case FrameType.REJECT:
+      case FrameType.DONE:
+        return this.#outbox.takeAnswer(frame);
+      case FrameType.LEAVE:
+        return this.#takeLeave();
+      default:
+        throw new RangeError(`Frame type ${frame.type} is not an answer`);
+    }
+  }
+
+  #takeReady(payload: Uint8Array): void {
+    const { processId, secret } = decodeReady(payload);
+    if (processId !== this.#child.pid || !secret.every((byte, index) => byte === this.#secret[index])) {
+      throw new RangeError(`READY comes from process ${processId}, and HELLO was for process ${this.#child.pid}`);
+    }
+    if (this.#isReady) throw new RangeError("READY came twice");
+    this.#isReady = true;
+    trace("ready-received", 0, processId);
+    this.#channel.established();
+    this.#outbox.start();
+    this.#ready.resolve();
+  }
+
+  /** The target takes no more, and rejects what is offered until it reads END. */
+  #takeLeave(): void {
+    if (this.#failure !== undefined) return;
+    trace("left", 0, this.#child.pid);
+    this.#failure = new HandoffError("closed", `process ${this.#child.pid} takes no more sockets`);
+    this.#outbox.stop(this.#failure);
+    this.#outbox.end(true, this.#timeout);
+    this.#closed.resolve(this.#failure);
+  }
+
+  /**
+   * Nothing more comes from the target, or goes to it. That is not the end of its process, which may have closed the
+   * channel: what is on its way is withdrawn at once, and the callers are told when it is known how the process ended.
+   */
+  async #channelEnded(reason: string, cause: unknown): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    const tell = this.#outbox.withdrawAll();
+    const { pid, status } = this.#child;
+    let failure = new HandoffError("channel-broken", reason, { cause });
+    await settleWithin(status.then((status) => failure = exited(pid, status), () => {}), EXIT_MS);
+    tell(failure);
+    this.#finish(failure);
+  }
+
+  /** Ends the channel: what the target has not taken comes back. */
   #fail(failure: HandoffError): void {
-    if (this.#failure !== undefined || this.#finished) return;
+    if (this.#over) return;
+    this.#over = true;
+    this.#outbox.withdrawAll()(failure);
+    this.#finish(failure);
+  }
+
+  #finish(failure: HandoffError): void {
     this.#failure = failure;
     this.#ready.reject(failure);
-    this.#outbox.giveBackAll(failure);
-    this.#control.destroy();
-    this.#closed.resolve();
-    this.close();
+    this.#closed.resolve(failure);
+    this.#stdin.abort().catch(() => {});
+    this.#closing ??= Promise.resolve();
+    this.#release();
   }
+
+  #release(): void {
+    this.#outbox.dispose();
+    this.#channel.close();
+  }
+}
+
+/** A source's timeout, if it is one. */
+export function checkedTimeout(timeout: number): number {
+  if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
+  throw new RangeError(`Invalid \`timeout\`: must be more than 0 and at most ${MAX_TIMEOUT_MS} ms, got ${timeout}`);
+}
+
+/** The bytes that go along with a socket: those given, or those it came with. */
+function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined): Uint8Array {
+  if (kindOfSocket(socket) !== "connection") {
+    if (given !== undefined) throw new TypeError("Invalid `initialBytes`: only a connection has any");
+    return new Uint8Array(0);
+  }
+  const bytes = given ?? (socket as Socket).initialBytes;
+  if (bytes.byteLength > MAX_INITIAL_BYTES) {
+    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
+  }
+  return bytes;
+}
+
+function exited(processId: number, status: Deno.CommandStatus): HandoffError {
+  return new HandoffError("target-exited", `process ${processId} ${describeEnd(status)}`);
 }
 
 /** Calls the program. What it throws is its own mistake, and none of the target's. */

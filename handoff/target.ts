@@ -4,143 +4,159 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import type net from "node:net";
+import { DECISION_SLOTS } from "../ffi/decisions.ts";
+import { settleWithin } from "../ffi/milliseconds.ts";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { whenReleased } from "../sockets/descriptor.ts";
-import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { Listener } from "../sockets/listener.ts";
-import { openStream } from "../sockets/stream.ts";
-import { Socket } from "../sockets/socket.ts";
-import { defaultProvider } from "../spi/default_provider.ts";
+import { openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { atMost } from "./at_most.ts";
-import { encodeFrame, type Frame, FrameDecoder, FrameType } from "./frame.ts";
-import { type FrameInput, stdinInput, streamInput } from "./frame_input.ts";
-import { HandoffError } from "./handoff_error.ts";
-import { Offer } from "./offer.ts";
-import { decodeHello, decodeOffer, encodeReady, encodeReason, type OfferPayload } from "./payload.ts";
-import type { ReceiveOptions } from "./received.ts";
+import type { TargetChannel } from "./channel.ts";
+import { HandoffError } from "./errors.ts";
+import { type FrameInput, stdinInput, streamInput } from "./frame_io.ts";
+import { Inbox } from "./inbox.ts";
+import { IncomingHandoff, type ReceiveOptions } from "./incoming_handoff.ts";
+import { openTargetChannel } from "./open_channel.ts";
+import {
+  decodeData,
+  decodeHello,
+  decodeOffer,
+  encodeFrame,
+  encodeReady,
+  encodeReason,
+  type Frame,
+  FrameDecoder,
+  FrameType,
+  OfferedKind,
+  type OfferPayload,
+} from "./protocol.ts";
 import { trace } from "./trace.ts";
 
-const DEFAULT_HIGH_WATER_MARK = 16;
-/** More than a source can have on their way or unanswered at a time. */
-const MAX_REJECTED = 8192;
+/** More than a source can have withdrawn and not heard of. */
+const MAX_ANSWERED = 1024;
 /** How long stdin may still be open when the source was found to be gone, in milliseconds. */
 const SOURCE_END_MS = 1_000;
+/** How long a source may take to hear that this process takes no more sockets, in milliseconds. */
+const LEAVE_MS = 1_000;
 const ANSWER_STEPS = {
-  [FrameType.ACCEPT]: "accepted",
+  [FrameType.TAKEN]: "taken",
   [FrameType.REJECT]: "rejected",
   [FrameType.DONE]: "done",
 } as const;
 
-/** Reads frames, claims what is offered, and queues what this process may use. */
+/** Reads frames, opens what is offered, and answers. */
 export class Target {
   readonly #options: ReceiveOptions;
   readonly #input: FrameInput;
-  readonly #offers = new Map<number, Offer>();
-  /** Rejected last: the source may have taken one back before it heard. */
-  readonly #rejected = new Set<number>();
-  /** Claimed and waiting for room: automatic acceptance only. */
-  #waiting: Offer[] = [];
-  /** Ready for the loop. */
-  #queue: Offer[] = [];
-  /** Accepted automatically and not taken by the loop yet. */
-  #ahead = 0;
+  readonly #inbox: Inbox;
+  /** Answered last: a WITHDRAW of the source may cross the answer. */
+  readonly #answered = new Set<number>();
+  /** Sockets of this process that the source has not been told the end of. */
+  #held = 0;
   #answers: Uint8Array[] = [];
-  #control: net.Socket | undefined;
+  #channel: TargetChannel | undefined;
   #source = 0;
-  #changed = Promise.withResolvers<void>();
+  /** Whether no frame will come any more. */
   #ended = false;
   #failure: unknown;
-  readonly #abort = () => this.#end();
+  readonly #abort = () => this.leave();
 
   constructor(options: ReceiveOptions) {
     this.#options = options;
+    this.#inbox = new Inbox(options.accept === "manual");
     this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
     options.signal?.addEventListener("abort", this.#abort);
-    if (options.signal?.aborted) this.#end();
-    this.#read();
+    if (options.signal?.aborted) this.leave();
+    this.#start();
   }
 
   /** The next socket; `undefined` when no more will come. */
-  async next(): Promise<Offer | undefined> {
-    for (;;) {
-      const offer = this.#queue.shift();
-      if (offer !== undefined) {
-        this.#makeRoom();
-        return offer;
-      }
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#ended) return undefined;
-      await this.#changed.promise;
-    }
+  async next(): Promise<IncomingHandoff | undefined> {
+    const incoming = await this.#inbox.next();
+    if (incoming === undefined && this.#failure !== undefined) throw this.#failure;
+    return incoming;
   }
 
-  /** Refuses what is on its way, and closes what nobody has taken. */
-  close(): void {
-    this.#end();
-    for (const offer of this.#queue) offer.socket.close();
-    this.#queue = [];
-    this.#sendAnswers();
-    this.#control?.destroySoon();
+  /**
+   * The program takes no more: what it has not seen is rejected, and so is what still comes until the source has heard of
+   * it. What it has seen and not decided on it can still take.
+   */
+  leave(): void {
+    if (this.#inbox.left) return;
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+    this.#inbox.leave();
+    if (this.#channel === undefined) return this.#end();
+    if (this.#ended) return this.#closeWhenDone();
+    this.#send(encodeFrame(FrameType.LEAVE, 0));
+    this.#channel.unref();
+    const late = setTimeout(() => this.#end(), LEAVE_MS);
+    Deno.unrefTimer(late);
   }
 
-  async #read(): Promise<void> {
+  /** Reads HELLO, and has the channel read from then on. */
+  async #start(): Promise<void> {
     try {
       const decoder = new FrameDecoder();
-      while (!this.#ended) {
+      while (!this.#ended && this.#channel === undefined) {
         const chunk = await this.#input.read();
-        if (chunk === undefined) break;
+        if (chunk === undefined || this.#ended) return this.#end();
         for (const frame of decoder.push(chunk)) {
-          await this.#take(frame);
-          if (this.#ended) return;
+          if (this.#channel === undefined) await this.#takeHello(frame);
+          else this.#take(frame);
         }
       }
+      const channel = this.#channel;
+      if (channel === undefined || this.#ended) return this.#end();
+      channel.listen((bytes) => this.#takeFrames(decoder, bytes), () => this.#end());
     } catch (error) {
-      this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
-    } finally {
-      this.#end();
+      this.#fail(error);
     }
   }
 
-  /** No frame comes any more: what is not committed stays the source's. */
+  #takeFrames(decoder: FrameDecoder, bytes: Uint8Array): void {
+    if (this.#ended) return;
+    try {
+      for (const frame of decoder.push(bytes)) {
+        this.#take(frame);
+        if (this.#ended) return;
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** What came is not the protocol, or cannot be used: the source is told by the end of the answers. */
+  #fail(error: unknown): void {
+    if (this.#ended) return;
+    if (!this.#inbox.left) this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
+    this.#inbox.leave();
+    this.#end();
+    this.#sendAnswers();
+    this.#channel?.close();
+  }
+
+  /** No frame comes any more. What has come can still be taken. */
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    if (this.#channel === undefined) this.#input.cancel();
+    else this.#channel.stopListening();
+    this.#inbox.end();
+    this.#closeWhenDone();
+  }
+
+  /** Closes the channel once there is nothing left to say. */
+  #closeWhenDone(): void {
+    if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#input.cancel();
-    for (const [sequence, offer] of this.#offers) {
-      this.#offers.delete(sequence);
-      offer.withdraw(new HandoffError("channel-broken", "the source sends no more"));
-    }
-    this.#waiting = [];
-    this.#wake();
+    this.#sendAnswers();
+    this.#channel?.close();
   }
 
-  async #take({ type, sequence, payload }: Frame): Promise<void> {
-    if (this.#control === undefined && type !== FrameType.HELLO) throw new RangeError("The first frame is not HELLO");
-    switch (type) {
-      case FrameType.HELLO:
-        return await this.#takeHello(payload);
-      case FrameType.OFFER:
-        if (this.#offers.has(sequence)) throw new RangeError(`Socket ${sequence} is offered twice`);
-        return this.#takeOffer(sequence, decodeOffer(payload));
-      case FrameType.COMMIT:
-        return this.#takeCommit(sequence);
-      case FrameType.WITHDRAW:
-        return this.#takeWithdraw(sequence);
-      case FrameType.END:
-        trace("end-received", 0, this.#source);
-        return this.#end();
-      default:
-        throw new RangeError(`Frame type ${type} is for a source`);
-    }
-  }
-
-  async #takeHello(payload: Uint8Array): Promise<void> {
-    if (this.#control !== undefined) throw new RangeError("HELLO came twice");
-    const { sourceProcessId, targetProcessId, control } = decodeHello(payload);
+  async #takeHello({ type, payload }: Frame): Promise<void> {
+    if (type !== FrameType.HELLO) throw new RangeError("The first frame is not HELLO");
+    const hello = decodeHello(payload);
+    const { sourceProcessId, targetProcessId, secret } = hello;
     if (targetProcessId !== Deno.pid) {
       throw new RangeError(
         `HELLO is for process ${targetProcessId}, this is ${Deno.pid}: spawn Deno.execPath() itself, not a wrapper`,
@@ -148,139 +164,157 @@ export class Target {
     }
     this.#source = sourceProcessId;
     trace("hello-received", 0, sourceProcessId);
+    let channel: TargetChannel;
     try {
-      this.#control = openStream(await defaultProvider().socket(control));
+      channel = await openTargetChannel(hello, this.#input);
     } catch (error) {
       if (isSourceGone(error) && await this.#inputEnds()) return this.#end();
       throw error;
     }
-    // A source that died is noticed at the end of stdin.
-    this.#control.on("error", () => {});
-    if (this.#ended) return void this.#control.destroy();
-    this.#control.unref();
-    this.#control.write(encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid)));
+    this.#channel = channel;
+    if (this.#ended) return channel.close();
+    channel.answer(encodeFrame(FrameType.READY, 0, ...encodeReady(Deno.pid, secret)));
   }
 
   /** Whether the source's end of stdin is closed, or is in a moment: of a process that dies the system closes one by one. */
   async #inputEnds(): Promise<boolean> {
     let ended = false;
     const reading = this.#input.read().then((chunk) => ended = chunk === undefined, () => {});
-    await atMost(SOURCE_END_MS, reading);
+    await settleWithin(reading, SOURCE_END_MS);
     return ended;
   }
 
+  #take({ type, sequence, payload }: Frame): void {
+    switch (type) {
+      case FrameType.OFFER:
+        return this.#takeOffer(sequence, decodeOffer(payload));
+      case FrameType.WITHDRAW:
+        return this.#takeWithdraw(sequence);
+      case FrameType.END:
+        trace("end-received", 0, this.#source);
+        return this.#end();
+      case FrameType.HELLO:
+        throw new RangeError("HELLO came twice");
+      default:
+        throw new RangeError(`Frame type ${type} is for a source`);
+    }
+  }
+
   #takeOffer(sequence: number, payload: OfferPayload): void {
+    if (this.#inbox.find(sequence) !== undefined) throw new RangeError(`Socket ${sequence} is offered twice`);
     trace("offer-received", sequence, this.#source);
-    const offer = new Offer(sequence, payload, {
-      accept: () => this.#answer(FrameType.ACCEPT, sequence),
-      reject: (reason) => {
-        this.#offers.delete(sequence);
-        this.#rememberRejected(sequence);
-        this.#answer(FrameType.REJECT, sequence, encodeReason(reason));
-      },
+    const { decisions } = this.#channel!;
+    const incoming = new IncomingHandoff(sequence, payload, {
+      take: () => decisions.decide(sequence % DECISION_SLOTS, payload.decision),
+      taken: (socket) => this.#taken(sequence, socket),
+      reject: (reason) => this.#answer(FrameType.REJECT, sequence, encodeReason(reason)),
     });
-    this.#offers.set(sequence, offer);
-    offer.claim(async (info, options) => this.#checkKind(await openSocket(info, options))).then(
-      () => this.#claimed(offer),
-      () => {},
+    this.#inbox.add(incoming);
+    try {
+      if (payload.blob.byteLength > 0) this.#openBlob(incoming);
+      else this.#opened(incoming, this.#openDescriptor(incoming));
+    } catch (error) {
+      if (!(error instanceof WinsockError)) throw error;
+      this.#cannotOpen(incoming, error);
+    }
+  }
+
+  #openDescriptor({ sequence, payload, initialBytes }: IncomingHandoff): SharedSocket {
+    const descriptor = this.#channel!.takeDescriptor(sequence);
+    if (descriptor !== undefined) return ownOffered(descriptor, kindOf(payload.kind), { initialBytes });
+    throw new WinsockError(WSA_ERRORS.WSAEMFILE, {
+      operation: "open a shared socket",
+      functionName: "recvmsg",
+      detail: "this process has no room for another descriptor",
+    });
+  }
+
+  #openBlob(incoming: IncomingHandoff): void {
+    const { payload, initialBytes } = incoming;
+    openSocket(payload.blob, { initialBytes }).then(
+      (socket) => this.#opened(incoming, socket),
+      (error) => this.#cannotOpen(incoming, error),
     );
   }
 
-  #claimed(offer: Offer): void {
-    // Taken back just now.
-    if (this.#offers.get(offer.sequence) !== offer) return;
-    trace("claimed", offer.sequence, this.#source);
-    if (this.#byHand) return this.#enqueue(offer);
-    this.#waiting.push(offer);
-    this.#acceptWaiting();
-  }
-
-  #acceptWaiting(): void {
-    const most = this.#options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK;
-    while (this.#ahead < most && this.#waiting.length > 0) {
-      const offer = this.#waiting.shift()!;
-      this.#ahead++;
-      offer.accept().catch(() => {});
+  #opened(incoming: IncomingHandoff, socket: SharedSocket): void {
+    if (!incoming.opened(socket)) return;
+    trace("opened", incoming.sequence, this.#source);
+    try {
+      this.#checkKind(kindOf(incoming.payload.kind));
+      incoming.data = decodeData(incoming.payload.data);
+    } catch (error) {
+      return this.#cannotOpen(incoming, error);
     }
+    this.#inbox.opened(incoming);
   }
 
-  #makeRoom(): void {
-    if (this.#byHand) return;
-    this.#ahead--;
-    this.#acceptWaiting();
+  #cannotOpen(incoming: IncomingHandoff, error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    incoming.reject(`process ${Deno.pid} cannot take it: ${reason}`);
   }
 
-  #enqueue(offer: Offer): void {
-    this.#queue.push(offer);
-    this.#wake();
+  #checkKind(kind: keyof typeof OfferedKind): void {
+    const { listeners = false, datagrams = false } = this.#options;
+    if (kind === "listener" && !listeners) throw new TypeError("it takes no listeners");
+    if (kind === "datagram" && !datagrams) throw new TypeError("it takes no datagram sockets");
   }
 
-  get #byHand(): boolean {
-    return this.#options.accept === "manual";
-  }
-
-  #takeCommit(sequence: number): void {
-    const offer = this.#offers.get(sequence);
-    if (offer === undefined) throw new RangeError(`COMMIT is for socket ${sequence}, which was not accepted`);
-    offer.commit();
-    this.#offers.delete(sequence);
-    whenReleased(offer.socket, () => this.#answer(FrameType.DONE, sequence));
-    trace("commit-received", sequence, this.#source);
-    if (!this.#byHand) this.#enqueue(offer);
+  #taken(sequence: number, socket: SharedSocket): void {
+    this.#answer(FrameType.TAKEN, sequence);
+    this.#held++;
+    whenReleased(socket, () => {
+      this.#held--;
+      this.#answer(FrameType.DONE, sequence);
+    });
   }
 
   #takeWithdraw(sequence: number): void {
-    const offer = this.#offers.get(sequence);
-    if (offer === undefined) {
-      if (this.#rejected.delete(sequence)) return;
+    const incoming = this.#inbox.find(sequence);
+    if (incoming === undefined) {
+      if (this.#answered.delete(sequence)) return;
       throw new RangeError(`WITHDRAW is for socket ${sequence}, which was not offered`);
     }
-    this.#offers.delete(sequence);
     trace("withdrawn", sequence, this.#source);
-    const { accepted } = offer;
-    if (!accepted) this.#answer(FrameType.REJECT, sequence, encodeReason("it was taken back"));
-    offer.withdraw(new HandoffError("expired", "the source has taken the socket back"));
-    this.#waiting = this.#waiting.filter((waiting) => waiting !== offer);
-    this.#queue = this.#queue.filter((queued) => queued !== offer);
-    if (accepted) this.#makeRoom();
-  }
-
-  #rememberRejected(sequence: number): void {
-    this.#rejected.add(sequence);
-    if (this.#rejected.size <= MAX_REJECTED) return;
-    const [oldest] = this.#rejected;
-    this.#rejected.delete(oldest!);
-  }
-
-  #checkKind(socket: SharedSocket): SharedSocket {
-    if (socket instanceof Socket) return socket;
-    const { listeners = false, datagrams = false } = this.#options;
-    const listens = socket instanceof Listener;
-    if (listens ? listeners : datagrams) return socket;
-    socket.close();
-    throw new TypeError(`this process takes no ${listens ? "listeners" : "datagram sockets"}`);
+    this.#inbox.withdraw(incoming);
   }
 
   #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
-    if (this.#control === undefined || this.#control.destroyed) return;
-    if (this.#answers.length === 0) nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
-    this.#answers.push(encodeFrame(type, sequence, payload));
+    if (type !== FrameType.DONE) {
+      this.#inbox.answered(sequence);
+      this.#rememberAnswered(sequence);
+    }
+    this.#send(encodeFrame(type, sequence, payload));
     trace(ANSWER_STEPS[type], sequence, this.#source);
+    this.#closeWhenDone();
+  }
+
+  #rememberAnswered(sequence: number): void {
+    this.#answered.add(sequence);
+    if (this.#answered.size <= MAX_ANSWERED) return;
+    const [oldest] = this.#answered;
+    this.#answered.delete(oldest!);
+  }
+
+  #send(frame: Uint8Array): void {
+    if (this.#answers.length === 0) nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
+    this.#answers.push(frame);
   }
 
   /** All answers of one turn of the event loop leave together. */
   #sendAnswers(): void {
-    if (this.#answers.length > 0) this.#control?.write(concat(this.#answers));
+    const answers = this.#answers;
+    if (answers.length === 0) return;
     this.#answers = [];
-  }
-
-  #wake(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
+    this.#channel?.answer(concat(answers));
   }
 }
 
-/** Whether nobody is there any more to claim a duplicate from: refused, reset, or ended while the claim was sent. */
+function kindOf(kind: number): keyof typeof OfferedKind {
+  return kind === OfferedKind.listener ? "listener" : kind === OfferedKind.datagram ? "datagram" : "connection";
+}
+
+/** Whether there is no source any more to open a duplicate of: refused, reset, or ended while it was asked. */
 function isSourceGone(error: unknown): boolean {
   const { WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN } = WSA_ERRORS;
   const codes: readonly number[] = [WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN];
@@ -289,5 +323,5 @@ function isSourceGone(error: unknown): boolean {
 
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new HandoffError("channel-broken", reason, { what: "No more sockets can be received", cause });
+  return new HandoffError("channel-broken", reason, { what: "Cannot receive more sockets", cause });
 }

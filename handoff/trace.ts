@@ -13,20 +13,18 @@ export interface HandoffStep {
     | "hello-sent"
     | "hello-received"
     | "ready-received"
-    | "duplicated"
     | "offered"
     | "offer-received"
-    | "claimed"
-    | "accepted"
-    | "accept-received"
-    | "committed"
-    | "commit-received"
+    | "opened"
+    | "taken"
+    | "taken-received"
     | "done"
     | "rejected"
     | "reject-received"
     | "withdrawn"
+    | "left"
     | "end-received";
-  /** Which hand-off of the channel; 0 for those that set the channel up. */
+  /** Which hand-off of the channel; 0 for steps of the channel itself. */
   readonly sequence: number;
   /** The process at the other end. */
   readonly peerProcessId: number;

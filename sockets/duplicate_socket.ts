@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET, type SocketKind } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -11,10 +11,10 @@ import { SOCK } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "./address.ts";
-import { type DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
+import { DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
 import { isOwned } from "./descriptor.ts";
-import { type Listener, ownListener } from "./listener.ts";
-import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
+import { Listener, ownListener } from "./listener.ts";
+import { type FromHandleOptions, ownSocket, Socket } from "./socket.ts";
 
 const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
 
@@ -98,4 +98,38 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
     provider.closeSocket(handle);
     throw error;
   }
+}
+
+/**
+ * Owns a descriptor that another process has sent, whose kind it told.
+ *
+ * @param handle The descriptor. It is closed if this throws.
+ * @param kind What it is.
+ * @param options What else is known about it.
+ */
+export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): SharedSocket {
+  try {
+    if (kind === "datagram") return ownDatagramSocket(handle);
+    return kind === "listener" ? ownListener(handle) : ownSocket(handle, options);
+  } catch (error) {
+    defaultProvider().closeSocket(handle);
+    throw error;
+  }
+}
+
+/**
+ * What an object is that a caller wants to share.
+ *
+ * @throws {TypeError} If it is not one of this copy of the library's: what another copy's knows would be lost.
+ */
+export function kindOfSocket(socket: SharedSocket): SocketKind {
+  if (socket instanceof Socket) return "connection";
+  if (socket instanceof Listener) return "listener";
+  if (socket instanceof DatagramSocket) return "datagram";
+  throw new TypeError("Cannot share a socket: it is not an object of this copy of @winsock/handoff");
+}
+
+/** Closes this process's descriptor of a socket that another process owns. */
+export function closeCopy(socket: SharedSocket): void {
+  socket.close();
 }

@@ -63,13 +63,33 @@ export function adoptResource(handle: bigint): number {
   return resource;
 }
 
+/**
+ * Turns the reading end of a pipe into a `node:net` socket, which owns it from then on.
+ *
+ * @param fd The descriptor.
+ * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
+ */
+export function adoptPipe(fd: bigint): net.Socket | undefined {
+  const Pipe = canAdopt() ? bindings("pipe_wrap")?.Pipe : undefined;
+  if (typeof Pipe?.prototype.open !== "function") return undefined;
+  const handle = new Pipe(SOCKET_TYPE);
+  if (handle.open(Number(fd)) !== 0) return undefined;
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket({ handle, readable: true, writable: false } as unknown as net.SocketConstructorOpts);
+}
+
 function tcpConstructor(): TcpConstructor | undefined {
+  const TCP = bindings("tcp_wrap")?.TCP;
+  return typeof TCP?.prototype.open === "function" ? TCP : undefined;
+}
+
+/** Node's internal bindings of that name. */
+function bindings(name: string): { TCP?: TcpConstructor; Pipe?: TcpConstructor } | undefined {
   const { binding } = nodeBuiltin("node:process") as unknown as {
-    binding?: (name: string) => { TCP?: TcpConstructor } | undefined;
+    binding?: (name: string) => { TCP?: TcpConstructor; Pipe?: TcpConstructor } | undefined;
   };
   try {
-    const TCP = binding?.("tcp_wrap")?.TCP;
-    return typeof TCP?.prototype.open === "function" ? TCP : undefined;
+    return binding?.(name);
   } catch {
     // There are no bindings any more, or none of this name.
     return undefined;

@@ -8,13 +8,12 @@ import { receive } from "@winsock/handoff";
 import { profiler } from "./profiler.ts";
 
 const BYTE = Buffer.from("!");
-const IN_FLIGHT = 64;
 /** The profile leaves out the first hand-offs: the compiler is busy with them. */
 const WARM = 300;
 
 const profile = profiler("target");
 let count = 0;
-for await (const { socket } of receive({ highWaterMark: IN_FLIGHT })) {
+for await (const { socket } of receive()) {
   const stream = socket.toNodeSocket();
   stream.on("error", () => {});
   stream.write(BYTE);

@@ -44,6 +44,17 @@ export function closeOnExec(fd: bigint): void {
 }
 
 /**
+ * Lets child processes inherit a descriptor (`FD_CLOEXEC` off), for the moment in which one is spawned.
+ *
+ * @param fd The descriptor.
+ * @throws {WinsockError} WSAENOTSOCK if it is not open.
+ */
+export function keepOnExec(fd: bigint): void {
+  const result = fcntl(fd, F_SETFD, 0);
+  if (result === -1) throw lastUnixError(`let descriptor ${fd} be inherited`, "fcntl");
+}
+
+/**
  * Makes new descriptors what they are to be, or closes them all.
  *
  * @param fds The descriptors.

@@ -83,9 +83,19 @@ export function newWakerEnds(): [readable: bigint, writable: bigint] {
     if (fd === -1) throw lastUnixError("make a waker", "eventfd");
     return [BigInt(fd), BigInt(fd)];
   }
+  return newPipe("make a waker");
+}
+
+/**
+ * Makes a pipe (pipe(2)).
+ *
+ * @param operation What it is needed for, for the error.
+ * @throws {WinsockError} If the system refuses.
+ */
+export function newPipe(operation: string): [readable: bigint, writable: bigint] {
   const descriptors = new Int32Array(2);
   const result = withPipe().pipe(descriptors);
-  if (result === -1) throw lastUnixError("make a waker", "pipe");
+  if (result === -1) throw lastUnixError(operation, "pipe");
   const ends: [bigint, bigint] = [BigInt(descriptors[0]!), BigInt(descriptors[1]!)];
   prepareAll(ends, restrict);
   return ends;

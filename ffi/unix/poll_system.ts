@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { PollSystem, PollWaker } from "../poller.ts";
+import { Poller, type PollSystem, type PollWaker } from "../poller.ts";
 import { isErrno, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { POLLIN, POLLOUT, Waker } from "./poll.ts";
@@ -49,3 +49,10 @@ export const UNIX_POLL: PollSystem = {
     };
   },
 };
+
+let poller: Poller | undefined;
+
+/** The poller of this process, or of this Worker: all that waits on Unix waits through it. */
+export function unixPoller(): Poller {
+  return poller ??= new Poller(UNIX_POLL);
+}

@@ -8,6 +8,8 @@ import { libcFunctions } from "./libc.ts";
 
 /** `rwx--x--x`: others can use what they know the name of, and cannot list what there is. */
 const SEARCHABLE = 0o711;
+/** `rwx-wx-wx`: others can also make names. */
+const WRITABLE = 0o733;
 /** `rw-rw-rw-`: connecting to a local socket is writing to its file. */
 const CONNECTABLE = 0o666;
 
@@ -28,12 +30,14 @@ const functions = libcFunctions({
 export interface PrivateDirectory {
   readonly path: string;
   /**
-   * Lets processes of other users connect to the socket at `file`, if this is root: nobody else can have started any. They
-   * must know its name.
+   * Lets processes of other users use what is in it, if this is root: no other user can have started any. They must know
+   * its name, or have a descriptor of it.
+   *
+   * @param file A socket in it that they may connect to; without one, they may make names in the directory.
    */
-  admit(file: string): void;
-  /** Removes it, and the file in it if there is one. */
-  remove(file: string): void;
+  admit(file?: string): void;
+  /** Removes it, and the file in it if one is named. */
+  remove(file?: string): void;
 }
 
 /**
@@ -51,18 +55,20 @@ export function makePrivateDirectory(prefix: string): PrivateDirectory {
     path,
     admit(file) {
       if (functions().geteuid() !== 0) return;
-      for (const [name, mode] of [[path, SEARCHABLE], [file, CONNECTABLE]] as const) {
+      const modes = file === undefined ? [[path, WRITABLE]] : [[path, SEARCHABLE], [file, CONNECTABLE]];
+      for (const [name, mode] of modes as [string, number][]) {
         const result = functions().chmod(nulTerminated(name), mode);
         if (result === -1) throw lastUnixError(`let others use ${name}`, "chmod");
       }
     },
     remove(file) {
-      functions().unlink(nulTerminated(file));
+      if (file !== undefined) functions().unlink(nulTerminated(file));
       functions().rmdir(nulTerminated(path));
     },
   };
 }
 
-function nulTerminated(text: string): Uint8Array<ArrayBuffer> {
+/** A text as C takes it: UTF-8 with a NUL behind it. */
+export function nulTerminated(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }

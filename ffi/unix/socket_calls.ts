@@ -7,7 +7,7 @@ import { AF_UNIX, describeAddress, type InternetAddress, type SocketAddress } fr
 import { BerkeleyCalls, POLL_SLICE_MS } from "../berkeley_calls.ts";
 import { type Acceptor, type DatagramReceiver, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
-import { Poller } from "../poller.ts";
+import type { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
 import type { WinsockError } from "../winsock_error.ts";
@@ -21,7 +21,7 @@ import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { poll, POLLIN, POLLOUT } from "./poll.ts";
-import { UNIX_POLL } from "./poll_system.ts";
+import { unixPoller } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
 import { UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
@@ -30,7 +30,7 @@ const CONNECT_DELAY_MS = 2;
 
 /** Unix' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
-  protected readonly poller: Poller = new Poller(UNIX_POLL);
+  protected readonly poller: Poller = unixPoller();
 
   constructor() {
     const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {

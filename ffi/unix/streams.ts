@@ -13,6 +13,8 @@ const SHUT = { sending: 1, both: 2 } as const;
 const functions = libcFunctions({
   /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
   send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
 /** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
@@ -48,5 +50,26 @@ export const UNIX_STREAMS: StreamCalls = {
   close(s) {
     const result = libc().close(s);
     if (result === -1) throw lastUnixError(`close socket ${s}`, "close");
+  },
+};
+
+/** The same on pipes that are non-blocking (pipe(7)). */
+export const UNIX_PIPES: StreamCalls = {
+  ...UNIX_STREAMS,
+
+  receive(fd, buffer) {
+    const count = functions().read(fd, buffer, BigInt(buffer.byteLength));
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
+    throw unixError(code, `read from pipe ${fd}`, "read");
+  },
+
+  send(fd, bytes) {
+    const count = libc().write(fd, bytes, BigInt(bytes.byteLength));
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
+    throw unixError(code, `write to pipe ${fd}`, "write");
   },
 };

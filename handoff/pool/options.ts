@@ -4,8 +4,8 @@
  * @module
  */
 import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
-import { checkProgram, type Program } from "../program.ts";
-import { checkedTimeout } from "../send_options.ts";
+import { checkProgram, type Program } from "../spawn.ts";
+import { checkedTimeout } from "../source.ts";
 
 /** Which worker gets the next socket: the one with the fewest, or each in turn. */
 export type WorkerStrategy = "least-loaded" | "round-robin";

@@ -4,9 +4,9 @@
  * @module
  */
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
-import { HandoffError } from "../handoff_error.ts";
+import { HandoffError } from "../errors.ts";
 import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
-import type { SendOptions } from "../send_options.ts";
+import type { SendOptions } from "../source.ts";
 import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
 import { noWorker, poolClosed, Queue } from "./queue.ts";
 import { Counters, type WorkerPoolStatistics } from "./statistics.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { HandoffError, type HandoffErrorOptions } from "../handoff_error.ts";
+import { HandoffError, type HandoffErrorOptions } from "../errors.ts";
 import type { PoolSettings } from "./options.ts";
 import type { Place } from "./worker.ts";
 
@@ -48,14 +48,14 @@ export class Queue {
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.place.promise;
     if (this.#waiting.size >= this.#settings.maxWaiting) {
-      throw new HandoffError("rejected", `${this.#waiting.size} sockets wait for a worker already`);
+      throw new HandoffError("overloaded", `${this.#waiting.size} sockets wait for a worker already`);
     }
     const { timeout } = this.#settings;
     const giveUp = (reason: unknown) => {
       this.#waiting.delete(waiting);
       waiting.place.reject(reason);
     };
-    const expire = () => giveUp(new HandoffError("expired", `no worker had room in ${timeout} ms`));
+    const expire = () => giveUp(new HandoffError("timeout", `no worker had room in ${timeout} ms`));
     const deadline = setTimeout(expire, timeout);
     const abort = () => giveUp(signal?.reason);
     signal?.addEventListener("abort", abort);
@@ -114,10 +114,10 @@ export class Queue {
 
 /** Why a pool takes nothing any more: it was closed. */
 export function poolClosed(options?: HandoffErrorOptions): HandoffError {
-  return new HandoffError("channel-broken", "the pool was closed", options);
+  return new HandoffError("closed", "the pool was closed", options);
 }
 
 /** Why a pool takes nothing any more: every place was given up. */
 export function noWorker(options?: HandoffErrorOptions): HandoffError {
-  return new HandoffError("target-died", "no worker of the pool can be kept running", options);
+  return new HandoffError("target-exited", "no worker of the pool can be kept running", options);
 }

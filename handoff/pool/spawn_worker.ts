@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { endProcess, spawnProgram } from "../program.ts";
+import { endProcess, spawnProgram } from "../spawn.ts";
 import type { PoolSettings } from "./options.ts";
 import { prefixLines } from "./prefix_lines.ts";
 

@@ -4,10 +4,10 @@
  * @module
  */
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
-import { HandoffError } from "../handoff_error.ts";
-import type { SendOptions } from "../send_options.ts";
+import { HandoffError } from "../errors.ts";
+import type { SendOptions } from "../source.ts";
 import { HandoffSource } from "../source.ts";
-import { endProcess } from "../program.ts";
+import { endProcess } from "../spawn.ts";
 import type { PoolSettings } from "./options.ts";
 import { spawnWorker } from "./spawn_worker.ts";
 import type { WorkerState, WorkerStatistics } from "./statistics.ts";
@@ -113,20 +113,20 @@ export class Place {
     this.state = "starting";
     this.#events.started(this);
     source.ready.then(() => this.#becomeReady(worker), () => {});
-    source.closed.then(() => this.#leave(worker));
+    source.closed.then((failure) => this.#leave(worker, failure));
   }
 
   /** Hands a socket to the worker. */
   async send(socket: SharedSocket, options: SendOptions): Promise<void> {
     const worker = this.#worker;
-    if (worker === undefined) throw new HandoffError("target-died", "the worker has ended");
+    if (worker === undefined) throw new HandoffError("target-exited", "the worker has ended");
     const began = performance.now();
     try {
       await worker.source.send(socket, options);
       this.committed++;
     } catch (error) {
       this.returned++;
-      if (error instanceof HandoffError && error.outcome === "expired") this.#suspect(worker, began);
+      if (error instanceof HandoffError && error.outcome === "timeout") this.#suspect(worker, began);
       throw error;
     }
   }
@@ -175,18 +175,18 @@ export class Place {
   }
 
   /** The channel is over. The worker may still have connections of its own to finish. */
-  #leave(worker: Worker): void {
+  #leave(worker: Worker, failure: HandoffError | undefined): void {
     if (worker !== this.#worker) return;
-    const { child, source } = worker;
+    const { child } = worker;
     if (this.#closed) {
       this.state = "leaving";
       child.status.then(() => this.#vacate("the pool was closed"));
       return;
     }
-    if (source.failure?.outcome !== "target-died") endProcess(child);
+    if (failure?.outcome === "channel-broken" || failure?.outcome === "timeout") endProcess(child);
     const deadline = setTimeout(() => endProcess(child), this.#settings.timeout);
     child.status.then(() => clearTimeout(deadline));
-    this.#vacate(source.failure?.reason ?? "it takes no more sockets");
+    this.#vacate(failure?.reason ?? "it takes no more sockets");
   }
 
   /** The place is empty: a new worker takes it after a while. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
+import { checkedMilliseconds, settleWithin } from "../../ffi/milliseconds.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { checkOpen, duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
@@ -12,10 +12,9 @@ import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { atMost } from "../at_most.ts";
-import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../program.ts";
-import { HandoffError } from "../handoff_error.ts";
-import { MAX_TIMEOUT_MS } from "../send_options.ts";
+import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../spawn.ts";
+import { HandoffError } from "../errors.ts";
+import { MAX_TIMEOUT_MS } from "../source.ts";
 import { HandoffSource } from "../source.ts";
 import { Conversation, type Message } from "./conversation.ts";
 import { type Generation, type GenerationState, stateOf } from "./generation.ts";
@@ -25,9 +24,11 @@ import { UpgradeError } from "./upgrade_error.ts";
 /** What it means that a socket was not handed off. */
 const OUTCOMES = {
   "rejected": "refused",
-  "expired": "expired",
-  "target-died": "crashed",
+  "timeout": "expired",
+  "target-exited": "crashed",
   "channel-broken": "crashed",
+  "overloaded": "crashed",
+  "closed": "crashed",
 } as const;
 
 /** How to replace this version. */
@@ -171,13 +172,13 @@ async function replace(
     conversation.say({ say: "go" });
     await hear("serving", conversation, child.pid, failed);
     // One that ends at once, or freezes, has not taken over.
-    await atMost(trialTime, ended.then((error) => Promise.reject(error)));
+    await settleWithin(ended.then((error) => Promise.reject(error)), trialTime);
     conversation.say({ say: "check" });
     await hear("alive", conversation, child.pid, failed);
   } catch (error) {
     endProcess(child);
     // Before it is gone it must not take the end of the conversation for this version's.
-    await atMost(END_TIMEOUT_MS, child.status);
+    await settleWithin(child.status, END_TIMEOUT_MS);
     conversation.close();
     if (paused) resume(state, options);
     throw error instanceof HandoffError
@@ -264,7 +265,7 @@ function resume({ resume, successor }: GenerationState, { keep }: UpgradeOptions
 }
 
 async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: number): Promise<number> {
-  await atMost(milliseconds, Promise.all(listeners.map((listener) => listener.drained())));
+  await settleWithin(Promise.all(listeners.map((listener) => listener.drained())), milliseconds);
   return listeners.reduce((sum, { connectionCount }) => sum + connectionCount, 0);
 }
 

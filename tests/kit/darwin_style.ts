@@ -21,4 +21,5 @@ useUnixSystem({
   MSG_CMSG_CLOEXEC: DARWIN.MSG_CMSG_CLOEXEC,
   closesUntaken: DARWIN.closesUntaken,
   sweepsMessages: DARWIN.sweepsMessages,
+  sharedLocks: DARWIN.sharedLocks,
 });

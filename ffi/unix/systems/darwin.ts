@@ -111,6 +111,9 @@ export const DARWIN: UnixSystem = {
   newSocketFlags: undefined,
   EFD_CLOEXEC: undefined,
   pidfd: undefined,
+  SO_PASSRIGHTS: undefined,
+  sharedLocks: false,
+  AT_REMOVEDIR: 0x80,
   PEER_PROCESS: [SOL_LOCAL, 0x002], // LOCAL_PEERPID
 
   MSG_DONTWAIT: 0x80,

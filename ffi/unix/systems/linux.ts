@@ -115,6 +115,9 @@ export const LINUX: UnixSystem = {
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
   EFD_CLOEXEC: 0o2000000,
   pidfd: { SYS_pidfd_open: 434n, SYS_pidfd_send_signal: 424n },
+  SO_PASSRIGHTS: [SOL_SOCKET, 83],
+  sharedLocks: true,
+  AT_REMOVEDIR: 0x200,
   PEER_PROCESS: [SOL_SOCKET, 17], // SO_PEERCRED, struct ucred
 
   MSG_DONTWAIT: 0x40,

@@ -88,6 +88,12 @@ export interface UnixSystem {
   readonly EFD_CLOEXEC: number | undefined;
   /** The system calls that tell a process from a later one with its id; without them, `kqueue` does. */
   readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SYS_pidfd_send_signal: bigint } | undefined;
+  /** The option that has a local socket refuse descriptors; `undefined` where there is none. */
+  readonly SO_PASSRIGHTS: OptionNumbers | undefined;
+  /** Whether processes can share memory files that are sealed (`memfd_create`), and libc has locks for such memory. */
+  readonly sharedLocks: boolean;
+  /** The flag of `unlinkat` that removes a directory. */
+  readonly AT_REMOVEDIR: number;
   /** The option of a local socket whose value begins with the id of the process at the other end. */
   readonly PEER_PROCESS: OptionNumbers;
 

@@ -5,15 +5,20 @@
  */
 
 /**
- * How a hand-off ended:
- * `rejected`, the target did not want it; `expired`, it took longer than its deadline; `target-died`, the target ended
- * first; `channel-broken`, what arrived was no answer of the protocol, or the source was closed.
+ * Why a hand-off did not happen:
+ *
+ * - `rejected`: the target did not want the socket, or could not open it.
+ * - `timeout`: the target did not take it before its deadline.
+ * - `target-exited`: the target's process ended; the reason has its exit code or signal.
+ * - `channel-broken`: the target sent something else than the protocol, or closed its end of the channel.
+ * - `overloaded`: too many sockets wait already.
+ * - `closed`: the source or the pool was closed, or the target takes no more sockets.
  */
-export type HandoffOutcome = "rejected" | "expired" | "target-died" | "channel-broken";
+export type HandoffOutcome = "rejected" | "timeout" | "target-exited" | "channel-broken" | "overloaded" | "closed";
 
 /** What a {@linkcode HandoffError} says besides its outcome. */
 export interface HandoffErrorOptions extends ErrorOptions {
-  /** What did not happen, where the error is about no one socket. Default: `The socket was not handed off`. */
+  /** What did not happen, where the error is not about one socket. Defaults to `Cannot hand off the socket`. */
   what?: string;
 }
 
@@ -26,7 +31,7 @@ export interface HandoffErrorOptions extends ErrorOptions {
  * import { assertEquals } from "@std/assert";
  *
  * const error = new HandoffError("rejected", "process 4242 is busy");
- * assertEquals(error.message, "The socket was not handed off (rejected): process 4242 is busy");
+ * assertEquals(error.message, "Cannot hand off the socket (rejected): process 4242 is busy");
  * ```
  */
 export class HandoffError extends Error {
@@ -45,7 +50,7 @@ export class HandoffError extends Error {
    * @param options What caused it, and what it is that did not happen.
    */
   constructor(outcome: HandoffOutcome, reason: string, options: HandoffErrorOptions = {}) {
-    super(`${options.what ?? "The socket was not handed off"} (${outcome}): ${reason}`, options);
+    super(`${options.what ?? "Cannot hand off the socket"} (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
   }

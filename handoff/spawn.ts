@@ -4,24 +4,29 @@
  * @module
  */
 import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
+import { bringChannel, prepareChannel } from "./open_channel.ts";
 
-/** A program that takes sockets. Give `script` or `command`. */
-export interface Program {
-  /** A Deno program, run with ffi access to the system's socket library. */
-  script?: string | URL;
+/** How a Deno program that takes sockets is run. */
+export interface ScriptOptions {
   /**
    * More flags for `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`: with `script`
    * only. Of what this process may do nothing is passed on.
    */
   denoFlags?: readonly string[];
-  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
-  command?: string | URL;
   /** Arguments of the script or command. */
   args?: readonly string[];
   /** Environment variables, beside this process's own. */
   env?: Readonly<Record<string, string>>;
   /** The folder it runs in. Default: this process's. */
   cwd?: string | URL;
+}
+
+/** A program that takes sockets. Give `script` or `command`. */
+export interface Program extends ScriptOptions {
+  /** A Deno program, run with ffi access to the system's socket library. */
+  script?: string | URL;
+  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
+  command?: string | URL;
 }
 
 /** Throws if it cannot be told what to run. */
@@ -42,7 +47,10 @@ export interface SpawnOptions {
   detached?: boolean;
 }
 
-/** Starts it, with its stdin to write frames to; it inherits no connection that is being accepted. */
+/**
+ * Starts it, with its stdin for a source, whose channel it inherits where that can be; it inherits no connection that is
+ * being accepted.
+ */
 export async function spawnProgram(
   program: Program,
   { output, detached = false }: SpawnOptions,
@@ -58,7 +66,16 @@ export async function spawnProgram(
   if (program.cwd !== undefined) options.cwd = program.cwd;
   const command = new Deno.Command(program.command ?? Deno.execPath(), options);
   using _held = await systemCalls().holdAccepting();
-  return command.spawn();
+  const channel = prepareChannel();
+  if (channel === undefined) return command.spawn();
+  try {
+    const spawned = channel.spawn(() => command.spawn());
+    bringChannel(spawned.child, spawned.channel);
+    return spawned.child;
+  } catch (error) {
+    channel.close();
+    throw error;
+  }
 }
 
 /** Ends a process at once; one that has ended is left alone. */

@@ -1,0 +1,229 @@
+/**
+ * Decisions on Unix: words of a sealed memory file, each a spin lock that the first to try it holds for good. Where libc
+ * has no such lock (glibc before 2.34, macOS) names in a directory, where only the first `mkdirat` of a name succeeds.
+ *
+ * @module
+ */
+import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { closeOnExec, fcntl } from "./descriptor_flags.ts";
+import { isErrno, lastUnixError, unixError } from "./errno.ts";
+import { errno, libc, libcFunctions } from "./libc.ts";
+import { makePrivateDirectory, nulTerminated, type PrivateDirectory } from "./private_directory.ts";
+import { unixSystem } from "./system.ts";
+
+/** Bytes of a slot: a cache line, so that two processes that decide two slots do not wait for each other. */
+const SLOT_SIZE = 64;
+const TABLE_SIZE = DECISION_SLOTS * SLOT_SIZE;
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+/** `F_SEAL_SEAL`, `F_SEAL_SHRINK`, `F_SEAL_GROW`: a file that shrinks would end whoever has it mapped. */
+const SEALS = 0x1 | 0x2 | 0x4;
+const PROT_READ_WRITE = 0x1 | 0x2;
+const MAP_SHARED = 1;
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+const SEEK_END = 2;
+const READABLE_BY_OWNER = 0o700;
+const DIRECTORY_PREFIX = "/tmp/winsock-handoff-";
+
+const memory = libcFunctions({
+  /** `int memfd_create(const char *name, unsigned int flags)` */
+  memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
+  /** `int ftruncate(int fd, off_t length)` */
+  ftruncate: { parameters: ["usize", "i64"], result: "i32" },
+  /** `off_t lseek(int fd, off_t offset, int whence)` */
+  lseek: { parameters: ["usize", "i64", "i32"], result: "i64" },
+  /** `void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)` */
+  mmap: { parameters: ["usize", "usize", "i32", "i32", "usize", "i64"], result: "usize" },
+  /** `int munmap(void *addr, size_t length)` */
+  munmap: { parameters: ["usize", "usize"], result: "i32" },
+  /** `int pthread_spin_trylock(pthread_spinlock_t *lock)`: in libc itself from glibc 2.34 on */
+  pthread_spin_trylock: { parameters: ["usize"], result: "i32", optional: true },
+  /** `int pthread_spin_unlock(pthread_spinlock_t *lock)` */
+  pthread_spin_unlock: { parameters: ["usize"], result: "i32", optional: true },
+});
+
+const names = libcFunctions({
+  /** `int open(const char *path, int oflag, ...)`, without a mode */
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  /** `int mkdirat(int fd, const char *path, mode_t mode)` */
+  mkdirat: { parameters: ["usize", "buffer", "u32"], result: "i32" },
+  /** `int unlinkat(int fd, const char *path, int flag)` */
+  unlinkat: { parameters: ["usize", "buffer", "i32"], result: "i32" },
+});
+
+/**
+ * Makes a table for one channel.
+ *
+ * @returns The source's side.
+ * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
+ */
+export function newDecisions(): SourceDecisions {
+  return hasSharedLocks() ? SourceWords.make() : new SourceNames();
+}
+
+/**
+ * Opens the table of this process's channel.
+ *
+ * @param means What the source made it of.
+ * @param descriptor The descriptor that came with it, closed here in any case.
+ * @returns The target's side.
+ * @throws {RangeError} If it is not a table that is safe to use.
+ * @throws {WinsockError} If the system refuses.
+ */
+export function openDecisions(means: number, descriptor: bigint): TargetDecisions {
+  if (means === DecisionMeans.NAMES) return new TargetNames(descriptor);
+  try {
+    if (means !== DecisionMeans.WORDS) throw new RangeError(`Decisions by means ${means} are unknown`);
+    if (!hasSharedLocks()) throw unsupported();
+    checkSealed(descriptor);
+    return new Words(map(descriptor));
+  } finally {
+    libc().close(descriptor);
+  }
+}
+
+function hasSharedLocks(): boolean {
+  return unixSystem().sharedLocks && memory().pthread_spin_trylock !== null && memory().pthread_spin_unlock !== null;
+}
+
+/** A table in memory that two processes have mapped. Zeros count as locked on x86 and as open elsewhere. */
+class Words implements TargetDecisions {
+  readonly #address: bigint;
+  #mapped = true;
+
+  constructor(address: bigint) {
+    this.#address = address;
+  }
+
+  decide(slot: number): boolean {
+    return this.#mapped && memory().pthread_spin_trylock!(this.#word(slot)) === 0;
+  }
+
+  open(slot: number): bigint {
+    memory().pthread_spin_unlock!(this.#word(slot));
+    return 0n;
+  }
+
+  close(): void {
+    if (!this.#mapped) return;
+    this.#mapped = false;
+    memory().munmap(this.#address, BigInt(TABLE_SIZE));
+  }
+
+  #word(slot: number): bigint {
+    if (!(slot >= 0 && slot < DECISION_SLOTS)) throw new RangeError(`Slot ${slot} is not one of a table`);
+    return this.#address + BigInt(slot * SLOT_SIZE);
+  }
+}
+
+class SourceWords extends Words implements SourceDecisions {
+  readonly means = DecisionMeans.WORDS;
+  readonly descriptor: bigint;
+
+  private constructor(descriptor: bigint) {
+    super(map(descriptor));
+    this.descriptor = descriptor;
+  }
+
+  static make(): SourceWords {
+    const fd = memory().memfd_create(nulTerminated("winsock-handoff"), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd === -1) throw lastUnixError("make a table of decisions", "memfd_create");
+    const descriptor = BigInt(fd);
+    try {
+      const sized = memory().ftruncate(descriptor, BigInt(TABLE_SIZE));
+      if (sized === -1) throw lastUnixError("make a table of decisions", "ftruncate");
+      const sealed = fcntl(descriptor, F_ADD_SEALS, SEALS);
+      if (sealed === -1) throw lastUnixError("seal a table of decisions", "fcntl");
+      return new SourceWords(descriptor);
+    } catch (error) {
+      libc().close(descriptor);
+      throw error;
+    }
+  }
+
+  override close(): void {
+    super.close();
+    libc().close(this.descriptor);
+  }
+}
+
+/** Slots are names in a directory: the first to make one has decided. */
+class TargetNames implements TargetDecisions {
+  constructor(readonly descriptor: bigint) {}
+
+  decide(slot: number): boolean {
+    return names().mkdirat(this.descriptor, nulTerminated(String(slot)), READABLE_BY_OWNER) === 0;
+  }
+
+  close(): void {
+    libc().close(this.descriptor);
+  }
+}
+
+class SourceNames extends TargetNames implements SourceDecisions {
+  readonly means = DecisionMeans.NAMES;
+  readonly #directory: PrivateDirectory;
+  readonly #remove = () => this.#directory.remove();
+
+  constructor() {
+    const directory = makePrivateDirectory(DIRECTORY_PREFIX);
+    const fd = names().open(nulTerminated(directory.path), 0);
+    if (fd === -1) {
+      const error = lastUnixError("open a table of decisions", "open");
+      directory.remove();
+      throw error;
+    }
+    super(BigInt(fd));
+    closeOnExec(this.descriptor);
+    directory.admit();
+    this.#directory = directory;
+    addEventListener("unload", this.#remove);
+  }
+
+  open(slot: number): bigint {
+    this.#unlink(slot);
+    return 0n;
+  }
+
+  override close(): void {
+    for (let slot = 0; slot < DECISION_SLOTS; slot++) this.#unlink(slot);
+    super.close();
+    this.#remove();
+    removeEventListener("unload", this.#remove);
+  }
+
+  #unlink(slot: number): void {
+    const result = names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR);
+    if (result === 0) return;
+    const code = errno();
+    if (!isErrno(code, "ENOENT")) throw unixError(code, `open decision ${slot}`, "unlinkat");
+  }
+}
+
+/** A file that could shrink would end this process at its next look at it. */
+function checkSealed(descriptor: bigint): void {
+  const seals = fcntl(descriptor, F_GET_SEALS);
+  const size = memory().lseek(descriptor, 0n, SEEK_END);
+  if (seals === -1 || (seals & SEALS) !== SEALS || Number(size) !== TABLE_SIZE) {
+    throw new RangeError(`Descriptor ${descriptor} is not a table of decisions`);
+  }
+}
+
+function map(descriptor: bigint): bigint {
+  const address = memory().mmap(0n, BigInt(TABLE_SIZE), PROT_READ_WRITE, MAP_SHARED, descriptor, 0n);
+  if (address === MAP_FAILED) throw lastUnixError("map a table of decisions", "mmap");
+  return address;
+}
+
+function unsupported(): WinsockError {
+  return new WinsockError(WSA_ERRORS.WSAEOPNOTSUPP, {
+    operation: "open a table of decisions",
+    functionName: "pthread_spin_trylock",
+    detail: "this process's libc does not export it, and that of the source does",
+  });
+}

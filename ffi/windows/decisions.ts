@@ -1,0 +1,115 @@
+/**
+ * Decisions on Windows: an auto-reset event a slot. The first wait for it resets it, so that only one of two processes
+ * gets it. The target's handles can be waited for and nothing else (`SYNCHRONIZE`): it cannot open a decision again.
+ *
+ * @module
+ */
+import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
+import { openLibrary } from "../library.ts";
+import { SYSTEM32 } from "./system32.ts";
+import { lastWinsockError } from "./ws2_32.ts";
+
+const PROCESS_DUP_HANDLE = 0x0040;
+const SYNCHRONIZE = 0x0010_0000;
+const WAIT_OBJECT_0 = 0;
+const WAIT_FAILED = 0xffff_ffff;
+/** What `GetCurrentProcess` returns. */
+const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
+
+/** Apart from the rest of kernel32, since each function takes its time to bind and most processes need none of these. */
+const SYMBOLS = {
+  /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
+  CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
+  /** `BOOL SetEvent(HANDLE hEvent)` */
+  SetEvent: { parameters: ["usize"], result: "i32" },
+  /** `DWORD WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds)` on the calling thread */
+  WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32" },
+  /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
+  OpenProcess: { parameters: ["u32", "i32", "u32"], result: "usize" },
+  /** `BOOL DuplicateHandle(HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle, LPHANDLE lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions)` */
+  DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
+  /** `BOOL CloseHandle(HANDLE hObject)` */
+  CloseHandle: { parameters: ["usize"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+function kernel32(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
+}
+
+/** One event of a table. */
+interface EventSlot {
+  readonly event: bigint;
+  /** The target's handle of it. */
+  readonly handle: bigint;
+}
+
+/** The source's events, made when a slot is first used. */
+export class SourceEvents implements SourceDecisions {
+  readonly means = DecisionMeans.EVENTS;
+  readonly descriptor = undefined;
+  readonly #process: bigint;
+  readonly #processId: number;
+  readonly #slots: (EventSlot | undefined)[] = new Array(DECISION_SLOTS);
+
+  /**
+   * Makes the table for a channel.
+   *
+   * @param processId The target. A `Deno.ChildProcess` keeps the id from being used again.
+   * @throws {WinsockError} If there is no such process, or no right to it.
+   */
+  constructor(processId: number) {
+    this.#processId = processId;
+    this.#process = kernel32().OpenProcess(PROCESS_DUP_HANDLE, 0, processId);
+    if (this.#process === 0n) throw lastWinsockError(`share decisions with process ${processId}`, "OpenProcess");
+  }
+
+  open(slot: number): bigint {
+    const made = this.#slots[slot];
+    if (made === undefined) return (this.#slots[slot] = this.#make()).handle;
+    const set = kernel32().SetEvent(made.event);
+    if (set === 0) throw lastWinsockError(`open decision ${slot}`, "SetEvent");
+    return made.handle;
+  }
+
+  decide(slot: number): boolean {
+    const { event } = this.#slots[slot] ?? {};
+    return event !== undefined && kernel32().WaitForSingleObject(event, 0) === WAIT_OBJECT_0;
+  }
+
+  close(): void {
+    for (const slot of this.#slots) if (slot !== undefined) kernel32().CloseHandle(slot.event);
+    this.#slots.fill(undefined);
+    kernel32().CloseHandle(this.#process);
+  }
+
+  #make(): EventSlot {
+    const event = kernel32().CreateEventW(0n, 0, 1, 0n);
+    if (event === 0n) throw lastWinsockError("make a decision", "CreateEventW");
+    const handle = new BigUint64Array(1);
+    const shared = kernel32().DuplicateHandle(CURRENT_PROCESS, event, this.#process, handle, SYNCHRONIZE, 0, 0);
+    if (shared !== 0) return { event, handle: handle[0]! };
+    const error = lastWinsockError(`share a decision with process ${this.#processId}`, "DuplicateHandle");
+    kernel32().CloseHandle(event);
+    throw error;
+  }
+}
+
+/** The target's handles, as the OFFER frames name them. */
+export class TargetEvents implements TargetDecisions {
+  readonly #handles: (bigint | undefined)[] = new Array(DECISION_SLOTS);
+
+  decide(slot: number, handle: bigint): boolean {
+    const known = this.#handles[slot] ??= handle;
+    if (known !== handle) throw new RangeError(`Decision ${slot} has handle ${known}, not ${handle}`);
+    const waited = kernel32().WaitForSingleObject(known, 0);
+    if (waited === WAIT_FAILED) throw new RangeError(`Decision ${slot} has handle ${handle}, which is not open`);
+    return waited === WAIT_OBJECT_0;
+  }
+
+  close(): void {
+    for (const handle of this.#handles) if (handle !== undefined) kernel32().CloseHandle(handle);
+    this.#handles.fill(undefined);
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * Channels on Linux and macOS: three ways that lead in one direction each.
+ *
+ * Frames and descriptors go over two local sockets that the source cannot be sent anything through: its ends are shut
+ * down for reading. Answers come through a pipe, which cannot carry descriptors. So nothing that a target sends can make
+ * the source wait: closing a descriptor of somebody else's, that a message brought, could.
+ *
+ * @module
+ */
+import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
+import { StreamIo } from "../ffi/stream_io.ts";
+import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
+import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
+import { receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
+import { libc } from "../ffi/unix/libc.ts";
+import { NativeMessage } from "../ffi/unix/native_message.ts";
+import { newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
+import { unixPoller } from "../ffi/unix/poll_system.ts";
+import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
+import { unixSystem } from "../ffi/unix/system.ts";
+import { adoptPipe, adoptStream, canAdopt } from "../sockets/native_stream.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import { UnixProvider } from "../spi/unix/provider.ts";
+import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
+import { type FrameInput, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";
+import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./protocol.ts";
+
+const SHUT_RD = 0;
+const NO_DESCRIPTORS: ChannelDescriptors = [0, 0, 0, 0];
+const NO_BLOB = new Uint8Array(0);
+/** How many descriptors a target of its own has: for frames, descriptors, answers and decisions. */
+const TARGET_ENDS = 4;
+const SEQUENCE_SIZE = 4;
+
+/** Both ends of a channel, in the source's process. */
+interface Ends {
+  readonly frames: bigint;
+  readonly descriptors: bigint;
+  readonly answers: bigint;
+  readonly decisions: SourceDecisions;
+  /** The target's, without that of the decisions. */
+  readonly far: readonly bigint[];
+}
+
+function openEnds(): Ends {
+  const opened: bigint[] = [];
+  const keep = <Pair extends [bigint, bigint]>(pair: Pair): Pair => {
+    opened.push(...pair);
+    return pair;
+  };
+  try {
+    const [frames, farFrames] = keep(newSocketPair());
+    const [descriptors, farDescriptors] = keep(newSocketPair());
+    const [answers, farAnswers] = keep(newPipe("make a channel"));
+    for (const end of [frames, descriptors]) refuseMessages(end);
+    return { frames, descriptors, answers, decisions: newDecisions(), far: [farFrames, farDescriptors, farAnswers] };
+  } catch (error) {
+    for (const fd of opened) libc().close(fd);
+    throw error;
+  }
+}
+
+/** Has the other end's `sendmsg` fail: what it sent would wait here, with the descriptors of others in it. */
+function refuseMessages(end: bigint): void {
+  libc().shutdown(end, SHUT_RD);
+  const { SO_PASSRIGHTS } = unixSystem();
+  // A second lock, on Linux 6.16 and newer. Older ones do not know the option.
+  if (SO_PASSRIGHTS !== undefined) libc().setsockopt(end, ...SO_PASSRIGHTS, new Int32Array([0]), 4);
+}
+
+/** What the next child inherits. */
+export interface Inheritance {
+  /** Spawns it; its ends can be inherited for that moment only. */
+  spawn(spawn: () => Deno.ChildProcess): { child: Deno.ChildProcess; channel: SourceChannel };
+  /** Closes everything, if there is no child. */
+  close(): void;
+}
+
+/** Makes what the next child inherits, unless another provider shares the sockets: that one is to see them. */
+export function prepareInheritance(): Inheritance | undefined {
+  if (!(defaultProvider() instanceof UnixProvider)) return undefined;
+  const ends = openEnds();
+  const inherited = [...ends.far, ends.decisions.descriptor!];
+  return {
+    spawn(spawn) {
+      for (const fd of inherited) keepOnExec(fd);
+      let child: Deno.ChildProcess;
+      try {
+        child = spawn();
+      } finally {
+        for (const fd of inherited) closeOnExec(fd);
+      }
+      const numbers = inherited.map(Number) as unknown as ChannelDescriptors;
+      const hello = { kind: ChannelKind.INHERITED, descriptors: numbers, blob: NO_BLOB };
+      const channel = new UnixSourceChannel(ends, hello);
+      channel.established();
+      return { child, channel };
+    },
+    close: () =>
+      new UnixSourceChannel(ends, { kind: ChannelKind.INHERITED, descriptors: NO_DESCRIPTORS, blob: NO_BLOB }).close(),
+  };
+}
+
+/** Opens a channel to a process that runs already: its ends go over one more socket, that the provider shares. */
+export function openUnixSourceChannel(processId: number): SourceChannel {
+  const ends = openEnds();
+  const opened: bigint[] = [];
+  try {
+    const [near, far] = newSocketPair();
+    opened.push(near, far);
+    libc().shutdown(near, SHUT_RD);
+    sendDescriptors(near, new Uint8Array(1), [...ends.far, ends.decisions.descriptor!]);
+    const blob = defaultProvider().duplicateSocket(far, processId);
+    return new UnixSourceChannel(ends, { kind: ChannelKind.PASSED, descriptors: NO_DESCRIPTORS, blob });
+  } catch (error) {
+    for (const fd of [ends.frames, ends.descriptors, ends.answers, ...ends.far]) libc().close(fd);
+    ends.decisions.close();
+    throw error;
+  } finally {
+    for (const fd of opened) libc().close(fd);
+  }
+}
+
+class UnixSourceChannel implements SourceChannel {
+  readonly hello: ChannelHello;
+  readonly decisions: SourceDecisions;
+  readonly usesStdin = false;
+  readonly passesDescriptors: boolean = defaultProvider() instanceof UnixProvider;
+  readonly #frames: StreamIo;
+  readonly #descriptors: bigint;
+  readonly #answers: Reader;
+  #far: readonly bigint[];
+  #open = true;
+
+  constructor({ frames, descriptors, answers, decisions, far }: Ends, hello: Omit<ChannelHello, "means">) {
+    this.hello = { ...hello, means: decisions.means };
+    this.decisions = decisions;
+    this.#frames = new StreamIo(frames, UNIX_STREAMS, unixPoller().prepare());
+    this.#frames.referenced = false;
+    this.#descriptors = descriptors;
+    this.#answers = new Reader(answers, "pipe");
+    this.#far = far;
+  }
+
+  sendDescriptors(sequences: readonly number[], descriptors: readonly bigint[]): boolean {
+    const bytes = new Uint8Array(new Uint32Array(sequences).buffer);
+    return outgoing().send(this.#descriptors, bytes, descriptors);
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
+    return writeNow(this.#frames, bytes);
+  }
+
+  // deno-lint-ignore require-await -- a stream of another system may have to wait
+  async end(): Promise<void> {
+    if (this.#open) this.#frames.endSending();
+  }
+
+  listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
+    this.#answers.start(onBytes, onEnd);
+    this.#answers.unref();
+  }
+
+  established(): void {
+    for (const fd of this.#far) libc().close(fd);
+    this.#far = [];
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.established();
+    this.#answers.close();
+    this.#frames.close().catch(() => {});
+    libc().close(this.#descriptors);
+    this.decisions.close();
+  }
+}
+
+/** Opens the target's end. */
+export async function openUnixTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
+  const ends = hello.kind === ChannelKind.INHERITED ? inheritedEnds(hello) : await passedEnds(hello);
+  // Nothing else comes this way; and what this process spawns must not find anything there.
+  input.cancel();
+  return new UnixTargetChannel(ends, hello.means);
+}
+
+function inheritedEnds({ kind, descriptors }: Hello): bigint[] {
+  if (kind !== ChannelKind.INHERITED) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
+  const ends = descriptors.map(BigInt);
+  for (const fd of ends) closeOnExec(fd);
+  return ends;
+}
+
+async function passedEnds({ kind, blob }: Hello): Promise<bigint[]> {
+  if (kind !== ChannelKind.PASSED) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
+  const socket = await defaultProvider().socket(blob);
+  try {
+    const { descriptors = [] } = receiveDescriptors(socket, 1, TARGET_ENDS) ?? {};
+    if (descriptors.length === TARGET_ENDS) return descriptors;
+    for (const fd of descriptors) libc().close(fd);
+    throw new RangeError(`HELLO brings ${descriptors.length} descriptors, not ${TARGET_ENDS}`);
+  } finally {
+    libc().close(socket);
+  }
+}
+
+class UnixTargetChannel implements TargetChannel {
+  readonly decisions: TargetDecisions;
+  readonly #frames: Reader;
+  readonly #descriptors: bigint;
+  readonly #answers: StreamIo;
+  /** Descriptors that have come, by the number of their OFFER; none where there was no room. */
+  readonly #received = new Map<number, bigint | undefined>();
+  #open = true;
+
+  constructor([frames, descriptors, answers, decisions]: bigint[], means: number) {
+    try {
+      this.decisions = openDecisions(means, decisions!);
+    } catch (error) {
+      for (const fd of [frames, descriptors, answers]) libc().close(fd!);
+      throw error;
+    }
+    this.#frames = new Reader(frames!, "socket");
+    this.#descriptors = descriptors!;
+    this.#answers = new StreamIo(answers!, UNIX_PIPES, unixPoller().prepare());
+    this.#answers.referenced = false;
+  }
+
+  listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
+    this.#frames.start(onBytes, onEnd);
+  }
+
+  unref(): void {
+    this.#frames.unref();
+  }
+
+  takeDescriptor(sequence: number): bigint | undefined {
+    while (!this.#received.has(sequence)) {
+      if (!this.#receive()) throw new FrameError(`OFFER ${sequence} comes without its descriptor`);
+    }
+    const descriptor = this.#received.get(sequence);
+    this.#received.delete(sequence);
+    return descriptor;
+  }
+
+  /** Takes one message. A descriptor whose OFFER did not follow is closed when another comes. */
+  #receive(): boolean {
+    const message = incoming().receive(this.#descriptors);
+    if (message === undefined || message.bytes.byteLength === 0) return false;
+    this.#closeReceived();
+    const { bytes, descriptors } = message;
+    const view = new DataView(bytes.buffer);
+    const count = Math.floor(bytes.byteLength / SEQUENCE_SIZE);
+    for (let index = 0; index < count; index++) {
+      this.#received.set(view.getUint32(index * SEQUENCE_SIZE, true), descriptors[index]);
+    }
+    for (const surplus of descriptors.slice(count)) libc().close(surplus);
+    return true;
+  }
+
+  #closeReceived(): void {
+    for (const descriptor of this.#received.values()) if (descriptor !== undefined) libc().close(descriptor);
+    this.#received.clear();
+  }
+
+  answer(bytes: Uint8Array<ArrayBuffer>): void {
+    if (!this.#open) return;
+    try {
+      writeNow(this.#answers, bytes)?.catch(() => {});
+    } catch {
+      // The source is gone: the end of the frames tells.
+    }
+  }
+
+  stopListening(): void {
+    this.#frames.close();
+    this.#closeReceived();
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.stopListening();
+    this.#answers.close().catch(() => {});
+    libc().close(this.#descriptors);
+    this.decisions.close();
+  }
+}
+
+let sent: NativeMessage | undefined;
+let received: NativeMessage | undefined;
+
+/** The memory of messages with descriptors, for one call at a time. */
+function outgoing(): NativeMessage {
+  return sent ??= new NativeMessage(MAX_DESCRIPTORS_AT_ONCE, MAX_DESCRIPTORS_AT_ONCE * SEQUENCE_SIZE);
+}
+
+function incoming(): NativeMessage {
+  const { closesUntaken, mostDescriptors } = unixSystem();
+  const room = closesUntaken ? MAX_DESCRIPTORS_AT_ONCE : mostDescriptors;
+  return received ??= new NativeMessage(room, MAX_DESCRIPTORS_AT_ONCE * SEQUENCE_SIZE);
+}
+
+/** What each stream still has to write behind what it was told to write before. */
+const tails = new WeakMap<StreamIo, Promise<void>>();
+
+/** Writes without waiting if that is possible: then returns nothing. Throws what a first call to the system says. */
+function writeNow(io: StreamIo, bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
+  const before = tails.get(io);
+  const count = before === undefined ? io.sendNow(bytes) : 0;
+  if (count === bytes.byteLength) return undefined;
+  const rest = bytes.subarray(count);
+  const tail = (before ?? Promise.resolve()).then(() => io.send(rest)).then(() => {
+    if (tails.get(io) === tail) tails.delete(io);
+  });
+  tails.set(io, tail);
+  return tail;
+}
+
+/** Reads a pipe or local socket: by Deno's event loop where this Deno can, otherwise by plain calls. */
+class Reader {
+  readonly #fd: bigint;
+  readonly #kind: "pipe" | "socket";
+  #stop: (() => void) | undefined;
+  #unref: (() => void) | undefined;
+  #closed = false;
+
+  constructor(fd: bigint, kind: "pipe" | "socket") {
+    this.#fd = fd;
+    this.#kind = kind;
+  }
+
+  start(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
+    let ended = false;
+    const end = (cause?: unknown) => {
+      if (ended || this.#closed) return;
+      ended = true;
+      onEnd(cause);
+    };
+    const stream = this.#kind === "pipe" ? adoptPipe(this.#fd) : canAdopt() ? adoptStream(this.#fd) : undefined;
+    if (stream !== undefined) {
+      stream.on("data", (chunk: Uint8Array) => this.#closed || onBytes(chunk));
+      stream.on("end", () => end());
+      stream.on("error", end);
+      stream.on("close", () => end());
+      this.#stop = () => stream.destroy();
+      this.#unref = () => stream.unref();
+      return;
+    }
+    const io = new StreamIo(this.#fd, this.#kind === "pipe" ? UNIX_PIPES : UNIX_STREAMS, unixPoller().prepare());
+    this.#stop = () => io.close().catch(() => {});
+    this.#unref = () => io.referenced = false;
+    this.#readAll(io, onBytes).then(() => end(), end);
+  }
+
+  async #readAll(io: StreamIo, onBytes: (bytes: Uint8Array) => void): Promise<void> {
+    for (let bytes = await io.receive(); bytes.byteLength > 0; bytes = await io.receive()) {
+      if (this.#closed) return;
+      onBytes(bytes);
+    }
+  }
+
+  unref(): void {
+    this.#unref?.();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#stop === undefined) libc().close(this.#fd);
+    else this.#stop();
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Channels on Windows: frames go over the target's stdin, with the blobs of `WSADuplicateSocketW` in them; answers come
+ * over a pair of loopback sockets, which carries bytes only.
+ *
+ * @module
+ */
+import type net from "node:net";
+import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { SourceEvents, TargetEvents } from "../ffi/windows/decisions.ts";
+import { openStream } from "../sockets/stream.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
+import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
+import type { FrameInput } from "./frame_io.ts";
+import { ChannelKind, FrameError, type Hello } from "./protocol.ts";
+
+/** Opens the source's end. */
+export function openWinsockSourceChannel(
+  processId: number,
+  stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
+): SourceChannel {
+  const calls = systemCalls();
+  const [near, far] = calls.pair();
+  let socket: net.Socket | undefined;
+  let decisions: SourceDecisions | undefined;
+  try {
+    socket = openStream(near);
+    decisions = new SourceEvents(processId);
+    // Last: a duplicate is in the target from here on, and cannot be taken back.
+    const blob = defaultProvider().duplicateSocket(far, processId);
+    return new WinsockSourceChannel(socket, stdin, decisions, blob);
+  } catch (error) {
+    if (socket === undefined) calls.close(near);
+    else socket.destroy();
+    decisions?.close();
+    throw error;
+  } finally {
+    calls.close(far);
+  }
+}
+
+class WinsockSourceChannel implements SourceChannel {
+  readonly hello: ChannelHello;
+  readonly usesStdin = true;
+  readonly passesDescriptors = false;
+  readonly #control: net.Socket;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+
+  constructor(
+    control: net.Socket,
+    stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
+    readonly decisions: SourceDecisions,
+    blob: Uint8Array,
+  ) {
+    this.hello = { kind: ChannelKind.STDIN, means: decisions.means, descriptors: [0, 0, 0, 0], blob };
+    this.#control = control;
+    this.#stdin = stdin;
+  }
+
+  sendDescriptors(): boolean {
+    throw new TypeError("A channel on Windows does not send descriptors");
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return this.#stdin.write(bytes);
+  }
+
+  end(): Promise<void> {
+    return this.#stdin.close();
+  }
+
+  listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
+    listenOn(this.#control, onBytes, onEnd);
+    this.#control.unref();
+  }
+
+  established(): void {}
+
+  close(): void {
+    this.#stdin.abort().catch(() => {});
+    this.#control.destroy();
+    this.decisions.close();
+  }
+}
+
+/** Opens the target's end. */
+export async function openWinsockTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
+  if (hello.kind !== ChannelKind.STDIN) throw new RangeError(`HELLO announces a channel of kind ${hello.kind}`);
+  return new WinsockTargetChannel(openStream(await defaultProvider().socket(hello.blob)), input);
+}
+
+class WinsockTargetChannel implements TargetChannel {
+  readonly decisions: TargetDecisions = new TargetEvents();
+  readonly #control: net.Socket;
+  readonly #input: FrameInput;
+  #listening = true;
+
+  constructor(control: net.Socket, input: FrameInput) {
+    this.#control = control;
+    this.#input = input;
+    // The end of stdin tells of a source that is gone.
+    control.on("error", () => {});
+    control.resume();
+    control.unref();
+  }
+
+  listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
+    this.#read(onBytes).then(() => onEnd(), onEnd);
+  }
+
+  async #read(onBytes: (bytes: Uint8Array) => void): Promise<void> {
+    while (this.#listening) {
+      const bytes = await this.#input.read();
+      if (bytes === undefined) return;
+      if (this.#listening) onBytes(bytes);
+    }
+  }
+
+  /** A pending read of stdin keeps the process running, whatever is said here. */
+  unref(): void {}
+
+  takeDescriptor(sequence: number): bigint | undefined {
+    throw new FrameError(`OFFER ${sequence} has no blob`);
+  }
+
+  answer(bytes: Uint8Array<ArrayBuffer>): void {
+    if (!this.#control.destroyed) this.#control.write(bytes);
+  }
+
+  stopListening(): void {
+    if (!this.#listening) return;
+    this.#listening = false;
+    this.#input.cancel();
+  }
+
+  close(): void {
+    this.stopListening();
+    this.#control.destroySoon();
+    this.decisions.close();
+  }
+}
+
+function listenOn(
+  socket: net.Socket,
+  onBytes: (bytes: Uint8Array) => void,
+  onEnd: (cause?: unknown) => void,
+): void {
+  let ended = false;
+  const end = (cause?: unknown) => {
+    if (ended) return;
+    ended = true;
+    onEnd(cause);
+  };
+  socket.on("data", onBytes);
+  socket.on("end", () => end());
+  socket.on("error", end);
+  socket.on("close", () => end());
+}
