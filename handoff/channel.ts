@@ -12,7 +12,7 @@ import type { Hello } from "./protocol.ts";
 export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
 
 /** What HELLO says of a channel. */
-export type ChannelHello = Pick<Hello, "kind" | "means" | "descriptors" | "blob">;
+export type ChannelHello = Pick<Hello, "kind" | "means" | "descriptors" | "way">;
 
 /** A source's end. It does not keep the process running. */
 export interface SourceChannel extends FrameSink {

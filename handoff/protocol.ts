@@ -126,11 +126,6 @@ export class FrameDecoder {
     }
   }
 
-  /** The bytes behind the last whole frame. */
-  rest(): Uint8Array {
-    return concat(this.#chunks);
-  }
-
   /** The next `size` bytes in one piece; chunks are joined only when a frame needs them. */
   #peek(size: number): Uint8Array {
     if (this.#chunks[0]!.byteLength < size) this.#chunks = [concat(this.#chunks)];
@@ -173,7 +168,7 @@ export const ChannelKind = {
   STDIN: 0,
   /** Linux, macOS: the target inherited the descriptors under the numbers that HELLO has. */
   INHERITED: 1,
-  /** Linux, macOS: the descriptors come over a socket, whose blob HELLO has. */
+  /** Linux, macOS: the descriptors come over a local socket, whose path HELLO has. */
   PASSED: 2,
 } as const;
 
@@ -194,13 +189,19 @@ export interface Hello {
   readonly secret: Uint8Array;
   /** The numbers of inherited descriptors; all 0 where none were. */
   readonly descriptors: ChannelDescriptors;
-  /** A WSAPROTOCOL_INFOW, 628 bytes; none where descriptors were inherited. */
-  readonly blob: Uint8Array;
+  /** What the target gets the rest by: a WSAPROTOCOL_INFOW of 628 bytes, a path of at most 107, or nothing. */
+  readonly way: Uint8Array;
 }
 
 const HELLO_SIZE = 48;
+/** Least and most bytes of the way, by kind. */
+const WAY_SIZE: Readonly<Record<ChannelKind, readonly [least: number, most: number]>> = {
+  [ChannelKind.STDIN]: [WSAPROTOCOL_INFOW.size, WSAPROTOCOL_INFOW.size],
+  [ChannelKind.INHERITED]: [0, 0],
+  [ChannelKind.PASSED]: [1, 107],
+};
 
-/** The parts of HELLO's payload: 48 bytes, and a WSAPROTOCOL_INFOW unless descriptors were inherited. */
+/** The parts of HELLO's payload: 48 bytes, and the way. */
 export function encodeHello(hello: Hello): Uint8Array[] {
   const bytes = new Uint8Array(HELLO_SIZE);
   const view = new DataView(bytes.buffer);
@@ -210,7 +211,7 @@ export function encodeHello(hello: Hello): Uint8Array[] {
   view.setUint32(12, hello.means, true);
   bytes.set(hello.secret, 16);
   for (const [index, descriptor] of hello.descriptors.entries()) view.setUint32(32 + index * 4, descriptor, true);
-  return [bytes, hello.blob];
+  return [bytes, hello.way];
 }
 
 /** Decodes HELLO's payload; the parts are views. */
@@ -218,10 +219,10 @@ export function decodeHello(payload: Uint8Array): Hello {
   checkLength("HELLO", payload, HELLO_SIZE, HELLO_SIZE + WSAPROTOCOL_INFOW.size);
   const number = (offset: number) => decodeNumber(payload, offset);
   const kind = number(8);
-  const blob = payload.subarray(HELLO_SIZE);
-  const blobSize = kind === ChannelKind.INHERITED ? 0 : WSAPROTOCOL_INFOW.size;
-  if (!(Object.values(ChannelKind) as number[]).includes(kind) || blob.byteLength !== blobSize) {
-    throw new FrameError(`HELLO announces a channel of kind ${kind} and has ${blob.byteLength} more bytes`);
+  const way = payload.subarray(HELLO_SIZE);
+  const [least, most] = WAY_SIZE[kind as ChannelKind] ?? [1, 0];
+  if (way.byteLength < least || way.byteLength > most) {
+    throw new FrameError(`HELLO announces a channel of kind ${kind} and has ${way.byteLength} more bytes`);
   }
   return {
     sourceProcessId: number(0),
@@ -230,7 +231,7 @@ export function decodeHello(payload: Uint8Array): Hello {
     means: number(12),
     secret: payload.subarray(16, 16 + SECRET_SIZE),
     descriptors: [number(32), number(36), number(40), number(44)],
-    blob,
+    way,
   };
 }
 

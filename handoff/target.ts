@@ -316,8 +316,8 @@ function kindOf(kind: number): keyof typeof OfferedKind {
 
 /** Whether there is no source any more to open a duplicate of: refused, reset, or ended while it was asked. */
 function isSourceGone(error: unknown): boolean {
-  const { WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN } = WSA_ERRORS;
-  const codes: readonly number[] = [WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN];
+  const { WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN, WSAEADDRNOTAVAIL } = WSA_ERRORS;
+  const codes: readonly number[] = [WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN, WSAEADDRNOTAVAIL];
   return error instanceof WinsockError && codes.includes(error.code);
 }
 

@@ -9,17 +9,24 @@
  */
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { StreamIo } from "../ffi/stream_io.ts";
+import type { Waiting } from "../ffi/waiting.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { settleWithin } from "../ffi/milliseconds.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
 import { receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
-import { libc } from "../ffi/unix/libc.ts";
+import { closeElsewhere, libc } from "../ffi/unix/libc.ts";
 import { NativeMessage } from "../ffi/unix/native_message.ts";
-import { newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
+import { connectLocal, listenLocal } from "../ffi/unix/local_socket.ts";
+import { acceptNow, newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
+import { makePrivateDirectory, type PrivateDirectory } from "../ffi/unix/private_directory.ts";
+import { peerProcessId } from "../ffi/unix/process.ts";
 import { unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
 import { adoptPipe, adoptStream, canAdopt } from "../sockets/native_stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
 import { type FrameInput, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";
@@ -27,7 +34,12 @@ import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./
 
 const SHUT_RD = 0;
 const NO_DESCRIPTORS: ChannelDescriptors = [0, 0, 0, 0];
-const NO_BLOB = new Uint8Array(0);
+const NO_WAY = new Uint8Array(0);
+const DIRECTORY_PREFIX = "/tmp/winsock-handoff-";
+/** How long a target waits for the descriptors it was promised, in milliseconds: longer than its source waits. */
+const PASS_TIMEOUT_MS = 31_000;
+/** Connections that are not the target's, and are looked at in one turn of the event loop. */
+const MAX_STRANGERS_IN_TURN = 8;
 /** How many descriptors a target of its own has: for frames, descriptors, answers and decisions. */
 const TARGET_ENDS = 4;
 const SEQUENCE_SIZE = 4;
@@ -91,33 +103,93 @@ export function prepareInheritance(): Inheritance | undefined {
         for (const fd of inherited) closeOnExec(fd);
       }
       const numbers = inherited.map(Number) as unknown as ChannelDescriptors;
-      const hello = { kind: ChannelKind.INHERITED, descriptors: numbers, blob: NO_BLOB };
+      const hello = { kind: ChannelKind.INHERITED, descriptors: numbers, way: NO_WAY };
       const channel = new UnixSourceChannel(ends, hello);
       channel.established();
       return { child, channel };
     },
     close: () =>
-      new UnixSourceChannel(ends, { kind: ChannelKind.INHERITED, descriptors: NO_DESCRIPTORS, blob: NO_BLOB }).close(),
+      new UnixSourceChannel(ends, { kind: ChannelKind.INHERITED, descriptors: NO_DESCRIPTORS, way: NO_WAY }).close(),
   };
 }
 
-/** Opens a channel to a process that runs already: its ends go over one more socket, that the provider shares. */
+/**
+ * Opens a channel to a process that runs already. Its ends wait at a local socket in a directory that only this user may
+ * enter, whose path HELLO brings, and are given to that process alone.
+ */
 export function openUnixSourceChannel(processId: number): SourceChannel {
   const ends = openEnds();
-  const opened: bigint[] = [];
   try {
-    const [near, far] = newSocketPair();
-    opened.push(near, far);
-    libc().shutdown(near, SHUT_RD);
-    sendDescriptors(near, new Uint8Array(1), [...ends.far, ends.decisions.descriptor!]);
-    const blob = defaultProvider().duplicateSocket(far, processId);
-    return new UnixSourceChannel(ends, { kind: ChannelKind.PASSED, descriptors: NO_DESCRIPTORS, blob });
+    const pass = new Pass([...ends.far, ends.decisions.descriptor!], processId);
+    return new UnixSourceChannel(ends, { kind: ChannelKind.PASSED, descriptors: NO_DESCRIPTORS, way: pass.path }, pass);
   } catch (error) {
     for (const fd of [ends.frames, ends.descriptors, ends.answers, ...ends.far]) libc().close(fd);
     ends.decisions.close();
     throw error;
-  } finally {
-    for (const fd of opened) libc().close(fd);
+  }
+}
+
+/** Gives descriptors to one process, once. */
+class Pass {
+  readonly path: Uint8Array;
+  readonly #descriptors: readonly bigint[];
+  readonly #processId: number;
+  readonly #directory: PrivateDirectory;
+  readonly #file: string;
+  readonly #listener: bigint;
+  readonly #remove = () => this.#directory.remove(this.#file);
+  #waiting: Waiting | undefined;
+  #open = true;
+
+  constructor(descriptors: readonly bigint[], processId: number) {
+    this.#descriptors = descriptors;
+    this.#processId = processId;
+    this.#directory = makePrivateDirectory(DIRECTORY_PREFIX);
+    this.#file = `${this.#directory.path}/${crypto.randomUUID()}`;
+    this.path = new TextEncoder().encode(this.#file);
+    try {
+      this.#listener = listenLocal(this.#file);
+      this.#directory.admit(this.#file);
+    } catch (error) {
+      this.#remove();
+      throw error;
+    }
+    addEventListener("unload", this.#remove);
+    this.#serve().catch(() => {});
+  }
+
+  async #serve(): Promise<void> {
+    while (this.#open) {
+      this.#waiting = unixPoller().prepare().wait(this.#listener, "read");
+      await this.#waiting.over;
+      for (let count = 0; this.#open && count < MAX_STRANGERS_IN_TURN; count++) {
+        const connection = acceptNow(this.#listener);
+        if (connection === undefined) break;
+        if (this.#give(connection)) return this.close();
+      }
+    }
+  }
+
+  /** A process that was given them, or has no right to them, is heard no more: what it sent may block this thread. */
+  #give(connection: bigint): boolean {
+    try {
+      libc().shutdown(connection, SHUT_RD);
+      if (peerProcessId(connection) !== this.#processId) return false;
+      return sendDescriptors(connection, new Uint8Array(1), this.#descriptors);
+    } catch {
+      return false;
+    } finally {
+      closeElsewhere(connection);
+    }
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    removeEventListener("unload", this.#remove);
+    this.#remove();
+    const closed = this.#waiting === undefined ? Promise.resolve() : unixPoller().cancel(this.#waiting);
+    closed.then(() => libc().close(this.#listener), () => {});
   }
 }
 
@@ -129,10 +201,12 @@ class UnixSourceChannel implements SourceChannel {
   readonly #frames: StreamIo;
   readonly #descriptors: bigint;
   readonly #answers: Reader;
+  readonly #pass: Pass | undefined;
   #far: readonly bigint[];
   #open = true;
 
-  constructor({ frames, descriptors, answers, decisions, far }: Ends, hello: Omit<ChannelHello, "means">) {
+  constructor({ frames, descriptors, answers, decisions, far }: Ends, hello: Omit<ChannelHello, "means">, pass?: Pass) {
+    this.#pass = pass;
     this.hello = { ...hello, means: decisions.means };
     this.decisions = decisions;
     this.#frames = new StreamIo(frames, UNIX_STREAMS, unixPoller().prepare());
@@ -162,6 +236,7 @@ class UnixSourceChannel implements SourceChannel {
   }
 
   established(): void {
+    this.#pass?.close();
     for (const fd of this.#far) libc().close(fd);
     this.#far = [];
   }
@@ -192,17 +267,26 @@ function inheritedEnds({ kind, descriptors }: Hello): bigint[] {
   return ends;
 }
 
-async function passedEnds({ kind, blob }: Hello): Promise<bigint[]> {
+async function passedEnds({ kind, way }: Hello): Promise<bigint[]> {
   if (kind !== ChannelKind.PASSED) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
-  const socket = await defaultProvider().socket(blob);
+  const socket = connectLocal(new TextDecoder().decode(way));
+  if (socket === undefined) throw new RangeError("HELLO brings the path of a socket that accepts nothing");
   try {
+    const waiting = unixPoller().prepare().wait(socket, "read");
+    await settleWithin(waiting.over, PASS_TIMEOUT_MS);
+    await unixPoller().cancel(waiting);
     const { descriptors = [] } = receiveDescriptors(socket, 1, TARGET_ENDS) ?? {};
     if (descriptors.length === TARGET_ENDS) return descriptors;
     for (const fd of descriptors) libc().close(fd);
+    if (descriptors.length === 0) throw sourceGone();
     throw new RangeError(`HELLO brings ${descriptors.length} descriptors, not ${TARGET_ENDS}`);
   } finally {
     libc().close(socket);
   }
+}
+
+function sourceGone(): WinsockError {
+  return new WinsockError(WSA_ERRORS.WSAECONNRESET, { operation: "open a channel", functionName: "recvmsg" });
 }
 
 class UnixTargetChannel implements TargetChannel {

@@ -52,7 +52,7 @@ class WinsockSourceChannel implements SourceChannel {
     readonly decisions: SourceDecisions,
     blob: Uint8Array,
   ) {
-    this.hello = { kind: ChannelKind.STDIN, means: decisions.means, descriptors: [0, 0, 0, 0], blob };
+    this.hello = { kind: ChannelKind.STDIN, means: decisions.means, descriptors: [0, 0, 0, 0], way: blob };
     this.#control = control;
     this.#stdin = stdin;
   }
@@ -86,7 +86,7 @@ class WinsockSourceChannel implements SourceChannel {
 /** Opens the target's end. */
 export async function openWinsockTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
   if (hello.kind !== ChannelKind.STDIN) throw new RangeError(`HELLO announces a channel of kind ${hello.kind}`);
-  return new WinsockTargetChannel(openStream(await defaultProvider().socket(hello.blob)), input);
+  return new WinsockTargetChannel(openStream(await defaultProvider().socket(hello.way)), input);
 }
 
 class WinsockTargetChannel implements TargetChannel {

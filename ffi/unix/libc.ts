@@ -111,3 +111,18 @@ export function errno(): number {
   libc().copyOut(errnoValue, errnoAddress ??= libc().errnoLocation(), 4n);
   return errnoValue[0]!;
 }
+
+const elsewhere = libcFunctions({
+  /** `int close(int fd)` on a pool thread */
+  close: { parameters: ["usize"], result: "i32", nonblocking: true },
+});
+
+/**
+ * Closes a descriptor on a pool thread: the last close of a socket that lingers (`SO_LINGER`) blocks, and so does that of a
+ * local socket in which a message waits that brought such a one.
+ *
+ * @param fd The descriptor. Its number must not be used any more.
+ */
+export function closeElsewhere(fd: bigint): void {
+  elsewhere().close(fd).catch(() => {});
+}
