@@ -250,10 +250,10 @@ export class HandoffSource implements AsyncDisposable {
       ...encodeHello({ ...hello, sourceProcessId: Deno.pid, targetProcessId: pid, secret: this.#secret }),
     );
     this.#stdin.closed.catch(() => {});
-    this.#stdin.write(frame).then(
+    this.#stdin.write(frame).then(() => {
       // What the child itself spawns inherits a stdin with nothing in it.
-      () => usesStdin ? undefined : this.#stdin.close(),
-    ).catch((cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
+      if (!usesStdin) this.#stdin.close().catch(() => {});
+    }, (cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
     trace("hello-sent", 0, pid);
     const decoder = new FrameDecoder(MAX_REASON);
     this.#channel.listen(
