@@ -54,7 +54,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    */
   readonly ready: Promise<void>;
   /**
-   * Resolves when the last place was given up, with a {@linkcode HandoffError} that says so (`target-died`): from then on
+   * Resolves when the last place was given up, with a {@linkcode HandoffError} that says so (`target-exited`): from then on
    * `dispatch` rejects everything. A program that can do nothing else ends then, so that whoever watches it knows. Never
    * resolves while a worker can be kept running, nor once the pool is closed.
    */
@@ -127,8 +127,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @param socket The socket. Once this resolves it is a worker's, and closed here; if it rejects, it is as it was.
    * @param options What travels along.
    * @returns Who has it.
-   * @throws {HandoffError} If no worker took it, in the words of the last one; if too many wait already (`rejected`); if
-   * no worker had room in time (`expired`); if the pool is closed (`channel-broken`).
+   * @throws {HandoffError} If no worker took it, in the words of the last one; if too many wait already (`overloaded`); if
+   * no worker had room in time (`timeout`); if the pool is closed (`closed`).
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
    * @throws {TypeError} If the socket is being handed off already, or `data` is no JSON.
    * @throws {RangeError} If `data` or the initial bytes are too long.
@@ -137,7 +137,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   async dispatch(socket: SharedSocket, options: SendOptions = {}): Promise<Dispatched> {
     const tried = new Set<number>();
     let lastError: unknown;
-    for (let attempts = 1;; attempts++) {
+    for (let attempts = 1;;) {
       const place = await this.#queue.pick(tried, lastError, options.signal);
       const worker = { index: place.index, processId: place.processId };
       const began = performance.now();
@@ -151,7 +151,9 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         return { worker, attempts };
       } catch (error) {
         this.#counters.returned++;
-        if (!(error instanceof HandoffError) || attempts >= this.#settings.attempts) throw error;
+        if (!(error instanceof HandoffError)) throw error;
+        // A worker that takes no more sockets has not been offered this one.
+        if (error.outcome !== "closed" && attempts++ >= this.#settings.attempts) throw error;
         if (worker.processId !== 0) tried.add(worker.processId);
         lastError = error;
       } finally {
