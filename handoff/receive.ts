@@ -84,19 +84,18 @@ export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<S
  * that a pending `next` waits for.
  */
 class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, void> {
-  readonly #options: ReceiveOptions;
-  #target: Target | undefined;
+  readonly #target: Target;
   #over = false;
 
+  /** The source is told at once that this process takes sockets, however long the program needs until it asks for one. */
   constructor(options: ReceiveOptions) {
-    this.#options = options;
+    this.#target = new Target(options);
   }
 
   async next(): Promise<IteratorResult<Received<SharedSocket>, void>> {
     if (this.#over) return { done: true, value: undefined };
-    const target = this.#target ??= new Target(this.#options);
     try {
-      const incoming = await target.next();
+      const incoming = await this.#target.next();
       if (incoming !== undefined) return { done: false, value: new ReceivedSocket(incoming) };
     } catch (error) {
       this.#leave();
@@ -127,6 +126,6 @@ class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, vo
 
   #leave(): void {
     this.#over = true;
-    this.#target?.leave();
+    this.#target.leave();
   }
 }
