@@ -1,11 +1,12 @@
 /**
- * Making a native stream of Deno's out of a descriptor. This and `spi/unix/node_handle.ts` are the two places that touch
- * how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP on them.
+ * Making a native stream of Deno's out of a descriptor. This, `spi/unix/node_handle.ts` and `ffi/unix/event_loop.ts` are
+ * the three places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP
+ * on them.
  *
  * @module
  */
 import type net from "node:net";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { nodeBinding, nodeBuiltin } from "../ffi/node_builtins.ts";
 import { socketName } from "../ffi/socket_calls.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
@@ -64,16 +65,8 @@ export function adoptResource(handle: bigint): number {
 }
 
 function tcpConstructor(): TcpConstructor | undefined {
-  const { binding } = nodeBuiltin("node:process") as unknown as {
-    binding?: (name: string) => { TCP?: TcpConstructor } | undefined;
-  };
-  try {
-    const TCP = binding?.("tcp_wrap")?.TCP;
-    return typeof TCP?.prototype.open === "function" ? TCP : undefined;
-  } catch {
-    // There are no bindings any more, or none of this name.
-    return undefined;
-  }
+  const TCP = nodeBinding<{ TCP: TcpConstructor }>("tcp_wrap")?.TCP;
+  return typeof TCP?.prototype.open === "function" ? TCP : undefined;
 }
 
 function openTcp(handle: bigint): TcpHandle {

@@ -110,6 +110,7 @@ export const DARWIN: UnixSystem = {
   F_DUPFD_CLOEXEC: 67,
   newSocketFlags: undefined,
   EFD_CLOEXEC: undefined,
+  asyncPoll: undefined,
   pidfd: undefined,
   PEER_PROCESS: [SOL_LOCAL, 0x002], // LOCAL_PEERPID
 
