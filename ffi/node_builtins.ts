@@ -34,3 +34,19 @@ const runtime = globalThis as unknown as {
 export function nodeBuiltin<Name extends keyof NodeBuiltins>(name: Name): NodeBuiltins[Name] {
   return runtime.process.getBuiltinModule(name);
 }
+
+/**
+ * What Node keeps to itself, and Deno has too: no other module of the library asks for a binding.
+ *
+ * @typeParam Binding What is hoped to be in it: a later Deno may have another shape, so that the caller looks first.
+ * @param name The binding's name.
+ * @returns The binding; `undefined` if there are no bindings, or not this one.
+ */
+export function nodeBinding<Binding extends object>(name: "tcp_wrap" | "pipe_wrap"): Partial<Binding> | undefined {
+  const { binding } = nodeBuiltin("node:process") as unknown as { binding?: (name: string) => Partial<Binding> };
+  try {
+    return binding?.(name);
+  } catch {
+    return undefined;
+  }
+}

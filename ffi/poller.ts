@@ -5,7 +5,7 @@
  */
 import { PollTable } from "./poll_table.ts";
 import { nextTurn } from "./turns.ts";
-import { type Readiness, Waiting } from "./waiting.ts";
+import { type Readiness, Waiting, type Waits } from "./waiting.ts";
 import type { WinsockError } from "./winsock_error.ts";
 
 /** A system's `poll`. */
@@ -46,7 +46,7 @@ const SLICE_MS = 1_000;
 const ASK_AGAIN_MS = 10;
 
 /** Waits for all sockets of the process at once. */
-export class Poller {
+export class Poller implements Waits {
   readonly #system: PollSystem;
   readonly #table: PollTable;
   #waker: PollWaker | undefined;
@@ -78,9 +78,14 @@ export class Poller {
    */
   wait(s: bigint, readiness: Readiness, referenced: boolean = true): Waiting {
     const waiting = new Waiting(s, readiness, referenced);
+    this.add(waiting);
+    return waiting;
+  }
+
+  /** Begins a wait that was made elsewhere. */
+  add(waiting: Waiting): void {
     this.#table.add(waiting);
     this.changed();
-    return waiting;
   }
 
   /** Ends a wait once no thread looks at the socket for it any more. */

@@ -35,3 +35,15 @@ export class Waiting {
     this.#over.reject(error);
   }
 }
+
+/** What sockets can be waited with. */
+export interface Waits {
+  /**
+   * Begins to wait. One at a time for each socket and readiness.
+   *
+   * @param referenced Whether this keeps the process running.
+   */
+  wait(s: bigint, readiness: Readiness, referenced?: boolean): Waiting;
+  /** Ends a wait. Resolves when nothing looks at the socket for it any more. */
+  cancel(waiting: Waiting): Promise<void>;
+}

@@ -166,8 +166,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   /**
    * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
    *
-   * Where an accept was pending, the address is in use until that has ended, a moment later: whoever wants to listen there
-   * at once awaits {@linkcode Listener.pause}, before or after.
+   * Where an accept was pending, the address may be in use until that has ended, a moment later: whoever wants to listen
+   * there at once awaits {@linkcode Listener.pause}, before or after.
    */
   close(): void {
     try {

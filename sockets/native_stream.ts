@@ -1,11 +1,12 @@
 /**
- * Making a native stream of Deno's out of a descriptor. This and `spi/unix/node_handle.ts` are the two places that touch
- * how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP on them.
+ * Making a native stream of Deno's out of a descriptor. This, `spi/unix/node_handle.ts` and `ffi/unix/event_loop.ts` are
+ * the three places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP
+ * on them.
  *
  * @module
  */
 import type net from "node:net";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { nodeBinding, nodeBuiltin } from "../ffi/node_builtins.ts";
 import { socketName } from "../ffi/socket_calls.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
@@ -70,7 +71,7 @@ export function adoptResource(handle: bigint): number {
  * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
  */
 export function adoptPipe(fd: bigint): net.Socket | undefined {
-  const Pipe = canAdopt() ? bindings("pipe_wrap")?.Pipe : undefined;
+  const Pipe = canAdopt() ? nodeBinding<{ Pipe: TcpConstructor }>("pipe_wrap")?.Pipe : undefined;
   if (typeof Pipe?.prototype.open !== "function") return undefined;
   const handle = new Pipe(SOCKET_TYPE);
   if (handle.open(Number(fd)) !== 0) return undefined;
@@ -79,21 +80,8 @@ export function adoptPipe(fd: bigint): net.Socket | undefined {
 }
 
 function tcpConstructor(): TcpConstructor | undefined {
-  const TCP = bindings("tcp_wrap")?.TCP;
+  const TCP = nodeBinding<{ TCP: TcpConstructor }>("tcp_wrap")?.TCP;
   return typeof TCP?.prototype.open === "function" ? TCP : undefined;
-}
-
-/** Node's internal bindings of that name. */
-function bindings(name: string): { TCP?: TcpConstructor; Pipe?: TcpConstructor } | undefined {
-  const { binding } = nodeBuiltin("node:process") as unknown as {
-    binding?: (name: string) => { TCP?: TcpConstructor; Pipe?: TcpConstructor } | undefined;
-  };
-  try {
-    return binding?.(name);
-  } catch {
-    // There are no bindings any more, or none of this name.
-    return undefined;
-  }
 }
 
 function openTcp(handle: bigint): TcpHandle {

@@ -1,29 +1,28 @@
 /**
- * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
+ * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and waiting for readiness when nobody is there.
  *
  * @module
  */
-import type { Poller } from "../poller.ts";
 import type { Acceptor, SocketCalls } from "../socket_calls.ts";
 import { Turns } from "../turns.ts";
-import type { Waiting } from "../waiting.ts";
+import type { Waiting, Waits } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { acceptNow } from "./new_descriptors.ts";
 import { Look, POLLIN } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
-/** Waits on the poller's thread. */
-export class PollAcceptor implements Acceptor {
+/** Nothing is accepted ahead: what is not asked for stays in the backlog, for whoever else has the socket. */
+export class UnixAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
   readonly #look: Look;
   #stopping: Promise<void> | undefined;
-  /** Whether the poller has just said that somebody waits. */
+  /** Whether a wait has just ended, for somebody is there. */
   #woken = false;
   #waiting: Waiting | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
-  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly poller: Poller) {
+  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly waits: Waits) {
     this.#look = new Look(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
@@ -37,14 +36,14 @@ export class PollAcceptor implements Acceptor {
         this.#turns.add();
         return s;
       }
-      // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
+      // A turn of the event loop costs less than a wait, and where several came the next is not far.
       await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
   stop(): Promise<void> {
-    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.poller.cancel(this.#waiting);
+    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.waits.cancel(this.#waiting);
   }
 
   close(): void {
@@ -61,7 +60,7 @@ export class PollAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.poller.wait(this.listener, "read");
+    this.#waiting = this.waits.wait(this.listener, "read");
     try {
       await this.#waiting.over;
       this.#woken = true;

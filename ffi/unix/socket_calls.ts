@@ -12,11 +12,12 @@ import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { SOCK } from "../../structs/constants.ts";
-import { PollAcceptor } from "./acceptor.ts";
+import { UnixAcceptor } from "./acceptor.ts";
 import { unixAddresses } from "./addresses.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
+import { EventLoop } from "./event_loop.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
@@ -31,6 +32,7 @@ const CONNECT_DELAY_MS = 2;
 /** Unix' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
   protected readonly poller: Poller = unixPoller();
+  #eventLoop: EventLoop | undefined;
 
   constructor() {
     const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {
@@ -97,7 +99,8 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   acceptor(listener: bigint): Acceptor {
-    return new PollAcceptor(this, listener, this.poller.prepare());
+    this.#eventLoop ??= EventLoop.open(this.poller);
+    return new UnixAcceptor(this, listener, this.#eventLoop ?? this.poller.prepare());
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {

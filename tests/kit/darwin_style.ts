@@ -16,6 +16,7 @@ useUnixSystem({
   abstractNames: DARWIN.abstractNames,
   newSocketFlags: DARWIN.newSocketFlags,
   EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,
+  asyncPoll: DARWIN.asyncPoll,
   pidfd: DARWIN.pidfd,
   MSG_NOSIGNAL: DARWIN.MSG_NOSIGNAL,
   MSG_CMSG_CLOEXEC: DARWIN.MSG_CMSG_CLOEXEC,

@@ -43,6 +43,21 @@ export function descriptorsLike(s: bigint): number {
   return streams.filter(([, other]) => other === thing).length;
 }
 
+/** Linux: the flags a descriptor of this process has, `O_CLOEXEC` among them. */
+export function statusFlags(s: bigint): number {
+  return Number.parseInt(/^flags:\s+([0-7]+)$/m.exec(Deno.readTextFileSync(`/proc/self/fdinfo/${s}`))![1]!, 8);
+}
+
+/** Linux: whether an epoll set of this process has a descriptor's socket. */
+export function isInEpollSet(s: bigint): boolean {
+  const inode = Number(/^socket:\[(\d+)\]$/.exec(link(`/proc/self/fd/${s}`))![1]).toString(16);
+  const sets = streamFiles(Deno.pid).filter((line) => line.endsWith("[eventpoll]"));
+  return sets.some((line) => {
+    const info = Deno.readTextFileSync(`/proc/self/fdinfo/${Number.parseInt(line)}`);
+    return new RegExp(`^tfd:.* ino:${inode} `, "m").test(info);
+  });
+}
+
 function streamFiles(processId: number): string[] {
   if (Deno.build.os === "darwin") return listedFiles(processId).filter((line) => !/^\d+ (REG|DIR|CHR) /.test(line));
   const folder = `/proc/${processId}/fd`;

@@ -35,7 +35,7 @@ Deno.test("sharing and handing over work in macOS' way", inDarwinStyle, async ()
   const groups: readonly [files: readonly string[], least: number][] = [
     [["spi/contract_test.ts", "spi/provider_test.ts", "spi/rogue_test.ts"], 40],
     [["handoff/handoff_test.ts", "handoff/protocol_test.ts"], 25],
-    [["sockets/socket_test.ts", "sockets/local_test.ts", "sockets/datagram_test.ts"], 40],
+    [["sockets/accepting_test.ts", "sockets/socket_test.ts", "sockets/local_test.ts", "sockets/datagram_test.ts"], 50],
   ];
   const before = leftBehind();
   const summaries = await within(60_000, Promise.all(groups.map(([files]) => runTests(files))));

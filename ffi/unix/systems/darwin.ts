@@ -110,6 +110,7 @@ export const DARWIN: UnixSystem = {
   F_DUPFD_CLOEXEC: 67,
   newSocketFlags: undefined,
   EFD_CLOEXEC: undefined,
+  asyncPoll: undefined,
   pidfd: undefined,
   SO_PASSRIGHTS: undefined,
   sharedLocks: false,

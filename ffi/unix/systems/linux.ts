@@ -16,6 +16,12 @@ const LIBRARY_PATHS = {
   aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
 } as const;
 
+/** `asm/unistd.h`, and `struct epoll_event`, which is packed on x86-64 only. */
+const ASYNC_POLL = {
+  x86_64: { io_setup: 206n, io_destroy: 207n, io_submit: 209n, io_getevents: 208n, epollData: 4 },
+  aarch64: { io_setup: 0n, io_destroy: 1n, io_submit: 2n, io_getevents: 4n, epollData: 8 },
+} as const;
+
 export const LINUX: UnixSystem = {
   name: "Linux",
   libraryPaths: LIBRARY_PATHS[Deno.build.arch],
@@ -114,6 +120,7 @@ export const LINUX: UnixSystem = {
   F_DUPFD_CLOEXEC: 1030,
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
   EFD_CLOEXEC: 0o2000000,
+  asyncPoll: ASYNC_POLL[Deno.build.arch],
   pidfd: { SYS_pidfd_open: 434n, SYS_pidfd_send_signal: 424n },
   SO_PASSRIGHTS: [SOL_SOCKET, 83],
   sharedLocks: true,
