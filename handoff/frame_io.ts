@@ -60,11 +60,16 @@ export class FrameWriter {
     this.#onBroken = onBroken;
   }
 
-  /** Puts a frame behind those that wait. */
-  write(frame: QueuedFrame): void {
+  /**
+   * Puts a frame behind those that wait.
+   *
+   * @param alone Whether nothing else is on its way, so that there is nothing to wait for.
+   */
+  write(frame: QueuedFrame, alone = false): void {
     if (this.#broken) return;
     this.#queue.push(frame);
-    this.#schedule();
+    if (alone && !this.#scheduled) this.#flush();
+    else this.#schedule();
   }
 
   /** Takes a frame back. Returns whether that was possible: it is not once any of it has left. */

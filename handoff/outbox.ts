@@ -274,7 +274,7 @@ export class Outbox {
       this.#slots[outgoing.sequence % DECISION_SLOTS] = { outgoing, offered: false, owner: undefined };
       this.#busySlots++;
       this.#bytes += outgoing.size;
-      this.#writer.write(outgoing);
+      this.#writer.write(outgoing, this.#busySlots === 1 && this.#waiting.size === 0);
     }
   }
 

@@ -36,6 +36,8 @@ import { trace } from "./trace.ts";
 const MAX_ANSWERED = 1024;
 /** How long stdin may still be open when the source was found to be gone, in milliseconds. */
 const SOURCE_END_MS = 1_000;
+/** How long a DONE waits for other answers to leave with, in milliseconds: the source has a turn less of its event loop. */
+const DONE_MS = 2;
 /** How long a source may take to hear that this process takes no more sockets, in milliseconds. */
 const LEAVE_MS = 1_000;
 const ANSWER_STEPS = {
@@ -54,6 +56,8 @@ export class Target {
   /** Sockets of this process that the source has not been told the end of. */
   #held = 0;
   #answers: Uint8Array[] = [];
+  #scheduled = false;
+  #late: ReturnType<typeof setTimeout> | undefined;
   #channel: TargetChannel | undefined;
   #source = 0;
   /** Whether no frame will come any more. */
@@ -131,8 +135,7 @@ export class Target {
     if (!this.#inbox.left) this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
     this.#inbox.leave();
     this.#end();
-    this.#sendAnswers();
-    this.#channel?.close();
+    this.#closeChannel();
   }
 
   /** No frame comes any more. What has come can still be taken. */
@@ -149,6 +152,11 @@ export class Target {
   #closeWhenDone(): void {
     if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
+    this.#closeChannel();
+  }
+
+  #closeChannel(): void {
+    clearTimeout(this.#late);
     this.#sendAnswers();
     this.#channel?.close();
   }
@@ -284,7 +292,7 @@ export class Target {
       this.#inbox.answered(sequence);
       this.#rememberAnswered(sequence);
     }
-    this.#send(encodeFrame(type, sequence, payload));
+    this.#send(encodeFrame(type, sequence, payload), type === FrameType.DONE);
     trace(ANSWER_STEPS[type], sequence, this.#source);
     this.#closeWhenDone();
   }
@@ -296,13 +304,26 @@ export class Target {
     this.#answered.delete(oldest!);
   }
 
-  #send(frame: Uint8Array): void {
-    if (this.#answers.length === 0) nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
+  #send(frame: Uint8Array, later = false): void {
     this.#answers.push(frame);
+    if (later) return this.#sendLater();
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
+  }
+
+  #sendLater(): void {
+    if (this.#scheduled || this.#late !== undefined) return;
+    this.#late = setTimeout(() => {
+      this.#late = undefined;
+      this.#sendAnswers();
+    }, DONE_MS);
+    Deno.unrefTimer(this.#late);
   }
 
   /** All answers of one turn of the event loop leave together. */
   #sendAnswers(): void {
+    this.#scheduled = false;
     const answers = this.#answers;
     if (answers.length === 0) return;
     this.#answers = [];
