@@ -12,7 +12,7 @@ import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "./address.ts";
 import { type DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
-import { isOwned } from "./descriptor.ts";
+import { isOwned, markDuplicated } from "./descriptor.ts";
 import { type Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, type Socket } from "./socket.ts";
 
@@ -41,7 +41,9 @@ export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listen
  */
 export function duplicateSocket(socket: SharedSocket, processId: number): Uint8Array<ArrayBuffer> {
   checkOpen(socket);
-  return defaultProvider().duplicateSocket(socket.handle, processId);
+  const info = defaultProvider().duplicateSocket(socket.handle, processId);
+  markDuplicated(socket);
+  return info;
 }
 
 /** Throws what {@linkcode duplicateSocket} throws if a socket was closed or given up. */
@@ -93,7 +95,10 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   try {
     if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle);
     const listening = systemCalls().isListening(handle, "open a shared socket");
-    return listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
+    if (listening) return ownListener<A>(handle);
+    const socket = ownSocket<A>(handle, options);
+    markDuplicated(socket);
+    return socket;
   } catch (error) {
     provider.closeSocket(handle);
     throw error;
