@@ -94,6 +94,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
   abstract close(s: bigint): void;
+  abstract closeElsewhere(s: bigint, end: boolean): void;
 
   open(hostname: string): bigint {
     return this.create(this.addresses.familyOf(hostname), SOCK.SOCK_STREAM);

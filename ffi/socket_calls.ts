@@ -125,4 +125,11 @@ export interface SocketCalls {
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
   /** `closesocket` */
   close(s: bigint): void;
+  /**
+   * Closes a socket on a pool thread, for whoever shares it may have made closing it block (`SO_LINGER`). What fails is not
+   * told.
+   *
+   * @param end Whether both sides are shut down first.
+   */
+  closeElsewhere(s: bigint, end: boolean): void;
 }

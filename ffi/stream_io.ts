@@ -97,6 +97,26 @@ export class StreamIo {
     return this.#closed ? 0 : this.calls.send(this.s, bytes) ?? 0;
   }
 
+  /**
+   * Receives into a buffer, or waits for something.
+   *
+   * @returns How many bytes; 0 at the end, `undefined` once this is closed.
+   * @throws {WinsockError} Such as WSAECONNRESET.
+   */
+  receiveInto(buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
+    return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, LONGEST_CALL)));
+  }
+
+  /**
+   * Sends as much as there is room for, or waits for room.
+   *
+   * @returns How many bytes; `undefined` once this is closed.
+   * @throws {WinsockError} Such as WSAECONNRESET.
+   */
+  sendSome(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
+    return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, LONGEST_CALL)));
+  }
+
   /** Ends this side: the peer reads the end. */
   endSending(): void {
     this.calls.shutDown(this.s, "sending");
@@ -109,12 +129,36 @@ export class StreamIo {
     if (this.#waiting.size > 0) this.poller.changed();
   }
 
+  /** Whether it is closed, or is about to be. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** Closes the socket once no thread looks at it any more; who waits goes on then. */
   async close(): Promise<void> {
     if (this.#closed) return;
+    await this.leave();
+    this.calls.close(this.s);
+  }
+
+  /** Leaves the socket open, to its owner, once no thread looks at it any more; who waits goes on then. */
+  async leave(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.#waiting.values().map((waiting) => this.poller.cancel(waiting)));
-    this.calls.close(this.s);
+  }
+
+  /** Calls until the call has a result, waiting in between. */
+  async #once(readiness: Readiness, call: () => number | undefined): Promise<number | undefined> {
+    while (!this.#closed) {
+      const count = call();
+      if (count === undefined) {
+        await this.#ready(readiness);
+        continue;
+      }
+      await this.#did(count);
+      return count;
+    }
+    return undefined;
   }
 
   async #ready(readiness: Readiness): Promise<void> {

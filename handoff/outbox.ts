@@ -5,7 +5,8 @@
  */
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { checkOpen, closeCopy, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { closeCopy, closeCopyElsewhere, markDuplicated, markShared, markSuspect } from "../sockets/descriptor.ts";
+import { checkOpen, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
@@ -48,6 +49,7 @@ export class OutgoingHandoff implements QueuedFrame {
   sequence = 0;
   /** What a provider made for the target, so that it can be withdrawn. */
   blob: Uint8Array = NO_BLOB;
+  readonly #trusted: boolean;
   readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
   readonly #done = Promise.withResolvers<void>();
 
@@ -55,6 +57,7 @@ export class OutgoingHandoff implements QueuedFrame {
     socket: SharedSocket,
     data: Uint8Array,
     initialBytes: Uint8Array,
+    trusted: boolean,
     encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined,
   ) {
     this.socket = socket;
@@ -62,6 +65,7 @@ export class OutgoingHandoff implements QueuedFrame {
     this.size = HEADER_SIZE + OFFER_SIZE + BLOB_SIZE + data.byteLength + initialBytes.byteLength;
     this.data = data;
     this.initialBytes = initialBytes;
+    this.#trusted = trusted;
     this.#encode = encode;
   }
 
@@ -79,7 +83,9 @@ export class OutgoingHandoff implements QueuedFrame {
     if (this.state === "settled") return;
     this.state = "settled";
     try {
-      closeCopy(this.socket);
+      if (kindOfSocket(this.socket) !== "connection") this.socket.close();
+      else if (this.#trusted) closeCopy(this.socket);
+      else closeCopyElsewhere(this.socket);
       this.#done.resolve();
     } catch (error) {
       this.#done.reject(error);
@@ -104,6 +110,14 @@ interface Slot {
   owner: "source" | "target" | undefined;
 }
 
+/** How an {@linkcode Outbox} works. */
+export interface OutboxSettings {
+  /** How long a target may take for each socket, in milliseconds. */
+  readonly timeout: number;
+  /** Whether the target's program is trusted. */
+  readonly trusted: boolean;
+}
+
 /** What a source is told. */
 export interface OutboxEvents {
   /** The target has closed a socket it was given. */
@@ -115,7 +129,7 @@ export interface OutboxEvents {
 /** Takes hand-offs through their states, as frames go out and answers come in. */
 export class Outbox {
   readonly #processId: number;
-  readonly #timeout: number;
+  readonly #settings: OutboxSettings;
   readonly #channel: SourceChannel;
   readonly #writer: FrameWriter;
   readonly #events: OutboxEvents;
@@ -132,9 +146,9 @@ export class Outbox {
   #open = false;
   #sweep: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(processId: number, timeout: number, channel: SourceChannel, events: OutboxEvents) {
+  constructor(processId: number, settings: OutboxSettings, channel: SourceChannel, events: OutboxEvents) {
     this.#processId = processId;
-    this.#timeout = timeout;
+    this.#settings = settings;
     this.#channel = channel;
     this.#events = events;
     this.#writer = new FrameWriter(channel, (cause) => events.broken(cause));
@@ -158,18 +172,18 @@ export class Outbox {
   /** The target is ready: what waits is offered, and deadlines begin. */
   start(): void {
     this.#open = true;
-    for (const outgoing of this.#all) outgoing.deadline = performance.now() + this.#timeout;
+    for (const outgoing of this.#all) outgoing.deadline = performance.now() + this.#settings.timeout;
     this.#watchDeadlines();
     this.#offerWaiting();
   }
 
   /** Puts a socket on its way. */
   add(socket: SharedSocket, data: Uint8Array, initialBytes: Uint8Array): OutgoingHandoff {
-    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#encodeOffer);
+    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer);
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
     if (this.#open) {
-      outgoing.deadline = performance.now() + this.#timeout;
+      outgoing.deadline = performance.now() + this.#settings.timeout;
       this.#watchDeadlines();
       this.#offerWaiting();
     }
@@ -293,7 +307,7 @@ export class Outbox {
       checkOpen(socket);
       const decision = this.#channel.decisions.open(sequence % DECISION_SLOTS);
       if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
-      const kind = OfferedKind[kindOfSocket(socket)];
+      const kind = this.#noteShared(socket);
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
       trace("offered", sequence, this.#processId);
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
@@ -303,6 +317,15 @@ export class Outbox {
       return undefined;
     }
   };
+
+  /** From now on the target may have a descriptor. If the socket comes back, closing it here still ends the connection. */
+  #noteShared(socket: SharedSocket): number {
+    const kind = kindOfSocket(socket);
+    if (kind !== "connection") markDuplicated(socket);
+    else if (this.#settings.trusted) markShared(socket);
+    else markSuspect(socket);
+    return OfferedKind[kind];
+  }
 
   #takeDone(sequence: number): void {
     if (!this.#held.delete(sequence)) throw new RangeError(`DONE is for socket ${sequence}, which the target has not`);
@@ -360,7 +383,7 @@ export class Outbox {
       const now = performance.now();
       for (const outgoing of this.#all) {
         if (outgoing.deadline > now) break;
-        const reason = `process ${this.#processId} did not take it in ${this.#timeout} ms`;
+        const reason = `process ${this.#processId} did not take it in ${this.#settings.timeout} ms`;
         this.withdraw(outgoing, new HandoffError("timeout", reason));
       }
       this.#watchDeadlines();

@@ -5,7 +5,7 @@
  */
 import { settleWithin } from "../ffi/milliseconds.ts";
 import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import type { Socket } from "../sockets/socket.ts";
+import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
 import { openSourceChannel } from "./open_channel.ts";
@@ -37,6 +37,14 @@ export interface HandoffSourceOptions {
    * Default 10 000.
    */
   timeout?: number;
+  /**
+   * Whether the target runs a program of one's own. Defaults to true.
+   *
+   * A target that is not trusted gets connections and datagram sockets, not listeners. It can set options of a connection
+   * it was offered, such as `SO_LINGER`, so that closing it blocks: this process closes such connections on a pool thread,
+   * also those that come back.
+   */
+  trusted?: boolean;
   /** Called when the target has closed, or given up, a socket it was handed. What it throws is reported as uncaught. */
   onRelease?: () => void;
 }
@@ -58,7 +66,7 @@ export interface SendOptions {
   signal?: AbortSignal;
 }
 
-/** Sockets on their way, whichever source sends them: none is offered twice at a time. */
+/** Listeners and datagram sockets on their way, whichever source sends them: none is offered twice at a time. */
 const onTheirWay = new WeakSet<SharedSocket>();
 
 /**
@@ -95,6 +103,7 @@ export class HandoffSource implements AsyncDisposable {
 
   readonly #child: HandoffChild;
   readonly #timeout: number;
+  readonly #trusted: boolean;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
@@ -119,11 +128,12 @@ export class HandoffSource implements AsyncDisposable {
    * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
    */
   static async spawn(script: string | URL, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
-    const { timeout, onRelease, ...program } = options;
+    const { timeout, trusted, onRelease, ...program } = options;
     checkedTimeout(timeout ?? 0.1);
     const child = await spawnProgram({ ...program, script }, { output: "inherit" });
     const sourceOptions: HandoffSourceOptions = {};
     if (timeout !== undefined) sourceOptions.timeout = timeout;
+    if (trusted !== undefined) sourceOptions.trusted = trusted;
     if (onRelease !== undefined) sourceOptions.onRelease = onRelease;
     return new HandoffSource(child, sourceOptions);
   }
@@ -150,7 +160,9 @@ export class HandoffSource implements AsyncDisposable {
       this.#stdin.releaseLock();
       throw error;
     }
-    this.#outbox = new Outbox(child.pid, this.#timeout, this.#channel, {
+    this.#trusted = options.trusted ?? true;
+    const settings = { timeout: this.#timeout, trusted: this.#trusted };
+    this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
     });
@@ -204,10 +216,8 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing !== undefined) throw new HandoffError("closed", "the source was closed");
     checkOpen(socket);
-    if (onTheirWay.has(socket)) {
-      throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
-    }
-    onTheirWay.add(socket);
+    this.#checkTrust(socket);
+    const put = takeOutOfUse(socket);
     let outgoing: OutgoingHandoff | undefined;
     const abort = () => outgoing !== undefined && this.#outbox.withdraw(outgoing, signal?.reason);
     try {
@@ -216,8 +226,14 @@ export class HandoffSource implements AsyncDisposable {
       await outgoing.settled;
     } finally {
       signal?.removeEventListener("abort", abort);
-      onTheirWay.delete(socket);
+      put();
     }
+  }
+
+  /** With a listener a process can stop, or take, all that arrives. */
+  #checkTrust(socket: SharedSocket): void {
+    if (this.#trusted || kindOfSocket(socket) !== "listener") return;
+    throw new TypeError(`Cannot hand off listener ${socket.handle}: process ${this.#child.pid} is not trusted`);
   }
 
   /** Waits for what is on its way, tells the target that no more will come, and ends the channel. The child runs on. */
@@ -373,6 +389,18 @@ function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {
   return new HandoffError("target-exited", `process ${processId} ${describeEnd(status)}`);
+}
+
+/**
+ * Keeps a socket from being used, or handed off by another source, while it is on its way.
+ *
+ * @returns Puts it into use again.
+ */
+function takeOutOfUse(socket: SharedSocket): () => void {
+  if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
+  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
+  onTheirWay.add(socket);
+  return () => onTheirWay.delete(socket);
 }
 
 /** Calls the program. What it throws is its own mistake, and none of the target's. */

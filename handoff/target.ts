@@ -8,8 +8,8 @@ import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { settleWithin } from "../ffi/milliseconds.ts";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { whenReleased } from "../sockets/descriptor.ts";
-import { openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { markShared, whenReleased } from "../sockets/descriptor.ts";
+import { kindOfSocket, openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { TargetChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
@@ -270,6 +270,8 @@ export class Target {
 
   #taken(sequence: number, socket: SharedSocket): void {
     this.#answer(FrameType.TAKEN, sequence);
+    // The source has a copy until it reads TAKEN: its own end must not keep the peer from reading this one's.
+    if (kindOfSocket(socket) === "connection") markShared(socket);
     this.#held++;
     whenReleased(socket, () => {
       this.#held--;

@@ -1,75 +1,123 @@
 /**
- * `Deno.TcpConn` and `Deno.UnixConn` on a stream.
+ * `Deno.TcpConn` and `Deno.UnixConn` on a descriptor.
  *
  * @module
  */
-import type net from "node:net";
+import { systemCalls } from "../ffi/system.ts";
+import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { SocketAddr } from "./address.ts";
+import type { ConnIo } from "./conn_io.ts";
+import { shutDownQuietly } from "./descriptor.ts";
 
-/** What `Deno.TcpConn` promises, on a `node:net` socket; a local one has no delay and no keep-alive to set. */
+/** What one chunk of {@linkcode StreamConn.readable} holds at most, in bytes. */
+const CHUNK_SIZE = 65_536;
+
+/** What a {@linkcode StreamConn} is made of. */
+export interface StreamConnOptions<A extends SocketAddr> {
+  /** The descriptor, for its options. */
+  readonly handle: bigint;
+  /** Reads and writes the descriptor, and closes it. */
+  readonly io: ConnIo;
+  /** Comes before what is read. */
+  readonly initialBytes: Uint8Array;
+  readonly localAddr: A;
+  /** The peer's address, or why the system no longer tells it: the peer may be gone already. */
+  readonly remoteAddr: A | Error;
+  /** Whether another process may have a copy, for which the end must not wait. */
+  readonly shared: boolean;
+  /** Called when the descriptor is closed. */
+  readonly closed: () => void;
+}
+
+/**
+ * What `Deno.TcpConn` promises; a local connection has no delay and no keep-alive to set.
+ *
+ * The descriptor is closed when this is, or when the connection is over: both sides have ended, or the system has said
+ * that it is broken. Then nothing can come of it any more, and this side can be told so without it.
+ */
 export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
-  readonly #socket: net.Socket;
+  readonly localAddr: A;
+  readonly #options: StreamConnOptions<A>;
+  readonly #io: ConnIo;
+  #initialBytes: Uint8Array;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
+  /** How many calls wait. */
+  #waiting = 0;
   #closed = false;
-  /** While reads wait: settles when they may go on. */
-  #event: Promise<void> | undefined;
-  readonly #remoteAddr: A | Error;
+  /** Which sides have ended. */
+  #readEnded = false;
+  #writeEnded = false;
+  /** Why the connection is broken. */
+  #failure: Error | undefined;
+  /** Whether the descriptor is closed, or is about to be. */
+  #released = false;
+  /** What is to be told of that when nothing waits any more. */
+  #told: (() => void) | undefined;
 
-  /**
-   * @param socket The stream; it is the connection's from now on.
-   * @param localAddr The address on this side.
-   * @param remoteAddr The peer's address, or why the system no longer tells it: the peer may be gone already.
-   */
-  constructor(socket: net.Socket, readonly localAddr: A, remoteAddr: A | Error) {
-    this.#socket = socket;
-    this.#remoteAddr = remoteAddr;
-    // Whoever reads or writes is told.
-    socket.on("error", () => {});
+  constructor(options: StreamConnOptions<A>) {
+    this.#options = options;
+    this.#io = options.io;
+    this.#initialBytes = options.initialBytes;
+    this.localAddr = options.localAddr;
   }
 
   get remoteAddr(): A {
-    if (this.#remoteAddr instanceof Error) throw this.#remoteAddr;
-    return this.#remoteAddr;
+    const { remoteAddr } = this.#options;
+    if (remoteAddr instanceof Error) throw remoteAddr;
+    return remoteAddr;
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
     if (buffer.byteLength === 0) return 0;
-    for (;;) {
-      this.#throwIfOver();
-      const available = Math.min(buffer.byteLength, this.#socket.readableLength);
-      const chunk: Uint8Array | null = available > 0 ? this.#socket.read(available) : null;
-      if (chunk !== null) {
-        buffer.set(chunk);
-        return chunk.byteLength;
-      }
-      if (this.#socket.readableEnded) return null;
-      if (this.#socket.destroyed) throw closedError();
-      await (this.#event ??= this.#readableEvent());
+    if (this.#closed) throw closedError();
+    if (this.#initialBytes.byteLength > 0) return this.#readInitial(buffer);
+    if (this.#released) return this.#afterEnd(null);
+    this.#waiting++;
+    try {
+      const count = await this.#io.read(buffer);
+      if (count > 0) return count;
+      this.#readEnded = true;
+      return null;
+    } catch (error) {
+      throw this.#noted(error);
+    } finally {
+      if (--this.#waiting === 0) this.#rest();
     }
   }
 
   async write(bytes: Uint8Array): Promise<number> {
-    this.#throwIfOver();
-    if (this.#socket.destroyed) throw closedError();
-    // Told to the stream, it would end the reading side too.
-    if (this.#socket.writableEnded) throw new Deno.errors.BrokenPipe("This side of the connection has been ended");
-    await new Promise<void>((resolve, reject) => {
-      this.#socket.write(bytes, (error) => error ? reject(this.#reason(error)) : resolve());
-    });
-    return bytes.byteLength;
+    if (this.#closed) throw closedError();
+    // Windows has an error for this that Deno has no class for.
+    if (this.#writeEnded) throw new Deno.errors.BrokenPipe("This side of the connection has been ended");
+    if (this.#released) return this.#afterEnd(0);
+    this.#waiting++;
+    try {
+      return await this.#io.write(bytes);
+    } catch (error) {
+      throw this.#noted(error);
+    } finally {
+      if (--this.#waiting === 0) this.#rest();
+    }
   }
 
   async closeWrite(): Promise<void> {
-    if (this.#socket.destroyed) throw closedError();
-    await new Promise<void>((resolve, reject) => {
-      this.#socket.end((error?: Error | null) => error ? reject(this.#reason(error)) : resolve());
-    });
+    if (this.#closed) throw closedError();
+    if (this.#writeEnded || this.#released) return;
+    this.#waiting++;
+    try {
+      await this.#io.endWriting();
+      this.#writeEnded = true;
+    } catch (error) {
+      throw this.#noted(error);
+    } finally {
+      if (--this.#waiting === 0) this.#rest();
+    }
   }
 
   close(): void {
     this.#closed = true;
-    this.#socket.destroy();
+    if (!this.#released) this.#release();
   }
 
   [Symbol.dispose](): void {
@@ -79,11 +127,17 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#readable ??= new ReadableStream({
       type: "bytes",
-      autoAllocateChunkSize: 65_536,
+      autoAllocateChunkSize: CHUNK_SIZE,
       pull: async (controller) => {
         const request = controller.byobRequest!;
         const view = request.view!;
-        const length = await this.read(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+        let length: number | null;
+        try {
+          length = await this.read(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+        } catch (error) {
+          this.close();
+          throw error;
+        }
         if (length === null) controller.close();
         request.respond(length ?? 0);
       },
@@ -93,82 +147,97 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
 
   get writable(): WritableStream<Uint8Array<ArrayBufferLike>> {
     return this.#writable ??= new WritableStream({
-      write: async (chunk) => void await this.write(chunk),
+      write: async (chunk) => {
+        try {
+          await this.#writeAll(bytesOf(chunk));
+        } catch (error) {
+          this.close();
+          throw error;
+        }
+      },
       close: () => this.closeWrite(),
       abort: () => this.close(),
     });
   }
 
   setNoDelay(noDelay = true): void {
-    // The stream leaves out what it takes to be so already, and knows only of what was set through it.
-    this.#socket.setNoDelay(!noDelay);
-    this.#socket.setNoDelay(noDelay);
+    this.#setOption("TCP_NODELAY", noDelay);
   }
 
   setKeepAlive(keepAlive = true): void {
-    this.#socket.setKeepAlive(!keepAlive);
-    this.#socket.setKeepAlive(keepAlive);
+    this.#setOption("SO_KEEPALIVE", keepAlive);
   }
 
   ref(): void {
-    this.#socket.ref();
+    this.#io.setReferenced(true);
   }
 
   unref(): void {
-    this.#socket.unref();
+    this.#io.setReferenced(false);
   }
 
-  #throwIfOver(): void {
+  #readInitial(buffer: Uint8Array): number {
+    const bytes = this.#initialBytes.subarray(0, buffer.byteLength);
+    buffer.set(bytes);
+    this.#initialBytes = this.#initialBytes.subarray(bytes.byteLength);
+    return bytes.byteLength;
+  }
+
+  async #writeAll(bytes: Uint8Array): Promise<void> {
+    for (let written = 0; written < bytes.byteLength;) written += await this.write(bytes.subarray(written));
+  }
+
+  #setOption(name: "TCP_NODELAY" | "SO_KEEPALIVE", value: SocketOptions[typeof name]): void {
     if (this.#closed) throw closedError();
-    if (this.#socket.errored) throw toDenoError(this.#socket.errored);
+    // The number may be another socket's by now.
+    if (!this.#released) systemCalls().setOption(this.#options.handle, name, value);
   }
 
-  /** Why a write failed: what waits when the connection fails is told no more than that it is over. */
-  #reason(error: Error): Error {
-    return toDenoError(this.#closed ? error : this.#socket.errored ?? error);
+  /** Nothing waits any more. */
+  #rest(): void {
+    const told = this.#told;
+    this.#told = undefined;
+    told?.();
+    if (!this.#released && (this.#failure !== undefined || this.#readEnded && this.#writeEnded)) this.#release();
   }
 
-  /** Settles at the next event after which reading may go on: data, the end, an error, the close. */
-  #readableEvent(): Promise<void> {
-    return new Promise((resolve) => {
-      const events = ["readable", "end", "error", "close"] as const;
-      const done = () => {
-        this.#event = undefined;
-        for (const event of events) this.#socket.off(event, done);
-        resolve();
-      };
-      for (const event of events) this.#socket.on(event, done);
-      this.#socket.read(0);
-    });
+  /** What a call finds when the connection is over. */
+  #afterEnd<Result>(result: Result): Result {
+    if (this.#failure !== undefined) throw this.#failure;
+    return result;
   }
+
+  /** Remembers the errors after which there is no connection any more. */
+  #noted(error: unknown): unknown {
+    if (!this.#closed && isFatal(error)) this.#failure ??= error;
+    return error;
+  }
+
+  #release(): void {
+    this.#released = true;
+    const { handle, shared, closed } = this.#options;
+    if (shared) shutDownQuietly(handle);
+    const closing = this.#io.close();
+    if (closing !== undefined) closing.then(closed, closed);
+    else if (this.#waiting === 0) closed();
+    else this.#told = closed;
+  }
+}
+
+/** The errors by which the system says that there is no connection any more. */
+const FATAL = [Deno.errors.ConnectionReset, Deno.errors.ConnectionAborted, Deno.errors.TimedOut];
+
+function isFatal(error: unknown): error is Error {
+  return FATAL.some((Class) => error instanceof Class);
 }
 
 function closedError(): Error {
   return new Deno.errors.BadResource("Connection has been closed");
 }
 
-/** Node's error as the class Deno's own connections throw. */
-function toDenoError(error: Error & { code?: string }): Error {
-  switch (error.code) {
-    case "ECONNRESET":
-      return new Deno.errors.ConnectionReset(error.message, { cause: error });
-    case "ECONNABORTED":
-      return new Deno.errors.ConnectionAborted(error.message, { cause: error });
-    case "ETIMEDOUT":
-      return new Deno.errors.TimedOut(error.message, { cause: error });
-    case "ENETUNREACH":
-    case "ENETDOWN":
-      return new Deno.errors.NetworkUnreachable(error.message, { cause: error });
-    case "ENOTCONN":
-      return new Deno.errors.NotConnected(error.message, { cause: error });
-    case "EPIPE":
-      return new Deno.errors.BrokenPipe(error.message, { cause: error });
-    case "ECANCELED":
-    case "ERR_STREAM_ALREADY_FINISHED":
-    case "ERR_STREAM_DESTROYED":
-    case "ERR_STREAM_WRITE_AFTER_END":
-      return closedError();
-    default:
-      return error;
-  }
+/** The bytes of what Deno's streams take for a chunk, whatever the type says. */
+function bytesOf(chunk: unknown): Uint8Array {
+  if (ArrayBuffer.isView(chunk)) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  if (chunk instanceof ArrayBuffer || chunk instanceof SharedArrayBuffer) return new Uint8Array(chunk);
+  throw new TypeError("Cannot write a chunk: it must be an ArrayBuffer or a view of one");
 }

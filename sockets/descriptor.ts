@@ -4,6 +4,7 @@
  * @module
  */
 import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 
 const owned = new Map<bigint, Descriptor>();
@@ -27,20 +28,89 @@ export function whenReleased(owner: { readonly handle: bigint }, callback: () =>
   else descriptor.released = callback;
 }
 
+/**
+ * Notes that another process was given, or may have been given, a descriptor of a connection that has one owner at a time.
+ * Closing it by `Socket.close`, or closing what was made of it, shuts the connection down first, so that the peer's end
+ * does not wait for the other copy.
+ *
+ * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ */
+export function markShared(owner: { readonly handle: bigint }): void {
+  const descriptor = owned.get(owner.handle);
+  if (descriptor !== undefined) descriptor.shared = true;
+}
+
+/**
+ * Notes that somebody else may use a descriptor of the same connection beside this one, so that closing this one must end
+ * nothing.
+ *
+ * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ */
+export function markDuplicated(owner: { readonly handle: bigint }): void {
+  const descriptor = owned.get(owner.handle);
+  if (descriptor !== undefined) descriptor.sole = false;
+}
+
+/**
+ * Closes the descriptor of a `Socket` whose connection another process owns now: the connection goes on.
+ *
+ * @param owner What has the descriptor; if it has not any more, nothing is closed.
+ */
+export function closeCopy(owner: { readonly handle: bigint }): void {
+  owned.get(owner.handle)?.close();
+}
+
+/**
+ * The same, for a connection whose options the other process may have set: closing it can block, and a pool thread does.
+ *
+ * @param owner What has the descriptor; if it has not any more, nothing is closed.
+ */
+export function closeCopyElsewhere(owner: { readonly handle: bigint }): void {
+  const descriptor = owned.get(owner.handle);
+  if (descriptor !== undefined) systemCalls().closeElsewhere(descriptor.release(), false);
+}
+
+/**
+ * Notes that a process that is not trusted may have a descriptor of the connection: calls with this one can block, and
+ * closing it is left to a pool thread.
+ *
+ * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ */
+export function markSuspect(owner: { readonly handle: bigint }): void {
+  const descriptor = owned.get(owner.handle);
+  if (descriptor !== undefined) descriptor.suspect = true;
+}
+
+/** Shuts a connection down, if the system still knows it: the peer reads the end, whoever else has the socket. */
+export function shutDownQuietly(handle: bigint): void {
+  try {
+    systemCalls().shutDown(handle);
+  } catch {
+    // The peer was faster.
+  }
+}
+
 /** A descriptor and the right to close it. */
 export class Descriptor {
   #handle: bigint;
+  /** Whether the connection was handed to another process, which may have a copy but does not use it. */
+  shared = false;
+  /** Whether that other process is not trusted. */
+  suspect = false;
+  /** Whether it is the only one of its socket that is used, as far as this process knows. */
+  sole: boolean;
   /** What waits for the descriptor to be closed or given up. */
   released: (() => void) | undefined;
 
-  private constructor(handle: bigint) {
+  private constructor(handle: bigint, sole: boolean) {
     this.#handle = handle;
+    this.sole = sole;
     owned.set(handle, this);
   }
 
   /** Owns a descriptor the system has just made. */
   static own(handle: bigint): Descriptor {
-    return new Descriptor(handle);
+    return new Descriptor(handle, true);
   }
 
   /**
@@ -50,7 +120,7 @@ export class Descriptor {
    */
   static adopt(handle: bigint): Descriptor {
     if (owned.has(handle)) throw new TypeError(`Socket ${handle} already has an owner in this process`);
-    return new Descriptor(handle);
+    return new Descriptor(handle, false);
   }
 
   /** The handle; INVALID_SOCKET once it was closed or given up, so that the system itself refuses calls with it. */
@@ -60,6 +130,11 @@ export class Descriptor {
 
   get open(): boolean {
     return this.#handle !== INVALID_SOCKET;
+  }
+
+  /** Whether closing it may end the connection, since nobody else is to use that. */
+  get exclusive(): boolean {
+    return this.sole || this.shared;
   }
 
   /** Gives up ownership without closing. */
@@ -88,5 +163,12 @@ export class Descriptor {
   /** Closes the descriptor; once it is gone, does nothing. */
   close(): void {
     if (this.open) defaultProvider().closeSocket(this.release());
+  }
+
+  /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
+  end(): void {
+    if (this.open && this.suspect) return systemCalls().closeElsewhere(this.release(), true);
+    if (this.open && this.shared) shutDownQuietly(this.#handle);
+    this.close();
   }
 }

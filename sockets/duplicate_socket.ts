@@ -12,7 +12,7 @@ import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "./address.ts";
 import { DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
-import { isOwned } from "./descriptor.ts";
+import { isOwned, markDuplicated } from "./descriptor.ts";
 import { Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, Socket } from "./socket.ts";
 
@@ -41,7 +41,9 @@ export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listen
  */
 export function duplicateSocket(socket: SharedSocket, processId: number): Uint8Array<ArrayBuffer> {
   checkOpen(socket);
-  return defaultProvider().duplicateSocket(socket.handle, processId);
+  const info = defaultProvider().duplicateSocket(socket.handle, processId);
+  markDuplicated(socket);
+  return info;
 }
 
 /** Throws what {@linkcode duplicateSocket} throws if a socket was closed or given up. */
@@ -93,7 +95,9 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   try {
     if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle);
     const listening = systemCalls().isListening(handle, "open a shared socket");
-    return listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
+    const socket = listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
+    markDuplicated(socket);
+    return socket;
   } catch (error) {
     provider.closeSocket(handle);
     throw error;
@@ -110,7 +114,9 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
 export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): SharedSocket {
   try {
     if (kind === "datagram") return ownDatagramSocket(handle);
-    return kind === "listener" ? ownListener(handle) : ownSocket(handle, options);
+    const socket = kind === "listener" ? ownListener(handle) : ownSocket(handle, options);
+    markDuplicated(socket);
+    return socket;
   } catch (error) {
     defaultProvider().closeSocket(handle);
     throw error;
@@ -127,9 +133,4 @@ export function kindOfSocket(socket: SharedSocket): SocketKind {
   if (socket instanceof Listener) return "listener";
   if (socket instanceof DatagramSocket) return "datagram";
   throw new TypeError("Cannot share a socket: it is not an object of this copy of @winsock/handoff");
-}
-
-/** Closes this process's descriptor of a socket that another process owns. */
-export function closeCopy(socket: SharedSocket): void {
-  socket.close();
 }

@@ -1,23 +1,31 @@
 /**
- * Making a native stream of Deno's out of a descriptor. This, `spi/unix/node_handle.ts` and `ffi/unix/event_loop.ts` are
- * the three places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP
- * on them.
+ * Making a native stream of Deno's out of a descriptor. This, `sockets/conn_io.ts`, `spi/unix/node_handle.ts` and
+ * `ffi/unix/event_loop.ts` are the places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches
+ * how it serves HTTP on them.
  *
  * @module
  */
 import type net from "node:net";
 import { nodeBinding, nodeBuiltin } from "../ffi/node_builtins.ts";
 import { socketName } from "../ffi/socket_calls.ts";
+import type { StreamIo } from "../ffi/stream_io.ts";
+import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { shutDownQuietly } from "./descriptor.ts";
+import { canceledError, joined, nodeError } from "./polled_stream.ts";
 
 /** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
 interface TcpHandle {
   open(descriptor: number): number;
   /** Makes a resource of the socket, which is no longer this object's. */
   takeStream?(): number;
+  writeUtf8String(request: object, text: string): number;
+  writeLatin1String(request: object, text: string): number;
   close(): void;
 }
+
+const DIRECT_WRITES = ["writeUtf8String", "writeLatin1String"] as const;
 
 type TcpConstructor = new (type: number) => TcpHandle;
 
@@ -31,7 +39,8 @@ export function canAdopt(): boolean {
 /**
  * Turns a connected stream socket into a `node:net` socket, which owns it from then on.
  *
- * Needs no permission. A little is read ahead; the reading half ending does not end the writing half.
+ * Needs no permission. A little is read ahead; the reading half ending does not end the writing half. A peer that has
+ * ended its side before it sent anything cannot be written to.
  *
  * @param handle The descriptor. It is left alone if this throws.
  * @returns The socket.
@@ -40,9 +49,141 @@ export function canAdopt(): boolean {
  */
 export function adoptStream(handle: bigint): net.Socket {
   const { Socket } = nodeBuiltin("node:net");
-  return new Socket(
-    { handle: openTcp(handle), allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts,
-  );
+  return new Socket(socketOptions(openTcp(handle)));
+}
+
+/** Made with the first one, for it needs Node's. */
+let AdoptedSocket: ReturnType<typeof defineAdoptedSocket> | undefined;
+
+/**
+ * Turns a connected stream socket into a `node:net` socket that can be written to whatever the peer has done, and which
+ * owns it from then on.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @param shared Whether to shut the connection down before it is closed.
+ * @returns The socket.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
+ */
+export function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
+  AdoptedSocket ??= defineAdoptedSocket();
+  return new AdoptedSocket(openTcp(handle), handle, shared);
+}
+
+/** Node's callback of everything that takes time. */
+type Callback = (error?: Error | null) => void;
+
+/** What Node's streams call, and the types do not know of. */
+interface NodeInternals {
+  /** There was traffic: the time until `timeout` begins anew. */
+  _unrefTimer?(): void;
+  /** What it sends and receives by, until it has closed it. */
+  readonly _handle: object | null;
+  /** How many bytes were sent. */
+  readonly _bytesDispatched: number;
+}
+
+/**
+ * Deno's handle takes the peer's end for a broken connection while it has read nothing and a write waits in it. After a
+ * hand-off nothing may be left to read, and the peer may well have ended its side. So until the handle has read a byte,
+ * the library writes, by calls of its own.
+ */
+function defineAdoptedSocket() {
+  const { Socket } = nodeBuiltin("node:net");
+  const { Buffer } = nodeBuiltin("node:buffer");
+  const super_ = Socket.prototype as net.Socket & NodeInternals;
+  return class extends Socket {
+    readonly #descriptor: bigint;
+    readonly #shared: boolean;
+    /** Whether Deno's handle has read a byte, and so writes by itself. */
+    #heard = false;
+    /** Writes until then. */
+    #early: StreamIo | undefined;
+    #sending = false;
+    #referenced = true;
+    /** How many bytes it has sent. */
+    #sent = 0;
+
+    constructor(tcp: TcpHandle, handle: bigint, shared: boolean) {
+      super(socketOptions(tcp));
+      this.#descriptor = handle;
+      this.#shared = shared;
+      // Node's HTTP gives short responses to the handle itself, if it has these.
+      for (const name of DIRECT_WRITES) {
+        const write = tcp[name];
+        Object.defineProperty(tcp, name, { get: () => this.#canWrite() ? write : undefined });
+      }
+    }
+
+    override _write(chunk: Uint8Array<ArrayBuffer> | string, encoding: BufferEncoding, done: Callback): void {
+      if (this.#canWrite()) super._write(chunk, encoding, done);
+      else this.#send([bytesOf(chunk, encoding)], done);
+    }
+
+    override _writev(chunks: { chunk: Uint8Array<ArrayBuffer> | string; encoding: BufferEncoding }[], done: Callback) {
+      if (this.#canWrite()) super_._writev!.call(this, chunks, done);
+      else this.#send(joined(chunks.map(({ chunk, encoding }) => bytesOf(chunk, encoding))), done);
+    }
+
+    override _destroy(error: Error | null, done: Callback): void {
+      if (this.#shared && (this as unknown as NodeInternals)._handle !== null) shutDownQuietly(this.#descriptor);
+      if (!this.#sending) return super._destroy(error, done);
+      // The descriptor is not to be closed while a thread looks at it.
+      this.#early!.leave().then(() => super._destroy(error, done));
+    }
+
+    override ref(): this {
+      this.#setReferenced(true);
+      return super.ref();
+    }
+
+    override unref(): this {
+      this.#setReferenced(false);
+      return super.unref();
+    }
+
+    /** Part of what `bytesWritten` says. */
+    get _bytesDispatched(): number {
+      return Reflect.get(super_, "_bytesDispatched", this) + this.#sent;
+    }
+
+    #canWrite(): boolean {
+      return this.#heard ||= this.bytesRead > 0 || this.destroyed;
+    }
+
+    async #send(parts: Iterable<Uint8Array<ArrayBuffer>>, done: Callback): Promise<void> {
+      this.#sending = true;
+      let failure: Error | null = null;
+      try {
+        if (this.#early === undefined) {
+          this.#early = systemCalls().stream(this.#descriptor);
+          this.#early.referenced = this.#referenced;
+        }
+        for (const part of parts) {
+          (this as unknown as NodeInternals)._unrefTimer?.();
+          this.#sent += part.byteLength;
+          if (!await this.#early.send(part)) throw canceledError();
+        }
+      } catch (error) {
+        failure = nodeError(error, "write");
+      }
+      this.#sending = false;
+      done(failure);
+    }
+
+    #setReferenced(referenced: boolean): void {
+      this.#referenced = referenced;
+      if (this.#early !== undefined) this.#early.referenced = referenced;
+    }
+  };
+
+  function bytesOf(chunk: Uint8Array<ArrayBuffer> | string, encoding: BufferEncoding): Uint8Array<ArrayBuffer> {
+    return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
+  }
+}
+
+function socketOptions(handle: TcpHandle): net.SocketConstructorOpts {
+  return { handle, allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts;
 }
 
 /** Whether this Deno can make resources of its own of descriptors. */

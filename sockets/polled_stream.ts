@@ -11,6 +11,7 @@ import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/stream_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
+import { shutDownQuietly } from "./descriptor.ts";
 
 /** The longest time a timer knows, in milliseconds. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
@@ -27,10 +28,11 @@ let PolledStream: ReturnType<typeof definePolledStream> | undefined;
  * Makes a stream of a connected stream socket's descriptor.
  *
  * @param handle The descriptor, the stream's from then on; left alone if this throws.
+ * @param shared Whether to shut the connection down before it is closed.
  */
-export function openPolledStream(handle: bigint): net.Socket {
+export function openPolledStream(handle: bigint, shared: boolean): net.Socket {
   PolledStream ??= definePolledStream();
-  return new PolledStream(handle) as unknown as net.Socket;
+  return new PolledStream(handle, shared) as unknown as net.Socket;
 }
 
 /** A connected socket in the shape of `net.Socket`; Node's HTTP and TLS take any stream. */
@@ -46,19 +48,21 @@ function definePolledStream() {
     timeout: number | undefined;
 
     readonly #io: StreamIo;
+    readonly #shared: boolean;
     readonly #local: Deno.NetAddr | Deno.UnixAddr;
     readonly #remote: Deno.NetAddr | Deno.UnixAddr | undefined;
     #reading = false;
     #sent = 0;
     #idle: ReturnType<typeof setTimeout> | undefined;
 
-    constructor(handle: bigint) {
+    constructor(handle: bigint, shared: boolean) {
       const calls = systemCalls();
       const local = calls.localAddress(handle);
       super({ allowHalfOpen: true, emitClose: false });
       this.#local = local;
       this.#remote = addressOrNone(() => calls.remoteAddress(handle));
       this.#io = calls.stream(handle);
+      this.#shared = shared;
       this.read(0);
     }
 
@@ -175,6 +179,7 @@ function definePolledStream() {
 
     override _destroy(error: Error | null, callback: Callback): void {
       clearTimeout(this.#idle);
+      if (this.#shared) shutDownQuietly(this.#io.s);
       const closed = (failure: Error | null) => {
         callback(failure);
         nodeBuiltin("node:process").nextTick(() => this.emit("close", failure !== null));
@@ -220,7 +225,7 @@ function definePolledStream() {
         } catch (error) {
           throw nodeError(error, "write");
         }
-        if (!sent) throw Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
+        if (!sent) throw canceledError();
         this.#sent += part.byteLength;
       }
       this.#active();
@@ -245,7 +250,7 @@ function definePolledStream() {
 }
 
 /** Joins what is short, so that it takes fewer calls. */
-function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array<ArrayBuffer>> {
+export function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array<ArrayBuffer>> {
   let short: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   for (const chunk of chunks) {
@@ -257,6 +262,11 @@ function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array<ArrayB
     length += chunk.byteLength;
   }
   yield short.length === 1 ? short[0]! : concat(short);
+}
+
+/** What a write is told whose stream was destroyed meanwhile. */
+export function canceledError(): Error {
+  return Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
 }
 
 function addressOrNone<A>(read: () => A): A | undefined {
@@ -282,7 +292,7 @@ function family(address: Deno.NetAddr | Deno.UnixAddr | undefined): string | und
 }
 
 /** A native error as Node words it: `ECONNRESET` in place of WSAECONNRESET, `EPIPE` in place of WSAESHUTDOWN. */
-function nodeError(error: unknown, syscall: string): Error {
+export function nodeError(error: unknown, syscall: string): Error {
   if (!(error instanceof WinsockError)) return error as Error;
   const code = error.codeName === "WSAESHUTDOWN" ? "EPIPE" : error.codeName.replace(/^WSA/, "");
   return Object.assign(new Error(`${syscall} ${code}`, { cause: error }), { code, syscall });

@@ -7,6 +7,7 @@ import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
+import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
@@ -14,7 +15,7 @@ import type { SocketAddr } from "./address.ts";
 import { StreamConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
 import { adoptResource } from "./native_stream.ts";
-import { openStream, type StreamOptions } from "./stream.ts";
+import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
 /** How a {@linkcode Socket} is made from a handle. */
 export interface FromHandleOptions {
@@ -46,6 +47,14 @@ export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, opti
  * @returns The resource's number, and what is to be called when it is closed.
  */
 export let resourceOf: (socket: Socket<SocketAddr>) => { resource: number; closed: () => void };
+
+/**
+ * Takes a socket out of use while it is handed off.
+ *
+ * @returns Puts it into use again, unless it was closed or given up.
+ * @throws {TypeError} If a `read` or `peek` waits, or it is being handed off already.
+ */
+export let beginHandoff: (socket: Socket<SocketAddr>) => () => void;
 
 /** What {@linkcode Socket.toConn} makes, by the socket's addresses. */
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
@@ -79,6 +88,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   #initialBytes: Uint8Array;
   /** The last read, which the next one waits for. */
   #reading: Promise<unknown> = Promise.resolve();
+  /** How many calls of `read` and `peek` wait. */
+  #waiting = 0;
+  #handingOff = false;
 
   private constructor(descriptor: Descriptor, initialBytes?: Uint8Array) {
     this.#descriptor = descriptor;
@@ -103,8 +115,17 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   static {
     ownSocket = (handle, options) => new Socket(Descriptor.own(handle), options?.initialBytes);
     resourceOf = (socket) => {
+      socket.#checkInUse("serve");
       const resource = adoptResource(socket.handle);
       return { resource, closed: socket.#descriptor.handOver() };
+    };
+    beginHandoff = (socket) => {
+      socket.#checkInUse("hand off");
+      if (socket.#waiting > 0) {
+        throw new TypeError(`Cannot hand off ${socketName(socket.handle)}: a read or peek is pending`);
+      }
+      socket.#handingOff = true;
+      return () => void (socket.#handingOff = false);
     };
   }
 
@@ -192,6 +213,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     size: number,
     options: PeekOptions = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
+    using _pending = this.#beginWaiting("peek at");
     const { atLeast = 1, signal } = options;
     if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
     const buffer = new Uint8Array(size);
@@ -233,10 +255,11 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
    * @throws The signal's reason, if it is aborted first.
    */
-  read(size: number, options: ReadOptions = {}): Promise<Uint8Array> {
+  async read(size: number, options: ReadOptions = {}): Promise<Uint8Array> {
+    using _pending = this.#beginWaiting("read");
     const reading = this.#reading.then(() => this.#readNow(size, options));
     this.#reading = reading.catch(() => {});
-    return reading;
+    return await reading;
   }
 
   async #readNow(size: number, options: ReadOptions): Promise<Uint8Array> {
@@ -268,6 +291,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
    */
   detach(): bigint {
+    this.#checkInUse("detach");
     return this.#descriptor.release();
   }
 
@@ -281,10 +305,21 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
-  toConn(options?: StreamOptions): ConnOf<A> {
-    const { localAddr } = this;
+  toConn(options: StreamOptions = {}): ConnOf<A> {
+    this.#checkInUse("make a connection of");
+    const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
-    return new StreamConn<A>(this.toNodeSocket(options), localAddr, remoteAddr) as unknown as ConnOf<A>;
+    const { exclusive, shared } = this.#descriptor;
+    const io = openConnIo(handle, options, exclusive);
+    return new StreamConn<A>({
+      handle,
+      io,
+      initialBytes: this.#initialBytes,
+      localAddr,
+      remoteAddr,
+      shared,
+      closed: this.#descriptor.handOver(),
+    }) as unknown as ConnOf<A>;
   }
 
   /** A peer that has reset the connection has no address any more; reading is what tells that, not asking for it. */
@@ -309,8 +344,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
-  toNodeSocket(options?: StreamOptions): net.Socket {
-    const socket = openStream(this.handle, options);
+  toNodeSocket(options: StreamOptions = {}): net.Socket {
+    this.#checkInUse("make a stream of");
+    const socket = openNodeSocket(this.handle, options, this.#descriptor.shared);
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     socket.once("close", this.#descriptor.handOver());
     return socket;
@@ -318,11 +354,23 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
 
   /** Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes. */
   close(): void {
-    this.#descriptor.close();
+    this.#descriptor.end();
   }
 
   /** The same as {@linkcode Socket.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #checkInUse(operation: string): void {
+    if (!this.#handingOff) return;
+    throw new TypeError(`Cannot ${operation} ${socketName(this.handle)}: it is being handed off`);
+  }
+
+  /** @returns Says, when it is disposed, that the wait is over. */
+  #beginWaiting(operation: string): Disposable {
+    this.#checkInUse(operation);
+    this.#waiting++;
+    return { [Symbol.dispose]: () => void this.#waiting-- };
   }
 }

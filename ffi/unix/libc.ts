@@ -112,7 +112,11 @@ export function errno(): number {
   return errnoValue[0]!;
 }
 
+const SHUT_RDWR = 2;
+
 const elsewhere = libcFunctions({
+  /** `int shutdown(int sockfd, int how)` on a pool thread */
+  shutdown: { parameters: ["usize", "i32"], result: "i32", nonblocking: true },
   /** `int close(int fd)` on a pool thread */
   close: { parameters: ["usize"], result: "i32", nonblocking: true },
 });
@@ -122,7 +126,9 @@ const elsewhere = libcFunctions({
  * local socket in which a message waits that brought such a one.
  *
  * @param fd The descriptor. Its number must not be used any more.
+ * @param end Whether both sides of the socket are shut down first.
  */
-export function closeElsewhere(fd: bigint): void {
-  elsewhere().close(fd).catch(() => {});
+export async function closeElsewhere(fd: bigint, end = false): Promise<void> {
+  if (end) await elsewhere().shutdown(fd, SHUT_RDWR);
+  await elsewhere().close(fd);
 }

@@ -18,7 +18,7 @@ import { receiveNow, sendNow } from "./datagrams.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { EventLoop } from "./event_loop.ts";
-import { errno, libc } from "./libc.ts";
+import { closeElsewhere, errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { poll, POLLIN, POLLOUT } from "./poll.ts";
@@ -128,6 +128,10 @@ export class UnixCalls extends BerkeleyCalls {
     // On macOS the flag of the calls is not enough for sending.
     setNonblocking(s, `read and write ${socketName(s)}`);
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
+  }
+
+  closeElsewhere(s: bigint, end: boolean): void {
+    closeElsewhere(s, end);
   }
 
   close(s: bigint): void {

@@ -16,7 +16,7 @@ import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { pollfd, POLLRDNORM, POLLWRNORM, WinsockPoll } from "./poll.ts";
-import { WINSOCK_STREAMS } from "./streams.ts";
+import { closeElsewhere, WINSOCK_STREAMS } from "./streams.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
@@ -172,6 +172,10 @@ export class WinsockCalls extends BerkeleyCalls {
     const stream = new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
     this.unblock(s);
     return stream;
+  }
+
+  closeElsewhere(s: bigint, end: boolean): void {
+    closeElsewhere(s, end);
   }
 
   close(s: bigint): void {

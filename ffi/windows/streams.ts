@@ -17,6 +17,10 @@ const SYMBOLS = {
   send: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
   /** `int shutdown(SOCKET s, int how)` */
   shutdown: { parameters: ["usize", "i32"], result: "i32" },
+  /** The same on a pool thread */
+  shutdownElsewhere: { name: "shutdown", parameters: ["usize", "i32"], result: "i32", nonblocking: true },
+  /** `int closesocket(SOCKET s)` on a pool thread */
+  closeElsewhere: { name: "closesocket", parameters: ["usize"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
@@ -54,3 +58,14 @@ export const WINSOCK_STREAMS: StreamCalls = {
     if (result === -1) throw lastWinsockError(`close socket ${s}`, "closesocket");
   },
 };
+
+/**
+ * Closes a socket on a pool thread: `closesocket` of one that lingers (`SO_LINGER`) and blocks waits.
+ *
+ * @param s The socket. Its number must not be used any more.
+ * @param end Whether both sides are shut down first.
+ */
+export async function closeElsewhere(s: bigint, end: boolean): Promise<void> {
+  if (end) await functions().shutdownElsewhere(s, SD.both);
+  await functions().closeElsewhere(s);
+}

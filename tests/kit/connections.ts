@@ -25,7 +25,11 @@ export async function connection(hostname: string = ADDRESSES[0]): Promise<Conne
 }
 
 export async function writeText(conn: Deno.Conn, text: string): Promise<void> {
-  await within(20_000, conn.write(new TextEncoder().encode(text)));
+  await within(20_000, writeAll(conn, new TextEncoder().encode(text)));
+}
+
+export async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) written += await conn.write(bytes.subarray(written));
 }
 
 /** The next `length` bytes as text; fewer at the end. */

@@ -1,5 +1,6 @@
 /** One HTTP connection by hand: what a client writes is exactly what the test says. */
 import { connect } from "@winsock/handoff";
+import { writeAll } from "./connections.ts";
 import { within } from "./process.ts";
 
 /** A response, as far as the tests look. */
@@ -32,7 +33,7 @@ export class RawClient implements Disposable {
   }
 
   async write(bytes: string | Uint8Array): Promise<void> {
-    await within(20_000, this.conn.write(typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes));
+    await within(20_000, writeAll(this.conn, typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes));
   }
 
   /** Sends a request without a body and reads the response. */

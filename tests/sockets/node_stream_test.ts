@@ -61,8 +61,8 @@ for (const native of [true, false]) {
     conn.close();
     await new Promise((resolve) => setTimeout(resolve, 50));
     using second = await connection();
-    conn.setNoDelay(true);
-    conn.setKeepAlive(true);
+    assertThrows(() => conn.setNoDelay(true), Deno.errors.BadResource);
+    assertThrows(() => conn.setKeepAlive(true), Deno.errors.BadResource);
     for (const socket of [second.client, second.server]) {
       assertEquals([socket.getOption("TCP_NODELAY"), socket.getOption("SO_KEEPALIVE")], [false, false]);
     }

@@ -1,0 +1,203 @@
+/**
+ * How a connection is read and written: by Deno itself, which holds the descriptor as a resource of its own, or by calls
+ * of the system's own library. Beside `sockets/native_stream.ts` the place that touches how Deno keeps its sockets.
+ *
+ * @module
+ */
+import type { StreamIo } from "../ffi/stream_io.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { adoptResource, canAdoptResource } from "./native_stream.ts";
+
+/**
+ * Reads and writes a connected stream socket. Reads are served in the order of the calls, and so are writes.
+ *
+ * Once it is closed, what waits rejects with `Deno.errors.Interrupted`, and what comes later with
+ * `Deno.errors.BadResource`.
+ */
+export interface ConnIo {
+  /** Waits for bytes: how many were read, 0 at the end. */
+  read(buffer: Uint8Array): Promise<number>;
+  /** Waits for room: how many bytes were taken. */
+  write(bytes: Uint8Array): Promise<number>;
+  /** Ends this side, after what is being written. */
+  endWriting(): Promise<void>;
+  /** Whether a read that waits keeps the process running; at first it does. */
+  setReferenced(referenced: boolean): void;
+  /** Closes the descriptor, at the latest when all that waits has been told. */
+  close(): Promise<void> | void;
+}
+
+/** What is used of `Deno[Deno.internal].core`. */
+interface Core {
+  read(resource: number, buffer: Uint8Array): Promise<number>;
+  write(resource: number, bytes: Uint8Array): Promise<number>;
+  shutdown(resource: number): Promise<void>;
+  close(resource: number): void;
+  refOpPromise(promise: Promise<unknown>): void;
+  unrefOpPromise(promise: Promise<unknown>): void;
+}
+
+const CORE_FUNCTIONS = ["read", "write", "shutdown", "close", "refOpPromise", "unrefOpPromise"] as const;
+
+/** Whether this Deno can read and write descriptors as resources of its own. */
+export function canReadResource(): boolean {
+  const functions: Partial<Core> = core() ?? {};
+  return canAdoptResource() && CORE_FUNCTIONS.every((name) => typeof functions[name] === "function");
+}
+
+/**
+ * Has Deno itself read and write a connected stream socket.
+ *
+ * Deno shuts the connection down when it closes it, for every process that has the socket, too.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot.
+ */
+export function openResourceIo(handle: bigint): ConnIo {
+  if (!canReadResource()) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
+  return new ResourceIo(core() as Core, adoptResource(handle));
+}
+
+/**
+ * Reads and writes a connected stream socket by plain calls.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ */
+export function openPlainIo(handle: bigint): ConnIo {
+  return new PlainIo(systemCalls().stream(handle));
+}
+
+function core(): Partial<Core> | undefined {
+  return Reflect.get(Deno, Reflect.get(Deno, "internal") ?? "")?.core;
+}
+
+class ResourceIo implements ConnIo {
+  readonly #core: Core;
+  readonly #resource: number;
+  /** The reads that wait. */
+  readonly #reads = new Set<Promise<number>>();
+  #referenced = true;
+
+  constructor(core: Core, resource: number) {
+    this.#core = core;
+    this.#resource = resource;
+  }
+
+  async read(buffer: Uint8Array): Promise<number> {
+    const reading = this.#core.read(this.#resource, buffer);
+    if (!this.#referenced) this.#core.unrefOpPromise(reading);
+    this.#reads.add(reading);
+    try {
+      return await reading;
+    } finally {
+      this.#reads.delete(reading);
+    }
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#core.write(this.#resource, bytes);
+  }
+
+  endWriting(): Promise<void> {
+    return this.#core.shutdown(this.#resource);
+  }
+
+  setReferenced(referenced: boolean): void {
+    this.#referenced = referenced;
+    for (const reading of this.#reads) {
+      if (referenced) this.#core.refOpPromise(reading);
+      else this.#core.unrefOpPromise(reading);
+    }
+  }
+
+  close(): void {
+    this.#core.close(this.#resource);
+  }
+}
+
+class PlainIo implements ConnIo {
+  readonly #stream: StreamIo;
+  /** The last read and the last write, which the next ones wait for. */
+  #reading: Promise<unknown> = Promise.resolve();
+  #writing: Promise<unknown> = Promise.resolve();
+
+  constructor(stream: StreamIo) {
+    this.#stream = stream;
+  }
+
+  read(buffer: Uint8Array): Promise<number> {
+    const reading = this.#reading.then(() => {
+      return interruptible(this.#stream.receiveInto(buffer as Uint8Array<ArrayBuffer>));
+    });
+    this.#reading = reading.catch(() => {});
+    return reading;
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#write(() => interruptible(this.#stream.sendSome(bytes as Uint8Array<ArrayBuffer>)));
+  }
+
+  endWriting(): Promise<void> {
+    return this.#write(() => {
+      if (this.#stream.closed) return Promise.reject(interrupted());
+      try {
+        this.#stream.endSending();
+      } catch (error) {
+        // It has ended already, with the connection.
+        if (!(error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTCONN)) {
+          return Promise.reject(toDenoError(error));
+        }
+      }
+      return Promise.resolve();
+    });
+  }
+
+  setReferenced(referenced: boolean): void {
+    this.#stream.referenced = referenced;
+  }
+
+  async close(): Promise<void> {
+    await this.#stream.close();
+  }
+
+  #write<Result>(write: () => Promise<Result>): Promise<Result> {
+    const writing = this.#writing.then(write);
+    this.#writing = writing.catch(() => {});
+    return writing;
+  }
+}
+
+/** The outcome of a call that is `undefined` when the socket was closed meanwhile. */
+async function interruptible(call: Promise<number | undefined>): Promise<number> {
+  let count: number | undefined;
+  try {
+    count = await call;
+  } catch (error) {
+    throw toDenoError(error);
+  }
+  if (count === undefined) throw interrupted();
+  return count;
+}
+
+function interrupted(): Error {
+  return new Deno.errors.Interrupted("operation canceled");
+}
+
+const DENO_ERRORS: Record<number, new (message: string, options: ErrorOptions) => Error> = {
+  [WSA_ERRORS.WSAECONNRESET]: Deno.errors.ConnectionReset,
+  [WSA_ERRORS.WSAECONNABORTED]: Deno.errors.ConnectionAborted,
+  [WSA_ERRORS.WSAETIMEDOUT]: Deno.errors.TimedOut,
+  [WSA_ERRORS.WSAENETUNREACH]: Deno.errors.NetworkUnreachable,
+  [WSA_ERRORS.WSAENETDOWN]: Deno.errors.NetworkUnreachable,
+  [WSA_ERRORS.WSAENOTCONN]: Deno.errors.NotConnected,
+  [WSA_ERRORS.WSAESHUTDOWN]: Deno.errors.BrokenPipe,
+};
+
+/** A native error as the class that Deno's own connections throw. */
+function toDenoError(error: unknown): unknown {
+  const Class = error instanceof WinsockError ? DENO_ERRORS[error.code] : undefined;
+  return Class === undefined ? error : new Class((error as Error).message, { cause: error });
+}

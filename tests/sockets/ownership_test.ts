@@ -1,0 +1,285 @@
+// Who closes a connection, who is told, and what it means to those who have a copy.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { connect, duplicateSocket, listen, listenDatagram, type Listener, openSocket, Socket } from "@winsock/handoff";
+import { closeCopy, markShared } from "../../sockets/descriptor.ts";
+import { beginHandoff, resourceOf } from "../../sockets/socket.ts";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { freeze } from "../kit/faults/acts.ts";
+import { assertNothingLeaks } from "../kit/leaks.ts";
+import { endChild, lines, spawnChild, within } from "../kit/process.ts";
+
+const MiB = 1024 ** 2;
+const PATHS = { "native": { native: true }, "plain": { native: false } } as const;
+
+/** How a connection comes to its end without anybody closing the socket itself. */
+const ENDS: Record<string, (conn: Deno.TcpConn, far: Deno.TcpConn, reset: () => void) => unknown> = {
+  "close": (conn) => conn.close(),
+  "close, twice": (conn) => [conn.close(), conn.close()],
+  "dispose": (conn) => conn[Symbol.dispose](),
+  "close while calls wait": async (conn) => {
+    const waiting = [conn.read(new Uint8Array(1)), conn.write(new Uint8Array(16 * MiB))];
+    waiting.push(conn.write(new Uint8Array(1)));
+    const told = Promise.allSettled(waiting);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    conn.close();
+    await told;
+  },
+  "cancel": (conn) => conn.readable.cancel(),
+  "abort": (conn) => conn.writable.abort(),
+  "both streams at their ends": async (conn, far) => {
+    far.closeWrite();
+    await conn.readable.pipeTo(conn.writable);
+  },
+  "both sides ended, by calls": async (conn, far) => {
+    await conn.closeWrite();
+    await far.closeWrite();
+    assertEquals(await conn.read(new Uint8Array(1)), null);
+  },
+  "a reset that a read was told of": async (conn, _, reset) => {
+    reset();
+    await assertRejects(() => conn.read(new Uint8Array(1)), Error);
+  },
+  "a reset that a write was told of": async (conn, _, reset) => {
+    reset();
+    await assertRejects(async () => {
+      for (;;) await conn.write(new Uint8Array(MiB));
+    }, Error);
+  },
+  "a reset that a stream was told of": async (conn, _, reset) => {
+    reset();
+    await assertRejects(() => conn.readable.pipeTo(new WritableStream()), Error);
+  },
+};
+
+for (const [path, options] of Object.entries(PATHS)) {
+  for (const [end, doIt] of Object.entries(ENDS)) {
+    Deno.test(`${path}: its listener is told of ${end}, and no descriptor stays`, async () => {
+      await assertNothingLeaks(async () => {
+        using listener = listen({ hostname: "127.0.0.1", port: 0 });
+        const peer = await connect({ port: listener.addr.port });
+        const conn = (await listener.accept()).toConn(options);
+        const reset = () => {
+          peer.setOption("SO_LINGER", 0);
+          peer.close();
+        };
+        let far: Deno.TcpConn | undefined;
+        if (!end.startsWith("a reset")) far = peer.toConn({ native: false });
+        assertEquals(listener.connectionCount, 1);
+        await within(20_000, Promise.resolve(doIt(conn, far!, reset)));
+        await within(20_000, listener.drained());
+        far?.close();
+      });
+    });
+  }
+
+  Deno.test(`${path}: initial bytes come first, piece by piece, then what comes`, async () => {
+    for (const closedFirst of [false, true]) {
+      using pair = await connection();
+      using client = pair.client.toConn();
+      await writeText(client, "more");
+      if (closedFirst) await client.closeWrite();
+      pair.server.unread(new TextEncoder().encode("hello"));
+      using conn = pair.server.toConn(options);
+      assertEquals(await readText(conn, 2), "he");
+      assertEquals(await conn.read(new Uint8Array(0)), 0);
+      const reader = conn.readable.getReader({ mode: "byob" });
+      assertEquals(new TextDecoder().decode((await reader.read(new Uint8Array(2))).value), "ll");
+      reader.releaseLock();
+      assertEquals(await readText(conn, 5), "omore");
+      if (closedFirst) assert(await readEnd(conn));
+    }
+  });
+
+  Deno.test(`${path}: initial bytes of a connection that is reset, or closed here`, async () => {
+    using pair = await connection();
+    pair.client.setOption("SO_LINGER", 0);
+    pair.client.close();
+    pair.server.unread(new TextEncoder().encode("hello"));
+    const conn = pair.server.toConn(options);
+    await assertRejects(async () => {
+      for (;;) await conn.write(new Uint8Array(MiB));
+    }, Error);
+    assertEquals(await readText(conn, 2), "he");
+    conn.close();
+    await assertRejects(() => conn.read(new Uint8Array(1)), Deno.errors.BadResource);
+  });
+}
+
+Deno.test("a connection that others may use as well goes on when this one is closed", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const given: Record<string, (socket: Socket) => Promise<[Socket, Socket]>> = {
+    "duplicated": async (socket) => [socket, await openSocket(duplicateSocket(socket, Deno.pid)) as Socket],
+    "opened": async (socket) => [await openSocket(duplicateSocket(socket, Deno.pid)) as Socket, socket],
+    "named": async (socket) => {
+      const copy = await openSocket(duplicateSocket(socket, Deno.pid)) as Socket;
+      return [Socket.fromHandle(socket.detach()), copy];
+    },
+  };
+  for (const [how, give] of Object.entries(given)) {
+    using client = (await connect({ port: listener.addr.port })).toConn();
+    const [mine, other] = await give(await listener.accept());
+    {
+      using conn = mine.toConn();
+      await writeText(conn, how);
+      assertEquals(await readText(client, how.length), how);
+    }
+    using conn = other.toConn();
+    await writeText(conn, "goes on");
+    assertEquals(await readText(client, 7), "goes on");
+    await writeText(client, "both ways");
+    assertEquals(await readText(conn, 9), "both ways");
+  }
+});
+
+Deno.test("SO_LINGER of 0 resets a connection that toConn has made", async () => {
+  using pair = await connection();
+  pair.server.setOption("SO_LINGER", 0);
+  pair.server.toConn().close();
+  using client = pair.client.toConn();
+  await assertRejects(() => client.read(new Uint8Array(1)), Error);
+});
+
+/** How the owner of a connection closes it. */
+const CLOSES: Record<string, (socket: Socket) => unknown> = {
+  "close()": (socket) => socket.close(),
+  "dispose": (socket) => socket[Symbol.dispose](),
+  "toConn()": (socket) => socket.toConn().close(),
+  "toConn({ native: false })": (socket) => socket.toConn({ native: false }).close(),
+  "toConn(), while it is read": async (socket) => {
+    const conn = socket.toConn();
+    const reading = assertRejects(() => conn.read(new Uint8Array(1)), Deno.errors.Interrupted);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    conn.close();
+    await reading;
+  },
+  "toNodeSocket()": (socket) => socket.toNodeSocket().destroy(),
+  "toNodeSocket({ native: false })": (socket) => socket.toNodeSocket({ native: false }).destroy(),
+};
+
+/** A connection with a copy in another process, which is stopped. */
+async function withFrozenCopy(test: (socket: Socket, client: Deno.TcpConn) => Promise<void>): Promise<void> {
+  const child = spawnChild("open.ts");
+  const line = lines(child);
+  const writer = child.stdin.getWriter();
+  try {
+    assertEquals(await line(), "started");
+    using pair = await connection();
+    using client = pair.client.toConn();
+    await writer.write(duplicateSocket(pair.server, child.pid));
+    assertEquals(await line(), "opened Socket");
+    freeze(child.pid);
+    await test(pair.server, client);
+  } finally {
+    writer.close().catch(() => {});
+    await endChild(child);
+  }
+}
+
+for (const [how, close] of Object.entries(CLOSES)) {
+  Deno.test(`${how}: the peer of a shared connection reads the end at once, though another process has a copy`, async () => {
+    await withFrozenCopy(async (socket, client) => {
+      markShared(socket);
+      await close(socket);
+      assert(await readEnd(client));
+    });
+  });
+}
+
+Deno.test("a copy is closed without a word, as the connection is another's", async () => {
+  await withFrozenCopy(async (socket, client) => {
+    markShared(socket);
+    closeCopy(socket);
+    closeCopy(socket);
+    markShared(socket);
+    assertThrows(() => socket.remoteAddr, Error, "closed or given up");
+    const reading = client.read(new Uint8Array(1));
+    const first = await Promise.race([reading, new Promise((resolve) => setTimeout(resolve, 200, "open"))]);
+    assertEquals(first, "open");
+    client.close();
+    await assertRejects(() => reading, Deno.errors.Interrupted);
+  });
+});
+
+Deno.test("closing a listener or a datagram socket that was shared ends nothing for others", async () => {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  using other = await openSocket(duplicateSocket(listener, Deno.pid)) as Listener;
+  markShared(listener);
+  listener.close();
+  using _client = await connect({ port: other.addr.port });
+  (await within(20_000, other.accept())).close();
+
+  const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  using copy = await openSocket(duplicateSocket(socket, Deno.pid)) as typeof socket;
+  markShared(socket);
+  socket.close();
+  using sender = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  await sender.send(new Uint8Array([7]), copy.addr);
+  const [data] = await within(20_000, copy.receive());
+  assertEquals([...data], [7]);
+});
+
+Deno.test("while a socket is handed off, only closing it goes", async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const { server } = pair;
+  const end = beginHandoff(server);
+  const locked = `socket ${server.handle}: it is being handed off`;
+  await assertRejects(() => server.read(1), TypeError, `Cannot read ${locked}`);
+  await assertRejects(() => server.peek(1), TypeError, `Cannot peek at ${locked}`);
+  assertThrows(() => server.toConn(), TypeError, `Cannot make a connection of ${locked}`);
+  assertThrows(() => server.toNodeSocket(), TypeError, `Cannot make a stream of ${locked}`);
+  assertThrows(() => server.detach(), TypeError, `Cannot detach ${locked}`);
+  assertThrows(() => resourceOf(server), TypeError, `Cannot serve ${locked}`);
+  assertThrows(() => beginHandoff(server), TypeError, `Cannot hand off ${locked}`);
+  assertEquals(server.remoteAddr, client.localAddr);
+  end();
+  end();
+  await writeText(client, "back");
+  assertEquals(new TextDecoder().decode(await server.peek(4, { atLeast: 4 })), "back");
+  assertEquals((await server.read(4)).length, 4);
+  beginHandoff(server);
+  server.close();
+  assert(await readEnd(client));
+});
+
+Deno.test("a socket on which a read or peek waits is not handed off", async () => {
+  using pair = await connection();
+  using client = pair.client.toConn();
+  const { server } = pair;
+  const refused = () => {
+    assertThrows(() => beginHandoff(server), TypeError, `socket ${server.handle}: a read or peek is pending`);
+  };
+  const waits: ((signal: AbortSignal) => Promise<Uint8Array>)[] = [
+    (signal) => server.read(1, { signal }),
+    (signal) => server.peek(1, { signal }),
+    (signal) => server.peek(9, { atLeast: 9, signal }),
+  ];
+  for (const wait of waits) {
+    const abort = new AbortController();
+    const waiting = wait(abort.signal);
+    refused();
+    abort.abort(new Error("enough"));
+    await assertRejects(() => within(20_000, waiting), Error, "enough");
+    beginHandoff(server)();
+  }
+  const reading = [server.read(1), server.read(1)];
+  await writeText(client, "a");
+  await within(20_000, reading[0]!);
+  refused();
+  await writeText(client, "b");
+  await within(20_000, reading[1]!);
+  beginHandoff(server)();
+  await assertRejects(() => server.read(0), RangeError);
+  await assertRejects(() => server.peek(1, { atLeast: 2 }), RangeError);
+  beginHandoff(server)();
+});
+
+Deno.test("a socket that has given its descriptor up has no copy to close", async () => {
+  using pair = await connection();
+  using conn = pair.server.toConn();
+  markShared(pair.server);
+  closeCopy(pair.server);
+  using client = pair.client.toConn();
+  await writeText(conn, "x");
+  assertEquals(await readText(client, 1), "x");
+});
