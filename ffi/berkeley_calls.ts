@@ -86,7 +86,7 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
-  abstract acceptor(listener: bigint): Acceptor;
+  abstract acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   abstract unblock(s: bigint): void;
   abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
   abstract writable(s: bigint): Promise<void>;

@@ -107,8 +107,12 @@ export interface SocketCalls {
   peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
   /** `recv` of what is known to be there: how many bytes were read. */
   receive(s: bigint, buffer: Uint8Array): number;
-  /** Starts waiting for connections on a listening socket. */
-  acceptor(listener: bigint): Acceptor;
+  /**
+   * Starts waiting for connections on a listening socket.
+   *
+   * @param isSole Whether no other process can be accepting on it at the moment.
+   */
+  acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
   unblock(s: bigint): void;
   /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */

@@ -199,7 +199,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         await this.#paused.promise;
         continue;
       }
-      this.#acceptor ??= systemCalls().acceptor(this.handle);
+      this.#acceptor ??= systemCalls().acceptor(this.handle, () => this.#descriptor.sole);
       const handle = await this.#acceptor.accept();
       if (handle !== undefined) return this.#own(handle);
       // One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end.

@@ -1,8 +1,9 @@
 /**
  * Accepting on Windows: a blocking `accept` on a pool thread.
  *
- * Where two processes listen on the same socket, even a non-blocking `accept` can block in the one that loses; so the
- * JavaScript thread never calls it.
+ * Where two processes listen on the same socket, even a non-blocking `accept` can block in the one that loses. So the
+ * JavaScript thread calls it only on a listener that this process has never shared, and when a connection waits: then it
+ * takes as many as wait, where a pool thread takes one at a time.
  *
  * @module
  */
@@ -11,6 +12,8 @@ import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { disinherit } from "./inheritance.ts";
 import { kernel32 } from "./kernel32.ts";
+import { Look, POLLRDNORM } from "./poll.ts";
+import { Turns } from "../turns.ts";
 import { ws2_32 } from "./ws2_32.ts";
 
 /** How often an accept that fails on an open listener is tried again, and how long to wait before. */
@@ -41,8 +44,13 @@ export async function holdAccepting(): Promise<Disposable> {
   };
 }
 
+/** Connections that are accepted in one turn of the event loop. */
+const MOST_IN_TURN = 16;
+
 /** Waits on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
+  readonly #turns = new Turns(MOST_IN_TURN);
+  readonly #look: Look;
   #pending: Promise<bigint> | undefined;
   #stopped = false;
   /** Settles when no thread uses the handle any more, and it is closed if it was to be. */
@@ -50,9 +58,29 @@ export class ThreadAcceptor implements Acceptor {
   /** Whether the handle is closed: its number may be another's soon. */
   #closed = false;
 
-  constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
+  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly isSole: () => boolean) {
+    this.#look = new Look(listener, POLLRDNORM);
+  }
 
   async accept(): Promise<bigint | undefined> {
+    // What takes connections is to get a turn at using them.
+    if (this.#turns.over) await this.#turns.next();
+    const waiting = this.#acceptWaiting();
+    if (waiting !== undefined) return waiting;
+    this.#turns.rest();
+    return await this.#acceptNext();
+  }
+
+  /** Accepts what waits already, on this thread, if that cannot block it. */
+  #acceptWaiting(): bigint | undefined {
+    if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;
+    const s = ws2_32().acceptNow(this.listener, null, null);
+    if (s === INVALID_SOCKET) return undefined;
+    this.#turns.add();
+    return this.#keep(s);
+  }
+
+  async #acceptNext(): Promise<bigint | undefined> {
     for (let attempt = 0; !this.#stopped; attempt++) {
       if (held !== undefined) {
         await held.released.promise;

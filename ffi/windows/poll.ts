@@ -35,6 +35,28 @@ export function pollfd(s: bigint, events: number): Uint8Array<ArrayBuffer> {
   return fd;
 }
 
+/** Looks at one socket again and again, without waiting. */
+export class Look {
+  readonly #fd: Uint8Array<ArrayBuffer>;
+
+  /**
+   * @param s The socket.
+   * @param events The events wanted.
+   */
+  constructor(s: bigint, events: number) {
+    this.#fd = pollfd(s, events);
+  }
+
+  /** Whether it is ready. */
+  ready(): boolean {
+    return functions().WSAPoll(this.#fd, 1, 0) > 0;
+  }
+}
+
+function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
+  return symbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
+}
+
 function writePollfd(view: DataView, offset: number, s: bigint, events: number): void {
   view.setBigUint64(offset, s, true);
   view.setInt32(offset + 8, events, true);
@@ -62,8 +84,7 @@ export class WinsockPoll implements PollSystem {
   }
 
   pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number {
-    symbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
-    const ready = symbols.WSAPoll(fds, count, 0);
+    const ready = functions().WSAPoll(fds, count, 0);
     if (ready === -1) throw lastWinsockError(`wait for ${count} sockets`, "WSAPoll");
     return ready;
   }

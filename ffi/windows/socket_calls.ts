@@ -140,10 +140,10 @@ export class WinsockCalls extends BerkeleyCalls {
     return holdAccepting();
   }
 
-  acceptor(listener: bigint): Acceptor {
+  acceptor(listener: bigint, isSole: () => boolean): Acceptor {
     // A listener somebody else made may be non-blocking; here a thread waits in accept.
     this.#setNonBlocking(listener, false);
-    return new ThreadAcceptor(this, listener);
+    return new ThreadAcceptor(this, listener, isSole);
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
