@@ -1,5 +1,5 @@
 // Accepts for the first time when no more than so many descriptors can be opened, and again when there is room.
-import { listen, type Listener, type Socket, WinsockError } from "@winsock/handoff";
+import { listen, type Listener, type Socket, type WinsockError } from "@winsock/handoff";
 
 // Deno opens two descriptors for signals half a second after its start, unless it has them, and panics if it cannot.
 Deno.addSignalListener("SIGINT", () => {});

@@ -205,6 +205,22 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     file: "ffi/unix/acceptor.ts",
     text: "this.#stopping ??= ",
     replacement: "this.#stopping = ",
-    tests: { files: ["tests/sockets/socket_test.ts"], filter: "port of a listener is free at once" },
+    tests: { files: ["tests/sockets/without_event_loop_test.ts"], filter: "socket_test.ts" },
+  },
+  {
+    name: "kept-in-set",
+    breaks: "A listener that is not waited for is still watched, also when another process has it.",
+    file: "ffi/unix/event_loop.ts",
+    text: "    this.#ready.delete(waiting.s);\n",
+    replacement: "",
+    tests: { files: ["tests/sockets/accepting_test.ts"], filter: "watched by nothing" },
+  },
+  {
+    name: "deaf-loop",
+    breaks: "Nothing is accepted any more in a Deno that does not tell of what there is to read.",
+    file: "ffi/unix/event_loop.ts",
+    text: "times === 0 ? this.#giveUp() : this.#prove(times - 1)",
+    replacement: "{}",
+    tests: { files: ["tests/sockets/event_loop_test.ts"], filter: "does not say" },
   },
 ];
