@@ -91,9 +91,9 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
     });
   }
   try {
-    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle);
+    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle, provider);
     const listening = systemCalls().isListening(handle, "open a shared socket");
-    return listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
+    return listening ? ownListener<A>(handle, provider) : ownSocket<A>(handle, options, provider);
   } catch (error) {
     provider.closeSocket(handle);
     throw error;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Poller } from "../poller.ts";
-import type { Acceptor, SocketCalls } from "../socket_calls.ts";
+import type { Acceptor, SocketMaker } from "../socket_calls.ts";
 import { Turns } from "../turns.ts";
 import type { Waiting } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
@@ -23,7 +23,7 @@ export class PollAcceptor implements Acceptor {
   #waiting: Waiting | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
-  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly poller: Poller) {
+  constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {
     this.#look = new Look(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
@@ -49,7 +49,7 @@ export class PollAcceptor implements Acceptor {
 
   close(): void {
     this.stop().catch(() => {});
-    this.calls.close(this.listener);
+    this.maker.closeSocket(this.listener);
   }
 
   /** To accept in vain costs ten times as much as to look. */
@@ -61,7 +61,7 @@ export class PollAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.poller.wait(this.listener, "read");
+    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true });
     try {
       await this.#waiting.over;
       this.#woken = true;

@@ -4,10 +4,10 @@
  * @module
  */
 import { AF_UNIX, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
-import { BerkeleyCalls, POLL_SLICE_MS } from "../berkeley_calls.ts";
-import { type Acceptor, type DatagramReceiver, socketName } from "../socket_calls.ts";
+import { BerkeleyCalls } from "../berkeley_calls.ts";
+import { type Acceptor, type DatagramReceiver, type SocketMaker, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
-import { Poller } from "../poller.ts";
+import type { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
 import type { WinsockError } from "../winsock_error.ts";
@@ -20,8 +20,7 @@ import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
-import { poll, POLLIN, POLLOUT } from "./poll.ts";
-import { UNIX_POLL } from "./poll_system.ts";
+import { unixPoller } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
 import { UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
@@ -30,13 +29,12 @@ const CONNECT_DELAY_MS = 2;
 
 /** Unix' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
-  protected readonly poller: Poller = new Poller(UNIX_POLL);
-
   constructor() {
-    const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {
-      return Number(libc().recv(s, buffer, BigInt(length), flags));
-    };
-    super({ ...libc(), recv }, unixSystem().berkeley, unixAddresses());
+    super(libc(), unixSystem().berkeley, unixAddresses());
+  }
+
+  protected get poller(): Poller {
+    return unixPoller();
   }
 
   protected lastError(operation: string, functionName: string): WinsockError {
@@ -80,11 +78,22 @@ export class UnixCalls extends BerkeleyCalls {
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
       signal?.throwIfAborted();
     }
-    await this.connected(s, operation, (milliseconds) => poll(milliseconds, [s, POLLOUT]), signal);
+    await this.connected(s, operation, signal);
   }
 
-  protected async readable(s: bigint, milliseconds: number): Promise<number> {
-    return await poll(milliseconds, [s, POLLIN]);
+  protected receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined {
+    for (;;) {
+      const count = libc().recv(s, buffer, BigInt(buffer.byteLength), flags | unixSystem().MSG_DONTWAIT);
+      if (count !== -1n) return Number(count);
+      const code = errno();
+      if (isErrno(code, "EAGAIN")) return undefined;
+      if (!isErrno(code, "EINTR")) throw unixError(code, operation, "recv");
+    }
   }
 
   pair(): [bigint, bigint] {
@@ -96,18 +105,13 @@ export class UnixCalls extends BerkeleyCalls {
     return Promise.resolve({ [Symbol.dispose]() {} });
   }
 
-  acceptor(listener: bigint): Acceptor {
-    return new PollAcceptor(this, listener, this.poller.prepare());
+  acceptor(listener: bigint, maker: SocketMaker): Acceptor {
+    return new PollAcceptor(maker, listener, this.poller.prepare());
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
     return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
-  }
-
-  async writable(s: bigint): Promise<void> {
-    // Should it fail, sending tells why.
-    await poll(POLL_SLICE_MS, [s, POLLOUT]);
   }
 
   /** Nothing to do: each call says that it must not wait. */
@@ -127,7 +131,7 @@ export class UnixCalls extends BerkeleyCalls {
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 
-  close(s: bigint): void {
+  protected closeDescriptor(s: bigint): void {
     const result = libc().close(s);
     if (result === -1) throw this.lastError(`close socket ${s}`, "close");
   }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../socket_calls.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../socket_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { disinherit } from "./inheritance.ts";
@@ -50,7 +50,7 @@ export class ThreadAcceptor implements Acceptor {
   /** Whether the handle is closed: its number may be another's soon. */
   #closed = false;
 
-  constructor(readonly calls: SocketCalls, readonly listener: bigint) {}
+  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly maker: SocketMaker) {}
 
   async accept(): Promise<bigint | undefined> {
     for (let attempt = 0; !this.#stopped; attempt++) {
@@ -94,7 +94,7 @@ export class ThreadAcceptor implements Acceptor {
 
   #close(): void {
     this.#closed = true;
-    this.calls.close(this.listener);
+    this.maker.closeSocket(this.listener);
   }
 
   #cancelled(): boolean {

@@ -1,6 +1,7 @@
 // Waiting for sockets, against a `poll` in memory: what is asked of the system, and how often.
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Poller, type PollSystem, type PollWaker } from "../../ffi/poller.ts";
+import { type PollSystem, PollTable, type PollWaker } from "../../ffi/poll_table.ts";
+import { Poller } from "../../ffi/poller.ts";
 import { type StreamCalls, StreamIo } from "../../ffi/stream_io.ts";
 import { nextTurn } from "../../ffi/turns.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
@@ -14,6 +15,7 @@ class FakePoll implements PollSystem, PollWaker {
   readonly size = 16;
   readonly readable = READ | HANGUP;
   readonly writable = WRITE;
+  readonly ended = HANGUP;
   readonly handle = WAKER;
   /** What each socket is ready for. */
   readonly state = new Map<bigint, number>();
@@ -102,7 +104,7 @@ class FakePoll implements PollSystem, PollWaker {
 }
 
 function pollerOf(system: FakePoll): Poller {
-  return new Poller(system).prepare();
+  return new Poller(new PollTable(system)).prepare();
 }
 
 async function ticks(milliseconds: number): Promise<void> {
@@ -194,15 +196,13 @@ Deno.test("a thread that cannot look is not asked without end, and why is told b
 Deno.test("for who does not keep the process running no thread waits", async () => {
   const system = new FakePoll();
   const poller = pollerOf(system);
-  const waiting = poller.wait(1n, "read", false);
+  const waiting = poller.wait(1n, "read", { referenced: false });
   await ticks(60);
   assertEquals(system.looks, []);
   assert(system.looksNow > 1 && system.looksNow < 20, `asked ${system.looksNow} times`);
-  waiting.referenced = true;
-  poller.changed();
+  poller.reference(waiting, true);
   await until(() => system.looks.length === 1, "the thread waits");
-  waiting.referenced = false;
-  poller.changed();
+  poller.reference(waiting, false);
   system.state.set(1n, READ);
   await within(5_000, waiting.over);
 });

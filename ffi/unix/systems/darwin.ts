@@ -27,6 +27,7 @@ export const DARWIN: UnixSystem = {
     EACCES: 13,
     EFAULT: 14,
     ENOTDIR: 20,
+    ENOSPC: 28,
     EINVAL: 22,
     ENFILE: 23,
     EMFILE: 24,
@@ -109,6 +110,8 @@ export const DARWIN: UnixSystem = {
   O_NONBLOCK: 0x4,
   F_DUPFD_CLOEXEC: 67,
   newSocketFlags: undefined,
+  epoll: undefined,
+  POLL_ENDED: 0x0010, // POLLHUP
   EFD_CLOEXEC: undefined,
   pidfd: undefined,
   PEER_PROCESS: [SOL_LOCAL, 0x002], // LOCAL_PEERPID
