@@ -10,6 +10,7 @@ import { PolledReceiver } from "../datagrams.ts";
 import type { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
+import { inWorker, useThreadEnd } from "../unload.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { PollAcceptor } from "./acceptor.ts";
@@ -24,6 +25,7 @@ import { unixPoller } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
 import { UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
+import { GlibcThreadEnd } from "./thread_end.ts";
 
 const CONNECT_DELAY_MS = 2;
 
@@ -31,6 +33,8 @@ const CONNECT_DELAY_MS = 2;
 export class UnixCalls extends BerkeleyCalls {
   constructor() {
     super(libc(), unixSystem().berkeley, unixAddresses());
+    const threadEnd = inWorker && unixSystem().glibc ? GlibcThreadEnd.open() : undefined;
+    if (threadEnd !== undefined) useThreadEnd(threadEnd);
   }
 
   protected get poller(): Poller {

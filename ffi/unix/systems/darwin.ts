@@ -16,6 +16,7 @@ export const DARWIN: UnixSystem = {
   // No such file is on disk: the loader knows the path.
   libraryPaths: ["/usr/lib/libSystem.B.dylib"],
   errnoFunction: "__error",
+  glibc: false,
   errno: {
     EPERM: 1,
     ENOENT: 2,

@@ -20,6 +20,7 @@ export const LINUX: UnixSystem = {
   name: "Linux",
   libraryPaths: LIBRARY_PATHS[Deno.build.arch],
   errnoFunction: "__errno_location",
+  glibc: true,
   errno: {
     EPERM: 1,
     ENOENT: 2,

@@ -63,6 +63,8 @@ export interface UnixSystem {
   readonly libraryPaths: readonly string[];
   /** The function that tells where a thread's errno is. */
   readonly errnoFunction: string;
+  /** Whether its libc is glibc, which tells of the end of a thread. */
+  readonly glibc: boolean;
   /** The numbers of its errors; `undefined` for one that it does not have. */
   readonly errno: Readonly<Record<ErrnoName, number | undefined>>;
   /** The socket constants in which it also differs from Windows. */
