@@ -113,9 +113,9 @@ export class AddressCodec {
     });
   }
 
-  /** Whether it is of no family (AF_UNSPEC). */
+  /** Whether it is none, or of no family (AF_UNSPEC). */
   isUnspecified(name: Uint8Array<ArrayBuffer>): boolean {
-    return name.byteLength >= 2 && readFamily(name, this.format.lengthPrefixed) === 0;
+    return name.byteLength < 2 || readFamily(name, this.format.lengthPrefixed) === 0;
   }
 
   /** @param name As much of it as the kernel has filled in. */

@@ -226,7 +226,10 @@ export class Poller {
 
   readonly #report = (watched: Watched, events: number): boolean => {
     let any = false;
-    for (const waiting of [...watched.waits]) {
+    // Those that are added meanwhile are not looked at: they begin with a look of their own.
+    let { size } = watched.waits;
+    for (const waiting of watched.waits) {
+      if (size-- === 0) break;
       if ((events & (waiting.readiness === "read" ? READ : WRITE)) === 0) continue;
       any = this.#ask(waiting, (events & ENDED) !== 0) || any;
     }

@@ -45,8 +45,6 @@ export class Waiting {
     this.referenced = options.referenced ?? true;
     this.over = this.#over.promise;
     this.#done = options.done;
-    // Who waits may have been told in another way already.
-    this.over.catch(() => {});
   }
 
   /** Whether what has come is what was waited for. */
@@ -61,6 +59,8 @@ export class Waiting {
 
   /** Ends the wait, which cannot go on. */
   fail(error: unknown): void {
+    // Who waits may have been told in another way already.
+    this.over.catch(() => {});
     this.#over.reject(error);
   }
 }

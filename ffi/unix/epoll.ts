@@ -150,22 +150,12 @@ export class Epoll implements WatchSet {
 
   #report(count: number, report: Report): void {
     const view = this.#eventsView;
-    // Whoever is told may ask, and have the events of this call overwritten: first they are all read.
-    const found: [token: number, events: number][] = [];
     for (let offset = 0; offset < count * this.#eventSize; offset += this.#eventSize) {
       const data = offset + this.#dataOffset;
-      found.push([view.getUint32(data, true) + view.getUint32(data + 4, true) * 2 ** 32, view.getUint32(offset, true)]);
-    }
-    for (const [token, events] of found) {
+      const token = view.getUint32(data, true) + view.getUint32(data + 4, true) * 2 ** 32;
       if (token === WAKER_TOKEN) this.#rest();
       const watched = this.#watched.get(token);
-      if (watched === undefined) continue;
-      const failed = events & (EPOLLERR | EPOLLHUP);
-      report(
-        watched,
-        (events & (EPOLLIN | EPOLLRDHUP) || failed ? READ : 0) | (events & EPOLLOUT || failed ? WRITE : 0) |
-          (events & (EPOLLRDHUP | EPOLLHUP) ? ENDED : 0),
-      );
+      if (watched !== undefined) report(watched, toEvents(view.getUint32(offset, true)));
     }
   }
 
@@ -179,4 +169,12 @@ export class Epoll implements WatchSet {
     this.#eventView.setUint32(this.#dataOffset + 4, Math.floor(token / 2 ** 32), true);
     return functions().epoll_ctl(epoll, operation, fd, this.#event);
   }
+}
+
+/** Where a socket has failed, reading and writing tell why. */
+function toEvents(events: number): number {
+  const failed = (events & (EPOLLERR | EPOLLHUP)) !== 0;
+  return (failed || (events & (EPOLLIN | EPOLLRDHUP)) !== 0 ? READ : 0) |
+    (failed || (events & EPOLLOUT) !== 0 ? WRITE : 0) |
+    ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0 ? ENDED : 0);
 }

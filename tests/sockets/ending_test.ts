@@ -37,8 +37,7 @@ async function ask(port: number): Promise<string> {
   return new TextDecoder().decode(bytes.subarray(0, count ?? 0));
 }
 
-// Under Wine no change of a file is seen.
-Deno.test("every version of a program that is watched serves", { ignore: !onLinux }, async () => {
+Deno.test("every version of a program that is watched serves", async () => {
   const folder = await Deno.makeTempDir();
   const file = `${folder}/server.ts`;
   const probe = listen({ hostname: "127.0.0.1", port: 0 });
@@ -61,9 +60,9 @@ Deno.test("every version of a program that is watched serves", { ignore: !onLinu
       do said = await line(); while (said !== undefined && said !== `version ${version}`);
       assertEquals(said, `version ${version}`);
       assertEquals(await ask(port), `version ${version}`);
-      counts.push(openSockets(child.pid));
+      if (onLinux) counts.push(openSockets(child.pid));
     }
-    assert(counts.at(-1)! <= counts[1]! + 1, `sockets open in one version after the other: ${counts}`);
+    if (onLinux) assert(counts.at(-1)! <= counts[1]! + 1, `sockets open in one version after the other: ${counts}`);
   } finally {
     child.kill("SIGKILL");
     await child.status;

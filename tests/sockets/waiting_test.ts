@@ -6,6 +6,7 @@ import { type Connection, connection, readText, writeText } from "../kit/connect
 import { countDescriptors } from "../kit/descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
+import { isWine } from "../kit/wine.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const onLinux = Deno.build.os === "linux";
@@ -155,7 +156,10 @@ Deno.test("a datagram socket that goes away ends what receives, and nothing of a
   }
 });
 
-Deno.test("a peer that sends fewer bytes than peek waits for, and ends its side: they are what there is", async () => {
+// Wine tells of the end only once everything before it was read.
+Deno.test("a peer that sends fewer bytes than peek waits for, and ends its side: they are what there is", {
+  ignore: Deno.build.os === "windows" && isWine(),
+}, async () => {
   for (const delays of [[0, 0], [20, 0], [0, 20], [20, 20]]) {
     using pair = await connection();
     using client = pair.client.toConn();
