@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { listen, Listener } from "@winsock/handoff";
 import { fileURLToPath } from "node:url";
-import { FFI_GRANT, lines, until, within } from "../kit/process.ts";
+import { FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 import { moduleUrl } from "../kit/run.ts";
 
 const CONFIG = fileURLToPath(new URL("../../deno.json", import.meta.url));
@@ -45,7 +45,7 @@ Deno.test("every version of a program that is watched serves", async () => {
   probe.close();
   await Deno.writeTextFile(file, program(1, port));
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", "--cached-only", "--watch", FFI_GRANT, `--config=${CONFIG}`, file],
+    args: [...RUN, "--watch", FFI_GRANT, `--config=${CONFIG}`, file],
     stdin: "null",
     stdout: "piped",
     stderr: "null",
