@@ -113,6 +113,11 @@ export class AddressCodec {
     });
   }
 
+  /** Whether it is none, or of no family (AF_UNSPEC). */
+  isUnspecified(name: Uint8Array<ArrayBuffer>): boolean {
+    return name.byteLength < 2 || readFamily(name, this.format.lengthPrefixed) === 0;
+  }
+
   /** @param name As much of it as the kernel has filled in. */
   decode(name: Uint8Array<ArrayBuffer>): Deno.NetAddr | Deno.UnixAddr {
     if (readFamily(name, this.format.lengthPrefixed) === AF_UNIX) {

@@ -12,11 +12,22 @@ import {
   type InternetAddress,
   type SocketAddress,
 } from "./addresses.ts";
-import { type Acceptor, type DatagramReceiver, type SocketCalls, type SocketKind, socketName } from "./socket_calls.ts";
+import {
+  type Acceptor,
+  type DatagramReceiver,
+  type SocketCalls,
+  type SocketKind,
+  type SocketMaker,
+  socketName,
+} from "./socket_calls.ts";
+import type { Poller } from "./poller.ts";
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
 import type { StreamIo } from "./stream_io.ts";
-import type { WinsockError } from "./winsock_error.ts";
+import { Turns } from "./turns.ts";
+import type { Readiness } from "./waiting.ts";
+import { WinsockError } from "./winsock_error.ts";
 import { SOCK } from "../structs/constants.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
 /** Berkeley's functions as both libraries export them; -1 says that one failed. */
 export interface BerkeleyFunctions extends AddressFunctions {
@@ -27,7 +38,6 @@ export interface BerkeleyFunctions extends AddressFunctions {
   getpeername(s: bigint, name: BufferSource, namelen: BufferSource): number;
   getsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: BufferSource): number;
   setsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: number): number;
-  recv(s: bigint, buffer: BufferSource, length: number, flags: number): number;
 }
 
 /** The constants in which the systems differ. */
@@ -47,8 +57,9 @@ export interface BerkeleyConstants {
   readonly options: OptionTable;
 }
 
-export const POLL_SLICE_MS = 50;
 const MSG_PEEK = 2;
+/** Calls that need not wait, in one turn of the event loop. */
+const MOST_IN_TURN = 64;
 
 /** An option's value and its size, of one call at a time. */
 const optionValue = new Int32Array(1);
@@ -59,6 +70,7 @@ const addressLength = new Int32Array(1);
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BerkeleyCalls implements SocketCalls {
   readonly #values: OptionValues;
+  readonly #turns = new Turns(MOST_IN_TURN);
 
   protected constructor(
     readonly functions: BerkeleyFunctions,
@@ -68,6 +80,17 @@ export abstract class BerkeleyCalls implements SocketCalls {
     this.#values = new OptionValues(constants.lingerWidth);
   }
 
+  /** What waits for this program's sockets. */
+  protected abstract get poller(): Poller;
+  /** Closes the descriptor, and nothing else. */
+  protected abstract closeDescriptor(s: bigint): void;
+  /** `recv` without waiting; `undefined` if nothing is there. */
+  protected abstract receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined;
   /** The error of the call in the statement before, as this system keeps it. */
   protected abstract lastError(operation: string, functionName: string): WinsockError;
   /** The error of a code the system told in another way. */
@@ -86,14 +109,12 @@ export abstract class BerkeleyCalls implements SocketCalls {
   abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
-  abstract acceptor(listener: bigint, isSole: () => boolean): Acceptor;
+  abstract acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
   abstract unblock(s: bigint): void;
   abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
-  abstract writable(s: bigint): Promise<void>;
   abstract receiver(s: bigint): DatagramReceiver;
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
-  abstract close(s: bigint): void;
   abstract closeElsewhere(s: bigint, end: boolean): void;
 
   open(hostname: string): bigint {
@@ -172,8 +193,15 @@ export abstract class BerkeleyCalls implements SocketCalls {
   #address(s: bigint, which: string, functionName: "getsockname" | "getpeername"): Deno.NetAddr | Deno.UnixAddr {
     addressLength[0] = addressBytes.byteLength;
     const result = this.functions[functionName](s, addressBytes, addressLength);
-    if (result === -1) throw this.lastError(`read the ${which} address of ${socketName(s)}`, functionName);
-    return this.addresses.decode(addressBytes.subarray(0, addressLength[0]));
+    const operation = `read the ${which} address of ${socketName(s)}`;
+    if (result === -1) throw this.lastError(operation, functionName);
+    const name = addressBytes.subarray(0, addressLength[0]);
+    if (functionName === "getpeername" && this.addresses.isUnspecified(name)) {
+      // Wine's call succeeds, and tells no address, when the peer has reset the connection.
+      const detail = "it told no address";
+      throw new WinsockError(WSA_ERRORS.WSAENOTCONN, { operation, functionName, detail });
+    }
+    return this.addresses.decode(name);
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
@@ -215,39 +243,108 @@ export abstract class BerkeleyCalls implements SocketCalls {
   }
 
   /**
-   * Waits until a non-blocking `connect` has succeeded or failed. Asks after every slice: a poll may be interrupted, and
-   * older Windows does not wake WSAPoll for a connection that failed.
+   * Waits until a non-blocking `connect` has succeeded or failed.
+   *
+   * @param askEvery How often to ask whether it has failed, in milliseconds, where the poller may not tell.
    */
   protected async connected(
     s: bigint,
     operation: string,
-    poll: (milliseconds: number) => Promise<number>,
     signal: AbortSignal | undefined,
+    askEvery?: number,
   ): Promise<void> {
-    for (let ready = 0; ready <= 0;) {
-      ready = await poll(POLL_SLICE_MS);
-      signal?.throwIfAborted();
+    const done = () => {
       const code = this.getNumber(s, this.constants.SO_ERROR, operation);
       if (code !== 0) throw this.errorOf(code, operation, "connect");
+      return true;
+    };
+    await this.#wait(s, "write", { operation, signal, done, askEvery });
+  }
+
+  async peek(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    atLeast: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    return await this.#receive(s, buffer, MSG_PEEK, atLeast, `peek at ${socketName(s)}`, signal);
+  }
+
+  async receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal: AbortSignal | undefined): Promise<number> {
+    return await this.#receive(s, buffer, 0, 1, `read from ${socketName(s)}`, signal);
+  }
+
+  /**
+   * Receives in the turn in which something is found to be there. Nothing is done after an `await` but to return: by then
+   * the number may be another socket's, or the signal be aborted.
+   */
+  async #receive(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    atLeast: number,
+    operation: string,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    signal?.throwIfAborted();
+    let count: number | undefined;
+    const done = (ended: boolean) => {
+      count = this.receiveNow(s, buffer, flags, operation);
+      return count !== undefined && (count === 0 || count >= atLeast || ended);
+    };
+    if (!done(false)) {
+      this.#turns.rest();
+      await this.#wait(s, "read", { operation, signal, done });
+    } else {
+      this.#turns.add();
+      if (this.#turns.over) await this.#turns.next();
+    }
+    return count!;
+  }
+
+  async writable(s: bigint): Promise<void> {
+    // Should it fail, sending tells why.
+    await this.#wait(s, "write", { operation: `send on ${socketName(s)}` });
+  }
+
+  async #wait(
+    s: bigint,
+    readiness: Readiness,
+    { operation, signal, done, askEvery }: {
+      operation: string;
+      signal?: AbortSignal | undefined;
+      done?: (ended: boolean) => boolean;
+      /** Every so many milliseconds `done` is asked whether it throws. */
+      askEvery?: number | undefined;
+    },
+  ): Promise<void> {
+    const { poller } = this;
+    const waiting = poller.prepare().wait(s, readiness, { operation, ...done === undefined ? {} : { done } });
+    const abort = () => poller.abandon(waiting, signal!.reason);
+    signal?.addEventListener("abort", abort);
+    const ask = () => {
+      try {
+        done?.(false);
+      } catch (error) {
+        poller.abandon(waiting, error);
+      }
+    };
+    const timer = askEvery === undefined ? undefined : setInterval(ask, askEvery);
+    try {
+      await waiting.over;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      clearInterval(timer);
     }
   }
 
-  /** Waits on a pool thread until `s` can be read; resolves with 0 if it cannot after that time. */
-  protected abstract readable(s: bigint, milliseconds: number): Promise<number>;
-
-  async peek(s: bigint, buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    // Asked first: on Windows the socket is blocking, and recv would block this thread.
-    const ready = await this.readable(s, POLL_SLICE_MS);
-    if (ready <= 0) return undefined;
-    const count = this.functions.recv(s, buffer, buffer.byteLength, MSG_PEEK);
-    if (count === -1) throw this.lastError(`peek at ${socketName(s)}`, "recv");
-    return count;
+  endWaits(s: bigint): void {
+    this.poller.release(s);
   }
 
-  receive(s: bigint, buffer: Uint8Array<ArrayBuffer>): number {
-    const count = this.functions.recv(s, buffer, buffer.byteLength, 0);
-    if (count === -1) throw this.lastError(`read from ${socketName(s)}`, "recv");
-    return count;
+  close(s: bigint): void {
+    this.endWaits(s);
+    this.closeDescriptor(s);
   }
 
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {

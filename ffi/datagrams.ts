@@ -72,7 +72,7 @@ export class PolledReceiver implements DatagramReceiver {
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.poller.wait(this.s, "read");
+    this.#waiting = this.poller.wait(this.s, "read", { outlives: true });
     try {
       await this.#waiting.over;
     } finally {

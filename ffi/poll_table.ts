@@ -1,39 +1,70 @@
 /**
- * The `struct pollfd`s of all who wait.
+ * The `struct pollfd`s of all who wait, where the system has nothing that keeps them itself.
  *
  * @module
  */
-import type { PollSystem } from "./poller.ts";
-import type { Waiting } from "./waiting.ts";
-import type { WinsockError } from "./winsock_error.ts";
+import { ENDED, READ, type Report, type Watched, type WatchSet, WRITE } from "./poller.ts";
 
-/** A socket that is waited for, and where it is in the table. */
-interface Watched {
-  readonly s: bigint;
-  read: Waiting | undefined;
-  write: Waiting | undefined;
-  index: number;
-  /** It came back with nothing anybody waits for, and would come back with it at once. */
-  aside: boolean;
+/** A system's `poll`. */
+export interface PollSystem {
+  /** The bytes of one `struct pollfd`. */
+  readonly size: number;
+  /** The events by which a socket can be read, or reading it tells why not. */
+  readonly readable: number;
+  /** The events by which a socket can be written, or writing to it tells why not. */
+  readonly writable: number;
+  /** The events by which the peer has ended its side. */
+  readonly ended: number;
+  /** Writes a `struct pollfd` at `offset`, with no events returned. */
+  encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void;
+  /** The events returned at `offset`. */
+  revents(view: DataView, offset: number): number;
+  /** Waits on a pool thread until one is ready, or so many milliseconds: how many are, or -1. */
+  poll(fds: Uint8Array<ArrayBuffer>, count: number, timeout: number): Promise<number>;
+  /**
+   * Asks on this thread: how many are ready.
+   *
+   * @throws {WinsockError} If it cannot be asked.
+   */
+  pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number;
+  /** Makes what wakes a pending {@linkcode PollSystem.poll}. */
+  waker(): PollWaker;
 }
 
-/** What a thread is to look at. */
-export interface ThreadView {
-  readonly fds: Uint8Array<ArrayBuffer>;
-  readonly count: number;
-  /** Whether that is all there is. */
-  readonly complete: boolean;
+/** A socket, or what can be polled like one, that becomes readable when it is told to. */
+export interface PollWaker {
+  readonly handle: bigint;
+  wake(): void;
+  /** Makes it wait again, once it was found ready. */
+  rest(): void;
+}
+
+/**
+ * How long a socket is left alone that came back with nothing anybody waits for, for it would come back with it at once:
+ * the first time, and at most.
+ */
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 500;
+
+/** Until when a socket is left alone. */
+interface Pause {
+  /** `Infinity` once it is over. */
+  due: number;
+  length: number;
 }
 
 /** One entry a socket, kept from one look to the next: most of many do not change. */
-export class PollTable {
+export class PollTable implements WatchSet {
+  readonly live: boolean = false;
   readonly #system: PollSystem;
-  readonly #watched = new Map<bigint, Watched>();
-  /** What has changed since the table was looked at. */
+  /** What has changed since the thread was asked. */
   readonly #changed = new Set<Watched>();
   readonly #entries: Watched[] = [];
+  /** Those that are left alone, or were until lately. */
+  readonly #pauses = new Map<Watched, Pause>();
   #fds: Uint8Array<ArrayBuffer>;
   #view: DataView;
+  #waker: PollWaker | undefined;
 
   constructor(system: PollSystem) {
     this.#system = system;
@@ -41,114 +72,129 @@ export class PollTable {
     this.#view = new DataView(this.#fds.buffer);
   }
 
-  /** Whether nobody waits. */
-  get empty(): boolean {
-    return this.#watched.size === 0;
+  prepare(): void {
+    this.#waker ??= this.#system.waker();
   }
 
-  /** Whether anybody waits who keeps the process running. */
-  get referenced(): boolean {
-    return this.#watched.values().some(({ read, write }) => read?.referenced === true || write?.referenced === true);
-  }
-
-  add(waiting: Waiting): void {
-    let watched = this.#watched.get(waiting.s);
-    if (watched === undefined) {
-      watched = { s: waiting.s, read: undefined, write: undefined, index: -1, aside: false };
-      this.#watched.set(waiting.s, watched);
-    }
-    watched[waiting.readiness] = waiting;
+  added(watched: Watched): void {
+    // Whoever has just come may be waiting for what is there.
+    this.#pauses.delete(watched);
     this.#changed.add(watched);
   }
 
-  /** Returns whether it was there. */
-  delete(waiting: Waiting): boolean {
-    const watched = this.#watched.get(waiting.s);
-    if (watched?.[waiting.readiness] !== waiting) return false;
-    watched[waiting.readiness] = undefined;
-    if (watched.read === undefined && watched.write === undefined) this.#watched.delete(watched.s);
+  removed(watched: Watched): void {
+    if (watched.waits.size === 0) this.#pauses.delete(watched);
     this.#changed.add(watched);
-    return true;
   }
 
-  /**
-   * Asks who is ready and ends their waiting.
-   *
-   * @returns Whether there was anybody.
-   * @throws {WinsockError} If it cannot be asked.
-   */
-  look(): boolean {
-    this.#apply();
-    const count = this.#entries.length;
-    if (count === 0 || this.#system.pollNow(this.#fds, count) === 0) return false;
-    let found = false;
-    for (const watched of this.#entries) {
-      const revents = this.#system.revents(this.#view, watched.index * this.#system.size);
-      const ended = this.#end(watched.read, revents & this.#system.readable) +
-        this.#end(watched.write, revents & this.#system.writable);
-      watched.aside = revents !== 0 && ended === 0;
-      found ||= ended > 0;
+  look(all: boolean, report: Report): void {
+    this.#endPauses();
+    if (all) {
+      this.#apply();
+      this.#ask(this.#entries, this.#fds, this.#view, report);
+      return;
     }
-    return found;
-  }
-
-  /** What a thread can wait for, and what wakes it at the end. */
-  forThread(waker: bigint): ThreadView {
-    this.#apply();
-    const { size } = this.#system;
-    const entries = this.#entries.filter(({ aside }) => !aside);
-    const complete = entries.length === this.#entries.length;
-    const fds = complete ? this.#fds : new Uint8Array((entries.length + 1) * size);
+    // The others were looked at by a thread a moment ago.
+    const asked = [...this.#changed].filter((watched) => watched.waits.size > 0 && !this.#isPaused(watched));
+    if (asked.length === 0) return;
+    const fds = new Uint8Array(asked.length * this.#system.size);
     const view = new DataView(fds.buffer);
-    if (!complete) entries.forEach((watched, index) => this.#encode(view, index, watched));
-    this.#system.encode(view, entries.length * size, waker, true, false);
-    return { fds, count: entries.length + 1, complete };
+    asked.forEach((watched, index) => this.#encode(view, index, watched));
+    this.#ask(asked, fds, view, report);
   }
 
-  /** Nobody can go on waiting. */
-  fail(error: WinsockError): void {
-    for (const { read, write } of this.#watched.values()) {
-      for (const waiting of [read, write]) {
-        if (waiting !== undefined && this.delete(waiting)) waiting.fail(error);
-      }
+  async wait(milliseconds: number, report: Report): Promise<void> {
+    this.#apply();
+    const waker = this.#waker!;
+    const entries = [...this.#entries];
+    const { size } = this.#system;
+    this.#system.encode(this.#view, entries.length * size, waker.handle, true, false);
+    const ready = await this.#system.poll(this.#fds, entries.length + 1, this.#untilDue(milliseconds));
+    // Why it failed stayed with the thread. Asking on this one may tell; if not, it is not to be asked without end.
+    if (ready === -1) {
+      await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS));
+      return this.look(true, report);
+    }
+    if (ready === 0) return;
+    if (this.#system.revents(this.#view, entries.length * size) !== 0) waker.rest();
+    this.#report(entries, this.#view, report);
+  }
+
+  wake(): void {
+    this.#waker!.wake();
+  }
+
+  #ask(asked: readonly Watched[], fds: Uint8Array<ArrayBuffer>, view: DataView, report: Report): void {
+    if (asked.length > 0 && this.#system.pollNow(fds, asked.length) > 0) this.#report([...asked], view, report);
+  }
+
+  #report(asked: readonly Watched[], view: DataView, report: Report): void {
+    const { size, readable, writable, ended } = this.#system;
+    for (const [index, watched] of asked.entries()) {
+      const revents = this.#system.revents(view, index * size);
+      if (revents === 0 || watched.waits.size === 0) continue;
+      const events = (revents & readable ? READ : 0) | (revents & writable ? WRITE : 0) | (revents & ended ? ENDED : 0);
+      if (!report(watched, events)) this.#pause(watched);
     }
   }
 
-  #end(waiting: Waiting | undefined, revents: number): 0 | 1 {
-    if (waiting === undefined || revents === 0) return 0;
-    this.delete(waiting);
-    waiting.end();
-    return 1;
+  #pause(watched: Watched): void {
+    const before = this.#pauses.get(watched)?.length ?? FIRST_PAUSE_MS / 2;
+    const length = Math.min(before * 2, LONGEST_PAUSE_MS);
+    this.#pauses.set(watched, { due: performance.now() + length, length });
+    this.#changed.add(watched);
+  }
+
+  /** Takes those back whose pause is over; how long it was is kept, for the next will be longer. */
+  #endPauses(): void {
+    const now = performance.now();
+    for (const [watched, pause] of this.#pauses) {
+      if (pause.due > now) continue;
+      pause.due = Infinity;
+      this.#changed.add(watched);
+    }
+  }
+
+  /** How long a thread may wait. */
+  #untilDue(milliseconds: number): number {
+    let first = Infinity;
+    for (const { due } of this.#pauses.values()) first = Math.min(first, due);
+    return Math.min(milliseconds, Math.max(FIRST_PAUSE_MS, Math.ceil(first - performance.now())));
+  }
+
+  #isPaused(watched: Watched): boolean {
+    const due = this.#pauses.get(watched)?.due;
+    return due !== undefined && due !== Infinity;
   }
 
   #apply(): void {
     for (const watched of this.#changed) {
-      if (this.#watched.get(watched.s) !== watched) this.#remove(watched);
+      if (watched.waits.size === 0 || this.#isPaused(watched)) this.#remove(watched);
       else this.#write(watched);
     }
     this.#changed.clear();
   }
 
   #write(watched: Watched): void {
-    if (watched.index === -1) watched.index = this.#entries.push(watched) - 1;
+    if (watched.place === -1) watched.place = this.#entries.push(watched) - 1;
     // One more, for the waker.
     if ((this.#entries.length + 1) * this.#system.size > this.#fds.byteLength) this.#grow();
-    this.#encode(this.#view, watched.index, watched);
+    this.#encode(this.#view, watched.place, watched);
   }
 
   #remove(watched: Watched): void {
-    if (watched.index === -1) return;
+    if (watched.place === -1) return;
     const last = this.#entries.pop()!;
     if (last !== watched) {
-      last.index = watched.index;
-      this.#entries[last.index] = last;
-      this.#encode(this.#view, last.index, last);
+      last.place = watched.place;
+      this.#entries[last.place] = last;
+      this.#encode(this.#view, last.place, last);
     }
-    watched.index = -1;
+    watched.place = -1;
   }
 
-  #encode(view: DataView, index: number, { s, read, write }: Watched): void {
-    this.#system.encode(view, index * this.#system.size, s, read !== undefined, write !== undefined);
+  #encode(view: DataView, index: number, { s, wanted }: Watched): void {
+    this.#system.encode(view, index * this.#system.size, s, (wanted & READ) !== 0, (wanted & WRITE) !== 0);
   }
 
   #grow(): void {

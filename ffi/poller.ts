@@ -1,64 +1,97 @@
 /**
- * Waiting for many sockets on one pool thread.
+ * Waiting for any number of sockets on one pool thread.
  *
  * @module
  */
-import { PollTable } from "./poll_table.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { nextTurn } from "./turns.ts";
-import { type Readiness, Waiting, type Waits } from "./waiting.ts";
-import type { WinsockError } from "./winsock_error.ts";
+import { type Readiness, Waiting, type WaitOptions } from "./waiting.ts";
+import { WinsockError } from "./winsock_error.ts";
 
-/** A system's `poll`. */
-export interface PollSystem {
-  /** The bytes of one `struct pollfd`. */
-  readonly size: number;
-  /** The events by which a socket can be read, or reading it tells why not. */
-  readonly readable: number;
-  /** The events by which a socket can be written, or writing to it tells why not. */
-  readonly writable: number;
-  /** Writes a `struct pollfd` at `offset`, with no events returned. */
-  encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void;
-  /** The events returned at `offset`. */
-  revents(view: DataView, offset: number): number;
-  /** Waits on a pool thread until one is ready, or so many milliseconds: how many are, or -1. */
-  poll(fds: Uint8Array<ArrayBuffer>, count: number, timeout: number): Promise<number>;
-  /**
-   * Asks on this thread: how many are ready.
-   *
-   * @throws {WinsockError} If it cannot be asked.
-   */
-  pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number;
-  /** Makes what wakes a pending {@linkcode PollSystem.poll}. */
-  waker(): PollWaker;
+/** What a socket is found to be, bits. */
+export const READ = 1;
+export const WRITE = 2;
+/** The peer has ended its side. */
+export const ENDED = 4;
+
+/** A socket that is waited for, and by whom. */
+export class Watched {
+  readonly waits: Set<Waiting> = new Set<Waiting>();
+  /** Where its set keeps it; -1 where it does not. */
+  place = -1;
+
+  constructor(readonly s: bigint) {}
+
+  /** What it is waited for, bits. */
+  get wanted(): number {
+    let wanted = 0;
+    for (const { readiness } of this.waits) wanted |= readiness === "read" ? READ : WRITE;
+    return wanted;
+  }
 }
 
-/** A socket, or what can be polled like one, that becomes readable when it is told to. */
-export interface PollWaker {
-  readonly handle: bigint;
+/**
+ * Tells what a socket was found to be.
+ *
+ * @returns Whether that ended anybody's wait.
+ */
+export type Report = (watched: Watched, events: number) => boolean;
+
+/** The sockets that are waited for, as a system looks at them. */
+export interface WatchSet {
+  /**
+   * Whether a thread that waits sees changes at once. Otherwise it sees them when it was woken, and has what was removed
+   * until then.
+   */
+  readonly live: boolean;
+  /**
+   * Makes what waiting needs, unless that was done before.
+   *
+   * @throws {WinsockError} Such as WSAEMFILE.
+   */
+  prepare(): void;
+  /**
+   * Somebody more waits for a socket.
+   *
+   * @throws {WinsockError} If it cannot be watched.
+   */
+  added(watched: Watched): void;
+  /** Somebody waits no more; nobody, where there are no waits. */
+  removed(watched: Watched): void;
+  /**
+   * Asks on this thread.
+   *
+   * @param all Whether to ask for those, too, that were asked for before.
+   * @throws {WinsockError} If it cannot be asked.
+   */
+  look(all: boolean, report: Report): void;
+  /** Asks on a pool thread, which waits until a socket is ready, it is woken, or so many milliseconds have passed. */
+  wait(milliseconds: number, report: Report): Promise<void>;
+  /** Ends a pending {@linkcode WatchSet.wait}. */
   wake(): void;
-  /** Makes it wait again, once it was found ready. */
-  rest(): void;
 }
 
 /** A thread ends by itself this often: what was to wake it may be lost, or its Worker be gone. */
 const SLICE_MS = 1_000;
-/** How often those are asked for whom no thread can wait, or may: one that waits keeps the process running. */
+/** How often those are asked for whom no thread may wait: one that waits keeps the process running. */
 const ASK_AGAIN_MS = 10;
 
 /** Waits for all sockets of the process at once. */
-export class Poller implements Waits {
-  readonly #system: PollSystem;
-  readonly #table: PollTable;
-  #waker: PollWaker | undefined;
+export class Poller {
+  readonly #set: WatchSet;
+  readonly #watched = new Map<bigint, Watched>();
+  /** How many of the waits keep the process running. */
+  #referenced = 0;
   /** Pending while a pool thread looks at the sockets. */
   #polling: Promise<void> | undefined;
   #woken = false;
   #running = false;
+  /** Whether anybody's wait has ended since the thread was asked. */
+  #found = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(system: PollSystem) {
-    this.#system = system;
-    this.#table = new PollTable(system);
+  constructor(set: WatchSet) {
+    this.#set = set;
   }
 
   /**
@@ -67,86 +100,157 @@ export class Poller implements Waits {
    * @throws {WinsockError} Such as WSAEMFILE.
    */
   prepare(): this {
-    this.#waker ??= this.#system.waker();
+    this.#set.prepare();
     return this;
   }
 
-  /**
-   * Begins to wait; {@linkcode Poller.prepare} came before. One at a time for each socket and readiness.
-   *
-   * @param referenced Whether this keeps the process running; without, it takes some milliseconds longer.
-   */
-  wait(s: bigint, readiness: Readiness, referenced: boolean = true): Waiting {
-    const waiting = new Waiting(s, readiness, referenced);
-    this.add(waiting);
+  /** Begins to wait; {@linkcode Poller.prepare} came before. Any number may wait for one socket. */
+  wait(s: bigint, readiness: Readiness, options?: WaitOptions): Waiting {
+    const waiting = new Waiting(s, readiness, options);
+    let watched = this.#watched.get(s);
+    if (watched === undefined) this.#watched.set(s, watched = new Watched(s));
+    watched.waits.add(waiting);
+    if (waiting.referenced) this.#referenced++;
+    try {
+      this.#set.added(watched);
+    } catch (error) {
+      this.#remove(waiting);
+      if (watched.waits.size > 0) {
+        // Who waits already waits for a socket that was closed behind the library's back; the number is another's now.
+        this.release(s);
+        return this.wait(s, readiness, options);
+      }
+      waiting.fail(error);
+      return waiting;
+    }
+    if (this.#polling === undefined) this.#start();
+    else if (!this.#set.live) this.#wake();
     return waiting;
-  }
-
-  /** Begins a wait that was made elsewhere. */
-  add(waiting: Waiting): void {
-    this.#table.add(waiting);
-    this.changed();
   }
 
   /** Ends a wait once no thread looks at the socket for it any more. */
   async cancel(waiting: Waiting): Promise<void> {
-    if (this.#table.delete(waiting)) {
-      this.#wake();
-      await this.#polling;
-    }
+    if (this.#take(waiting) && !this.#set.live) await this.#polling;
     waiting.end();
   }
 
-  /** Looks again at who waits, and whether they keep the process running. */
-  changed(): void {
-    if (this.#polling !== undefined) this.#wake();
-    else if (!this.#running) this.#run();
+  /** Ends a wait at once, though a thread may look at the socket a moment longer. */
+  abandon(waiting: Waiting, reason: unknown): void {
+    if (this.#take(waiting)) waiting.fail(reason);
+  }
+
+  /** Ends the waits for a socket at once: it is about to be closed, or another's. */
+  release(s: bigint): void {
+    for (const waiting of this.#watched.get(s)?.waits ?? []) {
+      const { operation, outlives } = waiting;
+      if (outlives) continue;
+      const detail = "it was closed or given up meanwhile";
+      this.abandon(waiting, new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "poll", detail }));
+    }
+  }
+
+  /** Whether a wait keeps the process running from now on. */
+  reference(waiting: Waiting, referenced: boolean): void {
+    if (waiting.referenced === referenced) return;
+    waiting.referenced = referenced;
+    if (this.#watched.get(waiting.s)?.waits.has(waiting) !== true) return;
+    this.#referenced += referenced ? 1 : -1;
+    if (referenced) this.#start();
+    else if (this.#referenced === 0) this.#wake();
+  }
+
+  /** Removes a wait, and has a thread see that. Returns whether it was there. */
+  #take(waiting: Waiting): boolean {
+    if (!this.#remove(waiting)) return false;
+    if (!this.#set.live || this.#referenced === 0) this.#wake();
+    return true;
+  }
+
+  #remove(waiting: Waiting): boolean {
+    const watched = this.#watched.get(waiting.s);
+    if (watched?.waits.delete(waiting) !== true) return false;
+    if (waiting.referenced) this.#referenced--;
+    if (watched.waits.size === 0) this.#watched.delete(watched.s);
+    this.#set.removed(watched);
+    return true;
+  }
+
+  #start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#run();
   }
 
   async #run(): Promise<void> {
-    this.#running = true;
     do {
       try {
-        if (!this.#table.look() && this.#table.referenced) {
-          await this.#wait();
-          this.#table.look();
-        }
+        this.#look();
+        if (!this.#found && this.#referenced > 0) await this.#wait();
       } catch (error) {
-        this.#table.fail(error as WinsockError);
+        for (const { waits } of this.#watched.values()) {
+          for (const waiting of waits) this.abandon(waiting, error);
+        }
       }
       // Whoever was called back asks for more in this turn, and does not have to wake the thread for it.
       await nextTurn();
-    } while (this.#table.referenced);
+    } while (this.#referenced > 0);
     this.#running = false;
-    if (!this.#table.empty) this.#lookLater();
+    if (this.#watched.size > 0) this.#lookLater();
   }
 
   #lookLater(): void {
     if (this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.changed();
+      this.#start();
     }, ASK_AGAIN_MS);
     Deno.unrefTimer(this.#timer);
   }
 
+  /** While many have something to say, asking for all costs less than a thread; what a thread has looked at it knows. */
+  #look(): void {
+    const all = this.#found || this.#referenced === 0;
+    this.#found = false;
+    this.#set.look(all, this.#report);
+  }
+
   async #wait(): Promise<void> {
-    const waker = this.#waker!;
-    const { fds, count, complete } = this.#table.forThread(waker.handle);
-    const polling = this.#system.poll(fds, count, complete ? SLICE_MS : ASK_AGAIN_MS);
     this.#woken = false;
-    this.#polling = polling.then(() => {});
-    const ready = await polling;
-    this.#polling = undefined;
-    const view = new DataView(fds.buffer);
-    if (ready > 0 && this.#system.revents(view, (count - 1) * this.#system.size) !== 0) waker.rest();
-    // Why it failed stayed with the thread. Asking on this one may tell; if not, it is not to be asked without end.
-    if (ready === -1) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+    this.#polling = this.#set.wait(SLICE_MS, this.#report);
+    try {
+      await this.#polling;
+    } finally {
+      this.#polling = undefined;
+    }
+  }
+
+  readonly #report = (watched: Watched, events: number): boolean => {
+    let any = false;
+    // Those that are added meanwhile are not looked at: they begin with a look of their own.
+    let { size } = watched.waits;
+    for (const waiting of watched.waits) {
+      if (size-- === 0) break;
+      if ((events & (waiting.readiness === "read" ? READ : WRITE)) === 0) continue;
+      any = this.#ask(waiting, (events & ENDED) !== 0) || any;
+    }
+    this.#found ||= any;
+    return any;
+  };
+
+  /** Returns whether that ended the wait. */
+  #ask(waiting: Waiting, ended: boolean): boolean {
+    try {
+      if (!waiting.isDone(ended)) return false;
+      if (this.#remove(waiting)) waiting.end();
+    } catch (error) {
+      if (this.#remove(waiting)) waiting.fail(error);
+    }
+    return true;
   }
 
   #wake(): void {
     if (this.#polling === undefined || this.#woken) return;
     this.#woken = true;
-    this.#waker!.wake();
+    this.#set.wake();
   }
 }

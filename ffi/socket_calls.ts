@@ -18,6 +18,16 @@ export function socketName(s: bigint): string {
 /** What a descriptor is. */
 export type SocketKind = "connection" | "listener" | "datagram";
 
+/** What has made a socket, such as a service provider, and closes it. */
+export interface SocketMaker {
+  /**
+   * Closes it.
+   *
+   * @throws {WinsockError} If that fails.
+   */
+  closeSocket(s: bigint): void;
+}
+
 /** Waits for connections on one listening socket, without blocking the event loop. */
 export interface Acceptor {
   /**
@@ -100,24 +110,36 @@ export interface SocketCalls {
    */
   holdAccepting(): Promise<Disposable>;
   /**
-   * Waits until there is something to read, or a while has passed, and looks at it (`recv` with `MSG_PEEK`).
+   * Looks at what comes next (`recv` with `MSG_PEEK`), once so many bytes are there or the peer has ended its side.
    *
-   * @returns How many bytes were copied; 0 at the end; `undefined` if there is nothing yet.
+   * @returns How many bytes were copied; fewer if no more come; 0 at the end.
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   * @throws The signal's reason, if it is aborted first.
    */
-  peek(s: bigint, buffer: Uint8Array): Promise<number | undefined>;
-  /** `recv` of what is known to be there: how many bytes were read. */
-  receive(s: bigint, buffer: Uint8Array): number;
+  peek(s: bigint, buffer: Uint8Array<ArrayBuffer>, atLeast: number, signal?: AbortSignal): Promise<number>;
   /**
-   * Starts waiting for connections on a listening socket.
+   * Reads what comes next (`recv`). Nothing is read once the signal is aborted, or the wait ended.
+   *
+   * @returns How many bytes were read; 0 at the end.
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<number>;
+  /**
+   * Starts waiting for connections on a listening socket, which {@linkcode Acceptor.close} has its maker close.
    *
    * @param isSole Whether no other process can be accepting on it at the moment.
    */
-  acceptor(listener: bigint, isSole: () => boolean): Acceptor;
+  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
   /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
   unblock(s: bigint): void;
   /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
-  /** Waits until there is room to send; returns after a while in any case, such as when the socket was closed. */
+  /**
+   * Waits until there is room to send, or sending tells why not.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   */
   writable(s: bigint): Promise<void>;
   /** Starts waiting for datagrams. */
   receiver(s: bigint): DatagramReceiver;
@@ -127,7 +149,12 @@ export interface SocketCalls {
   stream(s: bigint): StreamIo;
   /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
-  /** `closesocket` */
+  /**
+   * Ends whatever waits for a socket here, at once: it is about to be closed or given up, and its number to be another's.
+   * Nothing uses the number after that. What waits and has no other way of being told fails with WSAENOTSOCK.
+   */
+  endWaits(s: bigint): void;
+  /** `closesocket`, after {@linkcode SocketCalls.endWaits}. */
   close(s: bigint): void;
   /**
    * Closes a socket on a pool thread, for whoever shares it may have made closing it block (`SO_LINGER`). What fails is not

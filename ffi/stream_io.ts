@@ -5,6 +5,7 @@
  */
 import type { Poller } from "./poller.ts";
 import { Turns } from "./turns.ts";
+import { closeAtEnd } from "./unload.ts";
 import type { Readiness, Waiting } from "./waiting.ts";
 
 /** A system's calls on connected sockets, none of which waits. */
@@ -44,8 +45,11 @@ export class StreamIo {
   readonly #turns = new Turns(MOST_IN_TURN);
   #referenced = true;
   #closed = false;
+  readonly #leaveOpen: () => void;
 
-  constructor(readonly s: bigint, readonly calls: StreamCalls, readonly poller: Poller) {}
+  constructor(readonly s: bigint, readonly calls: StreamCalls, readonly poller: Poller) {
+    this.#leaveOpen = closeAtEnd(s, () => calls.close(s));
+  }
 
   /**
    * Receives what is there, or waits for something.
@@ -119,14 +123,14 @@ export class StreamIo {
 
   /** Ends this side: the peer reads the end. */
   endSending(): void {
+    if (this.#closed) return;
     this.calls.shutDown(this.s, "sending");
   }
 
   /** Whether waiting keeps the process running; at first it does. */
   set referenced(referenced: boolean) {
     this.#referenced = referenced;
-    for (const waiting of this.#waiting.values()) waiting.referenced = referenced;
-    if (this.#waiting.size > 0) this.poller.changed();
+    for (const waiting of this.#waiting.values()) this.poller.reference(waiting, referenced);
   }
 
   /** Whether it is closed, or is about to be. */
@@ -145,6 +149,7 @@ export class StreamIo {
   async leave(): Promise<void> {
     this.#closed = true;
     await Promise.all(this.#waiting.values().map((waiting) => this.poller.cancel(waiting)));
+    this.#leaveOpen();
   }
 
   /** Calls until the call has a result, waiting in between. */
@@ -163,7 +168,7 @@ export class StreamIo {
 
   async #ready(readiness: Readiness): Promise<void> {
     this.#turns.rest();
-    const waiting = this.poller.wait(this.s, readiness, this.#referenced);
+    const waiting = this.poller.wait(this.s, readiness, { referenced: this.#referenced, outlives: true });
     this.#waiting.set(readiness, waiting);
     try {
       await waiting.over;

@@ -3,26 +3,53 @@
  *
  * @module
  */
-import type { WinsockError } from "./winsock_error.ts";
 
 /** What a socket is waited for. */
 export type Readiness = "read" | "write";
+
+/** How a socket is waited for. */
+export interface WaitOptions {
+  /** Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer. */
+  readonly referenced?: boolean;
+  /**
+   * Asked in the turn in which the socket was found ready, and from then on whenever something more comes: whether that
+   * was it. What it throws ends the wait. By default the first time is.
+   *
+   * @param ended Whether the peer has ended its side, so that nothing more comes.
+   */
+  readonly done?: (ended: boolean) => boolean;
+  /** Whether it is left to who waits to end the wait when the socket is given up. Default false. */
+  readonly outlives?: boolean;
+  /** What the wait is for, for the error if the socket is closed or given up meanwhile. */
+  readonly operation?: string;
+}
 
 /** Waits until a socket can be read, or written; or has failed, which reading or writing tells. */
 export class Waiting {
   readonly s: bigint;
   readonly readiness: Readiness;
-  /** Whether this keeps the process running. */
+  readonly operation: string;
+  readonly outlives: boolean;
+  /** Whether this keeps the process running; the poller's to change. */
   referenced: boolean;
   /** Resolves when the wait is over; rejects if it cannot go on. */
   readonly over: Promise<void>;
   readonly #over = Promise.withResolvers<void>();
+  readonly #done: ((ended: boolean) => boolean) | undefined;
 
-  constructor(s: bigint, readiness: Readiness, referenced: boolean) {
+  constructor(s: bigint, readiness: Readiness, options: WaitOptions = {}) {
     this.s = s;
     this.readiness = readiness;
-    this.referenced = referenced;
+    this.operation = options.operation ?? `wait for socket ${s}`;
+    this.outlives = options.outlives ?? false;
+    this.referenced = options.referenced ?? true;
     this.over = this.#over.promise;
+    this.#done = options.done;
+  }
+
+  /** Whether what has come is what was waited for. */
+  isDone(ended: boolean): boolean {
+    return this.#done === undefined || this.#done(ended);
   }
 
   /** Ends the wait. */
@@ -31,7 +58,9 @@ export class Waiting {
   }
 
   /** Ends the wait, which cannot go on. */
-  fail(error: WinsockError): void {
+  fail(error: unknown): void {
+    // Who waits may have been told in another way already.
+    this.over.catch(() => {});
     this.#over.reject(error);
   }
 }

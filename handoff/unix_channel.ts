@@ -12,6 +12,7 @@ import { StreamIo } from "../ffi/stream_io.ts";
 import type { Waiting } from "../ffi/waiting.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { settleWithin } from "../ffi/milliseconds.ts";
+import { closeAtEnd } from "../ffi/unload.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
 import { receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
@@ -202,6 +203,7 @@ class UnixSourceChannel implements SourceChannel {
   readonly #descriptors: bigint;
   readonly #answers: Reader;
   readonly #pass: Pass | undefined;
+  readonly #leaveOpen: () => void;
   #far: readonly bigint[];
   #open = true;
 
@@ -214,6 +216,7 @@ class UnixSourceChannel implements SourceChannel {
     this.#descriptors = descriptors;
     this.#answers = new Reader(answers, "pipe");
     this.#far = far;
+    this.#leaveOpen = closeAtEnd(descriptors, () => this.close());
   }
 
   sendDescriptors(sequences: readonly number[], descriptors: readonly bigint[]): boolean {
@@ -244,6 +247,7 @@ class UnixSourceChannel implements SourceChannel {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#leaveOpen();
     this.established();
     this.#answers.close();
     this.#frames.close().catch(() => {});

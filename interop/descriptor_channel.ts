@@ -5,15 +5,16 @@
  */
 import { setBlocking } from "../ffi/unix/descriptor_flags.ts";
 import { MAX_DESCRIPTORS, receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
-import { poll, POLLIN, POLLOUT } from "../ffi/unix/poll.ts";
+import { unixPoller } from "../ffi/unix/poll_system.ts";
 import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { closeAtEnd } from "../ffi/unload.ts";
+import type { Waiting } from "../ffi/waiting.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { requireLinux } from "./linux_only.ts";
 import { PassedSockets } from "./passed_sockets.ts";
 
-/** How long one wait lasts before it is asked whether the channel is still open. */
-const POLL_SLICE_MS = 50;
+/** How long to wait where nothing tells when there is room. */
 const RETRY_MS = 2;
 
 /**
@@ -43,6 +44,8 @@ const RETRY_MS = 2;
  */
 export class DescriptorChannel implements Disposable {
   #handle: bigint | undefined;
+  readonly #waiting = new Set<Waiting>();
+  readonly #leaveOpen: () => void;
 
   /**
    * Owns a local stream socket.
@@ -53,6 +56,7 @@ export class DescriptorChannel implements Disposable {
   constructor(handle: bigint) {
     requireLinux("send descriptors");
     this.#handle = handle;
+    this.#leaveOpen = closeAtEnd(handle, () => this.close());
   }
 
   /**
@@ -92,7 +96,7 @@ export class DescriptorChannel implements Disposable {
     const handles = sockets.map(({ handle }) => handle);
     for (const handle of handles) systemCalls().kind(handle, `send ${socketName(handle)}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
-      await poll(POLL_SLICE_MS, [this.handle, POLLOUT]);
+      await this.#ready("write");
       // With room, and too many descriptors on their way: nothing tells when there are fewer.
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
@@ -111,7 +115,7 @@ export class DescriptorChannel implements Disposable {
     checkCount(most);
     let message = receiveDescriptors(this.handle, 1, most);
     while (message === undefined) {
-      await poll(POLL_SLICE_MS, [this.handle, POLLIN]);
+      await this.#ready("read");
       message = receiveDescriptors(this.handle, 1, most);
     }
     const passed = new PassedSockets(message.descriptors.map((handle) => ({ name: "", handle })));
@@ -123,9 +127,23 @@ export class DescriptorChannel implements Disposable {
     throw new RangeError(`A message announced ${announced} descriptors, and ${came} came`);
   }
 
-  /** Closes the channel; a pending call ends soon. */
+  /** The call that waits asks for the handle again, which tells that the channel was closed. */
+  async #ready(readiness: "read" | "write"): Promise<void> {
+    const waiting = unixPoller().prepare().wait(this.handle, readiness);
+    this.#waiting.add(waiting);
+    try {
+      await waiting.over;
+    } finally {
+      this.#waiting.delete(waiting);
+    }
+  }
+
+  /** Closes the channel; a pending call ends. */
   close(): void {
-    if (this.#handle !== undefined) systemCalls().close(this.#handle);
+    if (this.#handle === undefined) return;
+    for (const waiting of this.#waiting) unixPoller().cancel(waiting).catch(() => {});
+    this.#leaveOpen();
+    systemCalls().close(this.#handle);
     this.#handle = undefined;
   }
 

@@ -4,11 +4,13 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
 import { DatagramSocket } from "../sockets/datagram_socket.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
 /** A descriptor that was passed, and the name it was passed under. */
 export interface PassedHandle {
@@ -61,14 +63,15 @@ export class PassedSockets implements Disposable {
    *
    * @param which Its position from 0, or its name; of several with one name, the first that was not taken yet.
    * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} If it is a local socket, or belongs to an object of this process already; it stays in its place.
+   * @throws {TypeError} If it is a local socket, a TCP socket that neither listens nor is connected, or belongs to an
+   * object of this process already; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
   take(which: number | string): SharedSocket | undefined {
     return this.#take(which, (handle) => {
       const kind = kindOf(handle);
       if (kind === "datagram") return DatagramSocket.fromHandle(handle);
-      return kind === "listener" ? Listener.fromHandle(handle) : Socket.fromHandle(handle);
+      return kind === "listener" ? Listener.fromHandle(handle) : toSocket(handle);
     });
   }
 
@@ -93,7 +96,7 @@ export class PassedSockets implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
   takeSocket(which: number | string): Socket | undefined {
-    return this.#take(which, (handle) => Socket.fromHandle(handle));
+    return this.#take(which, toSocket);
   }
 
   /**
@@ -154,6 +157,18 @@ export class PassedSockets implements Disposable {
 
 function kindOf(handle: bigint): string {
   return systemCalls().kind(handle, `take over socket ${handle}`);
+}
+
+function toSocket(handle: bigint): Socket {
+  const socket = Socket.fromHandle(handle);
+  try {
+    systemCalls().remoteAddress(handle);
+    return socket;
+  } catch (error) {
+    socket.detach();
+    if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAENOTCONN) throw error;
+    throw new TypeError(`Cannot take over socket ${handle}: it is not connected`, { cause: error });
+  }
 }
 
 function refuseLocal(handle: bigint, name: string): void {

@@ -63,11 +63,13 @@ export async function connect(
   const calls = systemCalls();
   const address = "path" in options ? { path: options.path } : toAddress(options, "127.0.0.1");
   const handle = "path" in address ? calls.openLocal(address.path) : calls.open(address.hostname);
+  const socket = ownSocket(handle);
   try {
     await calls.connect(handle, address, options.signal);
-    return ownSocket(handle);
+    options.signal?.throwIfAborted();
+    return socket;
   } catch (error) {
-    calls.close(handle);
+    socket.close();
     throw error;
   }
 }

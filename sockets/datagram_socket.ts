@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { SocketMaker } from "../ffi/socket_calls.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { toAddress } from "./address.ts";
@@ -11,7 +12,7 @@ import { Descriptor } from "./descriptor.ts";
 import type { MulticastV4Membership, MulticastV6Membership } from "./multicast.ts";
 
 /** Makes the {@linkcode DatagramSocket} of a descriptor the system has just made. */
-export let ownDatagramSocket: (handle: bigint) => DatagramSocket;
+export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramSocket;
 
 /**
  * A bound UDP socket, in the shape of `Deno.DatagramConn`. The object owns its descriptor, as {@linkcode Socket} does.
@@ -75,9 +76,9 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   static {
-    ownDatagramSocket = (handle) => {
+    ownDatagramSocket = (handle, maker) => {
       systemCalls().unblock(handle);
-      return new DatagramSocket(Descriptor.own(handle));
+      return new DatagramSocket(Descriptor.own(handle, maker));
     };
   }
 
@@ -107,7 +108,8 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
    * @throws {RangeError} If the port is not between 0 and 65535.
    * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long (65 507 bytes fit over IPv4, 65 527 over IPv6),
-   * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up.
+   * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up, also while
+   * this waits.
    */
   async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
     const calls = systemCalls();

@@ -3,9 +3,12 @@
  *
  * @module
  */
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET, type SocketMaker } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { closeAtEnd } from "../ffi/unload.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 
 const owned = new Map<bigint, Descriptor>();
 
@@ -90,27 +93,39 @@ export function shutDownQuietly(handle: bigint): void {
   }
 }
 
+/** The system, past whatever provider is in force: it has made what was not opened from a blob. */
+const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
+
 /** A descriptor and the right to close it. */
 export class Descriptor {
   #handle: bigint;
+  /** What closes the descriptor. */
+  readonly maker: SocketMaker;
   /** Whether the connection was handed to another process, which may have a copy but does not use it. */
   shared = false;
   /** Whether that other process is not trusted. */
   suspect = false;
   /** Whether it is the only one of its socket that is used, as far as this process knows. */
   sole: boolean;
+  readonly #leaveOpen: () => void;
   /** What waits for the descriptor to be closed or given up. */
   released: (() => void) | undefined;
 
-  private constructor(handle: bigint, sole: boolean) {
+  private constructor(handle: bigint, maker: SocketMaker, sole: boolean) {
     this.#handle = handle;
+    this.maker = maker;
     this.sole = sole;
     owned.set(handle, this);
+    this.#leaveOpen = closeAtEnd(handle, () => this.close());
   }
 
-  /** Owns a descriptor the system has just made. */
-  static own(handle: bigint): Descriptor {
-    return new Descriptor(handle, true);
+  /**
+   * Owns a descriptor that was just made.
+   *
+   * @param maker What has made it. Default: the system.
+   */
+  static own(handle: bigint, maker: SocketMaker = SYSTEM): Descriptor {
+    return new Descriptor(handle, maker, true);
   }
 
   /**
@@ -120,7 +135,7 @@ export class Descriptor {
    */
   static adopt(handle: bigint): Descriptor {
     if (owned.has(handle)) throw new TypeError(`Socket ${handle} already has an owner in this process`);
-    return new Descriptor(handle, false);
+    return new Descriptor(handle, unknownMaker(), false);
   }
 
   /** The handle; INVALID_SOCKET once it was closed or given up, so that the system itself refuses calls with it. */
@@ -140,8 +155,10 @@ export class Descriptor {
   /** Gives up ownership without closing. */
   release(): bigint {
     const handle = this.#handle;
+    if (this.open) systemCalls().endWaits(handle);
     this.#handle = INVALID_SOCKET;
     owned.delete(handle);
+    this.#leaveOpen();
     const { released } = this;
     this.released = undefined;
     released?.();
@@ -160,9 +177,23 @@ export class Descriptor {
     return released ?? (() => {});
   }
 
-  /** Closes the descriptor; once it is gone, does nothing. */
-  close(): void {
-    if (this.open) defaultProvider().closeSocket(this.release());
+  /**
+   * Closes the descriptor; once it is gone, does nothing. What waits for it ends.
+   *
+   * @param closer Closes it in place of its maker, now or soon.
+   * @throws {WinsockError} If it cannot be closed. It stays this object's, unless there is no such socket.
+   */
+  close(closer?: { close(): void }): void {
+    if (!this.open) return;
+    systemCalls().endWaits(this.#handle);
+    try {
+      if (closer === undefined) this.maker.closeSocket(this.#handle);
+      else closer.close();
+    } catch (error) {
+      if (isNoSocket(error)) this.release();
+      throw error;
+    }
+    this.release();
   }
 
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
@@ -171,4 +202,23 @@ export class Descriptor {
     if (this.open && this.shared) shutDownQuietly(this.#handle);
     this.close();
   }
+}
+
+/** Of a descriptor somebody names: the provider in force has made it, or else the system has. */
+function unknownMaker(): SocketMaker {
+  const provider = defaultProvider();
+  return {
+    closeSocket(s) {
+      try {
+        provider.closeSocket(s);
+      } catch (error) {
+        if (!isNoSocket(error)) throw error;
+        SYSTEM.closeSocket(s);
+      }
+    },
+  };
+}
+
+function isNoSocket(error: unknown): boolean {
+  return error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK;
 }

@@ -93,9 +93,9 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
     });
   }
   try {
-    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle);
+    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle, provider);
     const listening = systemCalls().isListening(handle, "open a shared socket");
-    const socket = listening ? ownListener<A>(handle) : ownSocket<A>(handle, options);
+    const socket = listening ? ownListener<A>(handle, provider) : ownSocket<A>(handle, options, provider);
     markDuplicated(socket);
     return socket;
   } catch (error) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Acceptor } from "../ffi/socket_calls.ts";
+import type { Acceptor, SocketMaker } from "../ffi/socket_calls.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { acceptNext, unlessShortage } from "./accepting.ts";
@@ -12,7 +12,7 @@ import { Descriptor, whenReleased } from "./descriptor.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
 /** Makes the {@linkcode Listener} of a descriptor the system has just made. */
-export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint) => Listener<A>;
+export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, maker?: SocketMaker) => Listener<A>;
 
 /**
  * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
@@ -52,7 +52,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   static {
-    ownListener = (handle) => new Listener(Descriptor.own(handle));
+    ownListener = (handle, maker) => new Listener(Descriptor.own(handle, maker));
   }
 
   /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -171,12 +171,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   close(): void {
     try {
-      if (this.#descriptor.open && this.#acceptor !== undefined) {
-        this.#descriptor.release();
-        this.#acceptor.close();
-      } else {
-        this.#descriptor.close();
-      }
+      this.#descriptor.close(this.#acceptor);
     } finally {
       this.resume();
     }
@@ -199,7 +194,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         await this.#paused.promise;
         continue;
       }
-      this.#acceptor ??= systemCalls().acceptor(this.handle, () => this.#descriptor.sole);
+      const { maker } = this.#descriptor;
+      this.#acceptor ??= systemCalls().acceptor(this.handle, maker, () => this.#descriptor.sole);
       const handle = await this.#acceptor.accept();
       if (handle !== undefined) return this.#own(handle);
       // One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end.

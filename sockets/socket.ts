@@ -6,6 +6,7 @@
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import type { SocketMaker } from "../ffi/socket_calls.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -35,11 +36,12 @@ export interface PeekOptions extends ReadOptions {
   atLeast?: number;
 }
 
-/** How long to wait for more bytes than there are. */
-const PEEK_AGAIN_MS = 5;
-
 /** Makes the {@linkcode Socket} of a descriptor the system has just made. */
-export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, options?: FromHandleOptions) => Socket<A>;
+export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(
+  handle: bigint,
+  options?: FromHandleOptions,
+  maker?: SocketMaker,
+) => Socket<A>;
 
 /**
  * Makes a resource of Deno's of a socket, and gives it the descriptor. Initial bytes stay behind.
@@ -113,7 +115,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   static {
-    ownSocket = (handle, options) => new Socket(Descriptor.own(handle), options?.initialBytes);
+    ownSocket = (handle, options, maker) => new Socket(Descriptor.own(handle, maker), options?.initialBytes);
     resourceOf = (socket) => {
       socket.#checkInUse("serve");
       const resource = adoptResource(socket.handle);
@@ -201,12 +203,16 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * assertEquals(first === 22 ? "TLS" : "HTTP", "HTTP");
    * ```
    *
+   * Waiting costs nothing while nothing comes, however many sockets are waited for; on Windows and macOS, where a part of
+   * `atLeast` has come, a look every 500 ms at most.
+   *
    * @param size How many bytes at most.
-   * @param options `atLeast`: how many must be there before this resolves, by default 1. Give a `signal` too: that the
-   * peer has sent fewer and ended its side cannot be told from its being slow, unless it has sent none.
-   * @returns The bytes; none if the peer has ended its side.
-   * @throws {RangeError} If `atLeast` is more than `size`.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
+   * @param options `atLeast`: how many must be there before this resolves. Defaults to 1. Give a `signal` too: a peer may
+   * send fewer and never end its side.
+   * @returns The bytes: at least `atLeast`, or fewer if the peer has ended its side before it has sent as many.
+   * @throws {RangeError} If `size` or `atLeast` is not an integer from 1, or `atLeast` is more than `size`.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
+   * peer has reset it.
    * @throws The signal's reason, if it is aborted first.
    */
   async peek(
@@ -215,17 +221,12 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   ): Promise<Uint8Array<ArrayBuffer>> {
     using _pending = this.#beginWaiting("peek at");
     const { atLeast = 1, signal } = options;
+    checkCount("size", size);
+    checkCount("atLeast", atLeast);
     if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
     const buffer = new Uint8Array(size);
-    for (;;) {
-      signal?.throwIfAborted();
-      // Which throws: to poll, a socket that is none would be one nothing is ever heard of.
-      if (!this.#descriptor.open) systemCalls().kind(this.handle, "peek at a socket");
-      const count = await systemCalls().peek(this.handle, buffer);
-      if (count === 0 || count !== undefined && count >= atLeast) return buffer.slice(0, count);
-      // There is something already, so that waiting for readiness would not wait.
-      if (count !== undefined) await new Promise((resolve) => setTimeout(resolve, PEEK_AGAIN_MS));
-    }
+    const count = await systemCalls().peek(this.handle, buffer, atLeast, signal);
+    return count === size ? buffer : buffer.slice(0, count);
   }
 
   /**
@@ -251,8 +252,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param size How many bytes at most.
    * @param options `signal`: ends the wait; nothing is read then.
    * @returns The bytes, as many as have come, and at least one; none if the peer has ended its side.
-   * @throws {RangeError} If the size is less than 1.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
+   * @throws {RangeError} If `size` is not an integer from 1.
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
+   * peer has reset it. Nothing is read then.
    * @throws The signal's reason, if it is aborted first.
    */
   async read(size: number, options: ReadOptions = {}): Promise<Uint8Array> {
@@ -263,16 +265,16 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   async #readNow(size: number, options: ReadOptions): Promise<Uint8Array> {
-    if (!(size >= 1)) throw new RangeError(`Cannot read ${size} bytes`);
+    checkCount("size", size);
     if (this.#initialBytes.byteLength > 0) {
       options.signal?.throwIfAborted();
       const bytes = this.#initialBytes.slice(0, size);
       this.#initialBytes = this.#initialBytes.slice(size);
       return bytes;
     }
-    const bytes = await this.peek(size, options);
-    if (bytes.byteLength === 0) return bytes;
-    return bytes.subarray(0, systemCalls().receive(this.handle, bytes));
+    const buffer = new Uint8Array(size);
+    const count = await systemCalls().receive(this.handle, buffer, options.signal);
+    return buffer.subarray(0, count);
   }
 
   /**
@@ -373,4 +375,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     this.#waiting++;
     return { [Symbol.dispose]: () => void this.#waiting-- };
   }
+}
+
+function checkCount(name: string, count: number): void {
+  if (Number.isSafeInteger(count) && count >= 1) return;
+  throw new RangeError(`Invalid \`${name}\`: must be an integer from 1, got ${count}`);
 }

@@ -13,9 +13,9 @@ import { openPolledStream } from "./polled_stream.ts";
 export interface StreamOptions {
   /**
    * Whether Deno itself reads and writes the socket. `false`: the library does, with calls of the system's own library,
-   * and foreign functions are all it needs of Deno. That is as fast in bulk; answering takes longer, the more so the
-   * more connections wait, and an `unref`'d one is looked after every 10 ms only. A Worker that is terminated does not
-   * close such streams. By default `true`, where this Deno can.
+   * and foreign functions are all it needs of Deno. That is as fast in bulk; answering takes longer, on Windows and macOS
+   * the more so the more connections wait, and an `unref`'d one is looked after every 10 ms only. By default `true`,
+   * where this Deno can.
    *
    * {@linkcode Socket.toConn} has one more condition. Deno shuts down what it closes, for every process that has the
    * socket. So the default is `false` for a socket that others may use as well: one that `duplicateSocket` was called

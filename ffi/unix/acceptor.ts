@@ -1,28 +1,29 @@
 /**
- * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and waiting for readiness when nobody is there.
+ * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
  *
  * @module
  */
-import type { Acceptor, SocketCalls } from "../socket_calls.ts";
+import type { Poller } from "../poller.ts";
+import type { Acceptor, SocketMaker } from "../socket_calls.ts";
 import { Turns } from "../turns.ts";
-import type { Waiting, Waits } from "../waiting.ts";
+import type { Waiting } from "../waiting.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { acceptNow } from "./new_descriptors.ts";
 import { Look, POLLIN } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
-/** Nothing is accepted ahead: what is not asked for stays in the backlog, for whoever else has the socket. */
+/** Waits on the poller's thread. */
 export class UnixAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
   readonly #look: Look;
   #stopping: Promise<void> | undefined;
-  /** Whether a wait has just ended, for somebody is there. */
+  /** Whether the poller has just said that somebody waits. */
   #woken = false;
   #waiting: Waiting | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
-  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly waits: Waits) {
+  constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {
     this.#look = new Look(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
@@ -36,19 +37,19 @@ export class UnixAcceptor implements Acceptor {
         this.#turns.add();
         return s;
       }
-      // A turn of the event loop costs less than a wait, and where several came the next is not far.
+      // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
       await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
   stop(): Promise<void> {
-    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.waits.cancel(this.#waiting);
+    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.poller.cancel(this.#waiting);
   }
 
   close(): void {
     this.stop().catch(() => {});
-    this.calls.close(this.listener);
+    this.maker.closeSocket(this.listener);
   }
 
   /** To accept in vain costs ten times as much as to look. */
@@ -60,7 +61,7 @@ export class UnixAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.waits.wait(this.listener, "read");
+    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true });
     try {
       await this.#waiting.over;
       this.#woken = true;

@@ -9,10 +9,8 @@ import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket } from "./new_descriptors.ts";
-import { poll, POLLOUT } from "./poll.ts";
+import { unixPoller } from "./poll_system.ts";
 import { unixSystem } from "./system.ts";
-
-const POLL_SLICE_MS = 1_000;
 
 /**
  * Sends one datagram, and waits while the receiver's queue is full.
@@ -32,7 +30,7 @@ export async function sendLocalDatagram(address: string, bytes: Uint8Array<Array
     while (libc().write(s, bytes, BigInt(bytes.byteLength)) === -1n) {
       const code = errno();
       if (!isErrno(code, ...unixSystem().waits.datagram)) throw unixError(code, operation, "write");
-      await poll(POLL_SLICE_MS, [s, POLLOUT]);
+      await unixPoller().prepare().wait(s, "write", { operation }).over;
     }
   } finally {
     libc().close(s);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { closeAtEnd } from "../unload.ts";
 import { libc } from "./libc.ts";
 import { newWakerEnds } from "./new_descriptors.ts";
 
@@ -69,6 +70,15 @@ export class Waker {
 
   constructor() {
     [this.fd, this.#end] = newWakerEnds();
+  }
+
+  /** Has it closed with the program; a thread that polls it ends first. */
+  closeAtEnd(): void {
+    closeAtEnd(this.fd, () => {
+      this.wake();
+      libc().close(this.fd);
+    });
+    if (this.#end !== this.fd) closeAtEnd(this.#end, () => void libc().close(this.#end));
   }
 
   /** Wakes whoever polls it, now and from then on. */

@@ -1,12 +1,15 @@
 /**
- * `poll` for the {@linkcode Poller}.
+ * The {@linkcode Poller} of Unix, and `poll` for it where there is no epoll.
  *
  * @module
  */
-import { Poller, type PollSystem, type PollWaker } from "../poller.ts";
+import { type PollSystem, PollTable, type PollWaker } from "../poll_table.ts";
+import { Poller } from "../poller.ts";
+import { Epoll } from "./epoll.ts";
 import { isErrno, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { POLLIN, POLLOUT, Waker } from "./poll.ts";
+import { unixSystem } from "./system.ts";
 
 const POLLFD_SIZE = 8;
 /** `POLLERR`, `POLLHUP`, `POLLNVAL`: both directions have failed. */
@@ -17,15 +20,28 @@ const functions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
+let poller: Poller | undefined;
+
+/**
+ * Waits for sockets, and whatever else can be polled, on one pool thread for the whole program.
+ *
+ * @returns The same poller every time.
+ */
+export function unixPoller(): Poller {
+  const { epoll } = unixSystem();
+  return poller ??= new Poller(epoll === undefined ? new PollTable(UNIX_POLL) : new Epoll(epoll));
+}
+
 /** `poll` of libc. */
 export const UNIX_POLL: PollSystem = {
   size: POLLFD_SIZE,
-  readable: POLLIN | FAILED,
+  readable: POLLIN | FAILED | unixSystem().POLL_ENDED,
   writable: POLLOUT | FAILED,
+  ended: unixSystem().POLL_ENDED,
 
   encode(view, offset, s, read, write) {
     view.setInt32(offset, Number(s), true);
-    view.setInt32(offset + 4, (read ? POLLIN : 0) | (write ? POLLOUT : 0), true);
+    view.setInt32(offset + 4, (read ? POLLIN | unixSystem().POLL_ENDED : 0) | (write ? POLLOUT : 0), true);
   },
 
   revents: (view, offset) => view.getInt16(offset + 6, true),
@@ -42,6 +58,7 @@ export const UNIX_POLL: PollSystem = {
 
   waker(): PollWaker {
     const waker = new Waker();
+    waker.closeAtEnd();
     return {
       handle: waker.fd,
       wake: () => waker.wake(),
@@ -49,10 +66,3 @@ export const UNIX_POLL: PollSystem = {
     };
   },
 };
-
-let poller: Poller | undefined;
-
-/** The poller of this process, or of this Worker: all that waits on Unix waits through it. */
-export function unixPoller(): Poller {
-  return poller ??= new Poller(UNIX_POLL);
-}

@@ -4,12 +4,13 @@
  * @module
  */
 import { AF_UNIX, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
-import { BerkeleyCalls, POLL_SLICE_MS } from "../berkeley_calls.ts";
-import { type Acceptor, type DatagramReceiver, socketName } from "../socket_calls.ts";
+import { BerkeleyCalls } from "../berkeley_calls.ts";
+import { type Acceptor, type DatagramReceiver, type SocketMaker, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
 import type { Poller } from "../poller.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { StreamIo } from "../stream_io.ts";
+import { inWorker, useThreadEnd } from "../unload.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { UnixAcceptor } from "./acceptor.ts";
@@ -17,28 +18,27 @@ import { unixAddresses } from "./addresses.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
-import { EventLoop } from "./event_loop.ts";
 import { closeElsewhere, errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
-import { poll, POLLIN, POLLOUT } from "./poll.ts";
 import { unixPoller } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
 import { UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
+import { GlibcThreadEnd } from "./thread_end.ts";
 
 const CONNECT_DELAY_MS = 2;
 
 /** Unix' sockets; non-blocking, closed on exec. */
 export class UnixCalls extends BerkeleyCalls {
-  protected readonly poller: Poller = unixPoller();
-  #eventLoop: EventLoop | undefined;
-
   constructor() {
-    const recv = (s: bigint, buffer: BufferSource, length: number, flags: number) => {
-      return Number(libc().recv(s, buffer, BigInt(length), flags));
-    };
-    super({ ...libc(), recv }, unixSystem().berkeley, unixAddresses());
+    super(libc(), unixSystem().berkeley, unixAddresses());
+    const threadEnd = inWorker && unixSystem().glibc ? GlibcThreadEnd.open() : undefined;
+    if (threadEnd !== undefined) useThreadEnd(threadEnd);
+  }
+
+  protected get poller(): Poller {
+    return unixPoller();
   }
 
   protected lastError(operation: string, functionName: string): WinsockError {
@@ -82,11 +82,22 @@ export class UnixCalls extends BerkeleyCalls {
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
       signal?.throwIfAborted();
     }
-    await this.connected(s, operation, (milliseconds) => poll(milliseconds, [s, POLLOUT]), signal);
+    await this.connected(s, operation, signal);
   }
 
-  protected async readable(s: bigint, milliseconds: number): Promise<number> {
-    return await poll(milliseconds, [s, POLLIN]);
+  protected receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined {
+    for (;;) {
+      const count = libc().recv(s, buffer, BigInt(buffer.byteLength), flags | unixSystem().MSG_DONTWAIT);
+      if (count !== -1n) return Number(count);
+      const code = errno();
+      if (isErrno(code, "EAGAIN")) return undefined;
+      if (!isErrno(code, "EINTR")) throw unixError(code, operation, "recv");
+    }
   }
 
   pair(): [bigint, bigint] {
@@ -98,19 +109,13 @@ export class UnixCalls extends BerkeleyCalls {
     return Promise.resolve({ [Symbol.dispose]() {} });
   }
 
-  acceptor(listener: bigint): Acceptor {
-    this.#eventLoop ??= EventLoop.open(this.poller);
-    return new UnixAcceptor(this, listener, this.#eventLoop ?? this.poller.prepare());
+  acceptor(listener: bigint, maker: SocketMaker): Acceptor {
+    return new UnixAcceptor(maker, listener, this.poller.prepare());
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
     return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
-  }
-
-  async writable(s: bigint): Promise<void> {
-    // Should it fail, sending tells why.
-    await poll(POLL_SLICE_MS, [s, POLLOUT]);
   }
 
   /** Nothing to do: each call says that it must not wait. */
@@ -131,10 +136,10 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   closeElsewhere(s: bigint, end: boolean): void {
-    closeElsewhere(s, end);
+    closeElsewhere(s, end).catch(() => {});
   }
 
-  close(s: bigint): void {
+  protected closeDescriptor(s: bigint): void {
     const result = libc().close(s);
     if (result === -1) throw this.lastError(`close socket ${s}`, "close");
   }

@@ -7,12 +7,12 @@
  *
  * @module
  */
-import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../socket_calls.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../socket_calls.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { disinherit } from "./inheritance.ts";
 import { kernel32 } from "./kernel32.ts";
-import { Look, POLLRDNORM } from "./poll.ts";
+import { Look } from "./poll.ts";
 import { Turns } from "../turns.ts";
 import { ws2_32 } from "./ws2_32.ts";
 
@@ -58,8 +58,13 @@ export class ThreadAcceptor implements Acceptor {
   /** Whether the handle is closed: its number may be another's soon. */
   #closed = false;
 
-  constructor(readonly calls: SocketCalls, readonly listener: bigint, readonly isSole: () => boolean) {
-    this.#look = new Look(listener, POLLRDNORM);
+  constructor(
+    readonly calls: SocketCalls,
+    readonly listener: bigint,
+    readonly maker: SocketMaker,
+    readonly isSole: () => boolean,
+  ) {
+    this.#look = new Look(listener);
   }
 
   async accept(): Promise<bigint | undefined> {
@@ -122,7 +127,7 @@ export class ThreadAcceptor implements Acceptor {
 
   #close(): void {
     this.#closed = true;
-    this.calls.close(this.listener);
+    this.maker.closeSocket(this.listener);
   }
 
   #cancelled(): boolean {

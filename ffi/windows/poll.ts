@@ -4,17 +4,17 @@
  * @module
  */
 import { openLibrary } from "../library.ts";
-import type { PollSystem, PollWaker } from "../poller.ts";
+import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { SocketCalls } from "../socket_calls.ts";
 import { WINSOCK_STREAMS } from "./streams.ts";
+import { closeAtEnd } from "../unload.ts";
 import { SYSTEM32 } from "./system32.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
-/** `POLLRDNORM`: something to read or accept. */
-export const POLLRDNORM = 0x0100;
-/** `POLLWRNORM`: room to write, or a finished connect. */
-export const POLLWRNORM = 0x0010;
-
+/** Something to read or accept. */
+const POLLRDNORM = 0x0100;
+/** Room to write, or a finished connect. */
+const POLLWRNORM = 0x0010;
 /** `POLLERR`, `POLLNVAL`. */
 const FAILED = 0x0001 | 0x0004;
 const POLLHUP = 0x0002;
@@ -28,23 +28,15 @@ const SYMBOLS = {
 
 let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
 
-/** A `WSAPOLLFD`: a socket with the events wanted of it. */
-export function pollfd(s: bigint, events: number): Uint8Array<ArrayBuffer> {
-  const fd = new Uint8Array(POLLFD_SIZE);
-  writePollfd(new DataView(fd.buffer), 0, s, events);
-  return fd;
-}
-
 /** Looks at one socket again and again, without waiting. */
 export class Look {
-  readonly #fd: Uint8Array<ArrayBuffer>;
+  readonly #fd = new Uint8Array(POLLFD_SIZE);
 
-  /**
-   * @param s The socket.
-   * @param events The events wanted.
-   */
-  constructor(s: bigint, events: number) {
-    this.#fd = pollfd(s, events);
+  /** @param s The socket, which is looked at for something to read or accept. */
+  constructor(s: bigint) {
+    const view = new DataView(this.#fd.buffer);
+    view.setBigUint64(0, s, true);
+    view.setInt32(8, POLLRDNORM, true);
   }
 
   /** Whether it is ready. */
@@ -57,22 +49,28 @@ function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
   return symbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
 }
 
-function writePollfd(view: DataView, offset: number, s: bigint, events: number): void {
-  view.setBigUint64(offset, s, true);
-  view.setInt32(offset + 8, events, true);
-}
-
 /** `WSAPoll`. */
 export class WinsockPoll implements PollSystem {
   readonly size: number = POLLFD_SIZE;
   readonly readable: number = POLLRDNORM | POLLHUP | FAILED;
   /** Not POLLHUP: the peer has ended its side, and may still have room for what is sent to it, or not. */
   readonly writable: number = POLLWRNORM | FAILED;
+  readonly ended: number = POLLHUP;
+  /** One socket's entry, for one call at a time. */
+  readonly #one = new Uint8Array(POLLFD_SIZE);
+  readonly #oneView = new DataView(this.#one.buffer);
 
   constructor(readonly calls: SocketCalls) {}
 
   encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void {
-    writePollfd(view, offset, s, (read ? POLLRDNORM : 0) | (write ? POLLWRNORM : 0));
+    view.setBigUint64(offset, s, true);
+    view.setInt32(offset + 8, (read ? POLLRDNORM : 0) | (write ? POLLWRNORM : 0), true);
+  }
+
+  /** Whether a socket can be read without waiting, or reading it tells why not. */
+  isReadable(s: bigint): boolean {
+    this.encode(this.#oneView, 0, s, true, false);
+    return this.pollNow(this.#one, 1) > 0;
   }
 
   revents(view: DataView, offset: number): number {
@@ -100,6 +98,7 @@ export class WinsockPoll implements PollSystem {
       calls.close(handle);
       throw error;
     }
+    closeAtEnd(handle, () => calls.close(handle));
     const byte = new Uint8Array(1);
     return {
       handle,

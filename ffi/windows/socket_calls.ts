@@ -4,9 +4,10 @@
  * @module
  */
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../addresses.ts";
-import { BerkeleyCalls, type BerkeleyConstants, POLL_SLICE_MS } from "../berkeley_calls.ts";
-import { type Acceptor, type DatagramReceiver, INVALID_SOCKET, socketName } from "../socket_calls.ts";
+import { BerkeleyCalls, type BerkeleyConstants } from "../berkeley_calls.ts";
+import { type Acceptor, type DatagramReceiver, INVALID_SOCKET, type SocketMaker, socketName } from "../socket_calls.ts";
 import { PolledReceiver } from "../datagrams.ts";
+import { PollTable } from "../poll_table.ts";
 import { Poller } from "../poller.ts";
 import { StreamIo } from "../stream_io.ts";
 import { WinsockError } from "../winsock_error.ts";
@@ -15,7 +16,7 @@ import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
-import { pollfd, POLLRDNORM, POLLWRNORM, WinsockPoll } from "./poll.ts";
+import { WinsockPoll } from "./poll.ts";
 import { closeElsewhere, WINSOCK_STREAMS } from "./streams.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
@@ -58,9 +59,13 @@ const CONSTANTS: BerkeleyConstants = {
   },
 };
 
+/** Older Windows does not wake WSAPoll for a connection that failed. */
+const ASK_CONNECTING_MS = 100;
+
 /** Winsock's sockets. */
 export class WinsockCalls extends BerkeleyCalls {
-  protected readonly poller: Poller = new Poller(new WinsockPoll(this));
+  readonly #poll = new WinsockPoll(this);
+  protected readonly poller: Poller = new Poller(new PollTable(this.#poll));
 
   constructor() {
     const ws = ws2_32();
@@ -102,14 +107,24 @@ export class WinsockCalls extends BerkeleyCalls {
     if (result === -1) {
       const error = this.lastError(operation, "connect");
       if (error.code !== WSA_ERRORS.WSAEWOULDBLOCK) throw error;
-      const fd = pollfd(s, POLLWRNORM);
-      await this.connected(s, operation, (milliseconds) => ws.WSAPoll(fd, 1, milliseconds), signal);
+      await this.connected(s, operation, signal, ASK_CONNECTING_MS);
     }
     this.#setNonBlocking(s, false);
   }
 
-  protected async readable(s: bigint, milliseconds: number): Promise<number> {
-    return await ws2_32().WSAPoll(pollfd(s, POLLRDNORM), 1, milliseconds);
+  protected receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined {
+    // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
+    if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
+    const count = ws2_32().recv(s, buffer, buffer.byteLength, flags);
+    if (count !== -1) return count;
+    const error = this.lastError(operation, "recv");
+    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+    throw error;
   }
 
   pair(): [bigint, bigint] {
@@ -140,20 +155,15 @@ export class WinsockCalls extends BerkeleyCalls {
     return holdAccepting();
   }
 
-  acceptor(listener: bigint, isSole: () => boolean): Acceptor {
+  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor {
     // A listener somebody else made may be non-blocking; here a thread waits in accept.
     this.#setNonBlocking(listener, false);
-    return new ThreadAcceptor(this, listener, isSole);
+    return new ThreadAcceptor(this, listener, maker, isSole);
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
     return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
-  }
-
-  async writable(s: bigint): Promise<void> {
-    // Should it fail, sending tells why.
-    await ws2_32().WSAPoll(pollfd(s, POLLWRNORM), 1, POLL_SLICE_MS);
   }
 
   unblock(s: bigint): void {
@@ -169,16 +179,16 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   stream(s: bigint): StreamIo {
-    const stream = new StreamIo(s, WINSOCK_STREAMS, this.poller.prepare());
+    const poller = this.poller.prepare();
     this.unblock(s);
-    return stream;
+    return new StreamIo(s, WINSOCK_STREAMS, poller);
   }
 
   closeElsewhere(s: bigint, end: boolean): void {
-    closeElsewhere(s, end);
+    closeElsewhere(s, end).catch(() => {});
   }
 
-  close(s: bigint): void {
+  protected closeDescriptor(s: bigint): void {
     const result = ws2_32().closesocket(s);
     if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { IPPROTO, PFL, SOCK, XP1 } from "../../structs/constants.ts";
+import { AF, IPPROTO, PFL, SOCK, XP1 } from "../../structs/constants.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { TCP_ENTRY } from "../tcp_entry.ts";
@@ -28,6 +28,13 @@ const DATAGRAM = {
   iProtocol: IPPROTO.IPPROTO_UDP,
 };
 
+/** What a family's entry says of it, in Windows' numbers on every system. */
+const FAMILIES = {
+  IPv4: {},
+  IPv6: { iAddressFamily: AF.AF_INET6, iMinSockAddr: 28 },
+  local: { iAddressFamily: AF.AF_UNIX, iProtocol: 0, iMinSockAddr: 2, iMaxSockAddr: 110 },
+};
+
 /** A duplicate that waits to be claimed: at which rendezvous, which of those there, and what it is. */
 export interface Duplicate {
   /** The source's rendezvous. */
@@ -40,16 +47,27 @@ export interface Duplicate {
   readonly datagram: boolean;
 }
 
+/** The address family that a local address belongs to. */
+export function familyOf(address: Deno.NetAddr | Deno.UnixAddr): keyof typeof FAMILIES {
+  if ("path" in address) return "local";
+  return address.hostname.includes(":") ? "IPv6" : "IPv4";
+}
+
 /**
  * Writes down as a WSAPROTOCOL_INFOW where a duplicate is.
  *
  * @param duplicate The duplicate.
+ * @param family The address family of its socket, for whoever looks at the blob.
  * @returns 628 bytes.
  */
-export function encodeBlob({ rendezvous, number, processId, datagram }: Duplicate): Uint8Array<ArrayBuffer> {
+export function encodeBlob(
+  { rendezvous, number, processId, datagram }: Duplicate,
+  family: keyof typeof FAMILIES = "IPv4",
+): Uint8Array<ArrayBuffer> {
   return WSAPROTOCOL_INFOW.encode({
     ...UNIX_PROTOCOL_INFO,
     ...datagram ? DATAGRAM : {},
+    ...FAMILIES[family],
     dwServiceFlags3: processId,
     dwProviderReserved: number,
     szProtocol: rendezvous,

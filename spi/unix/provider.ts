@@ -8,7 +8,7 @@ import { systemCalls } from "../../ffi/system.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "../service_provider.ts";
 import { isEntry } from "../chain.ts";
-import { decodeBlob, encodeBlob, UNIX_PROTOCOL_INFO } from "./blob.ts";
+import { decodeBlob, encodeBlob, familyOf, UNIX_PROTOCOL_INFO } from "./blob.ts";
 import { claimNow } from "./claim_now.ts";
 import { ClaimConnection } from "./claim_connection.ts";
 import { EarlyDescriptors } from "./early_descriptors.ts";
@@ -62,7 +62,9 @@ export class UnixProvider implements ServiceProvider {
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const datagram = systemCalls().isDatagram(s, `duplicate socket ${s} for process ${processId}`);
     const rendezvous = this.#rendezvous ??= new Rendezvous(this.#timeToLive);
-    return encodeBlob({ rendezvous: rendezvous.name, number: rendezvous.duplicate(s, processId), processId, datagram });
+    const number = rendezvous.duplicate(s, processId);
+    const family = familyOf(systemCalls().localAddress(s));
+    return encodeBlob({ rendezvous: rendezvous.name, number, processId, datagram }, family);
   }
 
   async socket(info: Uint8Array): Promise<bigint> {

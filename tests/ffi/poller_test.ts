@@ -1,6 +1,7 @@
 // Waiting for sockets, against a `poll` in memory: what is asked of the system, and how often.
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Poller, type PollSystem, type PollWaker } from "../../ffi/poller.ts";
+import { type PollSystem, PollTable, type PollWaker } from "../../ffi/poll_table.ts";
+import { Poller } from "../../ffi/poller.ts";
 import { type StreamCalls, StreamIo } from "../../ffi/stream_io.ts";
 import { nextTurn } from "../../ffi/turns.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
@@ -14,12 +15,15 @@ class FakePoll implements PollSystem, PollWaker {
   readonly size = 16;
   readonly readable = READ | HANGUP;
   readonly writable = WRITE;
+  readonly ended = HANGUP;
   readonly handle = WAKER;
   /** What each socket is ready for. */
   readonly state = new Map<bigint, number>();
   /** Sockets of each look by the thread, and how long it was to take. */
   readonly looks: { sockets: bigint[]; timeout: number }[] = [];
   looksNow = 0;
+  /** How many sockets each look by this thread was at. */
+  askedNow: number[] = [];
   rests = 0;
   failure: WinsockError | undefined;
   threadFails = false;
@@ -50,6 +54,7 @@ class FakePoll implements PollSystem, PollWaker {
 
   pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number {
     this.looksNow++;
+    this.askedNow.push(count);
     if (this.failure !== undefined) throw this.failure;
     return this.#mark(fds, count);
   }
@@ -102,7 +107,7 @@ class FakePoll implements PollSystem, PollWaker {
 }
 
 function pollerOf(system: FakePoll): Poller {
-  return new Poller(system).prepare();
+  return new Poller(new PollTable(system)).prepare();
 }
 
 async function ticks(milliseconds: number): Promise<void> {
@@ -194,15 +199,13 @@ Deno.test("a thread that cannot look is not asked without end, and why is told b
 Deno.test("for who does not keep the process running no thread waits", async () => {
   const system = new FakePoll();
   const poller = pollerOf(system);
-  const waiting = poller.wait(1n, "read", false);
+  const waiting = poller.wait(1n, "read", { referenced: false });
   await ticks(60);
   assertEquals(system.looks, []);
   assert(system.looksNow > 1 && system.looksNow < 20, `asked ${system.looksNow} times`);
-  waiting.referenced = true;
-  poller.changed();
+  poller.reference(waiting, true);
   await until(() => system.looks.length === 1, "the thread waits");
-  waiting.referenced = false;
-  poller.changed();
+  poller.reference(waiting, false);
   system.state.set(1n, READ);
   await within(5_000, waiting.over);
 });
@@ -230,4 +233,96 @@ Deno.test("a stream that always has something lets the event loop go on, reading
   assert(turns >= 10, `${turns} turns while 2 000 bytes were written one by one`);
   counting = false;
   await count;
+});
+
+Deno.test("any number wait for one socket, each until it is done", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  let there = 0;
+  const until = (least: number) => poller.wait(1n, "read", { done: (ended) => ended || there >= least });
+  const [one, two, never] = [until(1), until(2), until(100)];
+  there = 1;
+  system.become(1n, READ);
+  await within(5_000, one.over);
+  there = 2;
+  await within(5_000, two.over);
+  // The peer ends its side: nothing more comes.
+  system.become(1n, READ | HANGUP);
+  await within(5_000, never.over);
+});
+
+Deno.test("who asks for more than there is is asked again after growing pauses, and does not keep others waiting", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  let asked = 0;
+  const waiting = poller.wait(1n, "read", { done: () => ++asked > 1_000 });
+  system.become(1n, READ);
+  const other = poller.wait(2n, "read");
+  await ticks(300);
+  // After 0, 10, 30, 70, 150 and 310 ms.
+  assert(asked >= 2 && asked <= 7, `asked ${asked} times`);
+  system.become(2n, READ);
+  await within(5_000, other.over);
+  await poller.cancel(waiting);
+});
+
+Deno.test("a socket that is released ends its waits at once, but for those that end by themselves", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  const waits = [poller.wait(1n, "read", { operation: "look at it" }), poller.wait(1n, "write")];
+  const stays = poller.wait(1n, "read", { outlives: true });
+  const other = poller.wait(2n, "read");
+  await until(() => system.looks.length === 1, "the thread looks");
+  poller.release(1n);
+  const message = "Cannot look at it: poll failed with WSAENOTSOCK (10038): it was closed or given up meanwhile";
+  // The thread has not returned: nothing but this turn is needed.
+  const errors = await Promise.all(waits.map(({ over }) => over.catch((error: Error) => error.message)));
+  assertEquals(errors, [message, message.replace("look at it", "wait for socket 1")]);
+  system.become(1n, READ);
+  system.become(2n, READ);
+  await within(5_000, Promise.all([stays.over, other.over]));
+});
+
+Deno.test("what done throws is what the wait throws, and ends nobody else's", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  const failing = poller.wait(1n, "read", {
+    done: () => {
+      throw new Error("no good");
+    },
+  });
+  const other = poller.wait(1n, "read");
+  system.become(1n, READ);
+  await within(5_000, assertRejects(() => failing.over, Error, "no good"));
+  await within(5_000, other.over);
+});
+
+Deno.test("a wait that is abandoned is over at once, and a socket of its number is another one", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  const first = poller.wait(1n, "read");
+  await until(() => system.looks.length === 1, "the thread looks");
+  poller.abandon(first, new Error("enough"));
+  await assertRejects(() => first.over, Error, "enough");
+  let asked = 0;
+  const second = poller.wait(1n, "read", { done: () => ++asked > 0 });
+  await ticks(20);
+  assertEquals(asked, 0);
+  system.become(1n, READ);
+  await within(5_000, second.over);
+});
+
+Deno.test("one more of many costs one look at it, and not one at all", async () => {
+  const system = new FakePoll();
+  const poller = pollerOf(system);
+  const many = Array.from({ length: 500 }, (_, index) => poller.wait(BigInt(index + 100), "read"));
+  await until(() => system.looks.at(-1)?.sockets.length === 501, "the thread looks at all");
+  await ticks(20);
+  system.askedNow = [];
+  const more = poller.wait(1n, "read");
+  await until(() => system.looks.at(-1)!.sockets.length === 502, "the thread looks at one more");
+  await ticks(20);
+  assert(Math.max(...system.askedNow) <= 1, `${system.askedNow}`);
+  for (const { s } of [...many, more]) system.become(s, READ);
+  await within(5_000, Promise.all([...many, more].map(({ over }) => over)));
 });

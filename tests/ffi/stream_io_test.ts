@@ -1,6 +1,7 @@
 // A connected socket that a thread of the system polls: when it is closed, and when the thread sleeps.
 import { assert, assertEquals } from "@std/assert";
-import { Poller, type PollSystem } from "../../ffi/poller.ts";
+import { type PollSystem, PollTable } from "../../ffi/poll_table.ts";
+import { Poller } from "../../ffi/poller.ts";
 import { type StreamCalls, StreamIo } from "../../ffi/stream_io.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { UNIX_POLL } from "../../ffi/unix/poll_system.ts";
@@ -37,7 +38,7 @@ const streams: StreamCalls = {
   },
 };
 
-const poller = new Poller(system).prepare();
+const poller = new Poller(new PollTable(system)).prepare();
 
 function open(handle: bigint): StreamIo {
   systemCalls().unblock(handle);

@@ -14,6 +14,7 @@ import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
+import { systemCalls } from "../../ffi/system.ts";
 import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
@@ -147,6 +148,15 @@ Deno.test({
       }
       assertEquals(passed.takeHandle("dns"), datagram);
       assertEquals(libc().close(datagram), 0);
+    }
+    {
+      const handle = systemCalls().open("127.0.0.1");
+      using passed = new PassedSockets([{ name: "web", handle }]);
+      const message = `Cannot take over socket ${handle}: it is not connected`;
+      assertThrows(() => passed.takeSocket("web"), TypeError, message);
+      assertThrows(() => passed.take(0), TypeError, message);
+      assertEquals(passed.takeHandle(0), handle);
+      assertEquals(libc().close(handle), 0);
     }
     assertEquals(countDescriptors(), before);
   },

@@ -1,5 +1,5 @@
 /**
- * Has the library work on Linux in macOS' way, as far as Linux has the calls: `accept` and `fcntl`, pipes, a rendezvous in
+ * Has the library work on Linux in macOS' way, as far as Linux has the calls: `accept` and `fcntl`, `poll`, pipes, a rendezvous in
  * a directory, copies of what is on its way. `tests/native/darwin.c` has the calls that Linux lacks. To be preloaded.
  */
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ useUnixSystem({
   tellsListening: DARWIN.tellsListening,
   abstractNames: DARWIN.abstractNames,
   newSocketFlags: DARWIN.newSocketFlags,
+  epoll: DARWIN.epoll,
   EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,
   asyncPoll: DARWIN.asyncPoll,
   pidfd: DARWIN.pidfd,

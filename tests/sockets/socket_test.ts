@@ -305,6 +305,22 @@ Deno.test("a connection the peer has reset can still be made, and reading it say
   assert(error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.ConnectionAborted, String(error));
 });
 
+for (const native of [true, false]) {
+  Deno.test(`a peer that has reset before it is accepted is told of by reading${native ? "" : ", by foreign functions"}`, async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const client = await connect({ port: listener.addr.port });
+    client.setOption("SO_LINGER", 0);
+    client.close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const server = await within(10_000, listener.accept());
+    const error = assertThrows(() => server.remoteAddr, WinsockError);
+    assertEquals(error.codeName, "WSAENOTCONN");
+    using conn = server.toConn({ native });
+    assertThrows(() => conn.remoteAddr, WinsockError, "WSAENOTCONN");
+    await assertRejects(() => within(10_000, conn.read(new Uint8Array(1))), Error);
+  });
+}
+
 Deno.test("a connect that is aborted while it is under way throws the signal's reason", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const abort = new AbortController();

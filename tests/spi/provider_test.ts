@@ -1,8 +1,8 @@
 import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { WinsockError } from "@winsock/handoff";
+import { duplicateSocket, listen, listenDatagram, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@winsock/handoff/spi";
-import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import { AF, IPPROTO, SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import net from "node:net";
 import { openCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
@@ -41,6 +41,31 @@ Deno.test("a blob is a WSAPROTOCOL_INFOW of the provider that made it", async ()
   defaultProvider().closeSocket(s);
   const error = assertThrows(() => defaultProvider().duplicateSocket(s, Deno.pid), WinsockError, `socket ${s}`);
   assertEquals(error.codeName, "WSAENOTSOCK");
+});
+
+Deno.test("a blob says what the socket is: its family, type and protocol", withProvider, () => {
+  const path = `${Deno.makeTempDirSync()}/socket`;
+  using ipv4 = listen({ hostname: "127.0.0.1", port: 0 });
+  using ipv6 = listen({ hostname: "::1", port: 0 });
+  using local = listen({ path });
+  using udp = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  using udp6 = listenDatagram({ hostname: "::1", port: 0 });
+  const { AF_INET, AF_INET6, AF_UNIX } = AF;
+  for (
+    const [socket, ...expected] of [
+      [ipv4, AF_INET, SOCK.SOCK_STREAM, IPPROTO.IPPROTO_TCP],
+      [ipv6, AF_INET6, SOCK.SOCK_STREAM, IPPROTO.IPPROTO_TCP],
+      [local, AF_UNIX, SOCK.SOCK_STREAM, 0],
+      [udp, AF_INET, SOCK.SOCK_DGRAM, IPPROTO.IPPROTO_UDP],
+      [udp6, AF_INET6, SOCK.SOCK_DGRAM, IPPROTO.IPPROTO_UDP],
+    ] as const
+  ) {
+    const blob = duplicateSocket(socket, Deno.pid);
+    defaultProvider().withdraw(blob);
+    const { iAddressFamily, iSocketType, iProtocol } = WSAPROTOCOL_INFOW.decode(blob);
+    assertEquals([iAddressFamily, iSocketType, iProtocol], expected);
+  }
+  Deno.removeSync(path.replace(/\/socket$/, ""), { recursive: true });
 });
 
 Deno.test("a withdrawn blob is refused, and withdrawing it again is nothing", withProvider, async () => {

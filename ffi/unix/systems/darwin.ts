@@ -16,6 +16,7 @@ export const DARWIN: UnixSystem = {
   // No such file is on disk: the loader knows the path.
   libraryPaths: ["/usr/lib/libSystem.B.dylib"],
   errnoFunction: "__error",
+  glibc: false,
   errno: {
     EPERM: 1,
     ENOENT: 2,
@@ -27,6 +28,7 @@ export const DARWIN: UnixSystem = {
     EACCES: 13,
     EFAULT: 14,
     ENOTDIR: 20,
+    ENOSPC: 28,
     EINVAL: 22,
     ENFILE: 23,
     EMFILE: 24,
@@ -109,6 +111,8 @@ export const DARWIN: UnixSystem = {
   O_NONBLOCK: 0x4,
   F_DUPFD_CLOEXEC: 67,
   newSocketFlags: undefined,
+  epoll: undefined,
+  POLL_ENDED: 0x0010, // POLLHUP
   EFD_CLOEXEC: undefined,
   asyncPoll: undefined,
   pidfd: undefined,

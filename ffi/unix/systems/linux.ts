@@ -26,6 +26,7 @@ export const LINUX: UnixSystem = {
   name: "Linux",
   libraryPaths: LIBRARY_PATHS[Deno.build.arch],
   errnoFunction: "__errno_location",
+  glibc: true,
   errno: {
     EPERM: 1,
     ENOENT: 2,
@@ -37,6 +38,7 @@ export const LINUX: UnixSystem = {
     EACCES: 13,
     EFAULT: 14,
     ENOTDIR: 20,
+    ENOSPC: 28,
     EINVAL: 22,
     ENFILE: 23,
     EMFILE: 24,
@@ -119,6 +121,11 @@ export const LINUX: UnixSystem = {
   O_NONBLOCK: 0o4000,
   F_DUPFD_CLOEXEC: 1030,
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
+  // struct epoll_event is packed on x86-64 alone.
+  epoll: Deno.build.arch === "x86_64"
+    ? { EPOLL_CLOEXEC: 0o2000000, eventSize: 12, dataOffset: 4 }
+    : { EPOLL_CLOEXEC: 0o2000000, eventSize: 16, dataOffset: 8 },
+  POLL_ENDED: 0x2000, // POLLRDHUP
   EFD_CLOEXEC: 0o2000000,
   asyncPoll: ASYNC_POLL[Deno.build.arch],
   pidfd: { SYS_pidfd_open: 434n, SYS_pidfd_send_signal: 424n },

@@ -18,6 +18,7 @@ export type ErrnoName =
   | "EACCES"
   | "EFAULT"
   | "ENOTDIR"
+  | "ENOSPC"
   | "EINVAL"
   | "ENFILE"
   | "EMFILE"
@@ -62,6 +63,8 @@ export interface UnixSystem {
   readonly libraryPaths: readonly string[];
   /** The function that tells where a thread's errno is. */
   readonly errnoFunction: string;
+  /** Whether its libc is glibc, which tells of the end of a thread. */
+  readonly glibc: boolean;
   /** The numbers of its errors; `undefined` for one that it does not have. */
   readonly errno: Readonly<Record<ErrnoName, number | undefined>>;
   /** The socket constants in which it also differs from Windows. */
@@ -84,6 +87,12 @@ export interface UnixSystem {
   readonly F_DUPFD_CLOEXEC: number;
   /** What has calls make descriptors that do not wait and are not inherited; without them, `fcntl` does so afterwards. */
   readonly newSocketFlags: { readonly SOCK_CLOEXEC: number; readonly SOCK_NONBLOCK: number } | undefined;
+  /** The system's own list of what is waited for (epoll(7)), and how it tells of it; without it, `poll` is given one each time. */
+  readonly epoll:
+    | { readonly EPOLL_CLOEXEC: number; readonly eventSize: number; readonly dataOffset: number }
+    | undefined;
+  /** The event of `poll` that tells that the peer has ended its side: asked for, or told in any case. */
+  readonly POLL_ENDED: number;
   /** The flag of `eventfd`; without it, a pipe wakes whoever polls. */
   readonly EFD_CLOEXEC: number | undefined;
   /**
