@@ -7,7 +7,7 @@ import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { whenReleased } from "../sockets/descriptor.ts";
+import { markShared, whenReleased } from "../sockets/descriptor.ts";
 import { openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { openStream } from "../sockets/stream.ts";
@@ -224,6 +224,7 @@ export class Target {
     if (offer === undefined) throw new RangeError(`COMMIT is for socket ${sequence}, which was not accepted`);
     offer.commit();
     this.#offers.delete(sequence);
+    markShared(offer.socket);
     whenReleased(offer.socket, () => this.#answer(FrameType.DONE, sequence));
     trace("commit-received", sequence, this.#source);
     if (!this.#byHand) this.#enqueue(offer);
