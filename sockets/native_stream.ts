@@ -93,6 +93,7 @@ function defineAdoptedSocket() {
   const { Buffer } = nodeBuiltin("node:buffer");
   const super_ = Socket.prototype as net.Socket & NodeInternals;
   return class extends Socket {
+    readonly #tcp: TcpHandle;
     readonly #descriptor: bigint;
     readonly #shared: boolean;
     /** Whether Deno's handle has read a byte, and so writes by itself. */
@@ -106,13 +107,9 @@ function defineAdoptedSocket() {
 
     constructor(tcp: TcpHandle, handle: bigint, shared: boolean) {
       super(socketOptions(tcp));
+      this.#tcp = tcp;
       this.#descriptor = handle;
       this.#shared = shared;
-      // Node's HTTP gives short responses to the handle itself, if it has these.
-      for (const name of DIRECT_WRITES) {
-        const write = tcp[name];
-        Object.defineProperty(tcp, name, { get: () => this.#canWrite() ? write : undefined });
-      }
     }
 
     override _write(chunk: Uint8Array<ArrayBuffer> | string, encoding: BufferEncoding, done: Callback): void {
@@ -132,6 +129,12 @@ function defineAdoptedSocket() {
       this.#early!.leave().then(() => super._destroy(error, done));
     }
 
+    /** What others have read comes back: a request may be answered before the handle has read anything. */
+    override unshift(chunk: unknown, encoding?: BufferEncoding): void {
+      if (!this.#canWrite() && !Object.hasOwn(this.#tcp, DIRECT_WRITES[0])) this.#withholdDirectWrites();
+      return super.unshift(chunk, encoding);
+    }
+
     override ref(): this {
       this.#setReferenced(true);
       return super.ref();
@@ -149,6 +152,14 @@ function defineAdoptedSocket() {
 
     #canWrite(): boolean {
       return this.#heard ||= this.bytesRead > 0 || this.destroyed;
+    }
+
+    /** Node's HTTP gives responses to the handle itself, if it has the functions. */
+    #withholdDirectWrites(): void {
+      for (const name of DIRECT_WRITES) {
+        const write = this.#tcp[name];
+        Object.defineProperty(this.#tcp, name, { get: () => this.#canWrite() ? write : undefined });
+      }
     }
 
     async #send(parts: Iterable<Uint8Array<ArrayBuffer>>, done: Callback): Promise<void> {

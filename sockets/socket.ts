@@ -301,6 +301,11 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Makes a connection in the shape of `Deno.TcpConn`, of a local socket in that of `Deno.UnixConn`, and gives it the
    * descriptor. Needs no net permission.
    *
+   * It keeps what Deno's own promise, and differs in three things. When one of its streams has ended, that side alone has:
+   * a peer that has ended its side can be answered. A reset is told to every call that follows, and not to the first one
+   * only. Closing it twice does nothing. The descriptor is closed at the latest when both sides have ended, or when a
+   * call was told of a reset.
+   *
    * @param options By which path it is read and written.
    * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
    * its `remoteAddr` throws WSAENOTCONN, for the system does not know it any more.

@@ -1,9 +1,8 @@
 // One server of bytes: prints its port, and serves until it is ended. A connection's first byte says what: w for bytes without
-// end, e for all it sends.
+// end, e for all it sends. Its second one says how much is written at a time, as a power of 2.
 import { listen } from "@winsock/handoff";
 import net, { type AddressInfo } from "node:net";
 
-const chunk = new Uint8Array(65_536);
 const ECHO = "e".charCodeAt(0);
 
 switch (Deno.args[0]) {
@@ -36,11 +35,15 @@ switch (Deno.args[0]) {
 
 function serveStream(stream: net.Socket): void {
   stream.on("error", () => stream.destroy());
-  const write = () => {
-    while (stream.writable && stream.write(chunk));
-  };
-  stream.once("data", (first) => {
-    if (first[0] === ECHO) return void stream.pipe(stream);
+  stream.once("data", (first: Uint8Array) => {
+    if (first[0] === ECHO) {
+      if (first.length > 2) stream.unshift(first.subarray(2));
+      return void stream.pipe(stream);
+    }
+    const chunk = new Uint8Array(2 ** first[1]!);
+    const write = () => {
+      while (stream.writable && stream.write(chunk));
+    };
     stream.on("drain", write);
     write();
   });
@@ -48,8 +51,9 @@ function serveStream(stream: net.Socket): void {
 
 async function serveConn(conn: Deno.Conn): Promise<void> {
   const buffer = new Uint8Array(65_536);
-  await conn.read(buffer.subarray(0, 1));
+  await conn.read(buffer.subarray(0, 2));
   const echo = buffer[0] === ECHO;
+  const chunk = new Uint8Array(2 ** buffer[1]!);
   for (;;) {
     const bytes = echo ? buffer.subarray(0, await conn.read(buffer) ?? 0) : chunk;
     if (bytes.length === 0) return conn.close();

@@ -116,6 +116,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     ];
   },
 
+  "closing twice": async ({ near }) => [
+    await outcome(() => near.close()),
+    await outcome(() => near.close()),
+    await outcome(() => near[Symbol.dispose]()),
+  ],
+
   "what waits is interrupted by closing, and what waits behind it": async ({ near }) => {
     const [writing] = await fill(near);
     const waiting = outcomes(
