@@ -202,7 +202,7 @@ export class HandoffSource implements AsyncDisposable {
     const { signal } = options;
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#closing !== undefined) throw new HandoffError("closed", "the source was closed");
+    if (this.#closing !== undefined) throw sourceClosed();
     checkOpen(socket);
     if (onTheirWay.has(socket)) {
       throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
@@ -236,6 +236,8 @@ export class HandoffSource implements AsyncDisposable {
     await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#timeout : 0);
     if (this.#over) return;
     this.#over = true;
+    // What the target has not taken by now: its deadline is not watched any more.
+    this.#outbox.withdrawAll()(this.#failure ?? sourceClosed());
     this.#closed.resolve(this.#failure);
     this.#release();
   }
@@ -339,6 +341,8 @@ export class HandoffSource implements AsyncDisposable {
 
   #finish(failure: HandoffError): void {
     this.#failure = failure;
+    // What was sent while it was not known yet how the process had ended.
+    this.#outbox.withdrawAll()(failure);
     this.#ready.reject(failure);
     this.#closed.resolve(failure);
     this.#stdin.abort().catch(() => {});
@@ -369,6 +373,10 @@ function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined
     throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
   }
   return bytes;
+}
+
+function sourceClosed(): HandoffError {
+  return new HandoffError("closed", "the source was closed");
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {
