@@ -185,7 +185,11 @@ export interface FakeSource {
   /** Writes frames over the channel. */
   say(...frames: Uint8Array[]): void;
   /** Opens a decision and makes the OFFER of a socket; its descriptor is sent at once where one is. */
-  offer(socket: SharedSocket, sequence: number, changes?: { kind?: number; data?: Uint8Array }): Uint8Array<ArrayBuffer>;
+  offer(
+    socket: SharedSocket,
+    sequence: number,
+    changes?: { kind?: number; data?: Uint8Array },
+  ): Uint8Array<ArrayBuffer>;
   /** Decides for the source. */
   decide(sequence: number): boolean;
   /** The target's next answer; `undefined` at the end. */
