@@ -237,21 +237,26 @@ export async function withFakeSource(
   }
 }
 
-/** Frames as they come, one at a time. */
+/** Frames as they come, one at a time. Nothing is read before the first is asked for. */
 function frameQueue(
   listen: (onBytes: (bytes: Uint8Array) => void, onEnd: () => void) => void,
 ): () => Promise<Frame | undefined> {
   const decoder = new FrameDecoder();
   const frames: (Frame | undefined)[] = [];
-  let heard = Promise.withResolvers<void>();
-  listen((bytes) => {
-    for (const frame of decoder.push(bytes)) frames.push({ ...frame, payload: frame.payload.slice() });
-    heard.resolve();
-  }, () => {
-    frames.push(undefined);
-    heard.resolve();
-  });
+  let heard: PromiseWithResolvers<void> | undefined;
+  const start = () =>
+    listen((bytes) => {
+      for (const frame of decoder.push(bytes)) frames.push({ ...frame, payload: frame.payload.slice() });
+      heard!.resolve();
+    }, () => {
+      frames.push(undefined);
+      heard!.resolve();
+    });
   return async () => {
+    if (heard === undefined) {
+      heard = Promise.withResolvers();
+      start();
+    }
     while (frames.length === 0) {
       heard = Promise.withResolvers();
       await within(10_000, heard.promise);
