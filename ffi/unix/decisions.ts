@@ -186,10 +186,13 @@ class SourceNames extends TargetNames implements SourceDecisions {
   }
 
   open(slot: number): bigint {
-    this.#unlink(slot);
-    return 0n;
+    if (this.#unlink(slot)) return 0n;
+    const code = errno();
+    if (isErrno(code, "ENOENT")) return 0n;
+    throw unixError(code, `open decision ${slot}`, "unlinkat");
   }
 
+  /** What a target has put in the way stays there. */
   override close(): void {
     for (let slot = 0; slot < DECISION_SLOTS; slot++) this.#unlink(slot);
     super.close();
@@ -197,11 +200,8 @@ class SourceNames extends TargetNames implements SourceDecisions {
     removeEventListener("unload", this.#remove);
   }
 
-  #unlink(slot: number): void {
-    const result = names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR);
-    if (result === 0) return;
-    const code = errno();
-    if (!isErrno(code, "ENOENT")) throw unixError(code, `open decision ${slot}`, "unlinkat");
+  #unlink(slot: number): boolean {
+    return names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR) === 0;
   }
 }
 
