@@ -78,7 +78,7 @@ Deno.test("a timeout that makes no sense is refused", () => {
 
 Deno.test("a source that cannot begin leaves nothing behind, and the child's stdin free", async () => {
   const { child } = fakeChild();
-  const writer = child.stdin.getWriter();
+  child.stdin.getWriter();
   const status = child.status;
   const unpiped: HandoffChild = {
     pid: Deno.pid,

@@ -10,7 +10,7 @@ import {
   receive,
   type ReceiveOptions,
   type SharedSocket,
-  Socket,
+  type Socket,
 } from "@winsock/handoff";
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { systemCalls } from "../../ffi/system.ts";
