@@ -219,6 +219,32 @@ Deno.test("a worker that dies is replaced, and what was not its own yet goes to 
   });
 });
 
+for (const accept of ["automatic", "manual"]) {
+  Deno.test(`workers that leave their loops lose nothing: what they have not seen goes to others, ${accept}`, async () => {
+    const script = new URL("../children/leaving_worker.ts", import.meta.url);
+    const options = {
+      script,
+      args: ["20", accept],
+      restartDelay: 1,
+      maxRestartDelay: 1,
+      maxRestarts: 100,
+      attempts: 50,
+    };
+    await withPool(options, async (pool) => {
+      await within(20_000, pool.ready);
+      const pairs = await Promise.all(Array.from({ length: 200 }, () => connection()));
+      const sent = await within(20_000, Promise.all(pairs.map(({ server }) => pool.dispatch(server))));
+      const answers = await Promise.all(pairs.map(async ({ client }) => {
+        using conn = client.toConn();
+        return await within(20_000, new Response(conn.readable).text());
+      }));
+      assertEquals(answers, sent.map(({ worker }) => String(worker.processId)), "who took it answers it");
+      assert(sent.some(({ attempts }) => attempts > 1), "some came back");
+      assertEquals(pool.statistics.committed, 200);
+    });
+  });
+}
+
 Deno.test("a worker that hangs gets nothing more, and is ended and replaced", async () => {
   await withPool({ strategy: "round-robin", timeout: 3_000, restartDelay: 10 }, async (pool) => {
     await within(20_000, pool.ready);
