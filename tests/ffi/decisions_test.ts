@@ -122,17 +122,18 @@ for (const { name, ignore, make, open } of MEANS) {
       target.close();
       source.close();
     });
-    if (!onWindows) assertEquals(directories(), []);
+    const source = make(Deno.pid);
+    const directory = directoryOf(source);
+    source.close();
+    if (directory !== undefined) assertThrows(() => Deno.statSync(directory), Deno.errors.NotFound);
   });
 }
 
-/** The tables of names that this process has left behind. */
-function directories(): string[] {
-  return [...Deno.readDirSync("/tmp")].map(({ name }) => name).filter((name) =>
-    name.startsWith("winsock-handoff-") && Deno.statSync(`/tmp/${name}`).birthtime!.getTime() > BEGAN
-  );
+/** Where a table of names is; nothing for one that is made of something else. */
+function directoryOf({ means, descriptor }: SourceDecisions): string | undefined {
+  if (Deno.build.os !== "linux" || means !== DecisionMeans.NAMES) return undefined;
+  return Deno.readLinkSync(`/proc/self/fd/${descriptor}`);
 }
-const BEGAN = Date.now();
 
 /** Another process, with ffi access to the system's library and nothing else; on Unix it inherits a table. */
 function spawnDecider(make: () => SourceDecisions): { process: Deno.ChildProcess; table?: SourceDecisions } {
@@ -249,7 +250,7 @@ Deno.test(
   needs("the unix provider"),
   () => {
     const source = makeNames();
-    const directory = Deno.build.os === "linux" ? Deno.readLinkSync(`/proc/self/fd/${source.descriptor}`) : undefined;
+    const directory = directoryOf(source);
     if (directory === undefined) return source.close();
     Deno.mkdirSync(`${directory}/5/inside`, { recursive: true });
     Deno.writeTextFileSync(`${directory}/6`, "a file");

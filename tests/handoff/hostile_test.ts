@@ -8,14 +8,14 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
-import { spawnProgram } from "../../handoff/spawn.ts";
+import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { duplicates, outcome } from "../kit/handoffs.ts";
-import { endChild, lines, within } from "../kit/process.ts";
+import { endChild, lines, STYLE, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
 
 const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().sharedLocks };
-const FLAGS = ["--no-check", "--cached-only"];
+const FLAGS = ["--no-check", "--cached-only", ...STYLE];
 
 function spawnTarget(script: string, mode: string, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
   const url = new URL(`../children/${script}`, import.meta.url);
@@ -83,11 +83,7 @@ function directories(): string[] {
 }
 
 async function endTarget({ child }: HandoffSource): Promise<void> {
-  try {
-    (child as Deno.ChildProcess).kill("SIGKILL");
-  } catch {
-    // it has ended
-  }
+  endProcess(child as Deno.ChildProcess);
   await within(10_000, child.status);
 }
 
