@@ -105,6 +105,8 @@ export class HandoffSource implements AsyncDisposable {
   #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
+  /** Whether the target is told that no more will come: how its process ends says nothing about this source then. */
+  #ending = false;
   /** Whether the channel is over; how the process ended may not be known yet. */
   #over = false;
 
@@ -233,6 +235,7 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await settleWithin(this.#outbox.allSettled(), this.#timeout);
+    this.#ending = true;
     await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#timeout : 0);
     if (this.#over) return;
     this.#over = true;
@@ -321,7 +324,7 @@ export class HandoffSource implements AsyncDisposable {
    * channel: what is on its way is withdrawn at once, and the callers are told when it is known how the process ended.
    */
   async #channelEnded(reason: string, cause: unknown): Promise<void> {
-    if (this.#over) return;
+    if (this.#over || this.#ending) return;
     this.#over = true;
     const tell = this.#outbox.withdrawAll();
     const { pid, status } = this.#child;
@@ -333,7 +336,7 @@ export class HandoffSource implements AsyncDisposable {
 
   /** Ends the channel: what the target has not taken comes back. */
   #fail(failure: HandoffError): void {
-    if (this.#over) return;
+    if (this.#over || this.#ending) return;
     this.#over = true;
     this.#outbox.withdrawAll()(failure);
     this.#finish(failure);
