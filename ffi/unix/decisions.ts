@@ -100,6 +100,8 @@ class Words implements TargetDecisions {
     this.#address = address;
   }
 
+  remember(): void {}
+
   decide(slot: number): boolean {
     return this.#mapped && memory().pthread_spin_trylock!(this.#word(slot)) === 0;
   }
@@ -155,6 +157,8 @@ class SourceWords extends Words implements SourceDecisions {
 /** Slots are names in a directory: the first to make one has decided. */
 class TargetNames implements TargetDecisions {
   constructor(readonly descriptor: bigint) {}
+
+  remember(): void {}
 
   decide(slot: number): boolean {
     return names().mkdirat(this.descriptor, nulTerminated(String(slot)), READABLE_BY_OWNER) === 0;

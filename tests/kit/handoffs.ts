@@ -139,6 +139,8 @@ export async function openFakeTarget(input: FrameInput, exit: (code: number) => 
     async offer() {
       const frame = await next();
       assertEquals(frame?.type, FrameType.OFFER);
+      const { sequence, payload } = frame!;
+      channel.decisions.remember(sequence % DECISION_SLOTS, decodeOffer(payload).decision);
       return frame!;
     },
     decide: ({ sequence, payload }) =>
