@@ -52,6 +52,14 @@ export interface SourceDecisions {
 /** The target's side of a table. */
 export interface TargetDecisions {
   /**
+   * Remembers what an OFFER says of a slot, for it is this side's to close with the table.
+   *
+   * @param slot Which.
+   * @param handle What the OFFER said of it.
+   * @throws {RangeError} If the slot has another one.
+   */
+  remember(slot: number, handle: bigint): void;
+  /**
    * Decides a slot for this side, unless it was decided before.
    *
    * @param slot Which.

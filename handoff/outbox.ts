@@ -139,7 +139,8 @@ export class Outbox {
   readonly #slots: (Slot | undefined)[] = new Array(DECISION_SLOTS);
   #busySlots = 0;
   #bytes = 0;
-  #lastSequence = 0;
+  /** The number of the socket that was offered last. It comes round again. */
+  lastSequence = 0;
   /** Sockets that the target owns and has not closed. */
   readonly #held = new Set<number>();
   /** Whether the target takes sockets at present. */
@@ -294,9 +295,9 @@ export class Outbox {
 
   /** The next number whose slot is free, of which there is one, and which no socket of the target has. */
   #nextSequence(): number {
-    let next = this.#lastSequence;
+    let next = this.lastSequence;
     do next = (next + 1 >>> 0) || 1; while (this.#slots[next % DECISION_SLOTS] !== undefined || this.#held.has(next));
-    return this.#lastSequence = next;
+    return this.lastSequence = next;
   }
 
   /** A duplicate without an OFFER would stay with the target, so it is made when the OFFER leaves. */
@@ -355,7 +356,9 @@ export class Outbox {
     const offered = outgoing.state === "offered";
     this.#settled(outgoing);
     outgoing.giveBack(reason);
-    if (offered && !sent) this.#free(outgoing.sequence % DECISION_SLOTS);
+    if (!offered || sent) return;
+    this.#free(outgoing.sequence % DECISION_SLOTS);
+    this.#offerWaiting();
   }
 
   #settled(outgoing: OutgoingHandoff): void {

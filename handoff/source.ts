@@ -114,6 +114,8 @@ export class HandoffSource implements AsyncDisposable {
   #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
+  /** Whether the target is told that no more will come: how its process ends says nothing about this source then. */
+  #ending = false;
   /** Whether the channel is over; how the process ended may not be known yet. */
   #over = false;
 
@@ -214,7 +216,7 @@ export class HandoffSource implements AsyncDisposable {
     const { signal } = options;
     signal?.throwIfAborted();
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#closing !== undefined) throw new HandoffError("closed", "the source was closed");
+    if (this.#closing !== undefined) throw sourceClosed();
     checkOpen(socket);
     this.#checkTrust(socket);
     const put = takeOutOfUse(socket);
@@ -249,9 +251,12 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await settleWithin(this.#outbox.allSettled(), this.#timeout);
+    this.#ending = true;
     await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#timeout : 0);
     if (this.#over) return;
     this.#over = true;
+    // What the target has not taken by now: its deadline is not watched any more.
+    this.#outbox.withdrawAll()(this.#failure ?? sourceClosed());
     this.#closed.resolve(this.#failure);
     this.#release();
   }
@@ -335,7 +340,7 @@ export class HandoffSource implements AsyncDisposable {
    * channel: what is on its way is withdrawn at once, and the callers are told when it is known how the process ended.
    */
   async #channelEnded(reason: string, cause: unknown): Promise<void> {
-    if (this.#over) return;
+    if (this.#over || this.#ending) return;
     this.#over = true;
     const tell = this.#outbox.withdrawAll();
     const { pid, status } = this.#child;
@@ -347,7 +352,7 @@ export class HandoffSource implements AsyncDisposable {
 
   /** Ends the channel: what the target has not taken comes back. */
   #fail(failure: HandoffError): void {
-    if (this.#over) return;
+    if (this.#over || this.#ending) return;
     this.#over = true;
     this.#outbox.withdrawAll()(failure);
     this.#finish(failure);
@@ -355,6 +360,8 @@ export class HandoffSource implements AsyncDisposable {
 
   #finish(failure: HandoffError): void {
     this.#failure = failure;
+    // What was sent while it was not known yet how the process had ended.
+    this.#outbox.withdrawAll()(failure);
     this.#ready.reject(failure);
     this.#closed.resolve(failure);
     this.#stdin.abort().catch(() => {});
@@ -385,6 +392,10 @@ function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined
     throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
   }
   return bytes;
+}
+
+function sourceClosed(): HandoffError {
+  return new HandoffError("closed", "the source was closed");
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {

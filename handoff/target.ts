@@ -212,6 +212,7 @@ export class Target {
     if (this.#inbox.find(sequence) !== undefined) throw new RangeError(`Socket ${sequence} is offered twice`);
     trace("offer-received", sequence, this.#source);
     const { decisions } = this.#channel!;
+    decisions.remember(sequence % DECISION_SLOTS, payload.decision);
     const incoming = new IncomingHandoff(sequence, payload, {
       take: () => decisions.decide(sequence % DECISION_SLOTS, payload.decision),
       taken: (socket) => this.#taken(sequence, socket),

@@ -5,4 +5,4 @@
  */
 import { receive } from "@winsock/handoff";
 
-for await (const { socket } of receive({ highWaterMark: 64 })) socket.close();
+for await (const { socket } of receive()) socket.close();

@@ -100,6 +100,8 @@ class Words implements TargetDecisions {
     this.#address = address;
   }
 
+  remember(): void {}
+
   decide(slot: number): boolean {
     return this.#mapped && memory().pthread_spin_trylock!(this.#word(slot)) === 0;
   }
@@ -156,6 +158,8 @@ class SourceWords extends Words implements SourceDecisions {
 class TargetNames implements TargetDecisions {
   constructor(readonly descriptor: bigint) {}
 
+  remember(): void {}
+
   decide(slot: number): boolean {
     return names().mkdirat(this.descriptor, nulTerminated(String(slot)), READABLE_BY_OWNER) === 0;
   }
@@ -186,10 +190,13 @@ class SourceNames extends TargetNames implements SourceDecisions {
   }
 
   open(slot: number): bigint {
-    this.#unlink(slot);
-    return 0n;
+    if (this.#unlink(slot)) return 0n;
+    const code = errno();
+    if (isErrno(code, "ENOENT")) return 0n;
+    throw unixError(code, `open decision ${slot}`, "unlinkat");
   }
 
+  /** What a target has put in the way stays there. */
   override close(): void {
     for (let slot = 0; slot < DECISION_SLOTS; slot++) this.#unlink(slot);
     super.close();
@@ -197,11 +204,8 @@ class SourceNames extends TargetNames implements SourceDecisions {
     removeEventListener("unload", this.#remove);
   }
 
-  #unlink(slot: number): void {
-    const result = names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR);
-    if (result === 0) return;
-    const code = errno();
-    if (!isErrno(code, "ENOENT")) throw unixError(code, `open decision ${slot}`, "unlinkat");
+  #unlink(slot: number): boolean {
+    return names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR) === 0;
   }
 }
 

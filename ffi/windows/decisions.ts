@@ -100,10 +100,14 @@ export class SourceEvents implements SourceDecisions {
 export class TargetEvents implements TargetDecisions {
   readonly #handles: (bigint | undefined)[] = new Array(DECISION_SLOTS);
 
-  decide(slot: number, handle: bigint): boolean {
+  remember(slot: number, handle: bigint): void {
     const known = this.#handles[slot] ??= handle;
     if (known !== handle) throw new RangeError(`Decision ${slot} has handle ${known}, not ${handle}`);
-    const waited = kernel32().WaitForSingleObject(known, 0);
+  }
+
+  decide(slot: number, handle: bigint): boolean {
+    this.remember(slot, handle);
+    const waited = kernel32().WaitForSingleObject(handle, 0);
     if (waited === WAIT_FAILED) throw new RangeError(`Decision ${slot} has handle ${handle}, which is not open`);
     return waited === WAIT_OBJECT_0;
   }

@@ -1,9 +1,8 @@
 // One worker of a pool that keeps to the protocol, unless it is the first to start: MARKER MODE.
 import { receive } from "@winsock/handoff";
-import { encodeFrame, FrameDecoder, FrameType } from "../../handoff/frame.ts";
-import { decodeHello, encodeReady } from "../../handoff/payload.ts";
-import { adoptStream } from "../../sockets/native_stream.ts";
-import { defaultProvider } from "../../spi/default_provider.ts";
+import { stdinInput } from "../../handoff/frame_io.ts";
+import { openTargetChannel } from "../../handoff/open_channel.ts";
+import { decodeHello, encodeFrame, encodeReady, FrameDecoder, FrameType } from "../../handoff/protocol.ts";
 
 const [marker = "", mode] = Deno.args;
 if (isFirst()) await misbehave();
@@ -44,23 +43,21 @@ async function misbehave(): Promise<void> {
     }
     return;
   }
-  const reader = Deno.stdin.readable.getReader();
+  const input = stdinInput();
   const decoder = new FrameDecoder();
-  const frames = async () => [...decoder.push((await reader.read()).value!)];
-  const [hello] = await frames();
-  const control = adoptStream(await defaultProvider().socket(decodeHello(hello!.payload).control));
-  control.on("error", () => {});
-  control.write(encodeFrame(FrameType.READY, 0, encodeReady(Deno.pid)));
+  const [helloFrame] = [...decoder.push((await input.read())!)];
+  const hello = decodeHello(helloFrame!.payload);
+  const channel = await openTargetChannel(hello, input);
+  channel.answer(encodeFrame(FrameType.READY, 0, ...encodeReady(Deno.pid, hello.secret)));
   if (mode === "lie") {
-    for (let seen = 0; seen < 3;) {
-      for (const { sequence } of await frames()) {
-        seen++;
-        control.write(encodeFrame(FrameType.ACCEPT, sequence + 1_000));
+    channel.listen((bytes) => {
+      for (const { type, sequence } of decoder.push(bytes)) {
+        if (type === FrameType.OFFER) channel.answer(encodeFrame(FrameType.TAKEN, sequence));
       }
-    }
+    }, () => {});
   } else if (mode === "flood") {
     const flood = encodeFrame(FrameType.REJECT, 1, new Uint8Array(4_000));
-    for (;;) if (!control.write(flood)) await new Promise((resolve) => control.once("drain", resolve));
+    setInterval(() => channel.answer(flood), 0);
   }
   // "deaf": never reads again
   await new Promise((resolve) => setTimeout(resolve, 120_000));

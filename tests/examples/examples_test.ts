@@ -54,11 +54,11 @@ Deno.test("a connection is handed on with what was read too far, and comes back 
   assertEquals(code, 0, output);
   const [, reader] = /^Process (\d+) has read "room 7", and 11 bytes too far$/m.exec(output) ?? [];
   const [, owner] = /^Process (\d+) answers "hello there"$/m.exec(output) ?? [];
-  assertMatch(output, /^The socket was not handed off \(rejected\): process \d+ has no room$/m);
+  assertMatch(output, /^Cannot hand off the socket \(rejected\): process \d+ has no room$/m);
   assert(reader !== undefined && owner !== undefined && reader !== owner, output);
   const alone = await runExampleWith(["full"], "read_then_hand_off.ts", "--allow-run", FFI_GRANT);
   assertEquals(alone.code, 0, alone.output);
-  assertMatch(alone.output, /^Process (\d+) has read [^]*^The socket was not [^]*^Process \1 answers "hello there"$/m);
+  assertMatch(alone.output, /^Process (\d+) has read [^]*^Cannot hand off [^]*^Process \1 answers "hello there"$/m);
 });
 
 /** Starts an example server; returns its first line, the rest as they come, and an end for it. */

@@ -11,6 +11,7 @@ import {
 } from "@winsock/handoff";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
+import { killed } from "../kit/handoffs.ts";
 import { endChild, lines, RUN, spawnChild, until, within } from "../kit/process.ts";
 
 /** Runs a test with a source that speaks to a child, and ends both. */
@@ -136,10 +137,11 @@ Deno.test("a child that dies first leaves the socket usable here", async () => {
       using pair = await connection();
       const sending = rejection(source.send(pair.server));
       child.kill("SIGKILL");
-      assertEquals((await sending).outcome, "target-died");
+      const { outcome, reason } = await sending;
+      assertEquals([outcome, reason], ["target-exited", killed(child)]);
       await assertUsable(pair.server, pair.client);
       using other = await connection();
-      assertEquals((await rejection(source.send(other.server))).outcome, "target-died");
+      assertEquals((await rejection(source.send(other.server))).outcome, "target-exited");
       await assertUsable(other.server, other.client);
     });
   }
@@ -150,7 +152,8 @@ Deno.test("a child that dies with a socket on its way leaves it usable here", as
     await source.ready;
     child.kill("SIGKILL");
     using pair = await connection();
-    assertEquals((await rejection(source.send(pair.server))).outcome, "target-died");
+    const { outcome, reason } = await rejection(source.send(pair.server));
+    assertEquals([outcome, reason], ["target-exited", killed(child)]);
     await assertUsable(pair.server, pair.client);
   });
 });
@@ -159,7 +162,7 @@ Deno.test("a child that does not answer in time leaves the socket usable here", 
   await withChild("silent.ts", async (source) => {
     using pair = await connection();
     const error = await rejection(source.send(pair.server));
-    assertEquals([error.outcome, error.reason.includes("not ready after 300 ms")], ["expired", true]);
+    assertEquals([error.outcome, error.reason.includes("not ready after 300 ms")], ["timeout", true]);
     await assertUsable(pair.server, pair.client);
   }, 300);
 });
@@ -188,10 +191,10 @@ Deno.test("what cannot be sent is refused before anything happens", async () => 
     await assertRejects(
       () => source.send(listener, { initialBytes }),
       TypeError,
-      "Only a connection has initial bytes",
+      "only a connection has any",
     );
     const sending = source.send(pair.server);
-    await assertRejects(() => source.send(pair.server), TypeError, "is being handed off already");
+    await assertRejects(() => source.send(pair.server), TypeError, "is on its way already");
     await sending;
   });
 });
@@ -209,12 +212,11 @@ Deno.test("a closed source waits for what is on its way, ends the child's loop, 
     await writeText(client, "still served");
     assertEquals(await readText(client, 12), "still served");
     using other = await connection();
-    assertEquals((await rejection(source.send(other.server))).outcome, "channel-broken");
+    assertEquals((await rejection(source.send(other.server))).outcome, "closed");
     await client.closeWrite();
     assert(await readEnd(client));
     assertEquals((await within(20_000, child.status)).code, 0);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    assertEquals(source.failure, undefined);
+    assertEquals(await source.closed, undefined, "it has not failed");
   });
 });
 
@@ -253,7 +255,7 @@ Deno.test("a child without ffi access is told which file it may not open, and th
   const refused = rejection(source.ready);
   const line = await lines(child as Deno.ChildProcess)();
   assert(line?.startsWith("NotCapable ") && line.includes(LIBRARY_PATHS[0]!), line);
-  assertEquals((await refused).outcome, "target-died");
+  assertEquals((await refused).outcome, "target-exited");
   await endChild(child as Deno.ChildProcess);
   await within(20_000, source.closed);
 });

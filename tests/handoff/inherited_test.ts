@@ -11,6 +11,7 @@ import {
   UpgradeError,
 } from "@winsock/handoff";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { injectingChild } from "../kit/handoffs.ts";
 import { until, within } from "../kit/process.ts";
 
 const VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
@@ -25,24 +26,16 @@ Deno.test("the variable that tells of a predecessor is not passed on", async () 
 async function failWith(
   send: (source: HandoffSource, say: (bytes: Uint8Array<ArrayBuffer>) => void) => Promise<void>,
 ): Promise<Error> {
-  const cancelled = Promise.withResolvers<void>();
-  let say = (_bytes: Uint8Array<ArrayBuffer>) => {};
-  const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
-    start: (controller) => void (say = (bytes) => controller.enqueue(bytes)),
-    cancel: () => cancelled.resolve(),
-  });
-  const status = Promise.withResolvers<Deno.CommandStatus>();
-  const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
+  const { child, input, exit, inject } = injectingChild();
   const source = new HandoffSource(child, { timeout: 5_000 });
-  const failed = assertRejects(() => inherited({ predecessor: 1, input: stdin.readable }), Error);
+  const failed = assertRejects(() => inherited({ predecessor: 1, input }), Error);
   try {
-    await send(source, say);
+    await send(source, inject);
     const error = await within(10_000, failed);
-    await within(10_000, cancelled.promise);
+    assertEquals(await within(10_000, source.closed) instanceof HandoffError, true);
     return error;
   } finally {
-    status.resolve({ success: true, code: 0, signal: null });
-    await within(10_000, source.closed);
+    exit(0);
   }
 }
 

@@ -155,7 +155,7 @@ Deno.test("no worker gets more than its credit, and what waits is bounded and se
     const waiting = pool.dispatch(pair.server);
     assertEquals(pool.statistics.waiting, 1);
     using refused = await connection();
-    assertEquals(await rejection(pool.dispatch(refused.server)), ["rejected", "1 sockets wait for a worker already"]);
+    assertEquals(await rejection(pool.dispatch(refused.server)), ["overloaded", "1 sockets wait for a worker already"]);
     assert(usable(refused.server));
     open[0]!.client.close();
     assertEquals((await within(20_000, waiting)).worker.processId, open[0]!.processId);
@@ -173,7 +173,7 @@ Deno.test("a socket nobody has room for in time comes back", async () => {
     await within(20_000, pool.ready);
     const open = await dispatched(pool);
     using pair = await connection();
-    assertEquals(await rejection(pool.dispatch(pair.server)), ["expired", "no worker had room in 2000 ms"]);
+    assertEquals(await rejection(pool.dispatch(pair.server)), ["timeout", "no worker had room in 2000 ms"]);
     assert(usable(pair.server));
     open.client.close();
   });
@@ -219,6 +219,32 @@ Deno.test("a worker that dies is replaced, and what was not its own yet goes to 
   });
 });
 
+for (const accept of ["automatic", "manual"]) {
+  Deno.test(`workers that leave their loops lose nothing: what they have not seen goes to others, ${accept}`, async () => {
+    const script = new URL("../children/leaving_worker.ts", import.meta.url);
+    const options = {
+      script,
+      args: ["20", accept],
+      restartDelay: 1,
+      maxRestartDelay: 1,
+      maxRestarts: 100,
+      attempts: 50,
+    };
+    await withPool(options, async (pool) => {
+      await within(20_000, pool.ready);
+      const pairs = await Promise.all(Array.from({ length: 200 }, () => connection()));
+      const sent = await within(20_000, Promise.all(pairs.map(({ server }) => pool.dispatch(server))));
+      const answers = await Promise.all(pairs.map(async ({ client }) => {
+        using conn = client.toConn();
+        return await within(20_000, new Response(conn.readable).text());
+      }));
+      assertEquals(answers, sent.map(({ worker }) => String(worker.processId)), "who took it answers it");
+      assert(sent.some(({ attempts }) => attempts > 1), "some came back");
+      assertEquals(pool.statistics.committed, 200);
+    });
+  });
+}
+
 Deno.test("a worker that hangs gets nothing more, and is ended and replaced", async () => {
   await withPool({ strategy: "round-robin", timeout: 3_000, restartDelay: 10 }, async (pool) => {
     await within(20_000, pool.ready);
@@ -262,10 +288,10 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
     const dispatching = rejection(pool.dispatch(pair.server));
     const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
     const reason = "no worker of the pool can be kept running";
-    assertEquals(unready.message, `The pool does not become ready (target-died): ${reason}`);
+    assertEquals(unready.message, `The pool does not become ready (target-exited): ${reason}`);
     const { message } = await within(1_000, pool.failed);
-    assertEquals(message, `The pool takes no more sockets (target-died): ${reason}`);
-    assertEquals(await dispatching, ["target-died", "no worker of the pool can be kept running"]);
+    assertEquals(message, `The pool takes no more sockets (target-exited): ${reason}`);
+    assertEquals(await dispatching, ["target-exited", "no worker of the pool can be kept running"]);
     assert(usable(pair.server));
     assertEquals(events.map(({ type }) => type), [
       ...["workerstart", "workerend", "workerstart", "workerend", "workerstart", "workerend"],
@@ -294,7 +320,7 @@ Deno.test("a pool has not failed while one worker can be kept running, nor when 
 Deno.test("a command that cannot be spawned is given up too", async () => {
   const pool = new WorkerPool({ command: "/no/such/program", size: 1, restartDelay: 1, maxRestarts: 1 });
   const events = record(pool);
-  assertEquals((await rejection(pool.ready))[0], "target-died");
+  assertEquals((await rejection(pool.ready))[0], "target-exited");
   assertEquals(events.map(({ type, worker }) => [type, worker.processId]), [
     ...Array(2).fill(["workerend", 0]),
     ["workergiveup", 0],
@@ -305,7 +331,7 @@ Deno.test("a command that cannot be spawned is given up too", async () => {
 Deno.test("a worker that cannot be spoken to is told of by its process id", async () => {
   using _provider = useProvider(new UnsupportedProvider());
   await withPool({ size: 1, maxRestarts: 0 }, async (pool, events) => {
-    assertEquals((await rejection(pool.ready))[0], "target-died");
+    assertEquals((await rejection(pool.ready))[0], "target-exited");
     assertEquals(events.map(({ type, worker }) => [type, worker.processId > 0]), [
       ["workerend", true],
       ["workergiveup", false],
@@ -322,8 +348,8 @@ Deno.test("a closed pool finishes what it has, and takes no more", async () => {
     const waiting = rejection(pool.dispatch(waits.server));
     let closed = false;
     const closing = pool.close().then(() => closed = true);
-    assertEquals(await waiting, ["channel-broken", "the pool was closed"]);
-    assertEquals(await rejection(pool.dispatch(waits.server)), ["channel-broken", "the pool was closed"]);
+    assertEquals(await waiting, ["closed", "the pool was closed"]);
+    assertEquals(await rejection(pool.dispatch(waits.server)), ["closed", "the pool was closed"]);
     assert(usable(waits.server));
     assertEquals([await ask(client), closed], [`${processId} null`, false]);
     client.close();

@@ -7,7 +7,7 @@ import { LINUX } from "../../ffi/unix/systems/linux.ts";
 export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
 
 /** What makes another process work as this one does where that is not the system's own way. */
-const STYLE = unixSystem() === LINUX || unixSystem() === DARWIN
+export const STYLE: readonly string[] = unixSystem() === LINUX || unixSystem() === DARWIN
   ? []
   : [`--preload=${new URL("darwin_style.ts", import.meta.url).href}`];
 

@@ -34,11 +34,12 @@ function leftBehind(): string[] {
 Deno.test("sharing and handing over work in macOS' way", inDarwinStyle, async () => {
   const groups: readonly [files: readonly string[], least: number][] = [
     [["spi/contract_test.ts", "spi/provider_test.ts", "spi/rogue_test.ts"], 40],
-    [["handoff/handoff_test.ts", "handoff/protocol_test.ts"], 25],
+    [["handoff/handoff_test.ts", "handoff/source_test.ts", "handoff/target_test.ts", "handoff/abuse_test.ts"], 75],
+    [["ffi/decisions_test.ts", "handoff/processes_test.ts"], 12],
     [["sockets/accepting_test.ts", "sockets/socket_test.ts", "sockets/local_test.ts", "sockets/datagram_test.ts"], 50],
   ];
   const before = leftBehind();
-  const summaries = await within(60_000, Promise.all(groups.map(([files]) => runTests(files))));
+  const summaries = await within(120_000, Promise.all(groups.map(([files]) => runTests(files))));
   // Sources that the tests kill leave their rendezvous behind.
   for (const path of leftBehind().filter((path) => !before.includes(path))) {
     await Deno.remove(path, { recursive: true });

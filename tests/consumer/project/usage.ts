@@ -40,9 +40,11 @@ type Known<T> = 0 extends 1 & T ? never : T;
 const READY: WorkerPoolOptions & { script: URL } = { script: new URL("worker.ts", import.meta.url), size: 2 };
 const ADVICE: Record<HandoffOutcome, string> = {
   "rejected": "Another worker may take it",
-  "expired": "The worker is slow",
-  "target-died": "The worker is gone",
-  "channel-broken": "The worker is no worker of this library",
+  "timeout": "The worker is slow",
+  "target-exited": "The worker is gone",
+  "channel-broken": "The worker is not one of this library",
+  "overloaded": "Too many sockets wait",
+  "closed": "The pool was closed",
 };
 
 export async function serveFromPool(listener: Listener, options: SendOptions): Promise<Dispatched[]> {

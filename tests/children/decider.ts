@@ -1,0 +1,18 @@
+// Decides slots against its parent: decider.ts MEANS DESCRIPTOR. Each line of its stdin is a JSON list of slots and the
+// target's handles of them; it answers with the list of those it was first to decide.
+import type { TargetDecisions } from "../../ffi/decisions.ts";
+import { TextLines } from "../kit/text_lines.ts";
+
+const [means, descriptor] = Deno.args;
+const decisions = await open();
+console.log("ready");
+for await (const line of Deno.stdin.readable.pipeThrough(new TextLines())) {
+  const slots = JSON.parse(line) as [slot: number, handle: string][];
+  const won = slots.filter(([slot, handle]) => decisions.decide(slot, BigInt(handle))).map(([slot]) => slot);
+  console.log(JSON.stringify(won));
+}
+
+async function open(): Promise<TargetDecisions> {
+  if (Deno.build.os === "windows") return new (await import("../../ffi/windows/decisions.ts")).TargetEvents();
+  return (await import("../../ffi/unix/decisions.ts")).openDecisions(Number(means), BigInt(descriptor!));
+}

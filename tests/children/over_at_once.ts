@@ -1,0 +1,2 @@
+// Ends before it takes anything.
+Deno.exit();

@@ -1,0 +1,146 @@
+// Targets in processes of their own that abuse what they share with their source: it stays up, and its other children go
+// on. Linux: there it is memory, local sockets and a pipe. What Windows shares, handles of events that can be waited for
+// and nothing else, `tests/ffi/decisions_test.ts` shows.
+//
+// No test shows that a source can be made to wait by calls on a socket that it has offered (the target may hold its lock):
+// it takes a page fault in another process's system call that is answered by a file system of the attacker's own.
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
+import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
+import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { duplicates, outcome } from "../kit/handoffs.ts";
+import { endChild, lines, STYLE, within } from "../kit/process.ts";
+import { isRunning } from "../kit/process_state.ts";
+
+const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().sharedLocks };
+const FLAGS = ["--no-check", "--cached-only", ...STYLE];
+
+function spawnTarget(script: string, mode: string, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
+  const url = new URL(`../children/${script}`, import.meta.url);
+  return HandoffSource.spawn(url, { denoFlags: FLAGS, args: [mode], timeout: 3_000, ...options });
+}
+
+/** Hands one connection to a target that echoes, and sees that it does. */
+async function assertServes(source: HandoffSource): Promise<void> {
+  using pair = await connection();
+  await within(10_000, source.send(pair.server));
+  using client = pair.client.toConn();
+  await writeText(client, "alive");
+  assertEquals(await readText(client, 5), "alive");
+  await client.closeWrite();
+  assert(await readEnd(client));
+}
+
+/** How long this process's event loop stood still at most, in milliseconds, while something was going on. */
+async function longestPause(during: () => Promise<void>): Promise<number> {
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 5);
+  try {
+    await during();
+  } finally {
+    clearInterval(timer);
+  }
+  return longest;
+}
+
+for (const mode of ["scribble", "punch", "truncate", "names"]) {
+  Deno.test(`a target that abuses the decisions (${mode}) ends its own channel at most`, onLinux, async () => {
+    await using good = await spawnTarget("echo.ts", "");
+    const system = unixSystem();
+    if (mode === "names") useUnixSystem({ ...system, sharedLocks: false });
+    const before = directories();
+    const source = await spawnTarget("hostile_target.ts", mode).finally(() => useUnixSystem(system));
+    try {
+      await within(10_000, Promise.all([good.ready, source.ready]));
+      using pair = await connection();
+      const sockets = await duplicates(pair.server, 200);
+      const sent = sockets.map((socket) => source.send(socket).then(() => "sent", () => "returned"));
+      for (let count = 0; count < 5; count++) await assertServes(good);
+      const ends = await within(20_000, Promise.all(sent));
+      // The one or the other, and the socket is where its promise says.
+      assertEquals(sockets.map(({ handle }) => handle === INVALID_SOCKET ? "sent" : "returned"), ends);
+      const reason = await within(10_000, source.closed);
+      assertEquals(reason?.outcome, "channel-broken", reason?.reason);
+      for (let count = 0; count < 5; count++) await assertServes(good);
+      for (const socket of sockets) socket.close();
+    } finally {
+      await endTarget(source);
+      for (const name of directories()) if (!before.includes(name)) Deno.removeSync(name, { recursive: true });
+    }
+  });
+}
+
+function directories(): string[] {
+  return [...Deno.readDirSync("/tmp")].map(({ name }) => `/tmp/${name}`).filter((name) =>
+    name.includes("winsock-handoff-")
+  );
+}
+
+async function endTarget({ child }: HandoffSource): Promise<void> {
+  endProcess(child as Deno.ChildProcess);
+  await within(10_000, child.status);
+}
+
+Deno.test("a target can send its source nothing that would be received, or have to be closed", onLinux, async () => {
+  await using program = await spawnHostile("send");
+  const { source, line } = program;
+  await within(10_000, source.ready);
+  using pair = await connection();
+  using client = pair.client.toConn();
+  // Unread bytes, so that closing the connection has something to wait for.
+  await writeText(client, "x".repeat(100_000));
+  const longest = await longestPause(async () => {
+    const sending = outcome(source.send(pair.server));
+    assertStringIncludes(await line() ?? "", "frames Cannot send a message");
+    assertStringIncludes(await line() ?? "", "descriptors Cannot send a message");
+    // A pipe carries no descriptors.
+    assertStringIncludes(await line() ?? "", "answers Cannot send a message");
+    assertEquals((await sending)[0], "timeout");
+  });
+  assert(longest < 2_500, `the event loop stood still for ${longest.toFixed()} ms`);
+  assert(pair.server.remoteAddr.port > 0);
+});
+
+Deno.test("a target that closes its answers, and lives, has no channel any more", onLinux, async () => {
+  await using program = await spawnHostile("close answers");
+  const { source, line } = program;
+  await within(10_000, source.ready);
+  using pair = await connection();
+  const sockets = await duplicates(pair.server, 70);
+  const began = performance.now();
+  const sent = sockets.map((socket) => outcome(source.send(socket)));
+  assertEquals(await line(), "closed");
+  const ends = await within(2_500, Promise.all(sent));
+  const reason = `process ${source.child.pid} closed its end of the channel`;
+  for (const end of ends) assertEquals(end, ["channel-broken", reason]);
+  assert(performance.now() - began < 3_000, "nobody waited for the deadline");
+  assert(isRunning(source.child.pid), "nor for the end of the process");
+  for (const socket of sockets) {
+    assert(socket.remoteAddr.port > 0);
+    socket.close();
+  }
+});
+
+/** A hostile target whose output the test reads. */
+async function spawnHostile(
+  mode: string,
+): Promise<{ source: HandoffSource; line: () => Promise<string | undefined> } & AsyncDisposable> {
+  const script = new URL("../children/hostile_target.ts", import.meta.url);
+  const child = await spawnProgram({ script, denoFlags: FLAGS, args: [mode] }, { output: "piped" });
+  child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }).catch(() => {});
+  const source = new HandoffSource(child, { timeout: 3_000 });
+  return {
+    source,
+    line: lines(child),
+    async [Symbol.asyncDispose]() {
+      await endChild(child);
+      await within(10_000, source.closed);
+    },
+  };
+}
