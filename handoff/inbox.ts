@@ -81,6 +81,12 @@ export class Inbox {
     this.#serve();
   }
 
+  /** The channel is broken, and with it every decision: nothing that came can be taken any more. */
+  fail(): void {
+    this.leave();
+    for (const incoming of [...this.#unanswered.values()]) incoming.abandon();
+  }
+
   /** No more offers will come; those that came can still be taken. */
   end(): void {
     this.#ended = true;

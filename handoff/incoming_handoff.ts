@@ -128,6 +128,12 @@ export class IncomingHandoff {
     this.#close(reason, "it was withdrawn");
   }
 
+  /** The channel is broken: nobody can take the socket here. */
+  abandon(): void {
+    const reason = new HandoffError("channel-broken", "its channel is broken", { what: "Cannot accept the socket" });
+    this.#close(reason, "the channel is broken");
+  }
+
   /** A duplicate that was withdrawn or rejected is closed and nothing else: it is not this process's to shut down. */
   #close(reason: Error, words: string): void {
     if (this.#state === "taken" || this.#state === "closed") return;

@@ -133,7 +133,7 @@ export class Target {
   #fail(error: unknown): void {
     if (this.#ended) return;
     if (!this.#inbox.left) this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
-    this.#inbox.leave();
+    this.#inbox.fail();
     this.#end();
     this.#closeChannel();
   }
@@ -211,10 +211,9 @@ export class Target {
   #takeOffer(sequence: number, payload: OfferPayload): void {
     if (this.#inbox.find(sequence) !== undefined) throw new RangeError(`Socket ${sequence} is offered twice`);
     trace("offer-received", sequence, this.#source);
-    const { decisions } = this.#channel!;
-    decisions.remember(sequence % DECISION_SLOTS, payload.decision);
+    this.#channel!.decisions.remember(sequence % DECISION_SLOTS, payload.decision);
     const incoming = new IncomingHandoff(sequence, payload, {
-      take: () => decisions.decide(sequence % DECISION_SLOTS, payload.decision),
+      take: () => this.#decide(sequence, payload.decision),
       taken: (socket) => this.#taken(sequence, socket),
       reject: (reason) => this.#answer(FrameType.REJECT, sequence, encodeReason(reason)),
     });
@@ -267,6 +266,16 @@ export class Target {
     const { listeners = false, datagrams = false } = this.#options;
     if (kind === "listener" && !listeners) throw new TypeError("it takes no listeners");
     if (kind === "datagram" && !datagrams) throw new TypeError("it takes no datagram sockets");
+  }
+
+  /** Decides for this side. What is not a decision of this channel breaks it. */
+  #decide(sequence: number, decision: bigint): boolean {
+    try {
+      return this.#channel!.decisions.decide(sequence % DECISION_SLOTS, decision);
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
   }
 
   #taken(sequence: number, socket: SharedSocket): void {

@@ -1,71 +1,85 @@
 // Hands one connection after the other to a target of its own, each with a fault at one step, as it is told on stdin.
 import { connect, HandoffError, HandoffSource, listen, type Socket } from "@winsock/handoff";
+import { spawnProgram } from "../../handoff/spawn.ts";
 import { freeze, kill, thaw } from "../kit/faults/acts.ts";
-import { ControlPump } from "../kit/faults/control_pump.ts";
+import { PAST_THE_DEADLINE_MS } from "../kit/faults/cell.ts";
 import { report } from "../kit/faults/events.ts";
 import { FaultPoint } from "../kit/faults/fault_point.ts";
-import { duplicated, flipped, truncated } from "../kit/faults/garble.ts";
+import { garbled } from "../kit/faults/garble.ts";
 import { own } from "../kit/faults/owner.ts";
 import { type Frame, FrameType } from "../kit/faults/protocol.ts";
 import { seededRandom } from "../kit/faults/random.ts";
-import { StdinTap } from "../kit/faults/stdin_tap.ts";
-import type { FaultPlan } from "../kit/faults/steps.ts";
+import type { Command } from "../kit/faults/source_process.ts";
+import { type FaultPlan, isFrameFault } from "../kit/faults/steps.ts";
+import { TappedChannel } from "../kit/faults/tapped_channel.ts";
 import { RUN } from "../kit/process.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
-type Command = { do: "cell"; plan: FaultPlan } | { do: "go" | "abort" | "finish" | "end" };
 
 const TARGET = new URL("fault_target.ts", import.meta.url).href;
-const PAST_THE_DEADLINE_MS = 300;
 
 /** One hand-off and its fault. */
 class Cell {
   readonly #socket: Socket;
   readonly #child: Deno.ChildProcess;
+  readonly #gate: string;
   readonly #point: FaultPoint;
-  readonly #tap: StdinTap;
   readonly #abort = new AbortController();
   readonly #random: ReturnType<typeof seededRandom>;
-  #pump: ControlPump | undefined;
+  #channel!: TappedChannel;
   #source: HandoffSource | undefined;
   #owning: Promise<void> | undefined;
 
-  constructor(socket: Socket, child: Deno.ChildProcess, plan: FaultPlan) {
+  private constructor(socket: Socket, child: Deno.ChildProcess, gate: string, plan: FaultPlan) {
     this.#socket = socket;
     this.#child = child;
+    this.#gate = gate;
     this.#point = new FaultPoint(plan);
     this.#random = seededRandom(plan.seed);
-    this.#tap = new StdinTap(child.stdin, (frame, bytes) => this.#passFrame(frame, bytes));
     this.#point.watch("source", () => this.#act());
   }
 
+  static async start(socket: Socket, plan: FaultPlan): Promise<Cell> {
+    const gate = Deno.makeTempFileSync({ prefix: "handoff-fault-" });
+    // Two of three targets inherit their channel, where the system lets them; the others get it over a socket.
+    const inherits = Deno.build.os !== "windows" && plan.seed % 3 !== 0;
+    const child = await spawnTarget(plan, gate, inherits);
+    report({ event: "spawned", target: child.pid, inherits });
+    return new Cell(socket, child, gate, plan);
+  }
+
   async go(): Promise<void> {
-    const { pid, status } = this.#child;
-    const { fault, timeout } = this.#point.plan;
-    const { made, pump } = ControlPump.between(
-      () => new HandoffSource({ pid, status, stdin: this.#tap.stream } as Deno.ChildProcess, { timeout }),
-      (frame, bytes) => this.#passAnswer(frame, bytes),
-    );
-    this.#source = made;
-    this.#pump = pump;
+    const { timeout, fault } = this.#point.plan;
+    this.#channel = new TappedChannel(this.#child, {
+      frame: (frame, bytes) => this.#passFrame(frame, bytes),
+      answer: (frame, bytes) => this.#passAnswer(frame, bytes),
+    });
+    const source = this.#source = new HandoffSource(this.#channel.child, { timeout });
     const deadline = new Promise((resolve) => setTimeout(resolve, timeout + PAST_THE_DEADLINE_MS));
-    const outcome = await this.#send(made);
+    const outcome = await this.#send(source);
     report({ event: "outcome", outcome });
     // One about to be killed does not begin to read: killed in that moment, Wine keeps the connection open for ever, though
     // no process has a handle of it.
-    if (outcome !== "committed" && fault !== "kill source") this.#owning = own(this.#socket.toConn(), "source");
+    const dies = fault === "kill source" || fault === "kill both";
+    if (outcome !== "handed off" && !dies) this.#owning = own(this.#socket.toConn(), "source");
     if (this.#point.step.course === "end") {
-      await made.close();
+      await source.close();
       report({ event: "closed" });
     }
     if (fault !== "freeze target") return;
     await deadline;
-    thaw(pid);
+    thaw(this.#child.pid);
     report({ event: "thawed" });
   }
 
   abort(): void {
-    this.#abort.abort(new Error("taken back"));
+    this.#abort.abort(new Error("withdrawn"));
+  }
+
+  /** Does what the target waits for at its step. */
+  async act(): Promise<void> {
+    await this.#act();
+    Deno.removeSync(this.#gate);
   }
 
   /** Ends the channel in the ordinary way, or what the fault has left of it. */
@@ -79,8 +93,12 @@ class Cell {
   async end(): Promise<void> {
     kill(this.#child.pid);
     await this.#child.status;
-    this.#pump?.close();
-    await this.#tap.close();
+    await this.#channel.dispose();
+    try {
+      Deno.removeSync(this.#gate);
+    } catch {
+      // the target went through
+    }
     report({ event: "ended" });
   }
 
@@ -88,7 +106,7 @@ class Cell {
     const { signal } = this.#abort;
     try {
       await source.send(this.#socket, this.#point.step.course === "withdraw" ? { signal } : {});
-      return "committed";
+      return "handed off";
     } catch (error) {
       if (error instanceof HandoffError) return error.outcome;
       return error === signal.reason ? "withdrawn" : String(error);
@@ -96,47 +114,42 @@ class Cell {
   }
 
   async #passFrame(frame: Frame, bytes: Bytes): Promise<void> {
-    const name = nameOf(frame);
-    if (this.#point.garblesNow(name)) {
-      await this.#tap.write(this.#garbled(frame, bytes));
-      if (this.#point.plan.fault !== "truncate frame") return;
-      await this.#tap.close();
-      throw new Deno.errors.BrokenPipe("The pipe broke in the middle of a frame");
+    const { fault } = this.#point.plan;
+    const isHello = frame.type === FrameType.HELLO;
+    const write = (bytes: Bytes) => isHello ? this.#channel.writeStdin(bytes) : this.#channel.writeFrames(bytes);
+    if (isFrameFault(fault) && this.#point.garblesNow(nameOf(frame))) {
+      await write(garbled(frame, bytes, fault, this.#random));
+      if (fault !== "truncate frame") return;
+      await (isHello ? this.#channel.endStdin() : this.#channel.endFrames());
+      throw new Deno.errors.BrokenPipe("The way of frames broke in the middle of one");
     }
-    const comes = this.#point.comesWith(name);
-    // Frozen before it can read the frame: it must have left, and must not have arrived.
-    const first = this.#point.plan.fault === "freeze target";
-    if (comes && first) this.#act();
-    await this.#tap.write(bytes);
-    if (comes && !first) this.#act();
+    if (!this.#point.comesWith(nameOf(frame))) return await write(bytes);
+    // It has left, and must not have arrived when the fault comes.
+    if (fault.endsWith("target")) freeze(this.#child.pid);
+    await write(bytes);
+    if (fault !== "freeze target") await this.#act();
   }
 
   #passAnswer(frame: Frame, bytes: Bytes): void {
-    const name = nameOf(frame);
-    if (this.#point.garblesNow(name)) {
-      this.#pump!.write(this.#garbled(frame, bytes));
-      if (this.#point.plan.fault === "truncate frame") this.#pump!.end();
+    const { fault } = this.#point.plan;
+    if (isFrameFault(fault) && this.#point.garblesNow(nameOf(frame))) {
+      this.#channel.deliver(garbled(frame, bytes, fault, this.#random));
+      if (fault === "truncate frame") this.#channel.endAnswers();
       return;
     }
     // The answer has left the target and has not arrived.
-    if (this.#point.comesWith(name)) this.#act();
-    this.#pump!.write(bytes);
+    if (this.#point.comesWith(nameOf(frame))) this.#act();
+    this.#channel.deliver(bytes);
   }
 
-  #garbled(frame: Frame, bytes: Bytes): Bytes {
-    const { fault, region } = this.#point.plan;
-    if (fault === "truncate frame") return truncated(bytes, this.#random);
-    if (fault === "duplicate frame") return duplicated(bytes);
-    return flipped(frame, bytes, region, this.#random);
-  }
-
-  #act(): void {
+  #act(): Promise<void> | undefined {
     const { fault } = this.#point.plan;
-    if (fault === "kill target") kill(this.#child.pid);
-    else if (fault === "kill source") kill(Deno.pid);
-    else if (fault === "freeze target") freeze(this.#child.pid);
-    else if (fault === "close stdin") this.#tap.close();
-    else this.#pump!.close();
+    if (fault === "kill target" || fault === "kill both") kill(this.#child.pid);
+    if (fault === "kill source" || fault === "kill both") kill(Deno.pid);
+    if (fault === "freeze target") freeze(this.#child.pid);
+    if (fault === "freeze source") freeze(Deno.pid);
+    if (fault === "close answers") this.#channel.endAnswers();
+    return fault === "close frames" ? this.#channel.endFrames() : undefined;
   }
 }
 
@@ -144,15 +157,12 @@ function nameOf({ type }: Frame): string {
   return Object.entries(FrameType).find(([, value]) => value === type)![0];
 }
 
-function spawnTarget(plan: FaultPlan): Deno.ChildProcess {
+async function spawnTarget(plan: FaultPlan, gate: string, inherits: boolean): Promise<Deno.ChildProcess> {
+  const args = [...RUN, "--allow-all", TARGET, JSON.stringify(plan), gate];
   // Without `detached` Windows ends it together with this process.
-  return new Deno.Command(Deno.execPath(), {
-    args: [...RUN, "--allow-all", TARGET, JSON.stringify(plan)],
-    stdin: "piped",
-    stdout: "inherit",
-    stderr: "inherit",
-    detached: true,
-  }).spawn();
+  if (inherits) return await spawnProgram({ command: Deno.execPath(), args }, { output: "inherit", detached: true });
+  const options = { args, stdin: "piped", stdout: "inherit", stderr: "inherit", detached: true } as const;
+  return new Deno.Command(Deno.execPath(), options).spawn();
 }
 
 // Deno opens two descriptors for signals half a second after its start, unless it has them already.
@@ -180,11 +190,10 @@ async function acceptOnce(): Promise<void> {
 
 async function obey(command: Command): Promise<void> {
   if (command.do === "cell") {
-    const child = spawnTarget(command.plan);
-    cell = new Cell(await listener.accept(), child, command.plan);
-    report({ event: "spawned", target: child.pid });
+    cell = await Cell.start(await listener.accept(), command.plan);
   } else if (command.do === "go") cell!.go();
   else if (command.do === "abort") cell!.abort();
+  else if (command.do === "act") await cell!.act();
   else if (command.do === "finish") cell!.finish();
   else await cell!.end();
 }

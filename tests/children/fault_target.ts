@@ -1,54 +1,72 @@
-// Takes one socket and does with it what an owner does, with a fault at one step.
-import { receive, type Received } from "@winsock/handoff";
-import { defaultProvider } from "@winsock/handoff/spi";
+// Takes one socket and does with it what an owner does, with a fault at one step: PLAN GATE.
+import { receive, type Received, TRACE_CHANNEL } from "@winsock/handoff";
+import diagnostics from "node:diagnostics_channel";
+import { unixPoller } from "../../ffi/unix/poll_system.ts";
 import { freeze, kill } from "../kit/faults/acts.ts";
 import { report } from "../kit/faults/events.ts";
 import { comesLate, FaultPoint } from "../kit/faults/fault_point.ts";
 import { own } from "../kit/faults/owner.ts";
-import { shutDown } from "../kit/faults/shutdown.ts";
+import type { HandoffStep } from "../kit/faults/protocol.ts";
 
-const point = new FaultPoint(JSON.parse(Deno.args[0]!));
+const [plan, gate] = Deno.args as [string, string];
+const point = new FaultPoint(JSON.parse(plan));
 const { fault } = point.plan;
-/** The first socket this process opens is its control socket. */
-let control: bigint | undefined;
-let closesControl = false;
+const { course } = point.step;
+const leaving = new AbortController();
 
-const provider = defaultProvider();
-const open = provider.socket.bind(provider);
-provider.socket = async (info) => {
-  const socket = await open(info);
-  control ??= socket;
-  if (closesControl) shutDown(control);
-  return socket;
-};
+diagnostics.subscribe(TRACE_CHANNEL, (message) => {
+  const { step } = message as HandoffStep;
+  if (step === "taken") report({ event: "taken" });
+  // The socket is open, and the program has not seen it.
+  if (step === "opened" && course === "leave") leaving.abort();
+});
 point.watch("target", (source) => {
-  if (fault === "kill target") kill(Deno.pid);
-  else if (fault === "kill source") kill(source);
-  else if (fault === "freeze target") freeze(Deno.pid);
-  else if (fault === "close stdin") Deno.stdin.close();
-  else if (control !== undefined) shutDown(control);
-  else closesControl = true;
+  if (fault === "kill source" || fault === "kill both") kill(source);
+  if (fault === "kill target" || fault === "kill both") kill(Deno.pid);
+  if (fault === "freeze source") freeze(source);
+  if (fault === "freeze target") freeze(Deno.pid);
+  if (fault.startsWith("close")) waitAtGate();
 });
 
 // It lives until it is ended, for its descriptors to be counted; two that Deno opens for signals half a second after its
-// start are opened now.
+// start are opened now, and so is what wakes a thread that waits for sockets.
 setInterval(() => {}, 60_000);
 Deno.addSignalListener("SIGINT", () => {});
+if (Deno.build.os !== "windows") unixPoller().prepare();
 report({ event: "started" });
+const undecided: Received[] = [];
 let failure: string | null = null;
 try {
-  const { course } = point.step;
   const byHand = course === "reject" || course === "withdraw";
-  for await (const received of receive({ accept: byHand ? "manual" : "automatic" })) take(received);
+  const { signal } = leaving;
+  for await (const received of receive({ accept: byHand ? "manual" : "automatic", signal })) take(received);
 } catch (error) {
   failure = String(error);
 }
+// What a program has seen and not decided on stays open; unless the channel is broken, and no decision can be made.
+if (failure === null) { for (const received of undecided) received.reject("the loop is over"); }
 report({ event: "loop", failure });
 
 function take(received: Received): void {
   report({ event: "received" });
-  if (point.step.course === "reject") received.reject("no");
+  if (course === "reject") received.reject("no");
   // One about to be killed does not begin to read: see the source.
-  else if (fault === "kill target" && !comesLate(point.plan)) return;
-  else if (point.step.course !== "withdraw") own(received.socket.toConn(), "target");
+  else if ((fault === "kill target" || fault === "kill both") && !comesLate(point.plan)) return;
+  else if (course === "withdraw") undecided.push(received);
+  else own(received.socket.toConn(), "target");
+}
+
+/** Does nothing more until the source has removed the gate. */
+function waitAtGate(): void {
+  report({ event: "gate" });
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  while (isThere(gate)) Atomics.wait(cell, 0, 0, 1);
+}
+
+function isThere(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }

@@ -1,11 +1,19 @@
 // Every fault at every step of a hand-off, between real processes. docs/failures.md keeps what comes out:
 // `UPDATE_DOCS=1` writes it anew, `FAULT_SEED` chooses where frames are cut and which bytes are flipped.
 import { assertEquals } from "@std/assert";
-import { cellName, timeoutOf } from "../kit/faults/expectations.ts";
+import { timeoutOf } from "../kit/faults/expectations.ts";
 import { runCells } from "../kit/faults/lanes.ts";
-import { exists, PAGE, parsePage, REGIONS, renderPage } from "../kit/faults/page.ts";
+import { PAGE, parsePage, renderPage } from "../kit/faults/page.ts";
 import { seedOf } from "../kit/faults/random.ts";
-import { type Fault, type FaultPlan, FAULTS, type Region, STEPS } from "../kit/faults/steps.ts";
+import {
+  cellName,
+  exists,
+  type Fault,
+  type FaultPlan,
+  FRAME_FAULTS,
+  PROCESS_FAULTS,
+  STEPS,
+} from "../kit/faults/steps.ts";
 
 const seed = Number(Deno.env.get("FAULT_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
 const update = Deno.env.get("UPDATE_DOCS") !== undefined;
@@ -13,13 +21,11 @@ const kept = await Deno.readTextFile(PAGE).catch(() => "");
 const keptCells = parsePage(kept);
 const found = new Map<string, string>();
 
-function plansOf(fault: Fault, regions: readonly Region[]): FaultPlan[] {
-  return regions.flatMap((region) =>
-    STEPS.filter((step) => exists(step, fault, region)).map((step) => {
-      const plan = { step: step.name, fault, region };
-      return { ...plan, seed: seedOf(seed, cellName(plan)), timeout: timeoutOf(plan) };
-    })
-  );
+function plansOf(fault: Fault): FaultPlan[] {
+  return STEPS.filter((step) => exists(step, fault)).map(({ name }) => {
+    const plan = { step: name, fault };
+    return { ...plan, seed: seedOf(seed, cellName(plan)), timeout: timeoutOf(plan) };
+  });
 }
 
 /** Runs cells and holds them against the page; names every one that came out differently. */
@@ -35,25 +41,25 @@ async function check(plans: FaultPlan[]): Promise<void> {
   if (wrong.length > 0) throw new Error(`FAULT_SEED=${seed}\n${wrong.join("\n")}`);
 }
 
-Deno.test("without a fault the target has the socket, or the source if it was rejected or taken back", async () => {
-  const plan = { fault: "none", region: "head", seed, timeout: 15_000 } as const;
-  const steps = ["done-received", "end-received", "reject-received", "withdraw-received"];
-  const results = await runCells(steps.map((step) => ({ ...plan, step })));
+Deno.test("without a fault the target owns the socket, or the source if it was rejected or withdrawn", async () => {
+  const steps = ["done-received", "end-received", "reject-received", "withdraw-received", "leave-received"];
+  const results = await runCells(steps.map((step) => ({ step, fault: "none", seed, timeout: 15_000 })));
   assertEquals(results.map(({ text, failure }) => failure ?? text).toSorted(), [
-    "committed → target",
-    "committed → target",
+    "handed off → target",
+    "handed off → target",
+    "rejected → source",
     "rejected → source",
     "withdrawn → source",
   ]);
 });
 
-for (const fault of FAULTS) {
-  Deno.test(`at every step of a hand-off: ${fault} (FAULT_SEED=${seed})`, () => check(plansOf(fault, ["head"])));
+for (const fault of PROCESS_FAULTS) {
+  Deno.test(`at every step of a hand-off: ${fault} (FAULT_SEED=${seed})`, () => check(plansOf(fault)));
 }
 
-Deno.test(`in every frame: flip bytes of its sequence number, length and payload (FAULT_SEED=${seed})`, () => {
-  return check(plansOf("flip bytes", REGIONS));
-});
+for (const fault of FRAME_FAULTS) {
+  Deno.test(`in every frame: ${fault} (FAULT_SEED=${seed})`, () => check(plansOf(fault)));
+}
 
 Deno.test("docs/failures.md is what the tests found", async () => {
   const page = renderPage(update ? new Map([...keptCells, ...found]) : found);

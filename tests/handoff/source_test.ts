@@ -382,7 +382,10 @@ Deno.test("a connection that is held while the numbers come round again keeps it
   using pair = await connection();
   let released = 0;
   const channel = channelToNowhere();
-  const outbox = new Outbox(Deno.pid, { timeout: 5_000, trusted: true }, channel, { released: () => void released++, broken() {} });
+  const outbox = new Outbox(Deno.pid, { timeout: 5_000, trusted: true }, channel, {
+    released: () => void released++,
+    broken() {},
+  });
   outbox.start();
   const say = (type: Frame["type"], sequence: number) =>
     outbox.takeAnswer({ type, sequence, payload: new Uint8Array(0) });

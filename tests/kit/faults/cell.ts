@@ -2,91 +2,135 @@
 import { connect } from "@winsock/handoff";
 import { openStreams } from "../descriptors.ts";
 import { until, within } from "../process.ts";
-import { kill } from "./acts.ts";
-import { comesLate, garbles } from "./fault_point.ts";
+import { kill, thaw } from "./acts.ts";
+import { comesLate, comesWithEnd } from "./fault_point.ts";
 import { Peer } from "./peer.ts";
 import type { SourceProcess } from "./source_process.ts";
-import { type FaultPlan, findStep } from "./steps.ts";
+import { type FaultPlan, findStep, isFrameFault } from "./steps.ts";
 
-/** A hand-off's end, as a cell of the table has it. */
-export function cellText(outcome: string, owner: string): string {
-  return `${outcome} → ${owner}`;
+/** How long a process stays stopped when the deadline has passed, in milliseconds. */
+export const PAST_THE_DEADLINE_MS = 300;
+
+/** How many pipes and sockets of its channel a target inherits; it closes them with the channel. */
+const INHERITED_STREAMS = 3;
+
+/** Whether the target can open its channel. What it inherited stays with it if it never reads a HELLO that says so. */
+function opensChannel({ step, fault }: FaultPlan): boolean {
+  return step !== "hello-sent" || !isFrameFault(fault) || fault === "duplicate frame" || fault === "flip sequence";
+}
+
+/** Which processes a fault ends. */
+function killedBy({ fault }: FaultPlan): readonly string[] {
+  if (fault === "kill both") return ["source", "target"];
+  return fault.startsWith("kill ") ? [fault.slice("kill ".length)] : [];
 }
 
 /**
  * Runs a hand-off into its fault.
  *
  * @param lingers Whether the peer can see the end only when the target process has ended.
- * @returns The outcome as the source's caller was told, and who has the connection in the end.
- * @throws {Error} If two processes have it, its peer does not see it end, or a process keeps a descriptor of it.
+ * @returns The outcome as the source's caller was told, and who owns the connection; `†` if that process was killed.
+ * @throws {Error} If nobody owns it or two processes do, if the decision says otherwise, if the peer does not see it end, or
+ * if a process keeps a descriptor of it.
  */
 export async function runCell(source: SourceProcess, plan: FaultPlan, lingers = false): Promise<string> {
   const { events } = source;
   events.clear();
   source.tell({ do: "cell", plan });
   using client = (await connect({ hostname: "127.0.0.1", port: source.port })).toConn();
-  const { target } = (await events.next("spawned"))!;
+  const { target, inherits } = (await events.next("spawned"))!;
   const peer = new Peer(client);
+  const killed = killedBy(plan);
   let ended = false;
   try {
     await events.next("started");
-    const before = openStreams(target).length;
+    const before = countStreams(target) - (inherits && opensChannel(plan) ? INHERITED_STREAMS : 0);
     source.tell({ do: "go" });
+    const thawing = plan.fault === "freeze source" ? thawSource(source, plan) : undefined;
     if (findStep(plan.step).course === "withdraw") {
       await events.next("received");
       source.tell({ do: "abort" });
     }
+    const { side, on } = findStep(plan.step);
+    if (plan.fault.startsWith("close") && side === "target" && "trace" in on) actWhenAsked(source);
     const outcome = (await events.next("outcome", source.exited))?.outcome;
-    await whenFaultHasCome(source, plan);
-    const killed = plan.fault.startsWith("kill") && !comesLate(plan) ? plan.fault.slice("kill ".length) : undefined;
-    const silent = lingers && killed === "source";
-    const owner = silent ? "nobody" : await peer.converse(killed);
+    if (!comesLate(plan)) await thawing;
+    if (comesWithEnd(plan)) await events.next("closed", source.exited);
+    else if (!comesLate(plan)) await whenFaultHasCome(source, plan);
+    const silent = lingers && killed.includes("source");
+    const answers = silent ? "nobody" : await peer.converse(comesLate(plan) ? [] : killed);
     if (!lingers) await peer.readEnd();
-    await finish(source, plan);
-    if (plan.fault !== "kill target") {
+    await whenFaultHasCome(source, plan);
+    source.tell({ do: "finish" });
+    if (!killed.includes("source")) await events.next("finished");
+    if (!killed.includes("target")) {
       await events.next("loop");
       // Duplicates it has never read of stay with it on Windows: of the socket, and of its end of the control socket.
       await streamsReturn("target", target, lingers ? before + 2 : before);
     }
     ended = true;
-    await endTarget(source, target, plan);
+    await endTarget(source, target, killed);
     if (lingers) await peer.readEnd();
-    if (source.streams !== undefined) await streamsReturn("source", source.pid, source.streams);
-    return cellText(plan.fault === "kill source" ? "source killed" : `${outcome}`, owner);
+    if (!killed.includes("source") && source.streams !== undefined) {
+      await streamsReturn("source", source.pid, source.streams);
+    }
+    return `${outcome ?? `${killed.join(" and ")} killed`} → ${ownerOf(answers, source, outcome, killed)}`;
   } finally {
-    if (!ended) await endTarget(source, target, plan);
+    if (!ended) await endTarget(source, target, killed);
   }
 }
 
-/** Waits for a fault that comes before the socket is closed again, and for what it does to a process. */
+/** Who owns the connection by the decision, which must be who answered, unless that process is gone. */
+function ownerOf(
+  answers: string,
+  source: SourceProcess,
+  outcome: string | undefined,
+  killed: readonly string[],
+): string {
+  const owner = source.events.has("taken") ? "target" : "source";
+  if (outcome !== undefined && (outcome === "handed off") !== (owner === "target")) {
+    throw new Error(`The ${owner} has decided, and the source's caller was told: ${outcome}`);
+  }
+  if (answers === owner) return owner;
+  if (answers === "nobody" && killed.includes(owner)) return `${owner} †`;
+  throw new Error(`The ${owner} has decided, and who answers is ${answers}`);
+}
+
+/** Waits for the fault, and for what it does to a process. */
 async function whenFaultHasCome(source: SourceProcess, plan: FaultPlan): Promise<void> {
-  if (findStep(plan.step).course === "end") await source.events.next("closed", source.exited);
-  if (plan.fault === "none" || comesLate(plan)) return;
+  if (plan.fault === "none") return;
   await source.events.next("fault");
-  if (plan.fault === "kill source") await within(20_000, source.exited);
+  if (killedBy(plan).includes("source")) await within(20_000, source.exited);
   if (plan.fault === "freeze target") await source.events.next("thawed");
 }
 
-/** Ends the channel, after or with the fault. */
-async function finish(source: SourceProcess, plan: FaultPlan): Promise<void> {
-  const { events } = source;
-  const withEnd = garbles(plan) && findStep(plan.step).frame === "END";
-  if (plan.fault !== "none" && !withEnd) await events.next("fault");
-  if (plan.fault === "kill source") await within(20_000, source.exited);
-  source.tell({ do: "finish" });
-  await events.next("finished", source.exited);
-  if (withEnd) await events.next("fault");
+async function thawSource(source: SourceProcess, plan: FaultPlan): Promise<void> {
+  await source.events.next("fault");
+  await new Promise((resolve) => setTimeout(resolve, plan.timeout + PAST_THE_DEADLINE_MS));
+  thaw(source.pid);
 }
 
-async function endTarget(source: SourceProcess, target: number, plan: FaultPlan): Promise<void> {
-  if (plan.fault === "kill source") return kill(target);
+/** A target at its step waits until the source has closed a way: both ends of it are the source's to close. */
+async function actWhenAsked({ events, exited, tell }: SourceProcess): Promise<void> {
+  if (await events.next("gate", exited) !== undefined) tell({ do: "act" });
+}
+
+async function endTarget(source: SourceProcess, target: number, killed: readonly string[]): Promise<void> {
+  if (killed.includes("source")) return kill(target);
   source.tell({ do: "end" });
   await source.events.next("ended", source.exited);
 }
 
+/** How many pipes, sockets and the like a process has open, without those of its stdin, which Deno has once or twice. */
+export function countStreams(processId: number): number {
+  const streams = openStreams(processId).map((line) => [Number.parseInt(line), line.slice(line.indexOf(" "))]);
+  const [, stdin] = streams.find(([number]) => number === 0) ?? [];
+  return streams.filter(([, thing]) => thing !== stdin).length;
+}
+
 async function streamsReturn(who: string, processId: number, before: number): Promise<void> {
   try {
-    await until(() => openStreams(processId).length <= before, `the ${who} has ${before} descriptors again`);
+    await until(() => countStreams(processId) <= before, `the ${who} has ${before} descriptors again`);
   } catch (cause) {
     throw new Error(`The ${who} had ${before} descriptors and has ${openStreams(processId).join(", ")}`, { cause });
   }

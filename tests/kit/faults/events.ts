@@ -3,10 +3,21 @@ import { within } from "../process.ts";
 
 export type Event =
   | { readonly event: "listening"; readonly port: number }
-  | { readonly event: "spawned"; readonly target: number }
+  | { readonly event: "spawned"; readonly target: number; readonly inherits: boolean }
   | { readonly event: "outcome"; readonly outcome: string }
   | { readonly event: "loop"; readonly failure: string | null }
-  | { readonly event: "started" | "received" | "fault" | "thawed" | "closed" | "finished" | "ended" };
+  | {
+    readonly event:
+      | "started"
+      | "received"
+      | "taken"
+      | "gate"
+      | "fault"
+      | "thawed"
+      | "closed"
+      | "finished"
+      | "ended";
+  };
 
 /** Tells the test something, at once: what comes next may be the end of this process. */
 export function report(event: Event): void {
@@ -27,6 +38,11 @@ export class Events {
   /** Forgets what was told so far. */
   clear(): void {
     this.#seen.length = 0;
+  }
+
+  /** Whether something was told already. */
+  has(kind: Event["event"]): boolean {
+    return this.#seen.some(({ event }) => event === kind);
   }
 
   /** All that was told, for a message. */

@@ -1,57 +1,41 @@
-/** Where a system, or where bytes are cut, decides how a cell ends; and how long a source waits in it. */
-import { type FaultPlan, findStep, hasPayload, STEPS } from "./steps.ts";
+/** Where a system decides how a cell ends, or who of two processes is first; and how long a source waits in a cell. */
+import { cellName, type FaultPlan, isFrameFault } from "./steps.ts";
 
-/** Which cell of the tables a plan is. */
-export function cellName({ step, fault, region }: Pick<FaultPlan, "step" | "fault" | "region">): string {
-  return `${step} × ${fault}${region === "head" ? "" : ` (${region})`}`;
-}
+type Cell = Pick<FaultPlan, "step" | "fault">;
+
+/** Cells that end differently on Windows, where OFFER brings the socket itself, and opening it takes a moment. */
+const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> = {};
 
 /**
- * Cells with more than one right end. A process that was killed keeps its end of a pipe until the system has cleared it
- * away: what was written to it just then may have arrived or not. A commit that has not left when the channel ends is taken
- * back. A length that was made greater makes its reader wait.
+ * Cells with two right ends: when the source runs on, its deadline has passed and READY has come, and either may be first
+ * in its event loop.
  */
-const ENDS: Record<string, readonly string[]> = {
-  "accepted × kill target": ["target-died → source", "committed → nobody"],
-  "accept-received × kill target": ["target-died → source", "committed → nobody"],
-  "accept-received × close control socket": ["target-died → source", "committed → target"],
-  "claimed × close stdin": ["target-died → source", "committed → nobody"],
-  "rejected × kill target": ["rejected → source", "target-died → source"],
-  "ready-sent × flip bytes (length)": ["channel-broken → source", "expired → source"],
-  "offered × flip bytes (length)": ["target-died → source", "expired → source", "rejected → source"],
-  "rejected × flip bytes (length)": ["channel-broken → source", "expired → source", "rejected → source"],
+const RACES: Record<string, readonly string[]> = {
+  "hello-sent × freeze source": ["timeout → source", "handed off → target"],
+  "hello-received × freeze source": ["timeout → source", "handed off → target"],
 };
 
 /** What a cell says that was found to end this way. */
-export function cellOf(plan: FaultPlan, found: string): string {
-  const ends = ENDS[cellName(plan)];
-  return ends?.includes(found) ? ends.join(" or ") : found;
+export function cellOf(plan: Cell, found: string): string {
+  const ends = RACES[cellName(plan)];
+  if (ends?.includes(found)) return ends.join(" or ");
+  const [elsewhere, windows] = ON_WINDOWS[cellName(plan)] ?? [];
+  if (found !== (Deno.build.os === "windows" ? windows : elsewhere)) return found;
+  return `${elsewhere}; on Windows ${windows}`;
 }
 
-const OFFER_LOST = STEPS.filter(({ frame }) => frame === "OFFER").map(({ name }) => name);
-const LINGERING = new Set([
-  "duplicated × kill source",
-  ...OFFER_LOST.flatMap((step) => [`${step} × truncate frame`, `${step} × flip bytes`]),
-  "offered × flip bytes (length)",
-  "offered × flip bytes (payload)",
-  "hello-sent × duplicate frame",
-  "hello-sent × flip bytes (payload)",
-  ...["hello-sent", "hello-received", "ready-sent", "ready-received", "duplicated"].map((step) =>
-    `${step} × close stdin`
-  ),
-]);
+const LINGERING = new Set<string>([]);
 
 /**
  * Whether on Windows the peer may see the end only when the target process has ended: a duplicate is in the target from
  * the moment it is made, and nobody can close it there who has not read of it.
  */
-export function mayLinger(plan: Pick<FaultPlan, "step" | "fault" | "region">): boolean {
+export function mayLinger(plan: Cell): boolean {
   return LINGERING.has(cellName(plan));
 }
 
 /** Short where the deadline may be what ends the hand-off, so long elsewhere that it is not. */
-export function timeoutOf({ step, fault, region }: Pick<FaultPlan, "step" | "fault" | "region">): number {
-  const { frame } = findStep(step);
-  const waits = region === "length" ? hasPayload(frame) : frame === "HELLO" && region !== "sequence";
-  return fault === "freeze target" || fault === "flip bytes" && waits ? 3_000 : 15_000;
+export function timeoutOf({ step, fault }: Cell): number {
+  const waits = isFrameFault(fault) && (step === "hello-sent" || fault === "raise length");
+  return fault.startsWith("freeze") || waits ? 3_000 : 15_000;
 }

@@ -3,20 +3,16 @@ import diagnostics from "node:diagnostics_channel";
 import { report } from "./events.ts";
 import { TRACE_CHANNEL } from "./protocol.ts";
 import type { HandoffStep } from "./protocol.ts";
-import { type FaultPlan, findStep, type Side, type Step } from "./steps.ts";
-
-const GARBLING = ["truncate frame", "flip bytes", "duplicate frame"];
-
-/** Whether the fault is about a frame, and not about a process or a pipe. */
-export function garbles({ fault }: FaultPlan): boolean {
-  return GARBLING.includes(fault);
-}
+import { type FaultPlan, findStep, isFrameFault, type Side, type Step } from "./steps.ts";
 
 /** Whether the fault comes only when the target has closed the socket, or with the end of the channel. */
-export function comesLate(plan: FaultPlan): boolean {
-  const { course, frame, name } = findStep(plan.step);
-  if (garbles(plan)) return frame === "DONE" || frame === "END" && course !== "end";
-  return name === "done-sent" || name === "done-received";
+export function comesLate({ step }: FaultPlan): boolean {
+  return step === "done-sent" || step === "done-received";
+}
+
+/** Whether the fault comes with the end of the channel. */
+export function comesWithEnd({ step }: FaultPlan): boolean {
+  return findStep(step).course === "end";
 }
 
 export class FaultPoint {
@@ -31,13 +27,12 @@ export class FaultPoint {
 
   /** Whether this frame is to be garbled; once. */
   garblesNow(frame: string): boolean {
-    return garbles(this.plan) && frame === this.step.frame && this.#comes();
+    return isFrameFault(this.plan.fault) && this.#isOn(frame) && this.#comes();
   }
 
   /** Whether the fault comes now that this frame leaves; once. */
   comesWith(frame: string): boolean {
-    const { on } = this.step;
-    return this.#acts && "frame" in on && on.frame === frame && this.#comes();
+    return this.#acts && this.#isOn(frame) && this.#comes();
   }
 
   /** Calls back when the fault comes at a step that the library tells of on its channel in this process. */
@@ -51,7 +46,12 @@ export class FaultPoint {
   }
 
   get #acts(): boolean {
-    return this.plan.fault !== "none" && !garbles(this.plan);
+    return this.plan.fault !== "none" && !isFrameFault(this.plan.fault);
+  }
+
+  #isOn(frame: string): boolean {
+    const { on } = this.step;
+    return "frame" in on && on.frame === frame;
   }
 
   #comes(): boolean {

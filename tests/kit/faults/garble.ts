@@ -2,30 +2,38 @@
 import { concat } from "@std/bytes/concat";
 import { type Frame, FrameType, HEADER_SIZE } from "./protocol.ts";
 import type { Random } from "./random.ts";
-import type { Region } from "./steps.ts";
+import type { FrameFault } from "./steps.ts";
 
 const TYPE_OFFSET = 5;
-const REGIONS = { head: [0, 7], sequence: [8, 11], length: [12, 15] } as const;
+const LENGTH_OFFSET = 12;
+/** Of the length the highest byte: another one is more than any payload has. */
+const REGIONS = { "flip head": [0, 7], "flip sequence": [8, 11], "flip length": [15, 15] } as const;
 /**
- * Where the blob in a payload says which duplicate it is: `dwProviderReserved` on Linux, `dwServiceFlags3` under Wine. There
- * the upper half of a number, for another lower half may be that of another socket of the target.
+ * Bytes of a payload that mean the same on every system: the target's process id in HELLO, the length of the blob in OFFER,
+ * everything in the others.
  */
-const BLOB_NUMBER = Deno.build.os === "windows" ? [10, 11] as const : [112, 115] as const;
-const BLOB_IN_HELLO = 8;
+const IN_PAYLOAD: Partial<Record<FrameType, readonly [first: number, last: number]>> = {
+  [FrameType.HELLO]: [4, 7],
+  [FrameType.OFFER]: [4, 7],
+};
 
-/** The frame's first bytes, at least one and not all. */
-export function truncated(bytes: Uint8Array, random: Random): Uint8Array<ArrayBuffer> {
-  return bytes.slice(0, random.between(1, bytes.byteLength - 1));
-}
-
-export function duplicated(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return concat([bytes, bytes]);
-}
-
-/** One byte of the region is another. */
-export function flipped(frame: Frame, bytes: Uint8Array, region: Region, random: Random): Uint8Array<ArrayBuffer> {
+/** The frame as it arrives. */
+export function garbled(
+  frame: Frame,
+  bytes: Uint8Array<ArrayBuffer>,
+  fault: FrameFault,
+  random: Random,
+): Uint8Array<ArrayBuffer> {
+  // At least one byte, and not all.
+  if (fault === "truncate frame") return bytes.slice(0, random.between(1, bytes.byteLength - 1));
+  if (fault === "duplicate frame") return concat([bytes, bytes]);
   const result = bytes.slice();
-  const [first, last] = region === "payload" ? payloadRange(frame) : REGIONS[region];
+  if (fault === "raise length") {
+    const length = bytes.byteLength - HEADER_SIZE + random.between(1, 1_000);
+    new DataView(result.buffer).setUint32(LENGTH_OFFSET, length, true);
+    return result;
+  }
+  const [first, last] = fault === "flip payload" ? payloadRange(frame) : REGIONS[fault];
   const offset = random.between(first, last);
   let value = result[offset]!;
   do value = random.between(0, 255); while (value === result[offset] || offset === TYPE_OFFSET && isType(value));
@@ -38,10 +46,7 @@ function isType(value: number): boolean {
   return Object.values<number>(FrameType).includes(value);
 }
 
-/** Bytes of the payload that mean something: not every byte of a blob does. */
 function payloadRange({ type, payload }: Frame): [number, number] {
-  const blob = type === FrameType.HELLO ? BLOB_IN_HELLO : type === FrameType.OFFER ? 0 : undefined;
-  if (blob === undefined) return [HEADER_SIZE, HEADER_SIZE + payload.byteLength - 1];
-  const [first, last] = BLOB_NUMBER;
-  return [HEADER_SIZE + blob + first, HEADER_SIZE + blob + last];
+  const [first, last] = IN_PAYLOAD[type] ?? [0, payload.byteLength - 1];
+  return [HEADER_SIZE + first, HEADER_SIZE + last];
 }

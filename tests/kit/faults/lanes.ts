@@ -1,6 +1,5 @@
 /** Running many cells, a few at a time, in source processes that are used again where a fault leaves them alive. */
-import { openStreams } from "../descriptors.ts";
-import { runCell } from "./cell.ts";
+import { countStreams, runCell } from "./cell.ts";
 import { cellOf, mayLinger } from "./expectations.ts";
 import { SourceProcess } from "./source_process.ts";
 import type { FaultPlan } from "./steps.ts";
@@ -15,7 +14,11 @@ export interface CellResult {
   readonly failure?: string;
 }
 
-const WARM_UP: FaultPlan = { step: "done-received", fault: "none", region: "head", seed: 0, timeout: 15_000 };
+const WARM_UP: FaultPlan = { step: "done-received", fault: "none", seed: 0, timeout: 15_000 };
+
+function endsSource({ fault }: FaultPlan): boolean {
+  return fault === "kill source" || fault === "kill both";
+}
 
 export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[]> {
   const waiting = [...plans];
@@ -24,10 +27,10 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
     let source: SourceProcess | undefined;
     for (let plan = waiting.shift(); plan !== undefined; plan = waiting.shift()) {
       try {
-        source ??= await (plan.fault === "kill source" ? SourceProcess.start() : startWarm());
+        source ??= await (endsSource(plan) ? SourceProcess.start() : startWarm());
         const lingers = Deno.build.os === "windows" && mayLinger(plan);
         results.push({ plan, text: cellOf(plan, await runCell(source, plan, lingers)) });
-        if (plan.fault !== "kill source") continue;
+        if (!endsSource(plan)) continue;
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         results.push({ plan, failure: `${reason}, after ${source?.events ?? "nothing"}` });
@@ -45,6 +48,6 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
 async function startWarm(): Promise<SourceProcess> {
   const source = await SourceProcess.start();
   await runCell(source, WARM_UP);
-  source.streams = openStreams(source.pid).length;
+  source.streams = countStreams(source.pid);
   return source;
 }

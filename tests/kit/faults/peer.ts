@@ -16,12 +16,12 @@ export class Peer {
   /**
    * Speaks with the owner and says goodbye.
    *
-   * @param killed A process that can own nothing any more, though it may have begun to speak.
+   * @param killed Processes that can answer no more, though one may have begun to speak.
    * @returns Who answered, always the same; `nobody` if the connection ended.
    */
-  async converse(killed: string | undefined): Promise<string> {
+  async converse(killed: readonly string[]): Promise<string> {
     const owner = await this.#read();
-    if (owner === undefined || owner === killed) return "nobody";
+    if (owner === undefined || killed.includes(owner)) return "nobody";
     for (const word of WORDS) {
       await this.#say(word);
       await this.#expect(`${owner} ${word}`);

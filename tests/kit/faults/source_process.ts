@@ -3,6 +3,9 @@ import { endChild, RUN } from "../process.ts";
 import { Events } from "./events.ts";
 import type { FaultPlan } from "./steps.ts";
 
+/** What a source process is told to do. */
+export type Command = { do: "cell"; plan: FaultPlan } | { do: "go" | "abort" | "act" | "finish" | "end" };
+
 const SCRIPT = new URL("../../children/fault_source.ts", import.meta.url).href;
 
 export class SourceProcess {
@@ -42,9 +45,9 @@ export class SourceProcess {
   }
 
   /** Tells it to do something; one that has been killed hears nothing. */
-  tell(command: { do: "cell"; plan: FaultPlan } | { do: "go" | "abort" | "finish" | "end" }): void {
+  readonly tell = (command: Command): void => {
     this.#stdin.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`)).catch(() => {});
-  }
+  };
 
   async end(): Promise<void> {
     await endChild(this.#child);

@@ -5,10 +5,10 @@ export type FrameName = keyof typeof FrameType;
 export type Side = "source" | "target";
 
 /**
- * What the two sides are made to do: the target accepts the socket, or rejects it; the source takes it back before the
- * target has answered; or the source is closed once the target has the socket.
+ * What the two sides are made to do: the target takes the socket, or rejects it; the source withdraws it before the target
+ * has decided; the target's program leaves before it has seen the socket; or the source is closed once the target has it.
  */
-export type Course = "accept" | "reject" | "withdraw" | "end";
+export type Course = "take" | "reject" | "withdraw" | "leave" | "end";
 
 /** One step. A fault comes when it has just been taken, and before anything else happens. */
 export interface Step {
@@ -19,69 +19,87 @@ export interface Step {
   readonly course: Course;
   /** How it is seen: a frame that leaves, or what the library says on its diagnostics channel. */
   readonly on: { readonly frame: FrameName } | { readonly trace: HandoffStep["step"] };
-  /** The frame under way at this moment, or the next one to leave, if there is one. */
-  readonly frame: FrameName | undefined;
 }
 
-const step = (name: string, side: Side, on: Step["on"], frame: Step["frame"], what: string, course: Course): Step => {
-  return { name, side, on, frame, what, course };
+const step = (name: string, side: Side, on: Step["on"], what: string, course: Course): Step => {
+  return { name, side, on, what, course };
 };
 
 export const STEPS: readonly Step[] = [
-  step("hello-sent", "source", { frame: "HELLO" }, "HELLO", "HELLO has left", "accept"),
-  step("hello-received", "target", { trace: "hello-received" }, "READY", "HELLO is read", "accept"),
-  step("ready-sent", "target", { frame: "READY" }, "READY", "the control socket is open, READY has left", "accept"),
-  step("ready-received", "source", { trace: "ready-received" }, "OFFER", "READY is read", "accept"),
-  step("duplicated", "source", { trace: "duplicated" }, "OFFER", "the duplicate is made", "accept"),
-  step("offered", "source", { frame: "OFFER" }, "OFFER", "OFFER has left", "accept"),
-  step("offer-received", "target", { trace: "offer-received" }, "ACCEPT", "OFFER is read", "accept"),
-  step("claimed", "target", { trace: "claimed" }, "ACCEPT", "the duplicate is open", "accept"),
-  step("accepted", "target", { frame: "ACCEPT" }, "ACCEPT", "ACCEPT has left", "accept"),
-  step("accept-received", "source", { trace: "accept-received" }, "COMMIT", "ACCEPT is read", "accept"),
-  step("committed", "source", { frame: "COMMIT" }, "COMMIT", "COMMIT has left", "accept"),
-  step("commit-received", "target", { trace: "commit-received" }, "DONE", "COMMIT is read", "accept"),
-  step("done-sent", "target", { frame: "DONE" }, "DONE", "the socket is closed again, DONE has left", "accept"),
-  step("done-received", "source", { trace: "done" }, "END", "DONE is read", "accept"),
-  step("rejected", "target", { frame: "REJECT" }, "REJECT", "REJECT has left, instead of ACCEPT", "reject"),
-  step("reject-received", "source", { trace: "reject-received" }, "END", "REJECT is read", "reject"),
-  step("withdrawn", "source", { frame: "WITHDRAW" }, "WITHDRAW", "WITHDRAW has left: the caller's signal", "withdraw"),
-  step("withdraw-received", "target", { trace: "withdrawn" }, "REJECT", "WITHDRAW is read", "withdraw"),
-  step("end-sent", "source", { frame: "END" }, "END", "END has left: the source is closed", "end"),
-  step("end-received", "target", { trace: "end-received" }, undefined, "END is read", "end"),
+  step("hello-sent", "source", { frame: "HELLO" }, "HELLO has left", "take"),
+  step("hello-received", "target", { trace: "hello-received" }, "HELLO is read", "take"),
+  step("ready-sent", "target", { frame: "READY" }, "the channel is open, READY has left", "take"),
+  step("ready-received", "source", { trace: "ready-received" }, "READY is read", "take"),
+  step("offered", "source", { frame: "OFFER" }, "OFFER has left", "take"),
+  step("offer-received", "target", { trace: "offer-received" }, "OFFER is read", "take"),
+  step("opened", "target", { trace: "opened" }, "the duplicate is open", "take"),
+  step("taken", "target", { trace: "taken" }, "the target has decided", "take"),
+  step("taken-sent", "target", { frame: "TAKEN" }, "TAKEN has left", "take"),
+  step("taken-received", "source", { trace: "taken-received" }, "TAKEN is read", "take"),
+  step("done-sent", "target", { frame: "DONE" }, "the socket is closed again, DONE has left", "take"),
+  step("done-received", "source", { trace: "done" }, "DONE is read", "take"),
+  step("rejected", "target", { frame: "REJECT" }, "REJECT has left, instead of TAKEN", "reject"),
+  step("reject-received", "source", { trace: "reject-received" }, "REJECT is read", "reject"),
+  step("withdrawn", "source", { frame: "WITHDRAW" }, "the source has decided, WITHDRAW has left", "withdraw"),
+  step("withdraw-received", "target", { trace: "withdrawn" }, "WITHDRAW is read", "withdraw"),
+  step("left", "target", { frame: "LEAVE" }, "LEAVE has left, REJECT is behind it", "leave"),
+  step("leave-received", "source", { trace: "left" }, "LEAVE is read", "leave"),
+  step("end-sent", "source", { frame: "END" }, "END has left", "end"),
+  step("end-received", "target", { trace: "end-received" }, "END is read", "end"),
 ];
 
-const WITH_PAYLOAD: readonly (FrameName | undefined)[] = ["HELLO", "READY", "OFFER", "REJECT"];
-
-/** Whether a frame has one; a length in the head of any other makes no sense. */
-export function hasPayload(frame: FrameName | undefined): boolean {
-  return WITH_PAYLOAD.includes(frame);
-}
-
-export const FAULTS = [
+/** Faults of processes and ways, which can come at every step. */
+export const PROCESS_FAULTS = [
   "kill target",
   "kill source",
+  "kill both",
   "freeze target",
-  "truncate frame",
-  "flip bytes",
-  "duplicate frame",
-  "close stdin",
-  "close control socket",
+  "freeze source",
+  "close frames",
+  "close answers",
 ] as const;
 
-export type Fault = typeof FAULTS[number];
+/** Faults of a frame on its way. `flip head` is about all that is in front of the sequence number. */
+export const FRAME_FAULTS = [
+  "truncate frame",
+  "duplicate frame",
+  "flip head",
+  "flip sequence",
+  "flip length",
+  "raise length",
+  "flip payload",
+] as const;
 
-/** Which bytes of a frame are flipped. `head` is all in front of the sequence number. */
-export type Region = "head" | "sequence" | "length" | "payload";
+export type FrameFault = typeof FRAME_FAULTS[number];
+export type Fault = typeof PROCESS_FAULTS[number] | FrameFault;
+
+/** Whether a fault is about a frame, and not about a process or a way. */
+export function isFrameFault(fault: Fault | "none"): fault is FrameFault {
+  return (FRAME_FAULTS as readonly string[]).includes(fault);
+}
+
+const WITH_PAYLOAD: readonly FrameName[] = ["HELLO", "READY", "OFFER", "REJECT"];
+
+/** Whether there is such a cell: there is a frame to garble, and the frame has what is flipped. */
+export function exists({ on }: Step, fault: Fault): boolean {
+  if (!isFrameFault(fault)) return true;
+  const ofPayload = fault === "flip payload" || fault === "raise length";
+  return "frame" in on && (!ofPayload || WITH_PAYLOAD.includes(on.frame));
+}
 
 /** One fault at one step, as both processes are told of it. */
 export interface FaultPlan {
   readonly step: string;
   readonly fault: Fault | "none";
-  readonly region: Region;
-  /** Chooses where a frame is cut, and what is flipped. */
+  /** Chooses where a frame is cut, what is flipped, and how the target gets its channel. */
   readonly seed: number;
   /** How long the source waits for the target, in milliseconds. */
   readonly timeout: number;
+}
+
+/** Which cell of the tables a plan is. */
+export function cellName({ step, fault }: Pick<FaultPlan, "step" | "fault">): string {
+  return `${step} × ${fault}`;
 }
 
 export function findStep(name: string): Step {
