@@ -5,7 +5,14 @@
  */
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { closeCopy, closeCopyElsewhere, markDuplicated, markShared, markSuspect } from "../sockets/descriptor.ts";
+import {
+  closeCopy,
+  closeCopyElsewhere,
+  isExclusive,
+  markDuplicated,
+  markShared,
+  markSuspect,
+} from "../sockets/descriptor.ts";
 import { checkOpen, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
@@ -307,8 +314,8 @@ export class Outbox {
     try {
       checkOpen(socket);
       const decision = this.#channel.decisions.open(sequence % DECISION_SLOTS);
-      if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
       const kind = this.#noteShared(socket);
+      if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
       trace("offered", sequence, this.#processId);
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
@@ -322,10 +329,14 @@ export class Outbox {
   /** From now on the target may have a descriptor. If the socket comes back, closing it here still ends the connection. */
   #noteShared(socket: SharedSocket): number {
     const kind = kindOfSocket(socket);
-    if (kind !== "connection") markDuplicated(socket);
-    else if (this.#settings.trusted) markShared(socket);
-    else markSuspect(socket);
-    return OfferedKind[kind];
+    if (kind !== "connection") {
+      markDuplicated(socket);
+      return OfferedKind[kind];
+    }
+    if (!this.#settings.trusted) markSuspect(socket);
+    if (!isExclusive(socket)) return OfferedKind.copy;
+    markShared(socket);
+    return OfferedKind.connection;
   }
 
   #takeDone(sequence: number): void {

@@ -236,7 +236,13 @@ export function decodeHello(payload: Uint8Array): Hello {
 }
 
 /** What a socket is, as OFFER says it. */
-export const OfferedKind = { connection: 1, listener: 2, datagram: 3 } as const;
+export const OfferedKind = {
+  connection: 1,
+  listener: 2,
+  datagram: 3,
+  /** A connection that the source goes on having: the target's close must not end it. */
+  copy: 4,
+} as const;
 
 /** What OFFER brings. */
 export interface OfferPayload {

@@ -7,9 +7,10 @@ import { concat } from "@std/bytes/concat";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { settleWithin } from "../ffi/milliseconds.ts";
 import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import type { SocketKind } from "../ffi/socket_calls.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, whenReleased } from "../sockets/descriptor.ts";
-import { kindOfSocket, openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { TargetChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
@@ -214,7 +215,7 @@ export class Target {
     this.#channel!.decisions.remember(sequence % DECISION_SLOTS, payload.decision);
     const incoming = new IncomingHandoff(sequence, payload, {
       take: () => this.#decide(sequence, payload.decision),
-      taken: (socket) => this.#taken(sequence, socket),
+      taken: (socket) => this.#taken(sequence, socket, payload.kind),
       reject: (reason) => this.#answer(FrameType.REJECT, sequence, encodeReason(reason)),
     });
     this.#inbox.add(incoming);
@@ -262,7 +263,7 @@ export class Target {
     incoming.reject(`process ${Deno.pid} cannot take it: ${reason}`);
   }
 
-  #checkKind(kind: keyof typeof OfferedKind): void {
+  #checkKind(kind: SocketKind): void {
     const { listeners = false, datagrams = false } = this.#options;
     if (kind === "listener" && !listeners) throw new TypeError("it takes no listeners");
     if (kind === "datagram" && !datagrams) throw new TypeError("it takes no datagram sockets");
@@ -278,10 +279,10 @@ export class Target {
     }
   }
 
-  #taken(sequence: number, socket: SharedSocket): void {
+  #taken(sequence: number, socket: SharedSocket, kind: number): void {
     this.#answer(FrameType.TAKEN, sequence);
     // The source has a copy until it reads TAKEN: its own end must not keep the peer from reading this one's.
-    if (kindOfSocket(socket) === "connection") markShared(socket);
+    if (kind === OfferedKind.connection) markShared(socket);
     this.#held++;
     whenReleased(socket, () => {
       this.#held--;
@@ -343,8 +344,9 @@ export class Target {
   }
 }
 
-function kindOf(kind: number): keyof typeof OfferedKind {
-  return kind === OfferedKind.listener ? "listener" : kind === OfferedKind.datagram ? "datagram" : "connection";
+function kindOf(kind: number): SocketKind {
+  if (kind === OfferedKind.listener) return "listener";
+  return kind === OfferedKind.datagram ? "datagram" : "connection";
 }
 
 /** Whether there is no source any more to open a duplicate of: refused, reset, or ended while it was asked. */

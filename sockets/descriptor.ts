@@ -55,6 +55,15 @@ export function markDuplicated(owner: { readonly handle: bigint }): void {
 }
 
 /**
+ * Whether closing a descriptor may end the connection, since nothing else is to use that.
+ *
+ * @param owner What has the descriptor.
+ */
+export function isExclusive(owner: { readonly handle: bigint }): boolean {
+  return owned.get(owner.handle)?.exclusive === true;
+}
+
+/**
  * Closes the descriptor of a `Socket` whose connection another process owns now: the connection goes on.
  *
  * @param owner What has the descriptor; if it has not any more, nothing is closed.
@@ -198,7 +207,7 @@ export class Descriptor {
 
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
   end(): void {
-    if (this.open && this.suspect) return systemCalls().closeElsewhere(this.release(), true);
+    if (this.open && this.suspect) return systemCalls().closeElsewhere(this.release(), this.shared);
     if (this.open && this.shared) shutDownQuietly(this.#handle);
     this.close();
   }
