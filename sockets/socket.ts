@@ -205,6 +205,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options `atLeast`: how many must be there before this resolves, by default 1. Give a `signal` too: that the
    * peer has sent fewer and ended its side cannot be told from its being slow, unless it has sent none.
    * @returns The bytes; none if the peer has ended its side.
+   * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `atLeast` is more than `size`.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
    * @throws The signal's reason, if it is aborted first.
@@ -251,6 +252,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param size How many bytes at most.
    * @param options `signal`: ends the wait; nothing is read then.
    * @returns The bytes, as many as have come, and at least one; none if the peer has ended its side.
+   * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If the size is less than 1.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAECONNRESET if the peer has reset it.
    * @throws The signal's reason, if it is aborted first.
@@ -289,6 +291,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
    *
    * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
+   * @throws {TypeError} If it is being handed off.
    */
   detach(): bigint {
     this.#checkInUse("detach");
@@ -307,6 +310,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options By which path it is read and written.
    * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
    * its `remoteAddr` throws WSAENOTCONN, for the system does not know it any more.
+   * @throws {TypeError} If it is being handed off.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
@@ -346,6 +350,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    *
    * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.
+   * @throws {TypeError} If it is being handed off.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
@@ -357,7 +362,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     return socket;
   }
 
-  /** Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes. */
+  /**
+   * Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes; of
+   * a connection that was handed off, at once.
+   */
   close(): void {
     this.#descriptor.end();
   }
