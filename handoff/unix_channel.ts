@@ -121,6 +121,7 @@ export function prepareInheritance(): Inheritance | undefined {
 export function openUnixSourceChannel(processId: number): SourceChannel {
   const ends = openEnds();
   try {
+    checkProvider(ends.frames, processId);
     const pass = new Pass([...ends.far, ends.decisions.descriptor!], processId);
     return new UnixSourceChannel(ends, { kind: ChannelKind.PASSED, descriptors: NO_DESCRIPTORS, way: pass.path }, pass);
   } catch (error) {
@@ -128,6 +129,12 @@ export function openUnixSourceChannel(processId: number): SourceChannel {
     ends.decisions.close();
     throw error;
   }
+}
+
+/** Has a provider other than the system's own say now if it cannot share sockets with the process. */
+function checkProvider(socket: bigint, processId: number): void {
+  const provider = defaultProvider();
+  if (!(provider instanceof UnixProvider)) provider.withdraw(provider.duplicateSocket(socket, processId));
 }
 
 /** Gives descriptors to one process, once. */

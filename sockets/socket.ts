@@ -210,6 +210,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options `atLeast`: how many must be there before this resolves. Defaults to 1. Give a `signal` too: a peer may
    * send fewer and never end its side.
    * @returns The bytes: at least `atLeast`, or fewer if the peer has ended its side before it has sent as many.
+   * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` or `atLeast` is not an integer from 1, or `atLeast` is more than `size`.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
    * peer has reset it.
@@ -252,6 +253,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param size How many bytes at most.
    * @param options `signal`: ends the wait; nothing is read then.
    * @returns The bytes, as many as have come, and at least one; none if the peer has ended its side.
+   * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` is not an integer from 1.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
    * peer has reset it. Nothing is read then.
@@ -291,6 +293,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
    *
    * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
+   * @throws {TypeError} If it is being handed off.
    */
   detach(): bigint {
     this.#checkInUse("detach");
@@ -309,6 +312,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options By which path it is read and written.
    * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
    * its `remoteAddr` throws WSAENOTCONN, for the system does not know it any more.
+   * @throws {TypeError} If it is being handed off.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
@@ -348,6 +352,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    *
    * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.
+   * @throws {TypeError} If it is being handed off.
    * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
@@ -359,7 +364,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     return socket;
   }
 
-  /** Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes. */
+  /**
+   * Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes; of
+   * a connection that was handed off, at once.
+   */
   close(): void {
     this.#descriptor.end();
   }

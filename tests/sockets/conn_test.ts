@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { connect, listen, type Socket } from "@winsock/handoff";
 import { ADDRESSES } from "../kit/connections.ts";
+import { isWine } from "../kit/wine.ts";
 import { type Scenario, type ScenarioEnds, SCENARIOS } from "../kit/conn_scenarios.ts";
 
 type Outcomes = unknown[];
@@ -54,7 +55,8 @@ const KINDS: Kind[] = ADDRESSES.map((hostname) => ({
       [Symbol.dispose]: () => listener.close(),
     };
   },
-  has: () => true,
+  // Wine sends no more of it than the system takes at once, for Deno's own connections too.
+  has: (scenario) => !(isWine() && scenario.endsWith("answered at length")),
 }));
 
 if (Deno.build.os !== "windows") {

@@ -3,7 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { listen, type Socket } from "@winsock/handoff";
 import { type HttpConnection, serveHttp } from "@winsock/handoff/http";
 import http from "node:http";
+import { writeAll } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
+import { isWine } from "../kit/wine.ts";
 
 const MiB = 1024 ** 2;
 const REQUEST = new TextEncoder().encode("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -27,6 +29,12 @@ async function received(peer: Deno.TcpConn): Promise<Uint8Array> {
   return await within(20_000, new Response(peer.readable).bytes());
 }
 
+/**
+ * To a peer that has ended its side Wine sends no more than the system takes at once; it loses the rest, whoever writes it,
+ * Deno's own connections too.
+ */
+const AT_LENGTH = { ignore: isWine() };
+
 /** Ways of answering; each ends its side. */
 const WAYS: Record<string, (socket: Socket, answer: Uint8Array) => Promise<void>> = {
   "toConn()": (socket, answer) => answerByConn(socket.toConn(), answer),
@@ -37,7 +45,7 @@ const WAYS: Record<string, (socket: Socket, answer: Uint8Array) => Promise<void>
 };
 
 async function answerByConn(conn: Deno.TcpConn, answer: Uint8Array): Promise<void> {
-  for (let written = 0; written < answer.length;) written += await conn.write(answer.subarray(written));
+  await writeAll(conn, answer);
   await conn.closeWrite();
   conn.close();
 }
@@ -46,34 +54,36 @@ async function answerByNode(socket: Socket, answer: Uint8Array, native: boolean)
   const stream = socket.toNodeSocket({ native });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   stream.on("error", reject);
-  stream.end(answer, () => {
-    assertEquals(stream.bytesWritten, answer.length);
-    resolve();
-  });
+  stream.write(answer, (error) => error ? reject(error) : resolve());
   await promise;
-  stream.resume();
+  assertEquals(stream.bytesWritten, answer.length);
+  stream.resume().end();
+}
+
+/** Answers a peer, and counts what it gets. */
+async function assertAnswered(
+  { socket, peer }: { socket: Socket; peer: Deno.TcpConn },
+  answer: (socket: Socket, bytes: Uint8Array) => Promise<void>,
+  size: number,
+): Promise<void> {
+  const [bytes] = await within(20_000, Promise.all([received(peer), answer(socket, new Uint8Array(size))]));
+  assertEquals(bytes.length, size);
 }
 
 for (const [way, answer] of Object.entries(WAYS)) {
-  for (const size of [5, 8 * MiB]) {
-    Deno.test(`${way}: ${size} bytes in the turn it was made`, async () => {
-      const { socket, peer } = await halfClosed(new Uint8Array(0), false);
-      const answering = answer(socket, new Uint8Array(size));
-      const [bytes] = await within(20_000, Promise.all([received(peer), answering]));
-      assertEquals(bytes.length, size);
+  for (const [size, options] of [[5, {}], [8 * MiB, AT_LENGTH]] as const) {
+    Deno.test(`${way}: ${size} bytes in the turn it was made`, options, async () => {
+      await assertAnswered(await halfClosed(new Uint8Array(0), false), answer, size);
     });
 
-    Deno.test(`${way}: ${size} bytes, after others had read what the peer sent`, async () => {
-      const { socket, peer } = await halfClosed(new Uint8Array(100), false);
-      const answering = answer(socket, new Uint8Array(size));
-      const [bytes] = await within(20_000, Promise.all([received(peer), answering]));
-      assertEquals(bytes.length, size);
+    Deno.test(`${way}: ${size} bytes, after others had read what the peer sent`, options, async () => {
+      await assertAnswered(await halfClosed(new Uint8Array(100), false), answer, size);
     });
   }
 }
 
 for (const native of [true, false]) {
-  Deno.test(`toNodeSocket({ native: ${native} }): 8 MiB after it has read the end`, async () => {
+  Deno.test(`toNodeSocket({ native: ${native} }): 8 MiB after it has read the end`, AT_LENGTH, async () => {
     const { socket, peer } = await halfClosed(new Uint8Array(0), false);
     const stream = socket.toNodeSocket({ native });
     const ended = Promise.withResolvers<void>();
@@ -91,7 +101,7 @@ for (const native of [true, false]) {
     assertEquals([...bytes.subarray(8 * MiB)], [0xc3, 0xbc, 0x6e, 0x64, 0xfc]);
   });
 
-  Deno.test(`toNodeSocket({ native: ${native} }): the end comes while much is being written`, async () => {
+  Deno.test(`toNodeSocket({ native: ${native} }): the end comes while much is being written`, AT_LENGTH, async () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const peer = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
     const stream = (await listener.accept()).toNodeSocket({ native });
@@ -128,17 +138,21 @@ async function bodyLength(peer: Deno.TcpConn): Promise<number> {
 
 for (const native of [true, false]) {
   for (const encoding of ["utf8", "latin1"] as const) {
-    Deno.test(`node:http on toNodeSocket({ native: ${native} }): ${encoding} to a request that others have read`, async () => {
-      const { socket, peer } = await halfClosed(REQUEST, false);
-      socket.unread(REQUEST.subarray(10));
-      const server = http.createServer((_, response) => void response.end("x".repeat(8 * MiB), encoding));
-      Object.assign(server, { httpAllowHalfOpen: true });
-      const stream = socket.toNodeSocket({ native });
-      // One may have kept some of it oneself.
-      stream.unshift(REQUEST.subarray(0, 10));
-      server.emit("connection", stream);
-      assertEquals(await bodyLength(peer), 8 * MiB);
-    });
+    Deno.test(
+      `node:http on toNodeSocket({ native: ${native} }): ${encoding} to a request that others have read`,
+      AT_LENGTH,
+      async () => {
+        const { socket, peer } = await halfClosed(REQUEST, false);
+        socket.unread(REQUEST.subarray(10));
+        const server = http.createServer((_, response) => void response.end("x".repeat(8 * MiB), encoding));
+        Object.assign(server, { httpAllowHalfOpen: true });
+        const stream = socket.toNodeSocket({ native });
+        // One may have kept some of it oneself.
+        stream.unshift(REQUEST.subarray(0, 10));
+        server.emit("connection", stream);
+        assertEquals(await bodyLength(peer), 8 * MiB);
+      },
+    );
   }
 }
 
