@@ -247,6 +247,8 @@ export class Outbox {
     for (const outgoing of returned) this.#settled(outgoing);
     return (reason) => {
       for (const outgoing of returned) outgoing.giveBack(reason);
+      // Those that were sent while it was not known yet how the process ended.
+      for (const outgoing of this.#all) this.#takeBack(outgoing, reason);
     };
   }
 
