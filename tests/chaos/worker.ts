@@ -2,7 +2,7 @@
 import { receive } from "@winsock/handoff";
 
 const [delay = "0"] = Deno.args;
-for await (const { socket, data } of receive({ highWaterMark: 64 })) serve(socket.toConn(), data);
+for await (const { socket, data } of receive()) serve(socket.toConn(), data);
 
 async function serve(conn: Deno.Conn, data: unknown): Promise<void> {
   try {

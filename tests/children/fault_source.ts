@@ -125,7 +125,7 @@ class Cell {
     }
     if (!this.#point.comesWith(nameOf(frame))) return await write(bytes);
     // It has left, and must not have arrived when the fault comes.
-    if (fault.endsWith("target")) freeze(this.#child.pid);
+    if (fault.endsWith("target") || fault === "kill both") freeze(this.#child.pid);
     await write(bytes);
     if (fault !== "freeze target") await this.#act();
   }
