@@ -110,6 +110,8 @@ export interface OutboxEvents {
   released(): void;
   /** The target reads no more. */
   broken(cause: unknown): void;
+  /** How the target's process ended, if it has or does so in a moment. */
+  exit(): Promise<HandoffError | undefined>;
 }
 
 /** Takes hand-offs through their states, as frames go out and answers come in. */
@@ -301,10 +303,17 @@ export class Outbox {
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
       return encodeFrame(FrameType.OFFER, sequence, ...payload);
     } catch (error) {
-      this.#takeBack(outgoing, error);
+      this.#cannotOffer(outgoing, error);
       return undefined;
     }
   };
+
+  /** For a process that has ended nothing can be made: how it ended says more than that. */
+  async #cannotOffer(outgoing: OutgoingHandoff, error: unknown): Promise<void> {
+    this.#settled(outgoing);
+    this.#free(outgoing.sequence % DECISION_SLOTS);
+    outgoing.giveBack(this.#channel.passesDescriptors ? error : await this.#events.exit() ?? error);
+  }
 
   #takeDone(sequence: number): void {
     if (!this.#held.delete(sequence)) throw new RangeError(`DONE is for socket ${sequence}, which the target has not`);
