@@ -2,8 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { runStorm } from "./storm.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
-const CONNECTIONS = ON_WINDOWS ? 500 : 4_000;
-const BLOWS = ON_WINDOWS ? 8 : 24;
+const CONNECTIONS = ON_WINDOWS ? 500 : 3_000;
+const BLOWS = ON_WINDOWS ? 8 : 16;
 /** What the heap of a process may have grown by without anything being kept, in MiB. */
 const NOISE_MIB = 48;
 
