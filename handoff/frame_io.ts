@@ -46,6 +46,8 @@ export class FrameWriter {
   readonly #onBroken: (cause: unknown) => void;
   #queue: QueuedFrame[] = [];
   #scheduled = false;
+  /** While frames are made, which may bring others. */
+  #encoding = false;
   /** Settles when what has left is taken, or the frames can go on after a pause. */
   #busy: Promise<void> | undefined;
   #broken = false;
@@ -68,7 +70,7 @@ export class FrameWriter {
   write(frame: QueuedFrame, alone = false): void {
     if (this.#broken) return;
     this.#queue.push(frame);
-    if (alone && !this.#scheduled) this.#flush();
+    if (alone && !this.#scheduled && !this.#encoding) this.#flush();
     else this.#schedule();
   }
 
@@ -110,11 +112,14 @@ export class FrameWriter {
   #flush(): void {
     if (this.#broken || this.#busy !== undefined) return;
     try {
+      this.#encoding = true;
       const { parts, noRoom } = this.#encodeWaiting();
       if (parts.length > 0) this.#busy = this.#sink.write(parts.length === 1 ? parts[0]! : concat(parts));
       if (noRoom) this.#busy = Promise.resolve(this.#busy).then(pause);
     } catch (error) {
       return this.#break(error);
+    } finally {
+      this.#encoding = false;
     }
     if (this.#busy === undefined) return this.#rest();
     this.#busy.then(() => {

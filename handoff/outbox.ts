@@ -131,6 +131,8 @@ export interface OutboxEvents {
   released(): void;
   /** The target reads no more. */
   broken(cause: unknown): void;
+  /** How the target's process ended, if it has or does so in a moment. */
+  exit(): Promise<HandoffError | undefined>;
 }
 
 /** Takes hand-offs through their states, as frames go out and answers come in. */
@@ -321,7 +323,7 @@ export class Outbox {
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
       return encodeFrame(FrameType.OFFER, sequence, ...payload);
     } catch (error) {
-      this.#takeBack(outgoing, error);
+      this.#cannotOffer(outgoing, error);
       return undefined;
     }
   };
@@ -337,6 +339,14 @@ export class Outbox {
     if (!isExclusive(socket)) return OfferedKind.copy;
     markShared(socket);
     return OfferedKind.connection;
+  }
+
+  /** For a process that has ended nothing can be made: how it ended says more than that. */
+  async #cannotOffer(outgoing: OutgoingHandoff, error: unknown): Promise<void> {
+    this.#settled(outgoing);
+    this.#free(outgoing.sequence % DECISION_SLOTS);
+    this.#offerWaiting();
+    outgoing.giveBack(this.#channel.passesDescriptors ? error : await this.#events.exit() ?? error);
   }
 
   #takeDone(sequence: number): void {

@@ -167,6 +167,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
+      exit: () => this.#exit(),
     });
     this.#sendHello();
     child.status.then((status) => this.#fail(exited(child.pid, status)), () => {});
@@ -343,11 +344,16 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#over || this.#ending) return;
     this.#over = true;
     const tell = this.#outbox.withdrawAll();
-    const { pid, status } = this.#child;
-    let failure = new HandoffError("channel-broken", reason, { cause });
-    await settleWithin(status.then((status) => failure = exited(pid, status), () => {}), EXIT_MS);
+    const failure = await this.#exit() ?? new HandoffError("channel-broken", reason, { cause });
     tell(failure);
     this.#finish(failure);
+  }
+
+  async #exit(): Promise<HandoffError | undefined> {
+    const { pid, status } = this.#child;
+    let failure: HandoffError | undefined;
+    await settleWithin(status.then((status) => failure = exited(pid, status), () => {}), EXIT_MS);
+    return failure;
   }
 
   /** Ends the channel: what the target has not taken comes back. */

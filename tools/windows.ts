@@ -13,7 +13,7 @@ const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const CACHE = `${PROJECT}/.cache/windows`;
 
 /** What of this process's environment the tests read, so that a run is repeated under Wine as it is anywhere. */
-const SEEDS = ["CHAOS_SEED", "FAULT_SEED", "FUZZ_RUNS", "FUZZ_SEED"];
+const SEEDS = ["CHAOS_SEED", "FAULTS", "FAULT_SEED", "FUZZ_RUNS", "FUZZ_SEED"];
 
 /** The Windows build of Deno under Wine, as {@linkcode windowsPrograms} takes it. */
 export const WINE_DENO = `${CACHE}/deno.exe`;

@@ -13,7 +13,7 @@ export interface ChaosOptions {
   connections: number;
   seed: number;
   /**
-   * A worker is killed for so many committed connections, on average. By the clock, a slow machine would start none that
+   * A worker is killed for so many connections that were taken, on average. By the clock, a slow machine would start none that
    * lives.
    */
   killEvery?: number;
@@ -24,9 +24,9 @@ export interface ChaosOptions {
 export interface ChaosReport {
   readonly connections: number;
   readonly answered: number;
-  /** Committed to a worker that was killed then. */
+  /** Taken by a worker that was killed then. */
   readonly diedWithWorker: number;
-  /** Neither answered nor committed to a worker that was killed: there must be none. */
+  /** Neither answered nor taken by a worker that was killed: there must be none. */
   readonly lost: readonly string[];
   /** Answered twice, or by what is not their own: there must be none. */
   readonly wrong: readonly string[];

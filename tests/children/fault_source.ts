@@ -16,6 +16,10 @@ import { RUN } from "../kit/process.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
+/** On Windows another thread writes to the pipe, when the write is over for this one. */
+const WRITES_LATER = Deno.build.os === "windows";
+const WRITTEN_MS = 100;
+
 const TARGET = new URL("fault_target.ts", import.meta.url).href;
 
 /** One hand-off and its fault. */
@@ -124,9 +128,12 @@ class Cell {
       throw new Deno.errors.BrokenPipe("The way of frames broke in the middle of one");
     }
     if (!this.#point.comesWith(nameOf(frame))) return await write(bytes);
-    // It has left, and must not have arrived when the fault comes.
-    if (fault.endsWith("target")) freeze(this.#child.pid);
+    // It has left, and must not have arrived when the fault comes; nor may the target answer before that.
+    const held = fault.endsWith("target") || fault === "kill both" || WRITES_LATER;
+    if (held) freeze(this.#child.pid);
     await write(bytes);
+    if (WRITES_LATER) await new Promise((resolve) => setTimeout(resolve, WRITTEN_MS));
+    if (held && !fault.endsWith("target")) thaw(this.#child.pid);
     if (fault !== "freeze target") await this.#act();
   }
 

@@ -391,6 +391,7 @@ Deno.test("a connection that is held while the numbers come round again keeps it
   const outbox = new Outbox(Deno.pid, { timeout: 5_000, trusted: true }, channel, {
     released: () => void released++,
     broken() {},
+    exit: () => Promise.resolve(undefined),
   });
   outbox.start();
   const say = (type: Frame["type"], sequence: number) =>

@@ -4,6 +4,7 @@ import { openStreams } from "../descriptors.ts";
 import { until, within } from "../process.ts";
 import { kill, thaw } from "./acts.ts";
 import { comesLate, comesWithEnd } from "./fault_point.ts";
+import { mostLeftBehind } from "./expectations.ts";
 import { Peer } from "./peer.ts";
 import type { SourceProcess } from "./source_process.ts";
 import { type FaultPlan, findStep, isFrameFault } from "./steps.ts";
@@ -28,12 +29,11 @@ function killedBy({ fault }: FaultPlan): readonly string[] {
 /**
  * Runs a hand-off into its fault.
  *
- * @param lingers Whether the peer can see the end only when the target process has ended.
  * @returns The outcome as the source's caller was told, and who owns the connection; `†` if that process was killed.
  * @throws {Error} If nobody owns it or two processes do, if the decision says otherwise, if the peer does not see it end, or
  * if a process keeps a descriptor of it.
  */
-export async function runCell(source: SourceProcess, plan: FaultPlan, lingers = false): Promise<string> {
+export async function runCell(source: SourceProcess, plan: FaultPlan): Promise<string> {
   const { events } = source;
   events.clear();
   source.tell({ do: "cell", plan });
@@ -57,20 +57,17 @@ export async function runCell(source: SourceProcess, plan: FaultPlan, lingers = 
     if (!comesLate(plan)) await thawing;
     if (comesWithEnd(plan)) await events.next("closed", source.exited);
     else if (!comesLate(plan)) await whenFaultHasCome(source, plan);
-    const silent = lingers && killed.includes("source");
-    const answers = silent ? "nobody" : await peer.converse(comesLate(plan) ? [] : killed);
-    if (!lingers) await peer.readEnd();
+    const answers = await peer.converse(comesLate(plan) ? [] : killed);
+    await peer.readEnd();
     await whenFaultHasCome(source, plan);
     source.tell({ do: "finish" });
     if (!killed.includes("source")) await events.next("finished");
     if (!killed.includes("target")) {
       await events.next("loop");
-      // Duplicates it has never read of stay with it on Windows: of the socket, and of its end of the control socket.
-      await streamsReturn("target", target, lingers ? before + 2 : before);
+      await streamsReturn("target", target, before + mostLeftBehind(plan));
     }
     ended = true;
     await endTarget(source, target, killed);
-    if (lingers) await peer.readEnd();
     if (!killed.includes("source") && source.streams !== undefined) {
       await streamsReturn("source", source.pid, source.streams);
     }

@@ -4,7 +4,10 @@ import { cellName, type FaultPlan, isFrameFault } from "./steps.ts";
 type Cell = Pick<FaultPlan, "step" | "fault">;
 
 /** Cells that end differently on Windows, where OFFER brings the socket itself, and opening it takes a moment. */
-const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> = {};
+const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> = {
+  "offered × duplicate frame": ["handed off → target", "rejected → source"],
+  "offered × flip sequence": ["channel-broken → source", "handed off → target"],
+};
 
 /**
  * Cells with two right ends: when the source runs on, its deadline has passed and READY has come, and either may be first
@@ -24,14 +27,13 @@ export function cellOf(plan: Cell, found: string): string {
   return `${elsewhere}; on Windows ${windows}`;
 }
 
-const LINGERING = new Set<string>([]);
-
 /**
- * Whether on Windows the peer may see the end only when the target process has ended: a duplicate is in the target from
- * the moment it is made, and nobody can close it there who has not read of it.
+ * How many duplicates may stay in a target on Windows until its process ends: of the socket, and of its end of the pair of
+ * loopback sockets. They are there from the moment they are made, and nobody can close them who has not read of them.
  */
-export function mayLinger(plan: Cell): boolean {
-  return LINGERING.has(cellName(plan));
+export function mostLeftBehind({ step }: Cell): number {
+  const mayBeUnread = ["hello-sent", "hello-received", "ready-sent", "ready-received", "offered"].includes(step);
+  return Deno.build.os === "windows" && mayBeUnread ? 2 : 0;
 }
 
 /** Short where the deadline may be what ends the hand-off, so long elsewhere that it is not. */

@@ -1,6 +1,6 @@
 /** Running many cells, a few at a time, in source processes that are used again where a fault leaves them alive. */
 import { countStreams, runCell } from "./cell.ts";
-import { cellOf, mayLinger } from "./expectations.ts";
+import { cellOf } from "./expectations.ts";
 import { SourceProcess } from "./source_process.ts";
 import type { FaultPlan } from "./steps.ts";
 
@@ -28,8 +28,7 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
     for (let plan = waiting.shift(); plan !== undefined; plan = waiting.shift()) {
       try {
         source ??= await (endsSource(plan) ? SourceProcess.start() : startWarm());
-        const lingers = Deno.build.os === "windows" && mayLinger(plan);
-        results.push({ plan, text: cellOf(plan, await runCell(source, plan, lingers)) });
+        results.push({ plan, text: cellOf(plan, await runCell(source, plan)) });
         if (!endsSource(plan)) continue;
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);

@@ -1,5 +1,4 @@
 /** `docs/failures.md`: what the tests found, as tables. */
-import { mayLinger } from "./expectations.ts";
 import { cellName, exists, type Fault, FRAME_FAULTS, PROCESS_FAULTS, type Step, STEPS } from "./steps.ts";
 
 export const PAGE = new URL("../../../docs/failures.md", import.meta.url);
@@ -22,7 +21,12 @@ process was killed, \`†\` stands behind it, and the peer reads the end of the 
   copy;
 * every process that lives has the descriptors it had before, once the channel has ended.
 
-On Linux two of three targets inherit their channel, and the others get it over a socket. The ends are the same.`;
+On Linux two of three targets inherit their channel, and the others get it over a socket. The ends are the same. On Windows a
+duplicate is in the target from the moment it is made: if its frame is lost, the duplicate stays there until the target's
+process ends. The connection ends with its owner nevertheless.
+
+A cell has two ends where the source runs on and two things are due: its deadline has passed, and READY has come. Two cells
+differ on Windows, where OFFER brings the socket itself and opening it takes a moment.`;
 
 const PROCESSES = `## Processes and ways, at every step
 
@@ -54,10 +58,6 @@ A frame has no checksum: what is flipped is noticed because it makes no sense. T
 END are not used. \`data\` and initial bytes travel as they are, and a flip in them is not noticed. With several sockets on
 their way a flipped sequence number may be another one's, which is not shown here.`;
 
-const LINGERING =
-  `¹ On Windows a duplicate is in the target from the moment it is made. If its OFFER is lost, the peer may read the end
-only when the target process ends, as a target does whose \`receive\` loop is over.`;
-
 /** The cells of the page, by the names of {@linkcode cellName}. */
 export type Cells = ReadonlyMap<string, string>;
 
@@ -75,18 +75,12 @@ export function renderPage(cells: Cells): string {
     table(["after", ...PROCESS_FAULTS], steps),
     FRAMES,
     table(["frame", ...FRAME_FAULTS], frames),
-    ...STEPS.some((step) => lingers(step)) ? [LINGERING] : [],
   ].join("\n\n") + "\n";
-}
-
-function lingers({ name }: Step): boolean {
-  return [...PROCESS_FAULTS, ...FRAME_FAULTS].some((fault) => mayLinger({ step: name, fault }));
 }
 
 function cell(cells: Cells, step: Step, fault: Fault): string {
   if (!exists(step, fault)) return NONE;
-  const name = { step: step.name, fault };
-  return `${cells.get(cellName(name)) ?? "?"}${mayLinger(name) ? " ¹" : ""}`;
+  return cells.get(cellName({ step: step.name, fault })) ?? "?";
 }
 
 function table(header: string[], rows: string[][]): string {
@@ -110,6 +104,6 @@ function addRow(cells: Map<string, string>, first: string, header: string[], val
   if (step === undefined) return;
   for (const [index, value] of values.entries()) {
     if (value === NONE) continue;
-    cells.set(cellName({ step: step.name, fault: header[index] as Fault }), value.replace(/ ¹$/, ""));
+    cells.set(cellName({ step: step.name, fault: header[index] as Fault }), value);
   }
 }

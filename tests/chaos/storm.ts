@@ -1,0 +1,312 @@
+/**
+ * Sources and targets, all of which are killed and stopped at random, and hand-offs that are withdrawn at random: what
+ * becomes of every connection.
+ *
+ * @module
+ */
+import { openStreams } from "../kit/descriptors.ts";
+import { freeze, kill, thaw } from "../kit/faults/acts.ts";
+import { RUN, until } from "../kit/process.ts";
+import { random } from "../kit/random.ts";
+
+/** What sources and targets say, a line of JSON each. */
+export type StormEvent =
+  | { readonly listens: number }
+  | { readonly target: number }
+  | { readonly ended: number }
+  | { readonly id: number; readonly taken: number }
+  | { readonly id: number; readonly given: number }
+  | { readonly id: number; readonly returned: string }
+  | { readonly rests: number }
+  | { readonly failed: string };
+
+/** How much of it. */
+export interface StormOptions {
+  connections: number;
+  seed: number;
+  /** How many processes are killed or stopped. */
+  blows: number;
+  log?: (line: string) => void;
+}
+
+/** What became of the connections. */
+export interface StormReport {
+  readonly connections: number;
+  readonly answered: number;
+  /** They ended with the process that owned them. */
+  readonly diedWithOwner: number;
+  /** They ended, and no process that owned them was killed: there must be none. */
+  readonly lost: readonly string[];
+  /** Taken twice, or answered twice, or by what is not their own: there must be none. */
+  readonly wrong: readonly string[];
+  /** Neither answered nor ended in time: there must be none. */
+  readonly hung: readonly string[];
+  /** Processes that were killed, and stopped, of each side. */
+  readonly blows: Readonly<Record<Blow, number>>;
+  /** Hand-offs that came back, by outcome. */
+  readonly returned: Readonly<Record<string, number>>;
+  readonly seconds: number;
+  /** Pipes and sockets of the source that was never killed, before and after. */
+  readonly descriptors: readonly [before: number, after: number];
+  /** Its resident memory in MiB, before and after. */
+  readonly memory: readonly [before: number, after: number];
+}
+
+const BLOWS = ["kill target", "kill source", "freeze target", "freeze source"] as const;
+
+/** What is done to a process. */
+export type Blow = typeof BLOWS[number];
+
+const SOURCES = 3;
+const IN_FLIGHT = 48;
+const WARM_UP_CONNECTIONS = 200;
+const LONGEST_FREEZE_MS = 2_500;
+const HUNG_AFTER_MS = 60_000;
+const SCRIPT = new URL("storm_source.ts", import.meta.url).href;
+
+/** The lines of a stream; the last one may have been cut by the end of its writer. */
+export async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void, void> {
+  let text = "";
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (text + chunk).split("\n");
+    text = lines.pop()!;
+    yield* lines;
+  }
+}
+
+/** What all sources and targets have said. */
+class Ledger {
+  readonly owners = new Map<number, Set<number>>();
+  readonly killed = new Set<number>();
+  readonly returned: Record<string, number> = {};
+  readonly failures: string[] = [];
+
+  note(event: StormEvent): void {
+    if ("failed" in event) this.failures.push(event.failed);
+    else if ("ended" in event) this.killed.add(event.ended);
+    else if ("returned" in event) this.returned[event.returned] = (this.returned[event.returned] ?? 0) + 1;
+    else if ("taken" in event) this.#own(event.id, event.taken);
+    else if ("given" in event) this.#own(event.id, event.given);
+  }
+
+  #own(id: number, processId: number): void {
+    const owners = this.owners.get(id);
+    if (owners === undefined) this.owners.set(id, new Set([processId]));
+    else owners.add(processId);
+  }
+}
+
+/** A process of `storm_source.ts` and its targets. */
+class Source {
+  readonly pid: number;
+  readonly targets = new Set<number>();
+  port = 0;
+  rests: number | undefined;
+  readonly #child: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly done: Promise<void>;
+
+  constructor(ledger: Ledger) {
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: [...RUN, "--allow-all", SCRIPT],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    this.pid = this.#child.pid;
+    this.#stdin = this.#child.stdin.getWriter();
+    this.#stdin.closed.catch(() => {});
+    this.done = this.#read(ledger);
+  }
+
+  tell(command: "go" | "rest"): void {
+    this.#stdin.write(new TextEncoder().encode(`${command}\n`)).catch(() => {});
+  }
+
+  async start(): Promise<void> {
+    await until(() => this.port !== 0, "a source listens");
+    this.tell("go");
+  }
+
+  /** Has it close all its targets, and waits until it has done so. */
+  async rest(): Promise<{ descriptors: number; memory: number }> {
+    this.rests = undefined;
+    this.tell("rest");
+    await until(() => this.rests !== undefined, "a source rests");
+    // What is closed on other threads takes a moment.
+    let descriptors = openStreams(this.pid).length;
+    for (let round = 0; round < 10; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      descriptors = Math.min(descriptors, openStreams(this.pid).length);
+    }
+    return { descriptors, memory: this.rests! };
+  }
+
+  async end(): Promise<void> {
+    kill(this.pid);
+    await this.#child.status;
+    await this.#stdin.abort().catch(() => {});
+    await this.done;
+  }
+
+  async #read(ledger: Ledger): Promise<void> {
+    for await (const line of readLines(this.#child.stdout)) {
+      const event: StormEvent = JSON.parse(line);
+      ledger.note(event);
+      if ("listens" in event) this.port = event.listens;
+      if ("target" in event) this.targets.add(event.target);
+      if ("rests" in event) {
+        this.targets.clear();
+        this.rests = event.rests;
+      }
+    }
+  }
+}
+
+interface Ended {
+  readonly id: number;
+  readonly source: Source;
+  readonly answer: string;
+}
+
+/** Runs it. */
+export async function runStorm({ connections, seed, blows, log }: StormOptions): Promise<StormReport> {
+  const next = random(seed);
+  const ledger = new Ledger();
+  const sources = Array.from({ length: SOURCES }, () => new Source(ledger));
+  const [survivor] = sources as [Source];
+  const all = [...sources];
+  const counts: Record<Blow, number> = { "kill target": 0, "kill source": 0, "freeze target": 0, "freeze source": 0 };
+  const thawing = new Set<Promise<void>>();
+  const answers: Ended[] = [];
+  const hung: string[] = [];
+  let begun = 0;
+
+  const strike = async () => {
+    const blow = BLOWS[Math.floor(next() * BLOWS.length)]!;
+    const index = Math.floor(next() * sources.length);
+    const source = sources[index]!;
+    const alive = [...source.targets].filter((pid) => !ledger.killed.has(pid));
+    const victim = blow.endsWith("source") ? source.pid : alive[Math.floor(next() * alive.length)];
+    if (victim === undefined || blow === "kill source" && source === survivor) return;
+    counts[blow]++;
+    log?.(`${answers.length} ended: ${blow} ${victim}`);
+    if (blow.startsWith("freeze")) {
+      freeze(victim);
+      const rest = new Promise<void>((resolve) => setTimeout(resolve, next() * LONGEST_FREEZE_MS));
+      const thawed = rest.then(() => thaw(victim)).finally(() => thawing.delete(thawed));
+      thawing.add(thawed);
+      return;
+    }
+    ledger.killed.add(victim);
+    // On Windows children end with their parent.
+    if (blow === "kill source" && Deno.build.os === "windows") { for (const pid of alive) ledger.killed.add(pid); }
+    if (blow === "kill target") return kill(victim);
+    const fresh = new Source(ledger);
+    all.push(fresh);
+    sources[index] = fresh;
+    kill(victim);
+    await fresh.start();
+  };
+
+  const one = async (limit: number) => {
+    while (begun < limit) {
+      const id = begun++;
+      const source = sources[Math.floor(next() * sources.length)]!;
+      if (source.port === 0) await until(() => source.port !== 0, "a source listens");
+      let conn: Deno.TcpConn;
+      try {
+        conn = await Deno.connect({ hostname: "127.0.0.1", port: source.port });
+      } catch {
+        answers.push({ id, source, answer: "" });
+        continue;
+      }
+      const timer = setTimeout(() => {
+        hung.push(`${id}, owned by ${[...ledger.owners.get(id) ?? []]}`);
+        conn.close();
+      }, HUNG_AFTER_MS);
+      answers.push({ id, source, answer: await exchange(conn, id) });
+      clearTimeout(timer);
+    }
+  };
+  const run = (limit: number) => Promise.all(Array.from({ length: IN_FLIGHT }, () => one(limit)));
+
+  const began = performance.now();
+  await Promise.all(sources.map((source) => source.start()));
+  await run(WARM_UP_CONNECTIONS);
+  const before = await survivor.rest();
+  survivor.tell("go");
+  let struck = 0;
+  const striking = (async () => {
+    while (struck < blows && begun < connections) {
+      // By what has ended, not by the clock: on a slow machine nothing would.
+      const due = WARM_UP_CONNECTIONS + (struck + next()) * (connections - WARM_UP_CONNECTIONS) / (blows + 1);
+      if (answers.length >= due) {
+        struck++;
+        await strike();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  })();
+  await run(connections);
+  await striking;
+  await Promise.all(thawing);
+  const after = await survivor.rest();
+  await Promise.all(sources.map((source) => source.end()));
+  await Promise.all(all.map((source) => source.done));
+
+  return { ...judge(answers, ledger), connections, hung, blows: counts, returned: ledger.returned, ...figures() };
+
+  function figures() {
+    return {
+      seconds: (performance.now() - began) / 1000,
+      descriptors: [before.descriptors, after.descriptors] as const,
+      memory: [before.memory, after.memory] as const,
+    };
+  }
+}
+
+function judge(
+  answers: readonly Ended[],
+  ledger: Ledger,
+): Pick<StormReport, "answered" | "diedWithOwner" | "lost" | "wrong"> {
+  const lost: string[] = [];
+  const wrong: string[] = [...ledger.failures];
+  let answered = 0;
+  let diedWithOwner = 0;
+  for (const { id, source, answer } of answers) {
+    const owners = [...ledger.owners.get(id) ?? []];
+    if (owners.length > 1) wrong.push(`${id} was taken by ${owners}`);
+    if (answer !== "") {
+      if (answer === `${pad(id)} ${owners[0]}\n`) answered++;
+      else wrong.push(`${id}, owned by ${owners}: ${JSON.stringify(answer)}`);
+    } else if (ledger.killed.has(owners[0] ?? source.pid)) diedWithOwner++;
+    else lost.push(`${id}, owned by ${owners[0] ?? `source ${source.pid}`}`);
+  }
+  return { answered, diedWithOwner, lost, wrong };
+}
+
+/** What comes back until the owner has answered once, and whatever else is said before it has seen this end. */
+async function exchange(conn: Deno.TcpConn, id: number): Promise<string> {
+  let answer = "";
+  try {
+    await conn.write(new TextEncoder().encode(pad(id)));
+    const buffer = new Uint8Array(128);
+    for (let length = await conn.read(buffer); length !== null; length = await conn.read(buffer)) {
+      answer += new TextDecoder().decode(buffer.subarray(0, length));
+      if (answer.endsWith("\n")) conn.closeWrite().catch(() => {});
+    }
+  } catch {
+    // it was reset
+  }
+  try {
+    conn.close();
+  } catch {
+    // closed by its time limit
+  }
+  return answer.endsWith("\n") ? answer : "";
+}
+
+function pad(id: number): string {
+  return String(id).padStart(8, "0");
+}

@@ -1,0 +1,109 @@
+// Hands each connection to one of its targets, and to another when it comes back; replaces targets that end. It withdraws
+// some itself. Commands on stdin: `go`, `rest`.
+import { HandoffError, HandoffSource, listen, type Socket } from "@winsock/handoff";
+import { readLines, type StormEvent } from "./storm.ts";
+
+const TARGETS = 2;
+const TIMEOUT_MS = 2_000;
+const WITHDRAWN_OF_100 = 8;
+const WITHDRAWN_WITHIN_MS = 4;
+const TARGET = new URL("storm_target.ts", import.meta.url);
+const WITHDRAWN = new Error("withdrawn");
+
+const targets: (HandoffSource | undefined)[] = [];
+let going = false;
+let keeping: Promise<void>[] = [];
+const onTheirWay = new Set<Promise<void>>();
+
+// Deno opens two descriptors for signals half a second after its start, unless it has them already.
+Deno.addSignalListener("SIGINT", () => {});
+const listener = listen({ hostname: "127.0.0.1", port: 0 });
+acceptAll();
+report({ listens: listener.addr.port });
+for await (const line of readLines(Deno.stdin.readable)) await obey(line);
+Deno.exit();
+
+async function obey(command: string): Promise<void> {
+  if (command === "go") {
+    going = true;
+    keeping = Array.from({ length: TARGETS }, (_, index) => keepTarget(index));
+    return;
+  }
+  await Promise.all(onTheirWay);
+  going = false;
+  await Promise.all(targets.map((target) => target?.close()));
+  await Promise.all(keeping);
+  report({ rests: Math.round(Deno.memoryUsage().rss / 2 ** 20) });
+}
+
+async function acceptAll(): Promise<void> {
+  for await (const socket of listener) {
+    const done = handOff(socket).catch((error) => report({ failed: String(error) }));
+    onTheirWay.add(done);
+    done.then(() => onTheirWay.delete(done));
+  }
+}
+
+async function handOff(socket: Socket): Promise<void> {
+  const id = Number(new TextDecoder().decode(await socket.peek(8, { atLeast: 8 })));
+  for (;;) {
+    const alive = targets.filter((target) => target !== undefined);
+    const target = alive[Math.floor(Math.random() * alive.length)];
+    if (target === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      continue;
+    }
+    try {
+      await send(target, socket, id);
+      return report({ id, given: target.child.pid });
+    } catch (error) {
+      if (!(error instanceof HandoffError) && error !== WITHDRAWN) throw error;
+      report({ id, returned: error instanceof HandoffError ? error.outcome : "withdrawn" });
+    }
+  }
+}
+
+async function send(target: HandoffSource, socket: Socket, id: number): Promise<void> {
+  if (Math.random() * 100 >= WITHDRAWN_OF_100) return await target.send(socket, { data: id });
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(WITHDRAWN), Math.random() * WITHDRAWN_WITHIN_MS);
+  try {
+    await target.send(socket, { data: id, signal: controller.signal });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Has a target in this place until it is time to rest. */
+async function keepTarget(index: number): Promise<void> {
+  while (going) {
+    const source = await HandoffSource.spawn(TARGET, {
+      timeout: TIMEOUT_MS,
+      denoFlags: ["--no-check", "--cached-only"],
+    });
+    const { pid, status } = source.child;
+    report({ target: pid });
+    await source.ready.then(() => targets[index] = source, () => {});
+    // It may have been time to rest before it was ready.
+    if (!going) await source.close();
+    await source.closed;
+    targets[index] = undefined;
+    // What ended the channel may have left the process alone; one that rests ends by itself.
+    if (going) end(pid);
+    await status;
+    await source.close();
+  }
+}
+
+function end(processId: number): void {
+  report({ ended: processId });
+  try {
+    Deno.kill(processId, "SIGKILL");
+  } catch {
+    // it has ended
+  }
+}
+
+function report(event: StormEvent): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(event)}\n`));
+}
