@@ -247,7 +247,7 @@ export class Outbox {
     }
     for (const outgoing of returned) this.#settled(outgoing);
     return (reason) => {
-      for (const outgoing of returned) outgoing.giveBack(reason);
+      for (const outgoing of returned) this.#giveBack(outgoing, reason);
     };
   }
 
@@ -332,10 +332,19 @@ export class Outbox {
     if (outgoing.state === "settled") return;
     const offered = outgoing.state === "offered";
     this.#settled(outgoing);
-    outgoing.giveBack(reason);
+    this.#giveBack(outgoing, reason);
     if (!offered || sent) return;
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
+  }
+
+  /** A provider that cannot withdraw its duplicate ends the channel; whoever has the socket has been told by then. */
+  #giveBack(outgoing: OutgoingHandoff, reason: unknown): void {
+    try {
+      outgoing.giveBack(reason);
+    } catch (error) {
+      queueMicrotask(() => this.#events.broken(error));
+    }
   }
 
   #settled(outgoing: OutgoingHandoff): void {
