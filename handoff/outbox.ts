@@ -4,6 +4,7 @@
  * @module
  */
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
+import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import {
   closeCopy,
@@ -270,7 +271,7 @@ export class Outbox {
     }
     for (const outgoing of returned) this.#settled(outgoing);
     return (reason) => {
-      for (const outgoing of returned) outgoing.giveBack(reason);
+      for (const outgoing of returned) this.#giveBack(outgoing, reason);
     };
   }
 
@@ -341,12 +342,13 @@ export class Outbox {
     return OfferedKind.connection;
   }
 
-  /** For a process that has ended nothing can be made: how it ended says more than that. */
+  /** On Windows nothing can be made for a process that has just ended: how it ended says more than that. */
   async #cannotOffer(outgoing: OutgoingHandoff, error: unknown): Promise<void> {
     this.#settled(outgoing);
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
-    outgoing.giveBack(this.#channel.passesDescriptors ? error : await this.#events.exit() ?? error);
+    const told = this.#channel.passesDescriptors || outgoing.socket.handle === INVALID_SOCKET;
+    outgoing.giveBack(told ? error : await this.#events.exit() ?? error);
   }
 
   #takeDone(sequence: number): void {
@@ -376,10 +378,19 @@ export class Outbox {
     if (outgoing.state === "settled") return;
     const offered = outgoing.state === "offered";
     this.#settled(outgoing);
-    outgoing.giveBack(reason);
+    this.#giveBack(outgoing, reason);
     if (!offered || sent) return;
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
+  }
+
+  /** A provider that cannot withdraw its duplicate ends the channel; whoever has the socket has been told by then. */
+  #giveBack(outgoing: OutgoingHandoff, reason: unknown): void {
+    try {
+      outgoing.giveBack(reason);
+    } catch (error) {
+      queueMicrotask(() => this.#events.broken(error));
+    }
   }
 
   #settled(outgoing: OutgoingHandoff): void {

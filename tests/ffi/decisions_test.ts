@@ -1,4 +1,8 @@
 // Decisions that one of two processes makes, by each means there is.
+//
+// Words of shared memory are tried where the system has them, Linux. On macOS, which has no lock of its own that processes
+// share, decisions are names; the same tests run there. That a decision of a process that is stopped can be made, as of one
+// that was killed, `handoff/processes_test.ts` shows.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { LIBRARY_PATHS, WinsockError } from "@winsock/handoff";
 import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../../ffi/decisions.ts";

@@ -2,6 +2,9 @@
 // on. Linux: there it is memory, local sockets and a pipe. What Windows shares, handles of events that can be waited for
 // and nothing else, `tests/ffi/decisions_test.ts` shows.
 //
+// Where a message waits that was sent before its sender closed the socket, as with SOCK_SEQPACKET, nothing is to be shown:
+// these are streams, and nothing comes back on them.
+//
 // No test shows that a source can be made to wait by calls on a socket that it has offered (the target may hold its lock):
 // it takes a page fault in another process's system call that is answered by a file system of the attacker's own.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";

@@ -68,9 +68,10 @@ export function injectingChild(): FakeChild & { inject(bytes: Uint8Array<ArrayBu
 export async function withInProcessPair(
   test: (source: HandoffSource, received: ReturnType<typeof receive>, exit: (code: number) => void) => Promise<void>,
   options: ReceiveOptions = {},
+  sourceOptions: HandoffSourceOptions = {},
 ): Promise<void> {
   const { child, input, exit } = fakeChild();
-  const source = new HandoffSource(child, { timeout: 5_000 });
+  const source = new HandoffSource(child, { timeout: 5_000, ...sourceOptions });
   const received = receive({ ...options, input });
   try {
     await within(20_000, test(source, received, exit));
