@@ -1,6 +1,6 @@
 /**
- * Making a native stream of Deno's out of a descriptor. This and `spi/unix/node_handle.ts` are the two places that touch
- * how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP on them.
+ * Making a native stream of Deno's out of a descriptor. This is the one place that touches how Deno keeps its sockets;
+ * `http/deno_http.ts` is the one that touches how it serves HTTP on them.
  *
  * @module
  */

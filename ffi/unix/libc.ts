@@ -118,11 +118,56 @@ const elsewhere = libcFunctions({
 });
 
 /**
- * Closes a descriptor on a pool thread: the last close of a socket that lingers (`SO_LINGER`) blocks, and so does that of a
- * local socket in which a message waits that brought such a one.
+ * Closes descriptors on a pool thread, one after the other: the last close of a socket that lingers (`SO_LINGER`) blocks,
+ * and so does that of a local socket in which a message waits that brought such a one. However long that takes, it takes
+ * one thread.
+ */
+export class CloseQueue {
+  readonly #most: number;
+  #last: Promise<unknown> = Promise.resolve();
+  #count = 0;
+
+  /**
+   * Binds what closing needs, so that it does not fail for want of it.
+   *
+   * @param most How many descriptors may wait before the queue counts as full.
+   */
+  constructor(most: number) {
+    elsewhere();
+    this.#most = most;
+  }
+
+  /** Whether the one who brings descriptors is to wait for {@linkcode CloseQueue.done}. */
+  get full(): boolean {
+    return this.#count >= this.#most;
+  }
+
+  /** Resolves when the descriptors that wait now are closed. */
+  get done(): Promise<unknown> {
+    return this.#last;
+  }
+
+  /**
+   * Closes a descriptor.
+   *
+   * @param fd The descriptor. Its number must not be used any more.
+   * @returns Resolves when it is closed.
+   */
+  close(fd: bigint): Promise<unknown> {
+    this.#count++;
+    const closed = () => void this.#count--;
+    return this.#last = this.#last.then(() => elsewhere().close(fd)).then(closed, closed);
+  }
+}
+
+let closing: CloseQueue | undefined;
+
+/**
+ * Closes a descriptor by a {@linkcode CloseQueue} that all have in common who do not have to wait for it.
  *
  * @param fd The descriptor. Its number must not be used any more.
  */
 export function closeElsewhere(fd: bigint): void {
-  elsewhere().close(fd).catch(() => {});
+  closing ??= new CloseQueue(Infinity);
+  closing.close(fd);
 }

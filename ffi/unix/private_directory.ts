@@ -4,7 +4,16 @@
  * @module
  */
 import { lastUnixError } from "./errno.ts";
+import type { WinsockError } from "../winsock_error.ts";
 import { libcFunctions } from "./libc.ts";
+
+/**
+ * Where such directories are made: in the first of these that can be written. Not in the user's own directory for such
+ * files, whose path may leave no room for a name, and may be in the environment.
+ */
+const PARENTS = ["/tmp", "/dev/shm", "/var/tmp"];
+const NAME = "winsock-handoff-";
+const FILE_PATH = new RegExp(`^(?:${PARENTS.join("|")})/${NAME}\\w{6}/[\\w-]+$`);
 
 /** `rwx--x--x`: others can use what they know the name of, and cannot list what there is. */
 const SEARCHABLE = 0o711;
@@ -43,14 +52,25 @@ export interface PrivateDirectory {
 /**
  * Makes a directory whose name ends in six letters nobody else has chosen (mkdtemp(3)).
  *
- * @param prefix What its path begins with.
- * @throws {WinsockError} If the system refuses.
+ * @throws {WinsockError} If there is nowhere to make one.
  */
-export function makePrivateDirectory(prefix: string): PrivateDirectory {
-  const template = nulTerminated(`${prefix}XXXXXX`);
-  const made = functions().mkdtemp(template);
-  if (made === 0n) throw lastUnixError(`make the directory ${prefix}XXXXXX`, "mkdtemp");
-  const path = new TextDecoder().decode(template.subarray(0, -1));
+export function makePrivateDirectory(): PrivateDirectory {
+  const errors: WinsockError[] = [];
+  for (const parent of PARENTS) {
+    const template = nulTerminated(`${parent}/${NAME}XXXXXX`);
+    const made = functions().mkdtemp(template);
+    if (made !== 0n) return privateDirectory(new TextDecoder().decode(template.subarray(0, -1)));
+    errors.push(lastUnixError(`make a directory in ${parent}`, "mkdtemp"));
+  }
+  throw errors[0]!;
+}
+
+/** Whether a path can be that of a file in such a directory, on this system or another. */
+export function isPrivatePath(path: string): boolean {
+  return FILE_PATH.test(path);
+}
+
+function privateDirectory(path: string): PrivateDirectory {
   return {
     path,
     admit(file) {

@@ -13,7 +13,7 @@ import { unixSystem } from "./system.ts";
 export interface ProcessReference extends Disposable {
   /** Its id. */
   readonly pid: number;
-  /** Whether the process still exists. */
+  /** Whether the process still runs. */
   readonly alive: boolean;
 }
 
@@ -27,7 +27,23 @@ export interface ProcessReference extends Disposable {
  */
 export function referToProcess(pid: number, operation: string): ProcessReference {
   const { pidfd } = unixSystem();
-  return pidfd === undefined ? new KqueueReference(pid, operation) : new PidfdReference(pid, operation, pidfd);
+  return pidfd === undefined ? new KqueueReference(pid, operation) : PidfdReference.open(pid, operation, pidfd);
+}
+
+/**
+ * Refers to the process at the other end of a local socket. Linux before 6.5 and macOS know its id only: there it is the
+ * process that has this id now.
+ *
+ * @param fd The accepted socket.
+ * @param pid What {@linkcode peerProcessId} says.
+ * @param operation What it is needed for, for the error.
+ * @returns The reference; it keeps a descriptor until it is disposed of.
+ * @throws {WinsockError} WSAEINVAL if there is no such process any more.
+ */
+export function referToPeer(fd: bigint, pid: number, operation: string): ProcessReference {
+  const { pidfd } = unixSystem();
+  const peer = pidfd === undefined ? undefined : PidfdReference.ofPeer(fd, pid, operation, pidfd);
+  return peer ?? referToProcess(pid, operation);
 }
 
 /**

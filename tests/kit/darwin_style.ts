@@ -13,6 +13,7 @@ useUnixSystem({
   libraryPaths: [fileURLToPath(new URL("../../.cache/native/provider.so", import.meta.url))],
   errnoFunction: DARWIN.errnoFunction,
   tellsListening: DARWIN.tellsListening,
+  SO_PROTOCOL: DARWIN.SO_PROTOCOL,
   abstractNames: DARWIN.abstractNames,
   newSocketFlags: DARWIN.newSocketFlags,
   EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,

@@ -1,10 +1,12 @@
-// Linux in macOS' way: the tests of sharing and handing over once more, and the file of the rendezvous.
+// Linux in macOS' way: the tests of sharing and handing over once more, and where a rendezvous is.
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NATIVE_PATH, withNative } from "../kit/native.ts";
-import { within } from "../kit/process.ts";
+import { withNative } from "../kit/native.ts";
+import { needs } from "../kit/needs.ts";
+import { FFI_GRANT, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
 
 const PRELOAD = `--preload=${new URL("../kit/darwin_style.ts", import.meta.url).href}`;
+const onUnix = needs("the unix provider");
 const inDarwinStyle = { ignore: withNative.ignore || Deno.build.os !== "linux" };
 
 /** Runs the tests of files in a process of their own; returns the line that sums them up, or all it printed. */
@@ -18,11 +20,11 @@ async function runTests(files: readonly string[]): Promise<string> {
   return /^ok \| .*/m.exec(output)?.[0] ?? output;
 }
 
-/** Runs code with the library, in macOS' way; what it printed. */
+/** Runs code with the library; what it printed. */
 function run(code: string): Promise<string> {
   const imports = `import { duplicateSocket, listen, openSocket } from ${moduleUrl("mod.ts")};
     import { WSAPROTOCOL_INFOW } from ${moduleUrl("structs/mod.ts")};`;
-  return runCode(imports + code, PRELOAD, `--allow-ffi=${NATIVE_PATH}`, "--allow-read=/tmp");
+  return runCode(imports + code, FFI_GRANT, "--allow-read=/tmp");
 }
 
 /** The directories of rendezvous; those of processes that were killed outlast them. */
@@ -48,12 +50,12 @@ Deno.test("sharing and handing over work in macOS' way", inDarwinStyle, async ()
   }
 });
 
-Deno.test("a rendezvous' directory is this user's, and goes with the process", inDarwinStyle, async () => {
+Deno.test("a rendezvous' directory is this user's, and goes with the process", onUnix, async () => {
   const output = await run(`
     using listener = listen({ port: 0 });
-    const { szProtocol } = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid));
-    console.log(szProtocol, Deno.statSync(szProtocol).isSocket);
-    const modes = [szProtocol, szProtocol.replace(/\\/[^/]*$/, "")].map((path) => Deno.statSync(path).mode & 0o777);
+    const [secret, name] = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid)).szProtocol.split(" ");
+    console.log(name, Deno.statSync(name).isSocket);
+    const modes = [name, name.replace(/\\/[^/]*$/, "")].map((path) => Deno.statSync(path).mode & 0o777);
     console.log(modes.map((mode) => mode.toString(8)).join(" "));`);
   const [name, modes] = output.split("\n");
   assertMatch(name!, /^\/tmp\/winsock-handoff-\w{6}\/[0-9a-f-]{36} true$/);
@@ -62,14 +64,18 @@ Deno.test("a rendezvous' directory is this user's, and goes with the process", i
   await assertRejects(() => Deno.stat(directory), Deno.errors.NotFound);
 });
 
-Deno.test("a blob cannot have a process connect elsewhere than to a rendezvous", inDarwinStyle, async () => {
+Deno.test("a blob cannot have a process connect elsewhere than to a rendezvous", onUnix, async () => {
   const output = await run(`
     using listener = listen({ port: 0 });
     const info = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid));
-    for (const szProtocol of ["/run/secret", "/tmp/winsock-handoff-abcdef/../../run/secret", "winsock-handoff/1/x", ""]) {
-      await openSocket(WSAPROTOCOL_INFOW.encode({ ...info, szProtocol })).catch((error) => console.log(error.message));
+    const [secret, name] = info.szProtocol.split(" ");
+    const places = ["/run/secret", "/tmp/winsock-handoff-abcdef/../../run/secret", "@winsock-handoff/1/x", "@name", "", name + "\\0x"];
+    const names = [name, "x " + name, secret.slice(1) + " " + name, secret + "0 " + name];
+    for (const szProtocol of [...places.map((place) => secret + " " + place), ...names]) {
+      const blob = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol });
+      await openSocket(blob).then(() => console.log("opened"), (error) => console.log(error.message));
     }`);
   const lines = output.trim().split("\n");
-  assertEquals(lines.length, 4);
-  for (const line of lines) assertMatch(line, /is not this system's$/);
+  assertEquals(lines.length, 10);
+  for (const line of lines) assertMatch(line, /WSAEINVAL \(10022\): it does not name a rendezvous of this system$/);
 });

@@ -99,6 +99,7 @@ export const DARWIN: UnixSystem = {
   },
   SOL_SOCKET,
   tellsListening: false,
+  SO_PROTOCOL: undefined,
   SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares multicast addresses only
   CLOCK_MONOTONIC: 6,
 

@@ -103,6 +103,7 @@ export const LINUX: UnixSystem = {
   },
   SOL_SOCKET,
   tellsListening: true,
+  SO_PROTOCOL: [SOL_SOCKET, 38],
   SHARED_DATAGRAM: [[SOL_SOCKET, 2]],
   CLOCK_MONOTONIC: 1,
 
@@ -114,7 +115,7 @@ export const LINUX: UnixSystem = {
   F_DUPFD_CLOEXEC: 1030,
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
   EFD_CLOEXEC: 0o2000000,
-  pidfd: { SYS_pidfd_open: 434n, SYS_pidfd_send_signal: 424n },
+  pidfd: { SYS_pidfd_open: 434n, SO_PEERPIDFD: [SOL_SOCKET, 77] },
   SO_PASSRIGHTS: [SOL_SOCKET, 83],
   sharedLocks: true,
   AT_REMOVEDIR: 0x200,

@@ -69,6 +69,8 @@ export interface UnixSystem {
   readonly SOL_SOCKET: number;
   /** Whether `getsockopt` tells SO_ACCEPTCONN; without it, the process looks at its own descriptors. */
   readonly tellsListening: boolean;
+  /** The option that tells a socket's protocol; without it, it is the usual one. */
+  readonly SO_PROTOCOL: OptionNumbers | undefined;
   /** What lets two datagram sockets have one address, if both have it set. */
   readonly SHARED_DATAGRAM: readonly OptionNumbers[];
   readonly CLOCK_MONOTONIC: number;
@@ -86,8 +88,11 @@ export interface UnixSystem {
   readonly newSocketFlags: { readonly SOCK_CLOEXEC: number; readonly SOCK_NONBLOCK: number } | undefined;
   /** The flag of `eventfd`; without it, a pipe wakes whoever polls. */
   readonly EFD_CLOEXEC: number | undefined;
-  /** The system calls that tell a process from a later one with its id; without them, `kqueue` does. */
-  readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SYS_pidfd_send_signal: bigint } | undefined;
+  /**
+   * The system call that tells a process from a later one with its id, and the option of a local socket that does so for
+   * its peer, which older systems do not know; without them, `kqueue` does.
+   */
+  readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SO_PEERPIDFD: OptionNumbers } | undefined;
   /** The option that has a local socket refuse descriptors; `undefined` where there is none. */
   readonly SO_PASSRIGHTS: OptionNumbers | undefined;
   /** Whether processes can share memory files that are sealed (`memfd_create`), and libc has locks for such memory. */
