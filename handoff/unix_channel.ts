@@ -20,7 +20,7 @@ import { NativeMessage } from "../ffi/unix/native_message.ts";
 import { connectLocal, listenLocal, refuseDescriptors } from "../ffi/unix/local_socket.ts";
 import { acceptNow, newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
 import { makePrivateDirectory, type PrivateDirectory } from "../ffi/unix/private_directory.ts";
-import { peerProcessId } from "../ffi/unix/process.ts";
+import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
 import { unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
@@ -147,7 +147,7 @@ class Pass {
     this.path = new TextEncoder().encode(this.#file);
     try {
       this.#listener = listenLocal(this.#file);
-      this.#directory.admit(this.#file);
+      this.#directory.admit(this.#file, userOfProcess(processId, `open a channel to process ${processId}`));
     } catch (error) {
       this.#remove();
       throw error;

@@ -53,13 +53,14 @@ export function connectLocal(path: string): bigint | undefined {
 
 /**
  * Has a local socket refuse descriptors, so that sending one to it fails; those who connect to a listening socket cannot
- * send any before they are accepted, either. Does nothing on macOS, and on Linux before 6.16.
+ * send any before they are accepted, either.
  *
  * @param fd The socket.
+ * @returns Whether it does: not on macOS, and not on Linux before 6.16.
  */
-export function refuseDescriptors(fd: bigint): void {
+export function refuseDescriptors(fd: bigint): boolean {
   const { SO_PASSRIGHTS } = unixSystem();
-  if (SO_PASSRIGHTS !== undefined) libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([0]), 4);
+  return SO_PASSRIGHTS !== undefined && libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([0]), 4) === 0;
 }
 
 /**

@@ -21,12 +21,17 @@ const SEARCHABLE = 0o711;
 const WRITABLE = 0o733;
 /** `rw-rw-rw-`: connecting to a local socket is writing to its file. */
 const CONNECTABLE = 0o666;
+/** `rw-------` */
+const OWNERS = 0o600;
+const SAME_GROUP = -1;
 
 const functions = libcFunctions({
   /** `char *mkdtemp(char *template)` */
   mkdtemp: { parameters: ["buffer"], result: "usize" },
   /** `int chmod(const char *path, mode_t mode)` */
   chmod: { parameters: ["buffer", "u32"], result: "i32" },
+  /** `int chown(const char *path, uid_t owner, gid_t group)` */
+  chown: { parameters: ["buffer", "u32", "i32"], result: "i32" },
   /** `uid_t geteuid(void)` */
   geteuid: { parameters: [], result: "u32" },
   /** `int unlink(const char *path)` */
@@ -43,8 +48,9 @@ export interface PrivateDirectory {
    * its name, or have a descriptor of it.
    *
    * @param file A socket in it that they may connect to; without one, they may make names in the directory.
+   * @param user Whose processes may connect, where that is known; by default everybody's.
    */
-  admit(file?: string): void;
+  admit(file?: string, user?: number): void;
   /** Removes it, and the file in it if one is named. */
   remove(file?: string): void;
 }
@@ -73,19 +79,23 @@ export function isPrivatePath(path: string): boolean {
 function privateDirectory(path: string): PrivateDirectory {
   return {
     path,
-    admit(file) {
-      if (functions().geteuid() !== 0) return;
-      const modes = file === undefined ? [[path, WRITABLE]] : [[path, SEARCHABLE], [file, CONNECTABLE]];
-      for (const [name, mode] of modes as [string, number][]) {
-        const result = functions().chmod(nulTerminated(name), mode);
-        if (result === -1) throw lastUnixError(`let others use ${name}`, "chmod");
-      }
+    admit(file, user) {
+      if (functions().geteuid() !== 0 || user === 0) return;
+      change(path, file === undefined ? WRITABLE : SEARCHABLE);
+      if (file === undefined) return;
+      const given = user !== undefined && functions().chown(nulTerminated(file), user, SAME_GROUP) === 0;
+      change(file, given ? OWNERS : CONNECTABLE);
     },
     remove(file) {
       if (file !== undefined) functions().unlink(nulTerminated(file));
       functions().rmdir(nulTerminated(path));
     },
   };
+}
+
+function change(path: string, mode: number): void {
+  const result = functions().chmod(nulTerminated(path), mode);
+  if (result === -1) throw lastUnixError(`let others use ${path}`, "chmod");
 }
 
 /** A text as C takes it: UTF-8 with a NUL behind it. */

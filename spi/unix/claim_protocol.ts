@@ -70,13 +70,14 @@ export interface RendezvousSocket {
 }
 
 /**
- * Listens at a new rendezvous: a file in a directory that only this user may enter, or others too if this is root. Where no
- * directory can be made, it has an abstract name, which everybody can connect to. A file is removed when the process ends
- * by itself; a process that is killed leaves it.
+ * Listens at a new rendezvous: a file that only processes of this user can connect to, or if this is root those of another.
+ * Where no directory can be made for it, it has an abstract name, which everybody can connect to. A file is removed when
+ * the process ends by itself; a process that is killed leaves it.
  *
+ * @param user Who may connect, if this is root; `undefined` if that is not known, and everybody may.
  * @throws {WinsockError} If the system refuses.
  */
-export function openRendezvous(): RendezvousSocket {
+export function openRendezvous(user?: number): RendezvousSocket {
   let directory: PrivateDirectory;
   try {
     directory = makePrivateDirectory();
@@ -89,7 +90,7 @@ export function openRendezvous(): RendezvousSocket {
   const remove = () => directory.remove(name);
   try {
     const fd = listenLocal(name);
-    directory.admit(name);
+    directory.admit(name, user);
     addEventListener("unload", remove);
     return { name, fd };
   } catch (error) {

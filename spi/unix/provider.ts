@@ -5,6 +5,7 @@
  */
 import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
 import { systemCalls } from "../../ffi/system.ts";
+import { isRoot, userOfProcess } from "../../ffi/unix/process.ts";
 import { describeSocket, type SocketDescription } from "../../ffi/unix/socket_info.ts";
 import { AF, PFL, SOCK, XP1 } from "../../structs/constants.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
@@ -136,8 +137,7 @@ export interface UnixProviderOptions {
  * - **Waiting costs no threads.** A pending {@linkcode UnixProvider.socket} waits through the one poller of its thread.
  *
  * The rendezvous is a socket file, `winsock-handoff-` and six random letters in `/tmp`, `/dev/shm` or `/var/tmp`, in a
- * directory that only this user may enter. Source and target must see the same files there. If the source is root, whose
- * targets may be another user's, others may connect as well. Where no directory can be made, on Linux, the rendezvous has
+ * XX no directory can be made, on Linux, the rendezvous has
  * an abstract name, to which all processes in the network namespace can connect. The directory is removed when the process
  * ends by itself or by `Deno.exit`; a process that is killed leaves it behind.
  *
@@ -147,7 +147,8 @@ export interface UnixProviderOptions {
 export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;
   readonly #timeToLive: number;
-  #rendezvous: Rendezvous | undefined;
+  /** By the user whose processes may connect, where it matters. */
+  readonly #rendezvous = new Map<number | undefined, Rendezvous>();
 
   /**
    * Makes the provider; nothing is opened before it is used.
@@ -160,8 +161,9 @@ export class UnixProvider implements ServiceProvider {
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
-    const socket = describeSocket(s, `duplicate socket ${s} for process ${processId}`);
-    const rendezvous = this.#rendezvous ??= new Rendezvous(this.#timeToLive);
+    const operation = `duplicate socket ${s} for process ${processId}`;
+    const socket = describeSocket(s, operation);
+    const rendezvous = this.#rendezvousFor(isRoot() ? userOfProcess(processId, operation) : undefined);
     return encodeBlob({ rendezvous: rendezvous.name, claim: rendezvous.duplicate(s, processId), processId, socket });
   }
 
@@ -176,7 +178,7 @@ export class UnixProvider implements ServiceProvider {
 
   withdraw(info: Uint8Array): void {
     const { rendezvous, claim } = decodeBlob(info);
-    if (this.#rendezvous?.name === rendezvous) this.#rendezvous.withdraw(claim);
+    this.#own(rendezvous)?.withdraw(claim);
   }
 
   closeSocket(s: bigint): void {
@@ -187,7 +189,19 @@ export class UnixProvider implements ServiceProvider {
   #openHere(info: Uint8Array): bigint | undefined {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const [rendezvous, claim] = this.#place(info);
-    return this.#rendezvous?.name === rendezvous ? this.#rendezvous.take(claim) : undefined;
+    return this.#own(rendezvous)?.take(claim);
+  }
+
+  #own(name: string): Rendezvous | undefined {
+    return this.#rendezvous.values().find((rendezvous) => rendezvous.name === name);
+  }
+
+  #rendezvousFor(user: number | undefined): Rendezvous {
+    const known = this.#rendezvous.get(user);
+    if (known !== undefined) return known;
+    const opened = new Rendezvous(this.#timeToLive, user);
+    this.#rendezvous.set(user, opened);
+    return opened;
   }
 
   #place(info: Uint8Array): [rendezvous: string, claim: Claim] {

@@ -1,7 +1,7 @@
 /**
  * The source's side of the unix provider: where target processes claim what was duplicated for them.
  *
- * Everybody of this user can connect, and in some cases everybody on the machine. So nothing that a peer does may cost
+ * Every process of one user can connect, and in some cases everybody on the machine. So nothing that a peer does may cost
  * much, or have this thread wait:
  *
  * - Who connects is looked up before anything is read, and sent away if nothing waits for that process.
@@ -78,6 +78,8 @@ interface WaitingDuplicate {
 export class Rendezvous {
   readonly name: string;
   readonly #listener: bigint;
+  /** Whether nothing can come that to close would wait for: connections have what their listener has. */
+  readonly #refusesDescriptors: boolean;
   readonly #look: Look;
   readonly #timeToLive: number;
   readonly #waiting = new Map<number, WaitingDuplicate>();
@@ -95,15 +97,17 @@ export class Rendezvous {
   /**
    * Opens the rendezvous; it does not keep the process running.
    *
+   * @param timeToLive How long a duplicate waits, in milliseconds.
+   * @param user Whose processes it is for, if this is root and that is known.
    * @throws {WinsockError} If the system refuses.
    */
-  constructor(timeToLive: number) {
+  constructor(timeToLive: number, user: number | undefined) {
     this.#timeToLive = timeToLive;
     unixPoller().prepare();
-    const { name, fd } = openRendezvous();
+    const { name, fd } = openRendezvous(user);
     this.name = name;
     this.#listener = fd;
-    refuseDescriptors(fd);
+    this.#refusesDescriptors = refuseDescriptors(fd);
     this.#look = new Look(fd, POLLIN);
     this.#reserve = new Reserve(fd);
     this.#serve();
@@ -248,14 +252,14 @@ export class Rendezvous {
   /** Serves one connection, and closes it. Does not throw. */
   async #receive(connection: bigint): Promise<void> {
     try {
-      refuseDescriptors(connection);
       const processId = peerProcessId(connection);
       const target = this.#targets.get(processId);
       if (target !== undefined) await this.#receiveFrom(target, connection);
     } catch {
       // Whose it is sees the connection end.
     } finally {
-      await this.#closing.close(connection);
+      if (this.#refusesDescriptors) libc().close(connection);
+      else await this.#closing.close(connection);
       this.#reserve.restore();
     }
   }

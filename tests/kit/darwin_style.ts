@@ -18,6 +18,7 @@ useUnixSystem({
   newSocketFlags: DARWIN.newSocketFlags,
   EFD_CLOEXEC: DARWIN.EFD_CLOEXEC,
   pidfd: DARWIN.pidfd,
+  processFiles: DARWIN.processFiles,
   MSG_NOSIGNAL: DARWIN.MSG_NOSIGNAL,
   MSG_CMSG_CLOEXEC: DARWIN.MSG_CMSG_CLOEXEC,
   closesUntaken: DARWIN.closesUntaken,

@@ -112,6 +112,22 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/spi/provider_test.ts"], filter: "another secret" },
   },
   {
+    name: "peer-by-number",
+    breaks: "A connection counts as that of the process which has its process's id now.",
+    file: "ffi/unix/process.ts",
+    text: "return peer ?? referToProcess(pid, operation);",
+    replacement: "peer?.[Symbol.dispose]();\n  return referToProcess(pid, operation);",
+    tests: { files: ["tests/spi/claims_test.ts"], filter: "later one with the same id" },
+  },
+  {
+    name: "closing-here",
+    breaks: "The source closes what others have sent on its JavaScript thread.",
+    file: "ffi/unix/libc.ts",
+    text: "this.#last.then(() => elsewhere().close(fd))",
+    replacement: "this.#last.then(() => void libc().close(fd))",
+    tests: { files: ["tests/spi/claims_test.ts"], filter: "where they come with them" },
+  },
+  {
     name: "no-reserve",
     breaks: "A process without a descriptor left answers no claims.",
     file: "spi/unix/rendezvous.ts",

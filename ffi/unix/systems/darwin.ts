@@ -115,6 +115,7 @@ export const DARWIN: UnixSystem = {
   SO_PASSRIGHTS: undefined,
   sharedLocks: false,
   AT_REMOVEDIR: 0x80,
+  processFiles: false,
   PEER_PROCESS: [SOL_LOCAL, 0x002], // LOCAL_PEERPID
 
   MSG_DONTWAIT: 0x80,

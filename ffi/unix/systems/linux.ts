@@ -119,6 +119,7 @@ export const LINUX: UnixSystem = {
   SO_PASSRIGHTS: [SOL_SOCKET, 83],
   sharedLocks: true,
   AT_REMOVEDIR: 0x200,
+  processFiles: true,
   PEER_PROCESS: [SOL_SOCKET, 17], // SO_PEERCRED, struct ucred
 
   MSG_DONTWAIT: 0x40,

@@ -99,6 +99,8 @@ export interface UnixSystem {
   readonly sharedLocks: boolean;
   /** The flag of `unlinkat` that removes a directory. */
   readonly AT_REMOVEDIR: number;
+  /** Whether files tell about processes (proc(5)). */
+  readonly processFiles: boolean;
   /** The option of a local socket whose value begins with the id of the process at the other end. */
   readonly PEER_PROCESS: OptionNumbers;
 
