@@ -1,12 +1,9 @@
-// Linux in macOS' way: the tests of sharing and handing over once more, and where a rendezvous is.
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+// Linux in macOS' way: the tests of sharing and handing over once more.
+import { assert } from "@std/assert";
 import { withNative } from "../kit/native.ts";
-import { needs } from "../kit/needs.ts";
-import { FFI_GRANT, within } from "../kit/process.ts";
-import { moduleUrl, runCode } from "../kit/run.ts";
+import { within } from "../kit/process.ts";
 
 const PRELOAD = `--preload=${new URL("../kit/darwin_style.ts", import.meta.url).href}`;
-const onUnix = needs("the unix provider");
 const inDarwinStyle = { ignore: withNative.ignore || Deno.build.os !== "linux" };
 
 /** Runs the tests of files in a process of their own; returns the line that sums them up, or all it printed. */
@@ -18,13 +15,6 @@ async function runTests(files: readonly string[]): Promise<string> {
   const { stdout, stderr } = await command.output();
   const output = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   return /^ok \| .*/m.exec(output)?.[0] ?? output;
-}
-
-/** Runs code with the library; what it printed. */
-function run(code: string): Promise<string> {
-  const imports = `import { duplicateSocket, listen, openSocket } from ${moduleUrl("mod.ts")};
-    import { WSAPROTOCOL_INFOW } from ${moduleUrl("structs/mod.ts")};`;
-  return runCode(imports + code, FFI_GRANT, "--allow-read=/tmp");
 }
 
 /** The directories of rendezvous; those of processes that were killed outlast them. */
@@ -48,34 +38,4 @@ Deno.test("sharing and handing over work in macOS' way", inDarwinStyle, async ()
   for (const [index, summary] of summaries.entries()) {
     assert(Number(/^ok \| (\d+) passed/.exec(summary)?.[1] ?? 0) >= groups[index]![1], summary);
   }
-});
-
-Deno.test("a rendezvous' directory is this user's, and goes with the process", onUnix, async () => {
-  const output = await run(`
-    using listener = listen({ port: 0 });
-    const [secret, name] = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid)).szProtocol.split(" ");
-    console.log(name, Deno.statSync(name).isSocket);
-    const modes = [name, name.replace(/\\/[^/]*$/, "")].map((path) => Deno.statSync(path).mode & 0o777);
-    console.log(modes.map((mode) => mode.toString(8)).join(" "));`);
-  const [name, modes] = output.split("\n");
-  assertMatch(name!, /^\/tmp\/winsock-handoff-\w{6}\/[0-9a-f-]{36} true$/);
-  assertEquals(modes, Deno.uid() === 0 ? "666 711" : "755 700");
-  const directory = name!.slice(0, name!.lastIndexOf("/"));
-  await assertRejects(() => Deno.stat(directory), Deno.errors.NotFound);
-});
-
-Deno.test("a blob cannot have a process connect elsewhere than to a rendezvous", onUnix, async () => {
-  const output = await run(`
-    using listener = listen({ port: 0 });
-    const info = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid));
-    const [secret, name] = info.szProtocol.split(" ");
-    const places = ["/run/secret", "/tmp/winsock-handoff-abcdef/../../run/secret", "@winsock-handoff/1/x", "@name", "", name + "\\0x"];
-    const names = [name, "x " + name, secret.slice(1) + " " + name, secret + "0 " + name];
-    for (const szProtocol of [...places.map((place) => secret + " " + place), ...names]) {
-      const blob = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol });
-      await openSocket(blob).then(() => console.log("opened"), (error) => console.log(error.message));
-    }`);
-  const lines = output.trim().split("\n");
-  assertEquals(lines.length, 10);
-  for (const line of lines) assertMatch(line, /WSAEINVAL \(10022\): it does not name a rendezvous of this system$/);
 });
