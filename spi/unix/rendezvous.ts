@@ -52,6 +52,9 @@ const RESERVE = 2;
 /** How long nothing is accepted after that failed, and when a descriptor that found no room is sent again. */
 const PAUSE_MS = 20;
 const RESEND_DELAY_MS = 2;
+/** How long a descriptor is kept that is on its way, where that is needed, and the longest pause between looks. */
+const KEPT_MS = 30_000;
+const MAX_KEPT_PAUSE_MS = 50;
 /** How often who claims in vain is sent away while nothing waits, and when that begins. */
 const IDLE_MS = 250;
 const REST_MS = 1_000;
@@ -198,7 +201,7 @@ export class Rendezvous {
   async #serve(): Promise<void> {
     for (;;) {
       try {
-        await (this.#waiting.size === 0 ? this.#idle() : this.#somebody());
+        await (this.#waiting.size === 0 && !this.#look.ready() ? this.#idle() : this.#somebody());
         await this.#acceptSome();
       } catch {
         await unreferenced(PAUSE_MS);
@@ -245,7 +248,7 @@ export class Rendezvous {
       // The reserve is for one at a time.
       if (this.#reserve.spent) await served;
     }
-    // What is looked at when nobody waits there costs a turn; who waits is looked at in the next.
+    // Others get a turn before the next of those who wait here.
     if (this.#look.ready()) await nextTurn();
   }
 
@@ -256,7 +259,7 @@ export class Rendezvous {
       const target = this.#targets.get(processId);
       if (target !== undefined) await this.#receiveFrom(target, connection);
     } catch {
-      // Whose it is sees the connection end.
+      // The peer has gone, or the system says nothing of it.
     } finally {
       if (this.#refusesDescriptors) libc().close(connection);
       else await this.#closing.close(connection);
@@ -273,6 +276,8 @@ export class Rendezvous {
       using peer = this.#reserve.spend(() => referToPeer(connection, pid, `serve a claim of process ${pid}`));
       const deadline = performance.now() + (this.#reserve.spent ? SHORT_TIMEOUT_MS : CLAIM_TIMEOUT_MS);
       served = await this.#serveClaim(connection, peer, deadline);
+    } catch (error) {
+      served ||= !isShortage(error);
     } finally {
       target.connections--;
       if (!served) this.#answer.send(connection, BUSY, []);
@@ -299,7 +304,7 @@ export class Rendezvous {
     const { descriptor } = this.#remove(claim.number);
     try {
       // A socket that only a message holds may be shut down there: the target closes the connection when it has it.
-      if (unixSystem().sweepsMessages) await closedByPeer(connection, deadline);
+      if (unixSystem().sweepsMessages) await closedByPeer(connection, performance.now() + KEPT_MS);
     } finally {
       // The target has it now: it may have closed it, and had it linger.
       closeElsewhere(descriptor);
@@ -326,7 +331,9 @@ async function receiveClaim(connection: bigint, deadline: number): Promise<Uint8
 /** Waits until the peer has closed its end, which the claim that is left unread hides from a read. */
 async function closedByPeer(connection: bigint, deadline: number): Promise<void> {
   const hangUp = new Look(connection, 0);
-  while (!hangUp.ready() && performance.now() < deadline) await unreferenced(RESEND_DELAY_MS);
+  for (let pause = 1; !hangUp.ready() && performance.now() < deadline; pause = Math.min(pause * 2, MAX_KEPT_PAUSE_MS)) {
+    await unreferenced(pause);
+  }
 }
 
 /** Descriptors without a use of their own, to be given up for one that is needed now. */

@@ -44,7 +44,10 @@ Deno.test("a claim is for one process, whoever knows its secret", withAttackers,
   using pair = await connection();
   using right = new Attacker(false);
   using wrong = new Attacker(false);
-  const { path, claim } = duplicateFor(right.processId, pair.server.handle);
+  const source = new UnixProvider();
+  const { path, claim } = duplicateFor(right.processId, pair.server.handle, source);
+  // Something waits for it, too.
+  duplicateFor(wrong.processId, pair.server.handle, source);
   for (const [attacker, count] of [[wrong, 0], [right, 1], [right, 0]] as const) {
     assertEquals(await attacker.tell("connect", path), 0);
     await attacker.tell("send", encodeClaim(claim));
