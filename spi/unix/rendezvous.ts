@@ -89,7 +89,7 @@ export class Rendezvous {
   /** By process id; those that waited for a process that had the id before are not there. */
   readonly #targets = new Map<number, Target>();
   readonly #reserve: Reserve;
-  readonly #closing = new CloseQueue(MAX_CLOSING);
+  readonly #closing = new CloseQueue(1, MAX_CLOSING);
   readonly #answer = new NativeMessage(1, ANSWER_SIZE);
   /** While nothing waits: has it accepted again. */
   #wake: (() => void) | undefined;
@@ -241,7 +241,7 @@ export class Rendezvous {
 
   async #acceptSome(): Promise<void> {
     for (let count = 0; count < MAX_IN_TURN && this.#look.ready(); count++) {
-      if (this.#closing.full) await this.#closing.done;
+      while (this.#closing.full) await this.#closing.next;
       const connection = this.#reserve.spend(() => acceptNow(this.#listener));
       if (connection === undefined) return;
       const served = this.#receive(connection);

@@ -123,8 +123,8 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "closing-here",
     breaks: "The source closes what others have sent on its JavaScript thread.",
     file: "ffi/unix/libc.ts",
-    text: "this.#last.then(() => elsewhere().close(fd))",
-    replacement: "this.#last.then(() => void libc().close(fd))",
+    text: "      await elsewhere().close(fd);",
+    replacement: "      libc().close(fd);",
     tests: { files: ["tests/spi/claims_test.ts"], filter: "where they come with them" },
   },
   {
