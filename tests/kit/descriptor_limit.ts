@@ -39,7 +39,7 @@ export class Shortage implements Disposable {
 
   [Symbol.dispose](): void {
     functions().prlimit(0, RLIMIT_NOFILE, this.#limits, null);
-    for (const fd of this.#taken) libc().close(fd);
+    for (let fd = this.#taken.pop(); fd !== undefined; fd = this.#taken.pop()) libc().close(fd);
   }
 }
 
