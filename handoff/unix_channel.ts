@@ -18,10 +18,10 @@ import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
 import { receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
 import { closeElsewhere, libc } from "../ffi/unix/libc.ts";
 import { NativeMessage } from "../ffi/unix/native_message.ts";
-import { connectLocal, listenLocal } from "../ffi/unix/local_socket.ts";
+import { connectLocal, listenLocal, refuseDescriptors } from "../ffi/unix/local_socket.ts";
 import { acceptNow, newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
 import { makePrivateDirectory, type PrivateDirectory } from "../ffi/unix/private_directory.ts";
-import { peerProcessId } from "../ffi/unix/process.ts";
+import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
 import { unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
@@ -36,7 +36,6 @@ import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./
 const SHUT_RD = 0;
 const NO_DESCRIPTORS: ChannelDescriptors = [0, 0, 0, 0];
 const NO_WAY = new Uint8Array(0);
-const DIRECTORY_PREFIX = "/tmp/winsock-handoff-";
 /** How long a target waits for the descriptors it was promised, in milliseconds: longer than its source waits. */
 const PASS_TIMEOUT_MS = 31_000;
 /** Connections that are not the target's, and are looked at in one turn of the event loop. */
@@ -76,9 +75,8 @@ function openEnds(): Ends {
 /** Has the other end's `sendmsg` fail: what it sent would wait here, with the descriptors of others in it. */
 function refuseMessages(end: bigint): void {
   libc().shutdown(end, SHUT_RD);
-  const { SO_PASSRIGHTS } = unixSystem();
-  // A second lock, on Linux 6.16 and newer. Older ones do not know the option.
-  if (SO_PASSRIGHTS !== undefined) libc().setsockopt(end, ...SO_PASSRIGHTS, new Int32Array([0]), 4);
+  // A second lock, where there is one.
+  refuseDescriptors(end);
 }
 
 /** What the next child inherits. */
@@ -152,12 +150,12 @@ class Pass {
   constructor(descriptors: readonly bigint[], processId: number) {
     this.#descriptors = descriptors;
     this.#processId = processId;
-    this.#directory = makePrivateDirectory(DIRECTORY_PREFIX);
+    this.#directory = makePrivateDirectory();
     this.#file = `${this.#directory.path}/${crypto.randomUUID()}`;
     this.path = new TextEncoder().encode(this.#file);
     try {
       this.#listener = listenLocal(this.#file);
-      this.#directory.admit(this.#file);
+      this.#directory.admit(this.#file, userOfProcess(processId, `open a channel to process ${processId}`));
     } catch (error) {
       this.#remove();
       throw error;

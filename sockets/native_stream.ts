@@ -1,7 +1,6 @@
 /**
- * Making a native stream of Deno's out of a descriptor. This, `sockets/conn_io.ts`, `spi/unix/node_handle.ts` and
- * `ffi/unix/event_loop.ts` are the places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches
- * how it serves HTTP on them.
+ * Making a native stream of Deno's out of a descriptor. This, `sockets/conn_io.ts` and `ffi/unix/event_loop.ts` are the
+ * places that touch how Deno keeps its sockets; `http/deno_http.ts` is the one that touches how it serves HTTP on them.
  *
  * @module
  */

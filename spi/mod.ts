@@ -50,7 +50,6 @@ export { type EntryKind, entryKind, type NextInChain, ProviderCatalog } from "./
 export { type ProviderFunctions, SPI_VERSION, type Upcalls } from "./provider_functions.ts";
 export type { ServiceProvider } from "./service_provider.ts";
 export { functionsOf, TableProvider } from "./table_provider.ts";
-export { UNIX_PROVIDER_ID } from "./unix/blob.ts";
-export { UnixProvider, type UnixProviderOptions } from "./unix/provider.ts";
+export { UNIX_PROVIDER_ID, UnixProvider, type UnixProviderOptions } from "./unix/provider.ts";
 export { UNSUPPORTED_PROVIDER_ID, UnsupportedProvider } from "./unsupported_provider.ts";
 export { WinsockProvider } from "./winsock_provider.ts";

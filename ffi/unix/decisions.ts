@@ -28,7 +28,6 @@ const MAP_SHARED = 1;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const SEEK_END = 2;
 const READABLE_BY_OWNER = 0o700;
-const DIRECTORY_PREFIX = "/tmp/winsock-handoff-";
 
 const memory = libcFunctions({
   /** `int memfd_create(const char *name, unsigned int flags)` */
@@ -175,7 +174,7 @@ class SourceNames extends TargetNames implements SourceDecisions {
   readonly #remove = () => this.#directory.remove();
 
   constructor() {
-    const directory = makePrivateDirectory(DIRECTORY_PREFIX);
+    const directory = makePrivateDirectory();
     const fd = names().open(nulTerminated(directory.path), 0);
     if (fd === -1) {
       const error = lastUnixError("open a table of decisions", "open");

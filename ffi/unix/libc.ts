@@ -122,13 +122,79 @@ const elsewhere = libcFunctions({
 });
 
 /**
- * Closes a descriptor on a pool thread: the last close of a socket that lingers (`SO_LINGER`) blocks, and so does that of a
- * local socket in which a message waits that brought such a one.
+ * Closes descriptors on pool threads, of which it takes no more than a few: the last close of a socket that lingers
+ * (`SO_LINGER`) blocks, and so does that of a local socket in which a message waits that brought such a one.
+ */
+export class CloseQueue {
+  readonly #threads: number;
+  readonly #most: number;
+  readonly #waiting: { fd: bigint; end: boolean; closed: () => void }[] = [];
+  #closing = 0;
+  #next = Promise.withResolvers<void>();
+
+  /**
+   * Binds what closing needs, so that it does not fail for want of it.
+   *
+   * @param threads How many threads it may take at a time.
+   * @param most With how many descriptors it counts as full.
+   */
+  constructor(threads: number, most: number) {
+    elsewhere();
+    this.#threads = threads;
+    this.#most = most;
+  }
+
+  /** Whether the one who brings descriptors is to wait for {@linkcode CloseQueue.next}. */
+  get full(): boolean {
+    return this.#closing + this.#waiting.length >= this.#most;
+  }
+
+  /** Resolves when one more is closed. */
+  get next(): Promise<void> {
+    return this.#next.promise;
+  }
+
+  /**
+   * Closes a descriptor.
+   *
+   * @param fd The descriptor. Its number must not be used any more.
+   * @param end Whether both sides of the socket are shut down first.
+   * @returns Resolves when it is closed.
+   */
+  close(fd: bigint, end: boolean = false): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.push({ fd, end, closed: resolve });
+    if (this.#closing < this.#threads) this.#closeAll();
+    return promise;
+  }
+
+  async #closeAll(): Promise<void> {
+    this.#closing++;
+    for (let first = this.#waiting.shift(); first !== undefined; first = this.#waiting.shift()) {
+      const { fd, end, closed } = first;
+      if (end) await elsewhere().shutdown(fd, SHUT_RDWR);
+      await elsewhere().close(fd);
+      closed();
+      this.#next.resolve();
+      this.#next = Promise.withResolvers();
+    }
+    this.#closing--;
+  }
+}
+
+/** So few of Deno's pool threads that all may be kept waiting, and so many that one socket does not keep the others open. */
+const CLOSING_THREADS = 4;
+
+let closing: CloseQueue | undefined;
+
+/**
+ * Closes a descriptor by the {@linkcode CloseQueue} of the whole program.
  *
  * @param fd The descriptor. Its number must not be used any more.
  * @param end Whether both sides of the socket are shut down first.
+ * @returns Resolves when it is closed.
  */
-export async function closeElsewhere(fd: bigint, end = false): Promise<void> {
-  if (end) await elsewhere().shutdown(fd, SHUT_RDWR);
-  await elsewhere().close(fd);
+export function closeElsewhere(fd: bigint, end: boolean = false): Promise<void> {
+  closing ??= new CloseQueue(CLOSING_THREADS, Infinity);
+  return closing.close(fd, end);
 }

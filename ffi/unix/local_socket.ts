@@ -6,11 +6,14 @@
 import { AF_UNIX, describeAddress } from "../addresses.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { closeElsewhere, errno, libc } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket } from "./new_descriptors.ts";
+import { unixSystem } from "./system.ts";
 
 const BACKLOG = 512;
+const SHUT_RD = 0;
+const MSG_PEEK = 2;
 
 /**
  * Listens on a local socket.
@@ -46,6 +49,32 @@ export function connectLocal(path: string): bigint | undefined {
     libc().close(fd);
     return undefined;
   }, path);
+}
+
+/**
+ * Has a local socket refuse descriptors, so that sending one to it fails; those who connect to a listening socket cannot
+ * send any before they are accepted, either.
+ *
+ * @param fd The socket.
+ * @returns Whether it does: not on macOS, and not on Linux before 6.16.
+ */
+export function refuseDescriptors(fd: bigint): boolean {
+  const { SO_PASSRIGHTS } = unixSystem();
+  return SO_PASSRIGHTS !== undefined && libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([0]), 4) === 0;
+}
+
+/**
+ * Closes a connected local socket without waiting for what its peer may have sent: where anything is left, a descriptor
+ * that lingers can be with it.
+ *
+ * @param fd The socket. Nothing waits for it.
+ */
+export function closeLocal(fd: bigint): void {
+  libc().shutdown(fd, SHUT_RD);
+  // Nothing comes any more; and nothing else says that nothing has come.
+  const left = libc().recv(fd, new Uint8Array(1), 1n, MSG_PEEK | unixSystem().MSG_DONTWAIT);
+  if (left === 0n) libc().close(fd);
+  else closeElsewhere(fd);
 }
 
 function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T, path: string): T {

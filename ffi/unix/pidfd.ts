@@ -1,34 +1,57 @@
 /**
- * References to processes on Linux 5.3 and newer.
+ * References to processes on Linux 5.3 or newer.
  *
  * @module
  */
-import { isErrno, lastUnixError } from "./errno.ts";
+import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
+import { Look, POLLIN } from "./poll.ts";
 import type { ProcessReference } from "./process.ts";
 import type { UnixSystem } from "./systems/unix_system.ts";
 
 const functions = libcFunctions({
   /** `long syscall(long number, ...)`, with two integer arguments */
   syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
-  /** `long syscall(long number, ...)`, with four integer arguments */
-  syscall4: { name: "syscall", parameters: ["i64", "i64", "i64", "i64", "i64"], result: "i64" },
 });
 
-/** A process by a descriptor of it (`pidfd_open(2)`). One that has ended exists until its parent has heard of it. */
+/** A process by a descriptor of it (`pidfd_open(2)`), which is readable from its end on. */
 export class PidfdReference implements ProcessReference {
-  readonly #numbers: NonNullable<UnixSystem["pidfd"]>;
   readonly #pidfd: bigint;
+  readonly #end: Look;
 
-  constructor(readonly pid: number, operation: string, numbers: NonNullable<UnixSystem["pidfd"]>) {
-    this.#numbers = numbers;
-    this.#pidfd = functions().syscall2(numbers.SYS_pidfd_open, BigInt(pid), 0n);
-    if (this.#pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
+  private constructor(readonly pid: number, pidfd: bigint) {
+    this.#pidfd = pidfd;
+    this.#end = new Look(pidfd, POLLIN);
+  }
+
+  /** Refers to the process that has an id now. */
+  static open(pid: number, operation: string, { SYS_pidfd_open }: NonNullable<UnixSystem["pidfd"]>): PidfdReference {
+    const pidfd = functions().syscall2(SYS_pidfd_open, BigInt(pid), 0n);
+    if (pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
+    return new PidfdReference(pid, pidfd);
+  }
+
+  /**
+   * Refers to the process that connected a local socket, whoever has its id now.
+   *
+   * @returns `undefined` if this Linux does not tell.
+   */
+  static ofPeer(
+    fd: bigint,
+    pid: number,
+    operation: string,
+    { SO_PEERPIDFD: [level, optname] }: NonNullable<UnixSystem["pidfd"]>,
+  ): PidfdReference | undefined {
+    const pidfd = new Int32Array(1);
+    const result = libc().getsockopt(fd, level, optname, pidfd, new Int32Array([4]));
+    if (result === 0) return new PidfdReference(pid, BigInt(pidfd[0]!));
+    const code = errno();
+    if (isErrno(code, "ENOPROTOOPT")) return undefined;
+    throw unixError(code, operation, "getsockopt");
   }
 
   get alive(): boolean {
-    const result = functions().syscall4(this.#numbers.SYS_pidfd_send_signal, this.#pidfd, 0n, 0n, 0n);
-    return result !== -1n || !isErrno(errno(), "ESRCH");
+    return !this.#end.ready();
   }
 
   [Symbol.dispose](): void {

@@ -66,3 +66,22 @@ export const UNIX_POLL: PollSystem = {
     };
   },
 };
+
+/**
+ * Waits through the poller until a descriptor can be read, or has failed, which reading tells.
+ *
+ * @param fd The descriptor.
+ * @param milliseconds How long at most.
+ * @param referenced Whether this keeps the process running.
+ * @throws {WinsockError} If it cannot be waited for, such as WSAEMFILE.
+ */
+export async function readableWithin(fd: bigint, milliseconds: number, referenced: boolean = true): Promise<void> {
+  const waiting = unixPoller().prepare().wait(fd, "read", { referenced, outlives: true });
+  const late = setTimeout(() => unixPoller().cancel(waiting), milliseconds);
+  if (!referenced) Deno.unrefTimer(late);
+  try {
+    await waiting.over;
+  } finally {
+    clearTimeout(late);
+  }
+}

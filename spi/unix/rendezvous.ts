@@ -1,128 +1,147 @@
 /**
  * The source's side of the unix provider: where target processes claim what was duplicated for them.
  *
+ * Every process of one user can connect, and in some cases everybody on the machine. So nothing that a peer does may cost
+ * much, or have this thread wait:
+ *
+ * - Who connects is looked up before anything is read, and sent away if nothing waits for that process.
+ * - What is read is only looked at (`MSG_PEEK`): a descriptor that came with it would be closed by reading on, and the last
+ *   close of a socket that lingers waits. Connections are closed on a pool thread for the same reason.
+ * - A claim that is wrong is not answered: its connection ends.
+ * - Two descriptors are kept in reserve, so that claims are answered when the process has no others left.
+ *
  * @module
  */
-import type net from "node:net";
-import { nodeBuiltin } from "../../ffi/node_builtins.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
-import { libc } from "../../ffi/unix/libc.ts";
-import { type ProcessReference, referToProcess } from "../../ffi/unix/process.ts";
+import { isErrno, unixError } from "../../ffi/unix/errno.ts";
+import { closeElsewhere, CloseQueue, errno, libc } from "../../ffi/unix/libc.ts";
+import { refuseDescriptors } from "../../ffi/unix/local_socket.ts";
+import { NativeMessage } from "../../ffi/unix/native_message.ts";
+import { acceptNow } from "../../ffi/unix/new_descriptors.ts";
+import { Look, POLLIN } from "../../ffi/unix/poll.ts";
+import { readableWithin, unixPoller } from "../../ffi/unix/poll_system.ts";
+import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
+import { unixSystem } from "../../ffi/unix/system.ts";
+import { nextTurn } from "../../ffi/turns.ts";
+import type { Waiting } from "../../ffi/waiting.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { Admission } from "./admission.ts";
-import { refusedClaim } from "./claim_error.ts";
-import { Claimant, type Claims, type SentDuplicate } from "./claimant.ts";
-import { handleDescriptor } from "./node_handle.ts";
-import { openRendezvous } from "./rendezvous_socket.ts";
+import {
+  ANSWER_SIZE,
+  BUSY,
+  type Claim,
+  CLAIM_SIZE,
+  claimError,
+  decodeClaim,
+  GIVEN,
+  openRendezvous,
+  SECRET_SIZE,
+} from "./claim_protocol.ts";
+
+/** Connections accepted in one turn of the event loop. */
+const MAX_IN_TURN = 8;
+/** Connections of one process on which its claim has not come, or has not been answered. */
+const MAX_CONNECTIONS = 64;
+/** How long such a connection is kept; with a descriptor of the reserve, not that long. */
+const CLAIM_TIMEOUT_MS = 2_000;
+const SHORT_TIMEOUT_MS = 100;
+/** Connections that wait to be closed; with more, none are accepted. */
+const MAX_CLOSING = 64;
+/** One for the connection, one for its process. */
+const RESERVE = 2;
+/** How long nothing is accepted after that failed, and when a descriptor that found no room is sent again. */
+const PAUSE_MS = 20;
+const RESEND_DELAY_MS = 2;
+/** How long a descriptor is kept that is on its way, where that is needed, and the longest pause between looks. */
+const KEPT_MS = 30_000;
+const MAX_KEPT_PAUSE_MS = 50;
+/** How often who claims in vain is sent away while nothing waits, and when that begins. */
+const IDLE_MS = 250;
+const REST_MS = 1_000;
+
+const MSG_PEEK = 2;
+
+/** A process that something waits for. */
+interface Target {
+  readonly process: ProcessReference;
+  /** How many duplicates wait for it. */
+  duplicates: number;
+  /** How many connections it has. */
+  connections: number;
+}
 
 interface WaitingDuplicate {
   readonly descriptor: bigint;
-  readonly target: ProcessReference;
+  readonly secret: Uint8Array;
+  readonly target: Target;
   readonly expiry: ReturnType<typeof setTimeout>;
 }
 
-/**
- * Keeps duplicated descriptors until the process each was made for claims it, once, before it expires. To a process that
- * has claimed before they are sent at once.
- */
-export class Rendezvous implements Claims {
+/** Keeps duplicated descriptors until the process each was made for claims it, once, before it expires. */
+export class Rendezvous {
   readonly name: string;
+  readonly #listener: bigint;
+  /** Whether nothing can come that to close would wait for: connections have what their listener has. */
+  readonly #refusesDescriptors: boolean;
+  readonly #look: Look;
   readonly #timeToLive: number;
   readonly #waiting = new Map<number, WaitingDuplicate>();
-  readonly #claimants = new Map<number, Claimant>();
-  readonly #admission = new Admission();
-  readonly #server: net.Server;
-  #lastNumber = 0;
+  /** By process id; those that waited for a process that had the id before are not there. */
+  readonly #targets = new Map<number, Target>();
+  readonly #reserve: Reserve;
+  readonly #closing = new CloseQueue(1, MAX_CLOSING);
+  readonly #answer = new NativeMessage(1, ANSWER_SIZE);
+  /** While nothing waits: has it accepted again. */
+  #wake: (() => void) | undefined;
+  /** While something does. */
+  #accepting: Waiting | undefined;
+  #rest: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * Opens the rendezvous; it does not keep the process running.
    *
+   * @param timeToLive How long a duplicate waits, in milliseconds.
+   * @param user Whose processes it is for, if this is root and that is known.
    * @throws {WinsockError} If the system refuses.
-   * @throws {Deno.errors.NotSupported} If this Deno does not tell the descriptors of its sockets.
    */
-  constructor(timeToLive: number) {
+  constructor(timeToLive: number, user: number | undefined) {
     this.#timeToLive = timeToLive;
-    this.#server = nodeBuiltin("node:net").createServer({ allowHalfOpen: true }, (connection) => {
-      try {
-        const { processId } = new Claimant(connection, this);
-        this.#admission.admit(connection, processId, () => this.#isExpected(processId));
-      } catch {
-        // Its process sees the connection end, and refuses the blob.
-        connection.destroy();
-      }
-    });
-    const { name, fd } = openRendezvous();
+    unixPoller().prepare();
+    const { name, fd } = openRendezvous(user);
     this.name = name;
-    this.#server.listen({ fd: Number(fd) });
-    this.#server.unref();
-    try {
-      // A Deno that does not tell this one's tells no connection's, and each would only end, without a word of why.
-      handleDescriptor(this.#server);
-    } catch (error) {
-      this.#server.close();
-      throw error;
-    }
+    this.#listener = fd;
+    this.#refusesDescriptors = refuseDescriptors(fd);
+    this.#look = new Look(fd, POLLIN);
+    this.#reserve = new Reserve(fd);
+    this.#serve();
   }
 
-  /** Duplicates `s` for one process; returns the duplicate's number. */
-  duplicate(s: bigint, processId: number): number {
-    const number = this.#lastNumber = (this.#lastNumber + 1 >>> 0) || 1;
-    if (this.#claimants.get(processId)?.give(number, s) !== true) this.#keep(number, s, processId);
-    return number;
-  }
-
-  /** Closes a duplicate nobody has claimed; after that, or after a claim, does nothing. */
-  withdraw(number: number, processId: number): void {
-    if (this.#waiting.has(number)) this.#close(number);
-    else this.#claimants.get(processId)?.takeBack(number);
-  }
-
-  mayClaim(number: number, processId: number): boolean {
-    const target = this.#waiting.get(number)?.target;
-    return target !== undefined && target.pid === processId && target.alive;
-  }
-
-  descriptor(number: number): bigint | undefined {
-    return this.#waiting.get(number)?.descriptor;
-  }
-
-  sent(number: number): SentDuplicate {
-    const { descriptor, target, expiry } = this.#waiting.get(number)!;
-    this.#waiting.delete(number);
-    clearTimeout(expiry);
-    return { descriptor, target };
-  }
-
-  joined(claimant: Claimant): void {
-    this.#claimants.set(claimant.processId, claimant);
-  }
-
-  left(claimant: Claimant): void {
-    if (this.#claimants.get(claimant.processId) === claimant) this.#claimants.delete(claimant.processId);
-  }
-
-  #isExpected(processId: number): boolean {
-    return this.#claimants.has(processId) || this.#waiting.values().some(({ target }) => target.pid === processId);
-  }
-
-  #keep(number: number, s: bigint, processId: number): void {
+  /**
+   * Duplicates a socket for one process.
+   *
+   * @returns What its claim is to say.
+   * @throws {WinsockError} WSAENOTSOCK if it is not open, WSAEINVAL if there is no such process, WSAEMFILE if there is no room.
+   */
+  duplicate(s: bigint, processId: number): Claim {
     const operation = `duplicate socket ${s} for process ${processId}`;
-    const descriptor = duplicateFrom(s, 0, operation);
+    const target = this.#target(processId, operation);
     try {
-      const target = referToProcess(processId, operation);
-      const expiry = setTimeout(() => this.#close(number), this.#timeToLive);
+      const descriptor = duplicateFrom(s, 0, operation);
+      const claim = { number: this.#newNumber(), secret: crypto.getRandomValues(new Uint8Array(SECRET_SIZE)) };
+      const expiry = setTimeout(() => this.#close(claim.number), this.#timeToLive);
       Deno.unrefTimer(expiry);
-      this.#waiting.set(number, { descriptor, target, expiry });
-    } catch (error) {
-      libc().close(descriptor);
-      throw error;
+      this.#waiting.set(claim.number, { descriptor, secret: claim.secret, target, expiry });
+      target.duplicates++;
+      this.#wake?.();
+      return claim;
+    } finally {
+      this.#release(target);
     }
   }
 
-  #close(number: number): void {
-    const { descriptor, target } = this.sent(number);
-    libc().close(descriptor);
-    target[Symbol.dispose]();
+  /** Closes a duplicate that was not claimed; after that, or after a claim, does nothing. */
+  withdraw(claim: Claim): void {
+    if (this.#find(claim) !== undefined) this.#close(claim.number);
   }
 
   /**
@@ -130,11 +149,244 @@ export class Rendezvous implements Claims {
    *
    * @throws {WinsockError} WSAEINVAL if it is for another process, was claimed before, or has expired.
    */
-  take(number: number): bigint {
-    const waiting = this.#waiting.get(number);
-    if (waiting === undefined || !this.mayClaim(number, Deno.pid)) throw refusedClaim(WSA_ERRORS.WSAEINVAL);
-    const descriptor = duplicateFrom(waiting.descriptor, 0, "open a shared socket");
-    this.#close(number);
-    return descriptor;
+  take(claim: Claim): bigint {
+    const waiting = this.#find(claim);
+    if (waiting?.target.process.pid !== Deno.pid) throw claimError(WSA_ERRORS.WSAEINVAL);
+    return this.#remove(claim.number).descriptor;
   }
+
+  #newNumber(): number {
+    for (;;) {
+      const [number] = crypto.getRandomValues(new Uint32Array(1));
+      if (!this.#waiting.has(number!)) return number!;
+    }
+  }
+
+  #target(processId: number, operation: string): Target {
+    const known = this.#targets.get(processId);
+    if (known?.process.alive === true) return known;
+    const target = { process: referToProcess(processId, operation), duplicates: 0, connections: 0 };
+    this.#targets.set(processId, target);
+    return target;
+  }
+
+  /** Forgets a process that nothing waits for. */
+  #release(target: Target): void {
+    if (target.duplicates > 0) return;
+    const { process } = target;
+    if (this.#targets.get(process.pid) === target) this.#targets.delete(process.pid);
+    process[Symbol.dispose]();
+  }
+
+  #find({ number, secret }: Claim): WaitingDuplicate | undefined {
+    const waiting = this.#waiting.get(number);
+    return waiting !== undefined && areEqual(waiting.secret, secret) ? waiting : undefined;
+  }
+
+  #remove(number: number): WaitingDuplicate {
+    const waiting = this.#waiting.get(number)!;
+    this.#waiting.delete(number);
+    clearTimeout(waiting.expiry);
+    waiting.target.duplicates--;
+    this.#release(waiting.target);
+    if (this.#waiting.size === 0) this.#rest ??= this.#restLater();
+    return waiting;
+  }
+
+  #close(number: number): void {
+    libc().close(this.#remove(number).descriptor);
+  }
+
+  /** Accepts for as long as the process runs. Nothing that goes wrong ends that. */
+  async #serve(): Promise<void> {
+    for (;;) {
+      try {
+        await (this.#waiting.size === 0 && !this.#look.ready() ? this.#idle() : this.#somebody());
+        await this.#acceptSome();
+      } catch {
+        await unreferenced(PAUSE_MS);
+      }
+      this.#reserve.restore();
+    }
+  }
+
+  /** While nothing waits it is not worth a look in every turn: who connects has nothing to claim. */
+  async #idle(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, IDLE_MS);
+    Deno.unrefTimer(timer);
+    this.#wake = resolve;
+    await promise;
+    this.#wake = undefined;
+    clearTimeout(timer);
+  }
+
+  async #somebody(): Promise<void> {
+    this.#accepting = unixPoller().wait(this.#listener, "read", { referenced: false, outlives: true });
+    try {
+      await this.#accepting.over;
+    } finally {
+      this.#accepting = undefined;
+    }
+  }
+
+  #restLater(): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => {
+      this.#rest = undefined;
+      if (this.#waiting.size === 0 && this.#accepting !== undefined) unixPoller().cancel(this.#accepting);
+    }, REST_MS);
+    Deno.unrefTimer(timer);
+    return timer;
+  }
+
+  async #acceptSome(): Promise<void> {
+    for (let count = 0; count < MAX_IN_TURN && this.#look.ready(); count++) {
+      while (this.#closing.full) await this.#closing.next;
+      const connection = this.#reserve.spend(() => acceptNow(this.#listener));
+      if (connection === undefined) return;
+      const served = this.#receive(connection);
+      // The reserve is for one at a time.
+      if (this.#reserve.spent) await served;
+    }
+    // Others get a turn before the next of those who wait here.
+    if (this.#look.ready()) await nextTurn();
+  }
+
+  /** Serves one connection, and closes it. Does not throw. */
+  async #receive(connection: bigint): Promise<void> {
+    try {
+      const processId = peerProcessId(connection);
+      const target = this.#targets.get(processId);
+      if (target !== undefined) await this.#receiveFrom(target, connection);
+    } catch {
+      // The peer has gone, or the system says nothing of it.
+    } finally {
+      if (this.#refusesDescriptors) libc().close(connection);
+      else await this.#closing.close(connection);
+      this.#reserve.restore();
+    }
+  }
+
+  async #receiveFrom(target: Target, connection: bigint): Promise<void> {
+    let served = false;
+    target.connections++;
+    try {
+      if (target.connections > MAX_CONNECTIONS) return;
+      const { pid } = target.process;
+      using peer = this.#reserve.spend(() => referToPeer(connection, pid, `serve a claim of process ${pid}`));
+      const deadline = performance.now() + (this.#reserve.spent ? SHORT_TIMEOUT_MS : CLAIM_TIMEOUT_MS);
+      served = await this.#serveClaim(connection, peer, deadline);
+    } catch (error) {
+      served ||= !isShortage(error);
+    } finally {
+      target.connections--;
+      if (!served) this.#answer.send(connection, BUSY, []);
+    }
+  }
+
+  /** Answers a claim, or not if it is wrong. Returns `false` if there was no time for it, or no room. */
+  async #serveClaim(connection: bigint, peer: ProcessReference, deadline: number): Promise<boolean> {
+    const bytes = await receiveClaim(connection, deadline);
+    if (bytes === undefined) return false;
+    const claim = decodeClaim(bytes);
+    if (claim === undefined) return true;
+    // What the kernel said when this process connected is true of it as long as it runs; and the process that the duplicate
+    // is for, which runs as well, is the only one with its id.
+    const isFor = (waiting: WaitingDuplicate | undefined) =>
+      waiting?.target.process.pid === peer.pid && waiting.target.process.alive && peer.alive;
+    for (;;) {
+      const waiting = this.#find(claim);
+      if (waiting === undefined || !isFor(waiting)) return true;
+      if (this.#answer.send(connection, GIVEN, [waiting.descriptor])) break;
+      if (performance.now() > deadline) return false;
+      await unreferenced(RESEND_DELAY_MS);
+    }
+    const { descriptor } = this.#remove(claim.number);
+    try {
+      // A socket that only a message holds may be shut down there: the target closes the connection when it has it.
+      if (unixSystem().sweepsMessages) await closedByPeer(connection, performance.now() + KEPT_MS);
+    } finally {
+      // The target has it now: it may have closed it, and had it linger.
+      closeElsewhere(descriptor);
+    }
+    return true;
+  }
+}
+
+/** Looks at what has come on a connection, as far as it may be a claim, or at its end; `undefined` if nothing comes. */
+async function receiveClaim(connection: bigint, deadline: number): Promise<Uint8Array | undefined> {
+  const { MSG_DONTWAIT } = unixSystem();
+  const bytes = new Uint8Array(CLAIM_SIZE + 1);
+  for (;;) {
+    const length = libc().recv(connection, bytes, BigInt(bytes.byteLength), MSG_PEEK | MSG_DONTWAIT);
+    const code = length === -1n ? errno() : 0;
+    if (code === 0) return bytes.subarray(0, Number(length));
+    if (!isErrno(code, "EAGAIN", "EINTR")) throw unixError(code, "look at a claim", "recv");
+    const left = deadline - performance.now();
+    if (left <= 0) return undefined;
+    await readableWithin(connection, left, false);
+  }
+}
+
+/** Waits until the peer has closed its end, which the claim that is left unread hides from a read. */
+async function closedByPeer(connection: bigint, deadline: number): Promise<void> {
+  const hangUp = new Look(connection, 0);
+  for (let pause = 1; !hangUp.ready() && performance.now() < deadline; pause = Math.min(pause * 2, MAX_KEPT_PAUSE_MS)) {
+    await unreferenced(pause);
+  }
+}
+
+/** Descriptors without a use of their own, to be given up for one that is needed now. */
+class Reserve {
+  readonly #of: bigint;
+  readonly #held: bigint[] = [];
+
+  /** @param of An open descriptor of any kind. */
+  constructor(of: bigint) {
+    this.#of = of;
+    this.restore();
+  }
+
+  /** Whether one was given up and has not been replaced. */
+  get spent(): boolean {
+    return this.#held.length < RESERVE;
+  }
+
+  /** Makes a descriptor, instead of one in reserve if there is no room for another. */
+  spend<T>(make: () => T): T {
+    try {
+      return make();
+    } catch (error) {
+      const held = isShortage(error) ? this.#held.pop() : undefined;
+      if (held === undefined) throw error;
+      libc().close(held);
+      return make();
+    }
+  }
+
+  /** Replaces what was given up, as far as there is room. */
+  restore(): void {
+    try {
+      while (this.spent) this.#held.push(duplicateFrom(this.#of, 0));
+    } catch {
+      // There will be.
+    }
+  }
+}
+
+function isShortage(error: unknown): boolean {
+  const codes: readonly number[] = [WSA_ERRORS.WSAEMFILE, WSA_ERRORS.WSAENOBUFS];
+  return error instanceof WinsockError && codes.includes(error.code);
+}
+
+/** Waits, and does not keep the process running. */
+function unreferenced(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, milliseconds)));
+}
+
+/** Compares in a time that does not tell where the first difference is. */
+function areEqual(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.byteLength ^ b.byteLength;
+  for (let index = 0; index < a.byteLength; index++) difference |= a[index]! ^ b[index]!;
+  return difference === 0;
 }

@@ -3,11 +3,19 @@ import net from "node:net";
 import { libc } from "@winsock/handoff/ffi";
 import { MessageBlock } from "../../ffi/unix/message_block.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { encodeBlob } from "../../spi/unix/blob.ts";
-import { encodeAnswer } from "../../spi/unix/claim_messages.ts";
-import { openRendezvous } from "../../spi/unix/rendezvous_socket.ts";
+import { AF, IPPROTO, SOCK } from "@winsock/handoff/structs";
+import { ANSWER_SIZE, openRendezvous, SECRET_SIZE } from "../../spi/unix/claim_protocol.ts";
+import { encodeBlob } from "../../spi/unix/provider.ts";
 
-const NUMBER = 1;
+/** A blob that names a rendezvous; what waits there is not told. */
+export function blobFor(rendezvous: string): Uint8Array<ArrayBuffer> {
+  return encodeBlob({
+    rendezvous,
+    claim: { number: 1, secret: new Uint8Array(SECRET_SIZE) },
+    processId: Deno.pid,
+    socket: { family: AF.AF_INET, type: SOCK.SOCK_STREAM, protocol: IPPROTO.IPPROTO_TCP },
+  });
+}
 
 export class RogueRendezvous implements Disposable {
   /** What a target would open. */
@@ -15,14 +23,20 @@ export class RogueRendezvous implements Disposable {
   readonly #server: net.Server;
   readonly #connections: net.Socket[] = [];
 
+  /** @param descriptors What each claim is answered with, in as few messages as can be. */
   constructor(descriptors: readonly bigint[]) {
-    const { name: rendezvous, fd } = openRendezvous();
-    this.blob = encodeBlob({ rendezvous, number: NUMBER, processId: Deno.pid, datagram: false });
+    const { mostDescriptors } = unixSystem();
+    const { name, fd } = openRendezvous();
+    this.blob = blobFor(name);
     this.#server = net.createServer((connection) => {
       this.#connections.push(connection);
       const { _handle } = connection as unknown as { _handle: { fd: number } };
       connection.on("error", () => {});
-      connection.once("data", () => sendAll(BigInt(_handle.fd), descriptors));
+      connection.once("data", () => {
+        for (let sent = 0; sent < descriptors.length; sent += mostDescriptors) {
+          sendAll(BigInt(_handle.fd), descriptors.slice(sent, sent + mostDescriptors));
+        }
+      });
     });
     this.#server.listen({ fd: Number(fd) });
   }
@@ -35,7 +49,7 @@ export class RogueRendezvous implements Disposable {
 
 /** `sendmsg` of one answer with any number of descriptors; the library itself sends one at most. */
 function sendAll(fd: bigint, descriptors: readonly bigint[]): void {
-  const bytes = encodeAnswer({ number: NUMBER, code: 0 });
+  const bytes = new Uint8Array(ANSWER_SIZE);
   const block = new MessageBlock(unixSystem(), descriptors.length, bytes.byteLength);
   const size = BigInt(block.bytes.byteLength);
   const address = libc().malloc(size);

@@ -1,8 +1,7 @@
-// Linux in macOS' way: the tests of sharing and handing over once more, and the file of the rendezvous.
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { NATIVE_PATH, withNative } from "../kit/native.ts";
+// Linux in macOS' way: the tests of sharing and handing over once more.
+import { assert } from "@std/assert";
+import { withNative } from "../kit/native.ts";
 import { within } from "../kit/process.ts";
-import { moduleUrl, runCode } from "../kit/run.ts";
 
 const PRELOAD = `--preload=${new URL("../kit/darwin_style.ts", import.meta.url).href}`;
 const inDarwinStyle = { ignore: withNative.ignore || Deno.build.os !== "linux" };
@@ -16,13 +15,6 @@ async function runTests(files: readonly string[]): Promise<string> {
   const { stdout, stderr } = await command.output();
   const output = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   return /^ok \| .*/m.exec(output)?.[0] ?? output;
-}
-
-/** Runs code with the library, in macOS' way; what it printed. */
-function run(code: string): Promise<string> {
-  const imports = `import { duplicateSocket, listen, openSocket } from ${moduleUrl("mod.ts")};
-    import { WSAPROTOCOL_INFOW } from ${moduleUrl("structs/mod.ts")};`;
-  return runCode(imports + code, PRELOAD, `--allow-ffi=${NATIVE_PATH}`, "--allow-read=/tmp");
 }
 
 /** The directories of rendezvous; those of processes that were killed outlast them. */
@@ -47,30 +39,4 @@ Deno.test("sharing and handing over work in macOS' way", inDarwinStyle, async ()
   for (const [index, summary] of summaries.entries()) {
     assert(Number(/^ok \| (\d+) passed/.exec(summary)?.[1] ?? 0) >= groups[index]![1], summary);
   }
-});
-
-Deno.test("a rendezvous' directory is this user's, and goes with the process", inDarwinStyle, async () => {
-  const output = await run(`
-    using listener = listen({ port: 0 });
-    const { szProtocol } = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid));
-    console.log(szProtocol, Deno.statSync(szProtocol).isSocket);
-    const modes = [szProtocol, szProtocol.replace(/\\/[^/]*$/, "")].map((path) => Deno.statSync(path).mode & 0o777);
-    console.log(modes.map((mode) => mode.toString(8)).join(" "));`);
-  const [name, modes] = output.split("\n");
-  assertMatch(name!, /^\/tmp\/winsock-handoff-\w{6}\/[0-9a-f-]{36} true$/);
-  assertEquals(modes, Deno.uid() === 0 ? "666 711" : "755 700");
-  const directory = name!.slice(0, name!.lastIndexOf("/"));
-  await assertRejects(() => Deno.stat(directory), Deno.errors.NotFound);
-});
-
-Deno.test("a blob cannot have a process connect elsewhere than to a rendezvous", inDarwinStyle, async () => {
-  const output = await run(`
-    using listener = listen({ port: 0 });
-    const info = WSAPROTOCOL_INFOW.decode(duplicateSocket(listener, Deno.pid));
-    for (const szProtocol of ["/run/secret", "/tmp/winsock-handoff-abcdef/../../run/secret", "winsock-handoff/1/x", ""]) {
-      await openSocket(WSAPROTOCOL_INFOW.encode({ ...info, szProtocol })).catch((error) => console.log(error.message));
-    }`);
-  const lines = output.trim().split("\n");
-  assertEquals(lines.length, 4);
-  for (const line of lines) assertMatch(line, /is not this system's$/);
 });

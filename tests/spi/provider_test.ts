@@ -1,25 +1,28 @@
-import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { duplicateSocket, listen, listenDatagram, WinsockError } from "@winsock/handoff";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { listen, listenDatagram, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@winsock/handoff/spi";
-import { AF, IPPROTO, SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
-import net from "node:net";
-import { openCalls } from "../../ffi/system.ts";
+import { AF, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
+import { openCalls, systemCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/new_descriptors.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { openRendezvous } from "../../spi/unix/rendezvous_socket.ts";
-import { countDescriptors, descriptorsLike, settledDescriptors } from "../kit/descriptors.ts";
+import { openRendezvous } from "../../spi/unix/claim_protocol.ts";
+import { descriptorsLike } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
-import { until, within } from "../kit/process.ts";
+import { endChild, spawnChild, until, within } from "../kit/process.ts";
+import { blobFor } from "../kit/rogue_rendezvous.ts";
 
 const withProvider = needs("the unix provider");
-
-/** Waits until the source has heard what has come, where it keeps a copy that long. */
-async function heard(): Promise<void> {
-  if (unixSystem().sweepsMessages) await new Promise((resolve) => setTimeout(resolve, 50));
-}
 
 Deno.test("a system without a provider is named", () => {
   for (const os of ["freebsd", "android"] as const) {
@@ -41,31 +44,6 @@ Deno.test("a blob is a WSAPROTOCOL_INFOW of the provider that made it", async ()
   defaultProvider().closeSocket(s);
   const error = assertThrows(() => defaultProvider().duplicateSocket(s, Deno.pid), WinsockError, `socket ${s}`);
   assertEquals(error.codeName, "WSAENOTSOCK");
-});
-
-Deno.test("a blob says what the socket is: its family, type and protocol", withProvider, () => {
-  const path = `${Deno.makeTempDirSync()}/socket`;
-  using ipv4 = listen({ hostname: "127.0.0.1", port: 0 });
-  using ipv6 = listen({ hostname: "::1", port: 0 });
-  using local = listen({ path });
-  using udp = listenDatagram({ hostname: "127.0.0.1", port: 0 });
-  using udp6 = listenDatagram({ hostname: "::1", port: 0 });
-  const { AF_INET, AF_INET6, AF_UNIX } = AF;
-  for (
-    const [socket, ...expected] of [
-      [ipv4, AF_INET, SOCK.SOCK_STREAM, IPPROTO.IPPROTO_TCP],
-      [ipv6, AF_INET6, SOCK.SOCK_STREAM, IPPROTO.IPPROTO_TCP],
-      [local, AF_UNIX, SOCK.SOCK_STREAM, 0],
-      [udp, AF_INET, SOCK.SOCK_DGRAM, IPPROTO.IPPROTO_UDP],
-      [udp6, AF_INET6, SOCK.SOCK_DGRAM, IPPROTO.IPPROTO_UDP],
-    ] as const
-  ) {
-    const blob = duplicateSocket(socket, Deno.pid);
-    defaultProvider().withdraw(blob);
-    const { iAddressFamily, iSocketType, iProtocol } = WSAPROTOCOL_INFOW.decode(blob);
-    assertEquals([iAddressFamily, iSocketType, iProtocol], expected);
-  }
-  Deno.removeSync(path.replace(/\/socket$/, ""), { recursive: true });
 });
 
 Deno.test("a withdrawn blob is refused, and withdrawing it again is nothing", withProvider, async () => {
@@ -95,47 +73,92 @@ Deno.test("an unclaimed blob expires and lets the connection end", withProvider,
   await assertRejects(() => provider.socket(blob), WinsockError, "opened before, or has expired");
 });
 
-Deno.test(
-  "where Deno tells no socket's descriptor, sharing is NotSupported and loses nothing",
-  withProvider,
-  async () => {
-    using pair = await connection();
-    const server = net.createServer().listen({ fd: Number(openRendezvous().fd) });
-    const prototype = Object.getPrototypeOf((server as unknown as { _handle: object })._handle);
-    const property = Object.getOwnPropertyDescriptor(prototype, "fd")!;
-    server.close();
-    await assertNothingLeaks(() => {
-      Object.defineProperty(prototype, "fd", { value: undefined, configurable: true });
-      try {
-        const share = () => new UnixProvider().duplicateSocket(pair.server.handle, Deno.pid);
-        assertThrows(share, Deno.errors.NotSupported, "tells no socket's descriptor");
-      } finally {
-        Object.defineProperty(prototype, "fd", property);
-      }
-    });
-  },
-);
-
 Deno.test("a life that no timer can have is refused", () => {
   for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
     assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive must be from 0 to`);
   }
 });
 
-Deno.test("many blobs are claimed at a time over one connection", withProvider, async () => {
+Deno.test("many blobs are claimed at a time", withProvider, async () => {
+  using pair = await connection();
+  const [source, target] = [new UnixProvider(), new UnixProvider()];
+  const count = () => descriptorsLike(pair.server.handle);
+  const blobs = Array.from({ length: 200 }, () => source.duplicateSocket(pair.server.handle, Deno.pid));
+  assertEquals(count(), 201);
+  const claimed = await Promise.all(blobs.map((blob) => target.socket(blob)));
+  assertEquals(new Set(claimed).size, 200);
+  await until(() => count() === 201, "the source has closed what it kept");
+  for (const s of claimed) target.closeSocket(s);
+  assertEquals(count(), 1);
+});
+
+Deno.test("a blob says what the socket is", withProvider, () => {
+  const { AF_INET, AF_INET6, AF_UNIX } = AF;
+  const provider = new UnixProvider();
+  const describe = (s: bigint) => {
+    const blob = provider.duplicateSocket(s, Deno.pid);
+    provider.withdraw(blob);
+    const { iAddressFamily, iSocketType, iProtocol, iMinSockAddr, iMaxSockAddr } = WSAPROTOCOL_INFOW.decode(blob);
+    return [iAddressFamily, iSocketType, iProtocol, iMinSockAddr, iMaxSockAddr];
+  };
+  using v4 = listen({ hostname: "127.0.0.1", port: 0 });
+  assertEquals(describe(v4.handle), [AF_INET, 1, 6, 16, 16]);
+  using v6 = listen({ hostname: "::1", port: 0 });
+  assertEquals(describe(v6.handle), [AF_INET6, 1, 6, 28, 28]);
+  using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  assertEquals(describe(datagrams.handle), [AF_INET, 2, 17, 16, 16]);
+  using datagrams6 = listenDatagram({ hostname: "::1", port: 0 });
+  assertEquals(describe(datagrams6.handle), [AF_INET6, 2, 17, 28, 28]);
+  const local = systemCalls().pair();
+  for (const s of local) {
+    assertEquals(describe(s), [AF_UNIX, 1, 0, 2, 110]);
+    provider.closeSocket(s);
+  }
+});
+
+Deno.test("what tells one blob from another cannot be guessed", withProvider, async () => {
   using pair = await connection();
   const provider = new UnixProvider();
-  const first = await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid));
-  await heard();
-  const count = () => descriptorsLike(pair.server.handle);
-  assertEquals(count(), 2);
-  const blobs = Array.from({ length: 200 }, () => provider.duplicateSocket(pair.server.handle, Deno.pid));
-  const claimed = await Promise.all(blobs.map((blob) => provider.socket(blob)));
-  assertEquals(new Set(claimed).size, 200);
-  await heard();
-  assertEquals(count(), 202);
-  for (const s of [first, ...claimed]) provider.closeSocket(s);
-  assertEquals(count(), 1);
+  const blobs = Array.from({ length: 100 }, () => provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const infos = blobs.map((blob) => WSAPROTOCOL_INFOW.decode(blob));
+  const numbers = infos.map(({ dwProviderReserved }) => dwProviderReserved);
+  assertEquals(new Set(numbers).size, 100);
+  assert(numbers.filter((number, index) => number === numbers[index - 1]! + 1).length < 2, "they do not count");
+  const places = infos.map(({ szProtocol }) => szProtocol.split(" "));
+  assertEquals(new Set(places.map(([secret]) => secret)).size, 100);
+  for (const [secret, rendezvous] of places) {
+    assertMatch(secret!, /^[0-9a-f]{32}$/);
+    assertEquals(rendezvous, places[0]![1]);
+  }
+  for (const blob of blobs) provider.withdraw(blob);
+});
+
+Deno.test("a blob with another secret is refused, and the right one still opens", withProvider, async () => {
+  using pair = await connection();
+  const [source, target] = [new UnixProvider(), new UnixProvider()];
+  const blob = source.duplicateSocket(pair.server.handle, Deno.pid);
+  const info = WSAPROTOCOL_INFOW.decode(blob);
+  for (const index of [0, 15, 31]) {
+    const digit = info.szProtocol[index] === "0" ? "1" : "0";
+    const szProtocol = info.szProtocol.slice(0, index) + digit + info.szProtocol.slice(index + 1);
+    const guess = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol });
+    source.withdraw(guess);
+    assertThrows(() => source.socketNow(guess), WinsockError, "WSAEINVAL");
+    await assertRejects(() => target.socket(guess), WinsockError, "WSAEINVAL");
+  }
+  target.closeSocket(await target.socket(blob));
+});
+
+Deno.test("a blob of another version is refused, and the error says so", withProvider, async () => {
+  using pair = await connection();
+  const provider = new UnixProvider();
+  const info = WSAPROTOCOL_INFOW.decode(provider.duplicateSocket(pair.server.handle, Deno.pid));
+  const versions = [[0, 1], [1, 1], [3, 3]] as const;
+  for (const [dwServiceFlags4, version] of versions) {
+    const blob = WSAPROTOCOL_INFOW.encode({ ...info, dwServiceFlags4 });
+    const message = `WSAEINVAL (10022): it was made by another version of this library (blobs of version ${version}`;
+    await assertRejects(() => provider.socket(blob), WinsockError, message);
+  }
 });
 
 Deno.test("a blob whose source is gone is refused", withProvider, async () => {
@@ -156,121 +179,43 @@ Deno.test("what is no socket cannot be shared", withProvider, () => {
   }
 });
 
-Deno.test(
-  "a source that closes its rendezvous fails the claims that wait, and the next begins anew",
-  withProvider,
-  async () => {
-    using pair = await connection();
-    const provider = new UnixProvider();
-    const other = openRendezvous();
-    const info = WSAPROTOCOL_INFOW.decode(provider.duplicateSocket(pair.server.handle, Deno.pid));
-    const blob = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol: other.name });
-    const claims = [blob, blob].map((blob, index) => {
-      return provider.socket(
-        WSAPROTOCOL_INFOW.encode({ ...WSAPROTOCOL_INFOW.decode(blob), dwProviderReserved: index }),
-      );
-    });
-    const failed = Promise.allSettled(claims);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    libc().close(other.fd);
-    for (const { status } of await failed) assertEquals(status, "rejected");
-    await assertRejects(() => provider.socket(blob), WinsockError, "WSAECONNREFUSED");
-  },
-);
-
-Deno.test("an idle claim connection closes by itself, and the next claim makes a new one", withProvider, async () => {
-  using pair = await connection();
+Deno.test("a source that closes its rendezvous fails the claims that wait there", withProvider, async () => {
   const provider = new UnixProvider();
-  const claim = async () =>
-    provider.closeSocket(await provider.socket(provider.duplicateSocket(pair.server.handle, Deno.pid)));
-  await claim();
-  const connected = countDescriptors();
-  await until(() => countDescriptors() < connected, "the connection is closed");
-  const [before] = await settledDescriptors(Deno.pid);
-  await claim();
-  await until(() => countDescriptors() <= before!, "the second connection is closed too");
+  const { name, fd } = openRendezvous();
+  const failed = Promise.allSettled([1, 2, 3].map(() => provider.socket(blobFor(name))));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  libc().close(fd);
+  for (const end of await within(5_000, failed)) {
+    assert(end.status === "rejected");
+    assertStringIncludes(end.reason.message, "WSAECONNRESET");
+  }
+  await assertRejects(() => provider.socket(blobFor(name)), WinsockError, "WSAECONNREFUSED");
 });
 
-Deno.test(
-  "what was sent ahead of its claim can be withdrawn, is for one process and one use",
-  withProvider,
-  async () => {
-    using pair = await connection();
-    using client = pair.client.toConn();
-    const provider = new UnixProvider();
-    const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
-    provider.closeSocket(await provider.socket(duplicate()));
-    await heard();
-    const count = () => descriptorsLike(pair.server.handle);
-    assertEquals(count(), 1);
-    const [withdrawn, used, second, other] = [
-      duplicate(),
-      duplicate(),
-      duplicate(),
-      provider.duplicateSocket(pair.server.handle, 1),
-    ];
-    const onTheWay = unixSystem().sweepsMessages ? 3 : 0;
-    assertEquals(count(), 2 + onTheWay, "otherwise only what is for another process is kept here");
-    provider.withdraw(withdrawn);
-    const s = await provider.socket(used);
-    for (const blob of [withdrawn, used, other]) {
-      await assertRejects(() => provider.socket(blob), WinsockError, "WSAEINVAL");
+Deno.test("claiming, refusing and withdrawing leave nothing behind", withProvider, async () => {
+  using pair = await connection();
+  const [source, target] = [new UnixProvider(), new UnixProvider()];
+  await assertNothingLeaks(async () => {
+    const [used, withdrawn, left] = [1, 2, 3].map(() => source.duplicateSocket(pair.server.handle, Deno.pid));
+    const elsewhere = source.duplicateSocket(pair.server.handle, 1);
+    source.withdraw(withdrawn!);
+    target.closeSocket(await target.socket(used!));
+    for (const blob of [used, withdrawn, elsewhere]) {
+      await assertRejects(() => target.socket(blob!), WinsockError, "WSAEINVAL");
     }
-    await heard();
-    assertEquals(count(), 4, "one in use, one kept early, and one for the other process");
-    provider.withdraw(second);
-    provider.withdraw(other);
-    await assertRejects(() => provider.socket(second), WinsockError, "WSAEINVAL");
-    provider.closeSocket(s);
-    assertEquals(count(), 1);
-    pair.server.close();
-    assertEquals(await readEnd(client), true);
-  },
-);
-
-Deno.test(
-  "what was sent ahead long ago can still be withdrawn, and lets the connection end",
-  withProvider,
-  async () => {
-    using pair = await connection();
-    using client = pair.client.toConn();
-    const provider = new UnixProvider();
-    const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
-    provider.closeSocket(await provider.socket(duplicate()));
-    const late = duplicate();
-    // Longer than an idle claim connection stays open.
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
-    provider.withdraw(late);
-    pair.server.close();
-    assertEquals(await readEnd(client), true);
-  },
-);
-
-Deno.test("what was sent ahead and is never claimed lets the connection end", withProvider, async () => {
-  using pair = await connection();
-  using client = pair.client.toConn();
-  const provider = new UnixProvider({ timeToLive: 200 });
-  const duplicate = () => provider.duplicateSocket(pair.server.handle, Deno.pid);
-  provider.closeSocket(await provider.socket(duplicate()));
-  const late = duplicate();
-  pair.server.close();
-  assertEquals(await readEnd(client), true);
-  await assertRejects(() => provider.socket(late), WinsockError, "WSAEINVAL");
+    source.withdraw(left!);
+    source.withdraw(elsewhere);
+  });
+  await until(() => descriptorsLike(pair.server.handle) === 1, "nothing is kept");
 });
 
-Deno.test("claims on a connection whose source has gone fail at once, however many", withProvider, async () => {
+Deno.test("what a dead process was to open is refused to everybody", withProvider, async () => {
   using pair = await connection();
-  const provider = new UnixProvider();
-  const info = WSAPROTOCOL_INFOW.decode(provider.duplicateSocket(pair.server.handle, Deno.pid));
-  const listener = openRendezvous();
-  const blob = (number: number) => {
-    return WSAPROTOCOL_INFOW.encode({ ...info, dwProviderReserved: number, szProtocol: listener.name });
-  };
-  const first = provider.socket(blob(1));
-  const waiting = Promise.allSettled([first]);
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  libc().close(listener.fd);
-  await waiting;
-  const later = [2, 3, 4].map((number) => provider.socket(blob(number)));
-  for (const { status } of await within(5_000, Promise.allSettled(later))) assertEquals(status, "rejected");
+  const [source, target] = [new UnixProvider(), new UnixProvider()];
+  const child = spawnChild("silent.ts");
+  const blob = source.duplicateSocket(pair.server.handle, child.pid);
+  await endChild(child);
+  await assertRejects(() => target.socket(blob), WinsockError, "WSAEINVAL");
+  assertThrows(() => source.duplicateSocket(pair.server.handle, child.pid), WinsockError, "WSAEINVAL");
+  source.withdraw(blob);
 });

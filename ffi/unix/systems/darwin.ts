@@ -101,6 +101,7 @@ export const DARWIN: UnixSystem = {
   },
   SOL_SOCKET,
   tellsListening: false,
+  SO_PROTOCOL: undefined,
   SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares multicast addresses only
   CLOCK_MONOTONIC: 6,
 
@@ -119,6 +120,7 @@ export const DARWIN: UnixSystem = {
   SO_PASSRIGHTS: undefined,
   sharedLocks: false,
   AT_REMOVEDIR: 0x80,
+  processFiles: false,
   PEER_PROCESS: [SOL_LOCAL, 0x002], // LOCAL_PEERPID
 
   MSG_DONTWAIT: 0x80,

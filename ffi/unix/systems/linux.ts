@@ -111,6 +111,7 @@ export const LINUX: UnixSystem = {
   },
   SOL_SOCKET,
   tellsListening: true,
+  SO_PROTOCOL: [SOL_SOCKET, 38],
   SHARED_DATAGRAM: [[SOL_SOCKET, 2]],
   CLOCK_MONOTONIC: 1,
 
@@ -128,10 +129,11 @@ export const LINUX: UnixSystem = {
   POLL_ENDED: 0x2000, // POLLRDHUP
   EFD_CLOEXEC: 0o2000000,
   asyncPoll: ASYNC_POLL[Deno.build.arch],
-  pidfd: { SYS_pidfd_open: 434n, SYS_pidfd_send_signal: 424n },
+  pidfd: { SYS_pidfd_open: 434n, SO_PEERPIDFD: [SOL_SOCKET, 77] },
   SO_PASSRIGHTS: [SOL_SOCKET, 83],
   sharedLocks: true,
   AT_REMOVEDIR: 0x200,
+  processFiles: true,
   PEER_PROCESS: [SOL_SOCKET, 17], // SO_PEERCRED, struct ucred
 
   MSG_DONTWAIT: 0x40,

@@ -72,6 +72,8 @@ export interface UnixSystem {
   readonly SOL_SOCKET: number;
   /** Whether `getsockopt` tells SO_ACCEPTCONN; without it, the process looks at its own descriptors. */
   readonly tellsListening: boolean;
+  /** The option that tells a socket's protocol; without it, it is the usual one. */
+  readonly SO_PROTOCOL: OptionNumbers | undefined;
   /** What lets two datagram sockets have one address, if both have it set. */
   readonly SHARED_DATAGRAM: readonly OptionNumbers[];
   readonly CLOCK_MONOTONIC: number;
@@ -106,14 +108,19 @@ export interface UnixSystem {
     readonly io_getevents: bigint;
     readonly epollData: 4 | 8;
   } | undefined;
-  /** The system calls that tell a process from a later one with its id; without them, `kqueue` does. */
-  readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SYS_pidfd_send_signal: bigint } | undefined;
+  /**
+   * The system call that tells a process from a later one with its id, and the option of a local socket that does so for
+   * its peer, which older systems do not know; without them, `kqueue` does.
+   */
+  readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SO_PEERPIDFD: OptionNumbers } | undefined;
   /** The option that has a local socket refuse descriptors; `undefined` where there is none. */
   readonly SO_PASSRIGHTS: OptionNumbers | undefined;
   /** Whether processes can share memory files that are sealed (`memfd_create`), and libc has locks for such memory. */
   readonly sharedLocks: boolean;
   /** The flag of `unlinkat` that removes a directory. */
   readonly AT_REMOVEDIR: number;
+  /** Whether files tell about processes (proc(5)). */
+  readonly processFiles: boolean;
   /** The option of a local socket whose value begins with the id of the process at the other end. */
   readonly PEER_PROCESS: OptionNumbers;
 
