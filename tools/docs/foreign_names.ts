@@ -7,8 +7,10 @@
 /** As they are written in the pages, the last part of each. */
 export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
   // Deno, and browsers
+  "BadResource",
   "binaryType",
   "onListen",
+  "pipeTo",
   // Node, and frameworks
   "Server",
   "disconnect",
@@ -18,6 +20,8 @@ export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
   "schedulingPolicy",
   // Windows
   "CancelIoEx",
+  "SetEvent",
+  "WaitForSingleObject",
   "DuplicateHandle",
   "SetHandleInformation",
   "TerminateProcess",
