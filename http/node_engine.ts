@@ -14,8 +14,9 @@ import type { HttpHandler, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Peer } from "./peer.ts";
 import { SlowClients } from "./slow_clients.ts";
+import { refusalOf } from "./request.ts";
+import { RequestBody } from "./request_body.ts";
 import { Turns } from "./turns.ts";
-import { closeAfterUnread } from "./unread_body.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** What Node adds to the time a connection is kept, for a request that is on its way. */
@@ -27,6 +28,10 @@ interface Connection extends Peer {
   readonly turns: Turns;
   /** The last one, sent or not. */
   response?: Outgoing;
+  /** The one that is under way. */
+  exchange?: Exchange;
+  /** Whether the client has ended its side. */
+  halfOpen: boolean;
 }
 
 /** Serves connections by a server of `node:http` that does not listen. */
@@ -74,8 +79,9 @@ export class NodeEngine implements HttpEngine {
       this.#changed();
     });
     const served = this.#node.serve(stream);
-    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
+    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served), halfOpen: false };
     this.#peers.set(served, connection);
+    served.once("end", () => this.#halfOpen(connection));
     this.#slowClients.watch(served, stream, () => connection.response);
   }
 
@@ -102,19 +108,40 @@ export class NodeEngine implements HttpEngine {
   #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
     this.#silent.delete(peer.stream);
-    const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    const body = new RequestBody(request, response, this.#settings.maxRequestBodySize);
+    const exchange = new Exchange(this.#context, peer, request, response, body, upgrade);
     peer.response = response;
+    peer.exchange = exchange;
     if (this.#draining) response.shouldKeepAlive = false;
-    if (upgrade === undefined) {
-      this.#responses.add(response);
-      closeAfterUnread(request, response, request.socket as NodeSocket);
-    }
+    if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {
       this.#responses.delete(response);
+      if (peer.exchange === exchange) delete peer.exchange;
       exchange.closed();
       peer.turns.pass();
     });
-    exchange.answer();
+    if (peer.halfOpen) exchange.abort();
+    const refusal = refusalOf(request, body);
+    if (refusal === undefined) exchange.answer();
+    else response.writeHead(refusal, { connection: "close", "content-length": 0 }).end();
+  }
+
+  /**
+   * A client that has ended its side may have gone, or may wait for its response, and nothing but sending it tells. It has
+   * its `keepAliveTimeout` for that from the last that was sent.
+   */
+  #halfOpen(connection: Connection): void {
+    const { stream } = connection;
+    connection.halfOpen = true;
+    connection.exchange?.abort();
+    let [response, writes] = [connection.response, connection.response?.writes];
+    const timer = setInterval(() => {
+      if (connection.response === response && response?.writes === writes) stream.destroy();
+      [response, writes] = [connection.response, connection.response?.writes];
+    }, this.#settings.keepAliveTimeout);
+    Deno.unrefTimer(timer);
+    if (stream.destroyed) clearInterval(timer);
+    stream.once("close", () => clearInterval(timer));
   }
 }
 

@@ -103,6 +103,12 @@ export interface ServeHttpOptions extends StreamOptions {
    * times in that time. Default 30 000, or the `requestTimeout` where that is less.
    */
   headersTimeout?: number;
+  /**
+   * How long the body of a request may be, in bytes. A longer one is answered 413: before the handler hears of it if the
+   * request says its length, and otherwise when the handler does not catch what reading it throws. `Infinity`: any length.
+   * Default 128 MiB.
+   */
+  maxRequestBodySize?: number;
   /** How long a client may take for a whole request with its body; then 408. 0: as long as it likes. Default 300 000. */
   requestTimeout?: number;
   /** How long a connection is kept for the next request, and a second more for what is on its way. Default 5000. */
@@ -196,12 +202,17 @@ export function httpSettings({ engine = "node:http", ...options }: ServeHttpOpti
     sendTimeout: options.sendTimeout ?? 60_000,
     minSendRate: options.minSendRate ?? 240,
     maxHeaderSize: options.maxHeaderSize ?? 16_384,
+    maxRequestBodySize: options.maxRequestBodySize ?? 128 * 1024 ** 2,
     maxMessageSize: options.maxMessageSize ?? 16 * 1024 ** 2,
     maxBufferedAmount: options.maxBufferedAmount ?? 16 * 1024 ** 2,
     shutdownTimeout: options.shutdownTimeout ?? 8_000,
   };
   for (const name of AT_LEAST_ONE) atLeast(1, name, settings[name]);
   for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
+  const { maxRequestBodySize } = settings;
+  if (maxRequestBodySize !== Infinity && !(Number.isSafeInteger(maxRequestBodySize) && maxRequestBodySize >= 0)) {
+    throw new RangeError(`The maxRequestBodySize is ${maxRequestBodySize}, not an integer from 0 or Infinity`);
+  }
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
       `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,

@@ -72,7 +72,7 @@ Deno.test("requests that wait when their client leaves are not answered", async 
     begun.resolve();
     await info.completed.catch(() => {});
     return new Response();
-  });
+  }, { keepAliveTimeout: 200 });
   const client = await RawClient.connect(served.port);
   await client.write(requests(10));
   await within(20_000, begun.promise);

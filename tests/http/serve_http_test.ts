@@ -94,7 +94,7 @@ Deno.test("completed rejects when the client goes, and the request is aborted", 
     const completed = await info.completed.catch((error) => error);
     gone.resolve({ completed, aborted: request.signal.aborted });
     return new Response();
-  });
+  }, { keepAliveTimeout: 200 });
   {
     using client = await RawClient.connect(served.port);
     await client.send("GET / HTTP/1.1", "Host: a", "");
@@ -204,8 +204,9 @@ Deno.test("a handler that throws answers 500, and onError hears of it", async ()
 eachEngine("a response that breaks off ends the connection, and onError hears of it once", async (engine) => {
   const errors: unknown[] = [];
   let count = 0;
-  const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
     if (count++ === 3) throw new Error("the disk is gone");
+    await new Promise((resolve) => setTimeout(resolve, 20));
     controller.enqueue(new Uint8Array(10).fill(65));
   };
   await using served = start(() => new Response(new ReadableStream({ pull })), {
