@@ -10,7 +10,7 @@ import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
-import { badRequest, internalServerError, tell } from "./errors.ts";
+import { answerToClient, internalServerError, isA, tell } from "./errors.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
@@ -159,8 +159,8 @@ export class DenoConnection {
 
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown, request: Request): Promise<Response> {
-    if (error instanceof HandshakeError && this.#upgraded === undefined) return badRequest();
-    return await this.#report(error, request);
+    const answer = this.#upgraded === undefined ? answerToClient(error) : undefined;
+    return answer ?? await this.#report(error, request);
   }
 
   /** Lets it go when all that was answered is sent. */
@@ -197,7 +197,7 @@ export class DenoConnection {
 
   async #report(error: unknown, request?: Request): Promise<Response> {
     const response = await tell(this.#context.settings.onError, error, request);
-    return response instanceof Response ? response : internalServerError();
+    return isA(Response, response) ? response : internalServerError();
   }
 }
 

@@ -35,8 +35,17 @@ export function print(error: unknown): void {
 
 /** The response to what is the client's own fault; `undefined` if an error is none of those. */
 export function answerToClient(error: unknown): Response | undefined {
-  if (error instanceof HandshakeError) return badRequest();
-  return error instanceof BodyTooLargeError ? contentTooLarge() : undefined;
+  if (isA(HandshakeError, error)) return badRequest();
+  return isA(BodyTooLargeError, error) ? contentTooLarge() : undefined;
+}
+
+/** `instanceof`, of what may be anything, and may throw in being looked at. */
+export function isA<T>(Class: new (...args: never[]) => T, value: unknown): value is T {
+  try {
+    return value instanceof Class;
+  } catch {
+    return false;
+  }
 }
 
 export function badRequest(): Response {
