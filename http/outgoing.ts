@@ -65,10 +65,10 @@ class Body {
       if (length !== undefined && this.#count !== length) throw wrongLength(this.#count, length);
       return undefined;
     }
-    const part = bytesOf(value);
-    this.#count += part.length;
+    if (!(value instanceof Uint8Array)) throw new TypeError("The body of the Response gives something else than bytes");
+    this.#count += value.length;
     if (length !== undefined && this.#count > length) throw wrongLength(this.#count, length);
-    return part;
+    return value;
   }
 
   /**
@@ -259,12 +259,6 @@ function headOf(response: Response): Head {
     headers.push([name, value]);
   });
   return { status, statusText, headers, ascii, length };
-}
-
-function bytesOf(value: unknown): Uint8Array {
-  if (value instanceof Uint8Array) return value;
-  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  throw new TypeError("The body of the Response gives something else than bytes");
 }
 
 function checkStatus(status: number): void {

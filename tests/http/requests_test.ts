@@ -1,9 +1,9 @@
 // What handlers get of a request, where that is told by more than its first lines.
-import { assert, assertEquals, assertInstanceOf } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert";
 import { connect, listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp } from "@winsock/handoff/http";
 import { RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
@@ -145,4 +145,150 @@ Deno.test("a request without Host on a local connection has a URL of localhost",
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+});
+
+eachEngine("a request that was used stays used", async (engine) => {
+  const uses: Record<string, (request: Request) => Promise<unknown>> = {
+    text: (request) => request.text(),
+    drain: async ({ body }) => {
+      for await (const _ of body!);
+    },
+    cancel: ({ body }) => body!.cancel(),
+    tee: (request) => Promise.resolve(request.body!.tee()),
+  };
+  await using served = start(async (request) => {
+    await uses[new URL(request.url).pathname.slice(1)]!(request);
+    const said: unknown[] = [];
+    for (
+      const again of [
+        () => request.text(),
+        () => request.clone().text(),
+        () => new Request(request).text(),
+        () => fetch("http://127.0.0.1:1/", request),
+      ]
+    ) {
+      try {
+        said.push(await again());
+      } catch (error) {
+        said.push((error as Error).name);
+      }
+    }
+    return Response.json([request.bodyUsed || request.body!.locked, ...said]);
+  }, { engine });
+  for (const use of Object.keys(uses)) {
+    const response = await fetch(`${served.url}/${use}`, { method: "POST", body: "hello" });
+    assertEquals(await response.json(), [true, "TypeError", "TypeError", "TypeError", "TypeError"], use);
+  }
+});
+
+eachEngine(
+  "a request is Deno's own: a proxy, a copy in JSON, its headers",
+  async (engine) => {
+    await using upstream = start(async (request) => new Response(`${request.method} ${await request.text()}`), {
+      engine,
+    });
+    const handlers: Record<string, HttpHandler> = {
+      "/proxy": (request) => fetch(upstream.url, request),
+      "/proxy-url": async (request) => await fetch(new Request(upstream.url, request)),
+      "/json": (request) => new Response(JSON.stringify(request)),
+      "/tag": (request) => new Response(Object.prototype.toString.call(request)),
+      "/own": (request) => new Response(String(Object.getPrototypeOf(request) === Request.prototype)),
+      "/set": (request) => {
+        try {
+          request.headers.set("x", "y");
+          return new Response("changed");
+        } catch (error) {
+          return new Response((error as Error).name);
+        }
+      },
+    };
+    await using served = start((request, info) => handlers[new URL(request.url).pathname]!(request, info), { engine });
+    const said: Record<string, string> = {};
+    for (const path of Object.keys(handlers)) {
+      const response = await fetch(served.url + path, { method: "POST", body: "hello" });
+      said[path] = await response.text();
+    }
+    assertEquals(said, {
+      "/proxy": "POST hello",
+      "/proxy-url": "POST hello",
+      "/json": "{}",
+      "/tag": "[object Request]",
+      "/own": "true",
+      "/set": "TypeError",
+      "/byob": "hello",
+    });
+  },
+);
+
+Deno.test("a body is read into buffers of the reader's own", async () => {
+  await using served = start(async ({ body }) => {
+    const reader = body!.getReader({ mode: "byob" });
+    let text = "";
+    for (let buffer = new Uint8Array(2);;) {
+      const { done, value } = await reader.read(buffer);
+      if (done) return new Response(text);
+      text += new TextDecoder().decode(value);
+      buffer = new Uint8Array(value.buffer);
+    }
+  });
+  assertEquals(await (await fetch(served.url, { method: "POST", body: "hello" })).text(), "hello");
+});
+
+Deno.test("looking at all headers takes a time in proportion to them, and there are at most 1000", async () => {
+  await using served = start((request) => {
+    const begun = performance.now();
+    const { length } = Object.keys(Object.fromEntries(request.headers));
+    return Response.json({ length, took: performance.now() - begun });
+  });
+  using client = await RawClient.connect(served.port);
+  const headers = (count: number) => Array.from({ length: count }, (_, index) => `h${index}: v`);
+  const { length, took } = JSON.parse((await client.get("/", ...headers(980))).body);
+  assertEquals(length, 981);
+  assert(took < 50, `${took} ms`);
+  assertEquals(JSON.parse((await client.get("/", ...headers(999))).body).length, 1_000);
+  const { status, head } = await client.get("/", ...headers(1_000));
+  assertEquals(status, 431);
+  assertMatch(head, /^connection: close\r$/im);
+  assertEquals(await client.rest(), "");
+});
+
+Deno.test("the URL of a request is what was asked for, and what is none is answered 400", async () => {
+  await using served = start((request) => new Response(request.url));
+  const urls: [line: string, host: string, url: string | undefined][] = [
+    ["GET /a?b#c", "example.org", "http://example.org/a?b#c"],
+    ["GET /", "example.org.", "http://example.org./"],
+    ["GET /", "[::1]:80", "http://[::1]/"],
+    ["GET /", "a:8080", "http://a:8080/"],
+    ["GET //a//b", "c", "http://c//a//b"],
+    ["GET https://x/p", "a", "https://x/p"],
+    ["GET http://x/p", "a", "http://x/p"],
+    ["OPTIONS *", "a", "http://a/*"],
+    ["GET *", "a", undefined],
+    ["GET a/b", "a", undefined],
+    ["GET ftp://a/b", "a", undefined],
+    ["GET /", "a/b", undefined],
+    ["GET /", "a?b", undefined],
+    ["GET /", "a#b", undefined],
+    ["GET /", "a\\b", undefined],
+    ["GET /", "a b", undefined],
+    ["GET /", "a:b", undefined],
+    ["GET /", "[::1", undefined],
+    ["GET http://[::1", "a", undefined],
+  ];
+  for (const [line, host, url] of urls) {
+    using client = await RawClient.connect(served.port);
+    await client.send(`${line} HTTP/1.1`, `Host: ${host}`, "");
+    const { status, body } = await client.response();
+    assertEquals([status, status === 200 ? body : undefined], [url === undefined ? 400 : 200, url], `${line} ${host}`);
+  }
+  using client = await RawClient.connect(served.port);
+  await client.send("GET /a HTTP/1.0", "");
+  assertEquals((await client.response()).body, `http://localhost:${served.port}/a`);
+});
+
+Deno.test("an expectation that is none is not looked at", async () => {
+  await using served = start(async (request) => new Response(await request.text()));
+  using client = await RawClient.connect(served.port);
+  await client.send("POST / HTTP/1.1", "Host: a", "Expect: miracles", "Content-Length: 7", "", "hello");
+  assertEquals((await client.response()).body, "hello\r\n");
 });

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 /** Answers by path, and keeps what onError is told; requests to `/next` show that a connection is in step. */
@@ -153,6 +153,60 @@ Deno.test("a substitute that cannot be sent either is answered 500, and the conn
   using client = await RawClient.connect(served.port);
   assertEquals((await client.get("/")).status, 500);
   assertEquals((await client.get("/next")).body, "in step");
+});
+
+Deno.test("what is wrong with a stream before any of it is sent is answered as onError likes, and once", async () => {
+  let count = 0;
+  const streams: Record<string, () => BodyInit> = {
+    "fails at once": () => new ReadableStream({ start: (controller) => controller.error(new Error("no")) }),
+    "fails when it is pulled": () => new ReadableStream({ pull: () => Promise.reject(new Error("no")) }),
+    "gives text": () => ReadableStream.from(["text"]) as unknown as ReadableStream<Uint8Array<ArrayBuffer>>,
+    "is too short": () => stream("short"),
+    "is too long": () => stream("much too long"),
+    "is locked": () => {
+      const locked = stream("short");
+      locked.getReader();
+      return locked;
+    },
+  };
+  const errors: unknown[] = [];
+  await using served = start((request) => {
+    const name = decodeURIComponent(new URL(request.url).search.slice(1));
+    if (name === "") return new Response("in step");
+    count++;
+    const headers: HeadersInit = name.startsWith("is too") ? { "content-length": "10" } : {};
+    return new Response(streams[name]!(), { headers });
+  }, {
+    onError: (error) => {
+      errors.push(error);
+      return new Response("sorry", { status: 503 });
+    },
+  });
+  using client = await RawClient.connect(served.port);
+  for (const name of Object.keys(streams)) {
+    [count, errors.length] = [0, 0];
+    const { status, body } = await client.get(`/?${encodeURIComponent(name)}`);
+    assertEquals([status, body, count, errors.length], [503, "sorry", 1, 1], name);
+    assertEquals((await client.get("/")).body, "in step", name);
+  }
+});
+
+eachEngine("the headers of a stream leave before its first part", async (engine) => {
+  const go = Promise.withResolvers<void>();
+  await using served = start(() => {
+    const body = new ReadableStream({
+      async pull(controller) {
+        await go.promise;
+        controller.enqueue(new TextEncoder().encode("first"));
+        controller.close();
+      },
+    });
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  }, { engine });
+  const response = await within(5_000, fetch(served.url));
+  assertEquals([response.status, response.headers.get("content-type")], [200, "text/event-stream"]);
+  go.resolve();
+  assertEquals(await response.text(), "first");
 });
 
 Deno.test("streams have a reason phrase, as texts do", async () => {
