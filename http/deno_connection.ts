@@ -5,12 +5,14 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import { finished } from "node:stream";
 import type { SocketAddr } from "../sockets/address.ts";
 import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
 import { answerToClient, internalServerError, isA, tell } from "./errors.ts";
+import { isBeingRead, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
@@ -19,6 +21,8 @@ import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
+/** How long a program may read the body of a request that it has answered, in milliseconds. */
+const LONGEST_READ = 60_000;
 
 /** What all connections of a server share. */
 export interface DenoContext {
@@ -137,6 +141,8 @@ export class DenoConnection {
     }
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
+    const { method } = request;
+    if (method !== "GET" && method !== "HEAD" && isBeingRead(request.body)) return heldOpen(response, request.body);
     return this.#draining ? lastResponse(response) : response;
   }
 
@@ -210,10 +216,47 @@ function notByDeno(): Error {
   return new Deno.errors.NotSupported("Deno cannot upgrade to a WebSocket here: info.upgradeWebSocket does");
 }
 
+/**
+ * The response, whose end is held back until the program has read the body of its request: Deno closes the server of the
+ * connection with the response, and the body breaks off, and with it what the client sends.
+ */
+function heldOpen(response: Response, requestBody: ReadableStream): Response {
+  const { bodyUsed, status, statusText, type } = response;
+  if (bodyUsed || type === "error" || status < 200 || status === 204 || status === 205 || status === 304) {
+    return response;
+  }
+  const headers = new Headers(response.headers);
+  const ready = takeReadyBody(response);
+  if (ready === undefined && isLeft(response)) return response;
+  const bytes = typeof ready === "string"
+    ? new TextEncoder().encode(ready)
+    : ready as Uint8Array<ArrayBuffer> | undefined;
+  // With a length Deno would end it when that is sent.
+  headers.delete("content-length");
+  const { body } = response;
+  async function* parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    if (bytes === undefined) yield* body!;
+    else if (bytes.length > 0) yield bytes;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, LONGEST_READ);
+      finished(requestBody as unknown as NodeJS.ReadableStream, () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+  return new Response(ReadableStream.from(parts()), { status, statusText, headers });
+}
+
+/** Whether a response cannot be sent as it is, or as another one: Deno finds that out. */
+function isLeft({ body, bodyUsed, status, type }: Response): boolean {
+  return bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error";
+}
+
 /** The response, saying that none follows; what cannot be sent is left as it is. */
 function lastResponse(response: Response): Response {
-  const { body, bodyUsed, status, statusText, type } = response;
-  if (bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error") return response;
+  const { body, status, statusText } = response;
+  if (isLeft(response)) return response;
   const headers = new Headers(response.headers);
   headers.set("connection", "close");
   return new Response(body, { status, statusText, headers });

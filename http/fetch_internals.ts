@@ -12,6 +12,7 @@ interface Kept {
 
 const KEPT = symbolOf(new Response(), "response");
 const GUARD = symbolOf(new Headers(), "guard");
+const STATE = symbolOf(new ReadableStream(), "[[state]]");
 
 /**
  * Takes the body of a response that was made of text, bytes or nothing; the response counts as used then.
@@ -40,6 +41,12 @@ export function takeReadyBody(response: Response): string | Uint8Array | undefin
 export function freezeHeaders(headers: Headers): void {
   const kept = headers as unknown as Record<symbol, unknown>;
   if (GUARD !== undefined && typeof kept[GUARD] === "string") kept[GUARD] = "immutable";
+}
+
+/** Whether a program has begun to read a body, and has neither read it to its end nor let go of it. */
+export function isBeingRead(body: ReadableStream | null): body is ReadableStream {
+  if (!body?.locked || STATE === undefined) return false;
+  return (body as unknown as Record<symbol, unknown>)[STATE] === "readable";
 }
 
 function symbolOf(object: object, name: string): symbol | undefined {

@@ -227,3 +227,41 @@ Deno.test("a body that nobody reads for now does not come, over TLS either", asy
   const count = await within(20_000, conn.read(buffer));
   assertMatch(new TextDecoder().decode(buffer.subarray(0, count!)), new RegExp(`\r\n\r\n${total}$`));
 });
+
+for (const engine of ENGINES) {
+  Deno.test({
+    name: `${engine}: a body that is read after its request was answered comes, and so does the answer`,
+    ignore: engine === "Deno.serve" && !canAdoptResource(),
+    async fn() {
+      const errors: unknown[] = [];
+      for (
+        const answer of [() => new Response("accepted"), () => new Response(stream()), () => Response.json("accepted")]
+      ) {
+        // What Deno makes of a body for a clone cannot be seen to be read.
+        for (const way of ["loop", "text", "tee", ...engine === "node:http" ? ["clone"] : []]) {
+          const read = Promise.withResolvers<number>();
+          await using served = start(async (request) => {
+            const reading = async () => {
+              if (way === "text") return (await request.text()).length;
+              const { body } = way === "clone" ? request.clone() : request;
+              let length = 0;
+              for await (const bytes of way === "tee" ? body!.tee()[0] : body!) length += bytes.length;
+              return length;
+            };
+            reading().then(read.resolve, read.reject);
+            await Promise.resolve();
+            return answer();
+          }, { engine, onError: (error) => void errors.push(error) });
+          using client = await RawClient.connect(served.port);
+          await client.send("POST / HTTP/1.1", "Host: a", `Content-Length: ${2 * MEBIBYTE.length}`, "");
+          // It is answered before any of the body has come.
+          assertMatch(await client.head(), /^HTTP\/1\.1 200 /);
+          for (let count = 0; count < 2; count++) await client.write(MEBIBYTE);
+          assertEquals(await within(20_000, read.promise), 2 * MEBIBYTE.length, way);
+          assertMatch(await client.rest(), /accepted|refused/);
+        }
+      }
+      assertEquals(errors, []);
+    },
+  });
+}
