@@ -183,7 +183,7 @@ export class DenoConnection {
     const stream = lateStream(connection.promise);
     const socket = this.#left ? undefined : duplicateOf(this.#peer);
     try {
-      if (socket === undefined) throw new HandshakeError("Cannot upgrade to a WebSocket: the client has gone");
+      if (socket === undefined) throw new HandshakeError("the client has gone");
       const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
       const closed = new Promise<void>((resolve) => stream.once("close", resolve));
       this.#upgraded = { webSocket, stream, closed };

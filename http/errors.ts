@@ -35,7 +35,7 @@ export function print(error: unknown): void {
 
 /** The response to what is the client's own fault; `undefined` if an error is none of those. */
 export function answerToClient(error: unknown): Response | undefined {
-  if (isA(HandshakeError, error)) return badRequest();
+  if (isA(HandshakeError, error)) return error.response();
   return isA(BodyTooLargeError, error) ? contentTooLarge() : undefined;
 }
 

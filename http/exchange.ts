@@ -72,7 +72,7 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
     if (this.#upgrade === undefined) {
-      throw new HandshakeError("Cannot upgrade to a WebSocket: the request does not ask for it");
+      throw new HandshakeError("the request does not ask for it");
     }
     if (this.#webSocket !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
     const { socket, head } = this.#upgrade;

@@ -28,6 +28,7 @@ export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
 /** The class of ws's connections, as far as others are made of it. */
 export const WebSocketConnection = ws.WebSocket as unknown as new (...args: unknown[]) => {
   readonly bufferedAmount: number;
+  on(event: string, listener: (...values: unknown[]) => void): unknown;
   send(...message: unknown[]): void;
   pong(...answer: unknown[]): void;
   terminate(): void;
