@@ -11,8 +11,9 @@ import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
+import { FAREWELL_MS } from "./engine.ts";
 import { answerToClient, internalServerError, isA, tell } from "./errors.ts";
-import { isBeingRead, takeReadyBody } from "./fetch_internals.ts";
+import { openBody, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
@@ -21,6 +22,8 @@ import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
+/** How long a connection that was let go may take for it at the shutdown, in milliseconds. */
+const LEAVE_MS = 1_000;
 /** How long a program may read the body of a request that it has answered, in milliseconds. */
 const LONGEST_READ = 60_000;
 
@@ -53,8 +56,10 @@ export class DenoConnection {
   #upgraded: Upgraded | undefined;
   #answering = 0;
   #answers = 0;
-  /** When it began, or was answered last. */
+  /** When it began, was answered last, or was told to let its connection go. */
   #since = performance.now();
+  /** Whether the last request was answered before all of its body had come, and nobody reads it. */
+  #unread = false;
   #draining = false;
   #leaving = false;
 
@@ -79,16 +84,20 @@ export class DenoConnection {
     if (this.#answering > 0 || this.#upgraded !== undefined) return;
     const { headersTimeout, keepAliveTimeout } = this.#context.settings;
     const waited = now - this.#since;
-    const first = this.#answers === 0;
-    if (first && waited >= (this.#draining ? Math.min(headersTimeout, keepAliveTimeout) : headersTimeout)) this.end();
-    else if (!first && waited >= keepAliveTimeout) this.#leave();
+    if (this.#leaving) {
+      // Deno waits for a body that was announced, and that nobody reads, for as long as it does not come.
+      if (this.#unread && waited >= (this.#draining ? LEAVE_MS : keepAliveTimeout)) this.end();
+    } else if (waited >= (this.#draining ? FAREWELL_MS : this.#answers === 0 ? headersTimeout : keepAliveTimeout)) {
+      if (this.#answers === 0 && !this.#draining) this.end();
+      else this.#leave();
+    }
   }
 
   /** Lets it go after its next response. */
   drain(): void {
     this.#draining = true;
-    // One that is on its way still has the time of any.
-    if (this.#answers === 0) this.#since = performance.now();
+    // One that is on its way still has some time.
+    this.#since = performance.now();
   }
 
   /** Closes it. Of a request that is never answered Deno keeps the descriptor, with nothing behind it. */
@@ -142,7 +151,9 @@ export class DenoConnection {
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
     const { method } = request;
-    if (method !== "GET" && method !== "HEAD" && isBeingRead(request.body)) return heldOpen(response, request.body);
+    const open = method === "GET" || method === "HEAD" ? undefined : openBody(request);
+    this.#unread = open === "unread";
+    if (open === "read") return heldOpen(response, request.body!);
     return this.#draining ? lastResponse(response) : response;
   }
 
@@ -173,6 +184,7 @@ export class DenoConnection {
   #leave(): void {
     if (this.#leaving) return;
     this.#leaving = true;
+    this.#since = performance.now();
     this.#server.shutdown().catch(() => {});
   }
 

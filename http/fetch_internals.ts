@@ -13,6 +13,7 @@ interface Kept {
 const KEPT = symbolOf(new Response(), "response");
 const GUARD = symbolOf(new Headers(), "guard");
 const STATE = symbolOf(new ReadableStream(), "[[state]]");
+const BACKING = symbolOf(new ReadableStream(), "[[resourceBacking]]");
 
 /**
  * Takes the body of a response that was made of text, bytes or nothing; the response counts as used then.
@@ -43,10 +44,17 @@ export function freezeHeaders(headers: Headers): void {
   if (GUARD !== undefined && typeof kept[GUARD] === "string") kept[GUARD] = "immutable";
 }
 
-/** Whether a program has begun to read a body, and has neither read it to its end nor let go of it. */
-export function isBeingRead(body: ReadableStream | null): body is ReadableStream {
-  if (!body?.locked || STATE === undefined) return false;
-  return (body as unknown as Record<symbol, unknown>)[STATE] === "readable";
+/**
+ * Whether more of a request's body may come, by what `Deno.serve` has made of it.
+ *
+ * @returns `"read"` if the program has begun to read it, and has neither come to its end nor let go of it; `"unread"` if
+ * nobody reads it; `undefined` if all of it is there, or that cannot be told.
+ */
+export function openBody({ body }: Request): "read" | "unread" | undefined {
+  const kept = body as unknown as Record<symbol, unknown> | null;
+  // What Deno had at once is a stream of its own, without a connection behind it.
+  if (kept === null || kept[STATE!] !== "readable" || kept[BACKING!] === undefined) return undefined;
+  return body!.locked ? "read" : "unread";
 }
 
 function symbolOf(object: object, name: string): symbol | undefined {

@@ -65,6 +65,11 @@ export class RequestBody {
     return this.#incoming.headers["transfer-encoding"] !== undefined || this.#announced > 0;
   }
 
+  /** Whether the program reads it, and more of it may come. */
+  get isRead(): boolean {
+    return this.#begun && !this.#over;
+  }
+
   /** Whether the client says itself that it is longer than is allowed. */
   get announcedTooLarge(): boolean {
     return this.#announced > this.#limit;
