@@ -12,12 +12,13 @@ import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
 import { FAREWELL_MS } from "./engine.ts";
-import { answerToClient, internalServerError, isA, tell } from "./errors.ts";
+import { answerToClient, contentTooLarge, internalServerError, isA, tell } from "./errors.ts";
 import { openBody, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
 import type { Peer } from "./peer.ts";
+import { BodyTooLargeError } from "./request_body.ts";
 import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
@@ -120,29 +121,47 @@ export class DenoConnection {
     info.completed.then(this.#done, this.#done);
     const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
     try {
-      const answer = this.#context.handler(request, exchange);
+      this.#unread = false;
+      const tooLarge = () => void (this.#unread = true);
+      const handed = limited(request, this.#context.settings.maxRequestBodySize, tooLarge);
+      if (handed === undefined) return this.#answered(contentTooLarge(), request, exchange);
+      const answer = this.#context.handler(handed, exchange);
       // Most are there at once, and need not wait for a turn.
-      if (answer instanceof Response) return this.#answered(answer, request, exchange);
-      return this.#answerLater(answer, request, exchange);
+      if (answer instanceof Response) return this.#answered(answer, request, exchange, handed);
+      return this.#answerLater(answer, request, exchange, handed);
     } catch (error) {
       return this.#answerLater(Promise.reject(error), request, exchange);
     }
   }
 
-  async #answerLater(answer: Promise<Response>, request: Request, exchange: DenoExchange): Promise<Response> {
+  async #answerLater(
+    answer: Promise<Response>,
+    request: Request,
+    exchange: DenoExchange,
+    handed = request,
+  ): Promise<Response> {
     let response: Response;
     try {
       response = await answer;
       if (!(response instanceof Response)) throw new TypeError("The handler returned no Response");
     } catch (error) {
       this.#upgraded?.webSocket.close(INTERNAL_ERROR);
-      response = await this.#answerTo(error, request);
+      response = await this.#answerTo(error, handed);
     }
-    return await this.#answered(response, request, exchange);
+    return await this.#answered(response, request, exchange, handed);
   }
 
-  /** The server goes on with the answer, or has it when it has closed. */
-  #answered(response: Response, request: Request, exchange: DenoExchange): Response | Promise<Response> {
+  /**
+   * The server goes on with the answer, or has it when it has closed.
+   *
+   * @param handed The request as the handler has it.
+   */
+  #answered(
+    response: Response,
+    request: Request,
+    exchange: DenoExchange,
+    handed = request,
+  ): Response | Promise<Response> {
     exchange.close();
     if (this.#upgraded !== undefined) {
       this.#begin(this.#upgraded, request);
@@ -150,10 +169,10 @@ export class DenoConnection {
     }
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
-    const { method } = request;
-    const open = method === "GET" || method === "HEAD" ? undefined : openBody(request);
-    this.#unread = open === "unread";
-    if (open === "read") return heldOpen(response, request.body!);
+    const open = mayHaveBody(request) ? openBody(request) : undefined;
+    const isRead = open === "read" || open === "unread" && handed !== request && handed.body!.locked;
+    this.#unread ||= open === "unread" && !isRead;
+    if (isRead) return heldOpen(response, handed.body!);
     return this.#draining ? lastResponse(response) : response;
   }
 
@@ -217,6 +236,52 @@ export class DenoConnection {
     const response = await tell(this.#context.settings.onError, error, request);
     return isA(Response, response) ? response : internalServerError();
   }
+}
+
+function mayHaveBody({ method }: Request): boolean {
+  return method !== "GET" && method !== "HEAD";
+}
+
+/**
+ * The request, with a body that fails when it is longer than is allowed, if that cannot be told before.
+ *
+ * @param tooLarge Called when it is longer, and the rest is read by nobody.
+ * @returns `undefined` if it says itself that it is longer.
+ */
+function limited(request: Request, limit: number, tooLarge: () => void): Request | undefined {
+  if (limit === Infinity || !mayHaveBody(request)) return request;
+  const length = request.headers.get("content-length");
+  if (length !== null) return Number(length) > limit ? undefined : request;
+  if (openBody(request) === undefined) return request;
+  return new Request(request, { body: limitedBody(request.body!, limit, tooLarge) });
+}
+
+/** The body, which nobody begins to read before this is read. */
+function limitedBody(
+  body: ReadableStream<Uint8Array>,
+  limit: number,
+  tooLarge: () => void,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  let count = 0;
+  return new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      reader ??= body.getReader();
+      const { done, value } = await reader.read();
+      if (done) {
+        controller.close();
+        controller.byobRequest?.respond(0);
+        return;
+      }
+      count += value.length;
+      if (count <= limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
+      reader.cancel().catch(() => {});
+      tooLarge();
+      throw new BodyTooLargeError(limit);
+    },
+    cancel: (reason) => reader === undefined ? body.cancel(reason) : reader.cancel(reason),
+  }, { highWaterMark: 0 });
 }
 
 /** The request, as far as a handshake looks at it. */
