@@ -12,8 +12,8 @@ import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
 import { FAREWELL_MS } from "./engine.ts";
-import { answerToClient, contentTooLarge, internalServerError, isA, tell } from "./errors.ts";
-import { openBody, takeReadyBody } from "./fetch_internals.ts";
+import { answerToClient, contentTooLarge, internalServerError, isA, print, tell } from "./errors.ts";
+import { hasSendableHeaders, openBody, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
@@ -127,7 +127,9 @@ export class DenoConnection {
       if (handed === undefined) return this.#answered(contentTooLarge(), request, exchange);
       const answer = this.#context.handler(handed, exchange);
       // Most are there at once, and need not wait for a turn.
-      if (answer instanceof Response) return this.#answered(answer, request, exchange, handed);
+      if (answer instanceof Response && hasSendableHeaders(answer)) {
+        return this.#answered(answer, request, exchange, handed);
+      }
       return this.#answerLater(answer, request, exchange, handed);
     } catch (error) {
       return this.#answerLater(Promise.reject(error), request, exchange);
@@ -135,15 +137,16 @@ export class DenoConnection {
   }
 
   async #answerLater(
-    answer: Promise<Response>,
+    answer: Response | Promise<Response>,
     request: Request,
     exchange: DenoExchange,
     handed = request,
   ): Promise<Response> {
     let response: Response;
     try {
-      response = await answer;
-      if (!(response instanceof Response)) throw new TypeError("The handler returned no Response");
+      const value: unknown = await answer;
+      response = value instanceof Response ? value : copyOf(value);
+      checkHeaders(response);
     } catch (error) {
       this.#upgraded?.webSocket.close(INTERNAL_ERROR);
       response = await this.#answerTo(error, handed);
@@ -234,7 +237,14 @@ export class DenoConnection {
 
   async #report(error: unknown, request?: Request): Promise<Response> {
     const response = await tell(this.#context.settings.onError, error, request);
-    return isA(Response, response) ? response : internalServerError();
+    if (!isA(Response, response)) return internalServerError();
+    try {
+      checkHeaders(response);
+      return response;
+    } catch (errorOfInstead) {
+      print(errorOfInstead);
+      return internalServerError();
+    }
   }
 }
 
@@ -328,6 +338,32 @@ function heldOpen(response: Response, requestBody: ReadableStream): Response {
 /** Whether a response cannot be sent as it is, or as another one: Deno finds that out. */
 function isLeft({ body, bodyUsed, status, type }: Response): boolean {
   return bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error";
+}
+
+/** @throws {TypeError} If Deno must not be given a response. */
+function checkHeaders(response: Response): void {
+  if (hasSendableHeaders(response)) return;
+  throw new TypeError("A Response with a control character in the value of a header cannot be sent");
+}
+
+/**
+ * A response of another making, such as those of frameworks for Node, as one of Deno's.
+ *
+ * @throws {TypeError} If it is none.
+ */
+function copyOf(value: unknown): Response {
+  if (typeof value !== "object" || value === null || !("status" in value) || !("headers" in value)) {
+    throw new TypeError("The handler returned no Response");
+  }
+  const { body, bodyUsed, status, statusText, headers } = value as Response;
+  if (bodyUsed) throw new TypeError("The body of the Response was used already");
+  if (status === SWITCHING_PROTOCOLS) throw new TypeError("A Response with status 101 cannot be sent");
+  if (body !== null && !(body instanceof ReadableStream)) {
+    throw new TypeError("The body of the Response is not a stream");
+  }
+  const copied = new Headers();
+  headers.forEach((value, name) => copied.append(name, value));
+  return new Response(body, { status, statusText, headers: copied });
 }
 
 /** The response, saying that none follows; what cannot be sent is left as it is. */

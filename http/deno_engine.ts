@@ -16,6 +16,11 @@ import { WebSockets } from "./web_sockets.ts";
 /** How often in the time a client has it is looked at. */
 const CHECKS = 4;
 
+/** Whether this Deno's own server can serve connections that it has not accepted. */
+export function canServe(): boolean {
+  return canAdoptResource() && canServeResource();
+}
+
 /** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
 export class DenoEngine implements HttpEngine {
   readonly #context: DenoContext;
@@ -30,7 +35,7 @@ export class DenoEngine implements HttpEngine {
    * @throws {Deno.errors.NotSupported} If this Deno has no such server for connections of others.
    */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
-    if (!canAdoptResource() || !canServeResource()) {
+    if (!canServe()) {
       throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} serves HTTP on no connections but its own`);
     }
     this.#context = { handler, settings, webSockets: new WebSockets(settings) };

@@ -10,8 +10,14 @@ interface Kept {
   readonly body: { readonly streamOrStatic: { readonly body?: unknown; consumed?: boolean } } | null;
 }
 
+// deno-lint-ignore no-control-regex
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
+
 const KEPT = symbolOf(new Response(), "response");
 const GUARD = symbolOf(new Headers(), "guard");
+const FAST_STATUS = symbolOf(new Response(""), "serve fast status");
+const FAST_KIND = symbolOf(new Response(""), "serve fast header kind");
+const FAST_TYPE = symbolOf(new Response(""), "serve fast content type");
 const STATE = symbolOf(new ReadableStream(), "[[state]]");
 const BACKING = symbolOf(new ReadableStream(), "[[resourceBacking]]");
 
@@ -33,6 +39,26 @@ export function takeReadyBody(response: Response): string | Uint8Array | undefin
     return body;
   }
   return response.body === null ? "" : undefined;
+}
+
+/**
+ * Whether a response can be given to Deno's own server, which ends the process (2.9.6: a panic, that nothing catches) over a
+ * control character in the value of a header. A client that finds what it has sent in one could do so.
+ */
+export function hasSendableHeaders(response: Response): boolean {
+  const kept = response as unknown as Partial<Record<symbol, unknown>>;
+  // Of most responses Deno has made no headers yet, and need not.
+  if (kept[FAST_STATUS!] === response.status) {
+    const type = kept[FAST_TYPE!];
+    return typeof type === "string" ? !CONTROL.test(type) : kept[FAST_KIND!] === 1 || isSendable(response.headers);
+  }
+  return isSendable(response.headers);
+}
+
+function isSendable(headers: Headers): boolean {
+  let sendable = true;
+  headers.forEach((value) => sendable &&= !CONTROL.test(value));
+  return sendable;
 }
 
 /**

@@ -51,6 +51,10 @@ export class ConnectionServer implements HttpServer {
     this.#takeAll();
   }
 
+  get engine(): HttpServer["engine"] {
+    return this.#settings.engine;
+  }
+
   get connectionCount(): number {
     return this.#engine.connectionCount + this.#accepting;
   }

@@ -98,6 +98,23 @@ const VALUES: Record<string, () => unknown> = {
     revoke();
     return proxy;
   },
+  ...Object.fromEntries(
+    ["\x01", "\x08", "\x0b", "\x1f", "\x7f"].flatMap((character) => {
+      const name = `the character ${character.charCodeAt(0)}`;
+      return [
+        [`${name} in a header`, () => new Response("x", { headers: { "x-echo": `a${character}b` } })],
+        [`${name} in the content-type`, () => new Response("x", { headers: { "content-type": character } })],
+        [`${name} in a header of a stream`, () => new Response(stream(), { headers: { "x-echo": character } })],
+        [`${name} in a header that is set later`, () => {
+          const response = Response.json({});
+          response.headers.append("x-echo", character);
+          return response;
+        }],
+        [`${name} in a header of nothing`, () => new Response(null, { status: 204, headers: { "x-echo": character } })],
+        [`${name} in a header of what is not Deno's`, () => like({ headers: new Map([["x", character]]) })],
+      ];
+    }),
+  ),
   "a locked body": () => {
     const response = new Response(stream(new Uint8Array(1)));
     response.body!.getReader();
@@ -112,7 +129,8 @@ const VALUES: Record<string, () => unknown> = {
 
 /** Streams that fail before anything of them is sent: Deno's server has sent the headers by then. */
 const STREAMS: Record<string, () => unknown> = {
-  "a stream that fails as it starts": () => new Response(new ReadableStream({ start: async () => fail() })),
+  "a stream that fails as it starts": () =>
+    new Response(new ReadableStream({ start: () => Promise.reject(new Error("no")) })),
   "a stream that fails as it is pulled": () => new Response(new ReadableStream({ pull: fail })),
   "a stream that fails with nothing": () => new Response(new ReadableStream({ pull: () => Promise.reject() })),
   "a stream of text": () => new Response(stream("hello")),

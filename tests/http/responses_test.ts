@@ -26,7 +26,7 @@ function late(...texts: string[]): ReadableStream<Uint8Array<ArrayBuffer>> {
 
 const lengthOf = (head: string) => /^content-length: (\d+)\r$/im.exec(head)?.[1];
 
-Deno.test("a ready body is sent with its own length, whatever the handler's content-length is", async () => {
+Deno.test("node:http: a ready body is sent with its own length, whatever the handler's content-length is", async () => {
   const long = "ä".repeat(10_000);
   const bodies: Record<string, [BodyInit | null, number]> = {
     "/text": ["hello", 5],
@@ -51,7 +51,7 @@ Deno.test("a ready body is sent with its own length, whatever the handler's cont
   }
 });
 
-Deno.test("responses without a body keep the content-length that is right for them", async () => {
+Deno.test("node:http: responses without a body keep the content-length that is right for them", async () => {
   const headers = { "content-length": "3" };
   await using served = answering({
     "/null": () => new Response(null, { headers }),
@@ -73,7 +73,7 @@ Deno.test("responses without a body keep the content-length that is right for th
   assertEquals(served.errors, []);
 });
 
-Deno.test("a stream is as long as its content-length says, or its connection ends", async () => {
+Deno.test("node:http: a stream is as long as its content-length says, or its connection ends", async () => {
   const headers = { "content-length": "10" };
   await using served = answering({
     "/right": () => new Response(stream("01234", "56789"), { headers }),
@@ -118,7 +118,7 @@ Deno.test("a stream is as long as its content-length says, or its connection end
   assertEquals(lengthOf(await asking.rest()), "10");
 });
 
-Deno.test("what is sent instead of a response that cannot be has nothing of it", async () => {
+eachEngine("what is sent instead of a response that cannot be has nothing of it", async () => {
   const leaky = { "set-cookie": "session=secret", etag: "x", "content-length": "1" };
   const odd = { status: 600, statusText: "Odd", headers: new Headers(leaky), body: null, bodyUsed: false };
   await using served = answering({
@@ -146,7 +146,7 @@ Deno.test("what is sent instead of a response that cannot be has nothing of it",
   assertStringIncludes(served.errors[0]!, "Response.error()");
 });
 
-Deno.test("a substitute that cannot be sent either is answered 500, and the connection goes on", async () => {
+eachEngine("a substitute that cannot be sent either is answered 500, and the connection goes on", async () => {
   await using served = start((request) => request.url.endsWith("/next") ? new Response("in step") : Response.error(), {
     onError: () => Response.error(),
   });
@@ -155,7 +155,7 @@ Deno.test("a substitute that cannot be sent either is answered 500, and the conn
   assertEquals((await client.get("/next")).body, "in step");
 });
 
-Deno.test("what is wrong with a stream before any of it is sent is answered as onError likes, and once", async () => {
+Deno.test("node:http: what is wrong with a stream before any of it is sent is answered as onError likes, and once", async () => {
   let count = 0;
   const streams: Record<string, () => BodyInit> = {
     "fails at once": () => new ReadableStream({ start: (controller) => controller.error(new Error("no")) }),
@@ -209,7 +209,7 @@ eachEngine("the headers of a stream leave before its first part", async (engine)
   assertEquals(await response.text(), "first");
 });
 
-Deno.test("streams have a reason phrase, as texts do", async () => {
+Deno.test("node:http: streams have a reason phrase, as texts do", async () => {
   await using served = answering({
     "/text": () => new Response("x"),
     "/stream": () => new Response(stream("x")),
@@ -224,7 +224,7 @@ Deno.test("streams have a reason phrase, as texts do", async () => {
   assertEquals(await phrase("/said"), "HTTP/1.1 200 As told");
 });
 
-Deno.test("a WebSocket of Deno.upgradeWebSocket is an error that says what to use", async () => {
+Deno.test("node:http: a WebSocket of Deno.upgradeWebSocket is an error that says what to use", async () => {
   const errors: string[] = [];
   await using served = start((request) => Deno.upgradeWebSocket(request).response, {
     onError: (error) => void errors.push(String(error)),

@@ -13,7 +13,7 @@ function stream(): ReadableStream<Uint8Array<ArrayBuffer>> {
   return ReadableStream.from([new TextEncoder().encode("refused")]);
 }
 
-Deno.test("a client that sends all of a long body before it looks has its response", async () => {
+Deno.test("node:http: a client that sends all of a long body before it looks has its response", async () => {
   await using served = start(({ url }) =>
     new Response(url.endsWith("/stream") ? stream() : "refused", { status: 413 })
   );
@@ -36,7 +36,7 @@ Deno.test("a client that sends all of a long body before it looks has its respon
   }
 });
 
-Deno.test("a connection goes on after a short body that nobody reads, whenever it comes", async () => {
+Deno.test("node:http: a connection goes on after a short body that nobody reads, whenever it comes", async () => {
   await using served = start(() => new Response("unread"));
   using client = await RawClient.connect(served.port);
   for (const early of ["", "be", "begun"]) {
@@ -49,7 +49,7 @@ Deno.test("a connection goes on after a short body that nobody reads, whenever i
   assertEquals((await client.get("/")).body, "unread");
 });
 
-Deno.test("a long body that is read after the answer is read to its end", async () => {
+Deno.test("node:http: a long body that is read after the answer is read to its end", async () => {
   const read = Promise.withResolvers<number>();
   await using served = start((request) => {
     (async () => {
@@ -70,7 +70,7 @@ Deno.test("a long body that is read after the answer is read to its end", async 
   assertEquals(await client.rest(), "");
 });
 
-Deno.test("a client that never stops sending is cut off", async () => {
+Deno.test("node:http: a client that never stops sending is cut off", async () => {
   await using served = start(() => new Response("refused", { status: 413 }));
   using client = await RawClient.connect(served.port);
   await client.send("POST / HTTP/1.1", "Host: a", `Content-Length: ${1_000 * MEBIBYTE.length}`, "");
@@ -87,7 +87,7 @@ Deno.test("a client that never stops sending is cut off", async () => {
   assert(sent >= 60 && sent < 200, `${sent} MiB`);
 });
 
-Deno.test("a handler cannot keep a connection on which nobody knows what comes next", async () => {
+Deno.test("node:http: a handler cannot keep a connection on which nobody knows what comes next", async () => {
   await using served = start(() => new Response("no", { status: 413, headers: { connection: "keep-alive" } }));
   for (const headers of [["Content-Length: 5", "Expect: 100-continue"], ["Content-Length: 5000000"]]) {
     using client = await RawClient.connect(served.port);
@@ -152,7 +152,7 @@ for (const [name, leave] of Object.entries(LEAVERS)) {
   }
 }
 
-Deno.test("a body whose reader is left alone holds up the next request for no longer than it may take", async () => {
+Deno.test("node:http: a body whose reader is left alone holds up the next request for no longer than it may take", async () => {
   const failed = Promise.withResolvers<unknown>();
   await using served = start(async ({ body, method }) => {
     if (method === "GET") return new Response("next");
@@ -179,27 +179,30 @@ Deno.test("a body whose reader is left alone holds up the next request for no lo
   assertMatch(String(await within(20_000, failed.promise)), /^\d+ bytes came$/);
 });
 
-Deno.test("a client that sends before it reads has its answer, over TLS too, whatever is read of the body", async () => {
-  for (const tls of [false, true]) {
-    await using served = start(async ({ body, url }) => {
-      if (!url.endsWith("/unread")) { for await (const _ of body!) break; }
-      return new Response("too much", { status: 413 });
-    }, tls ? { tls: CERTIFICATE } : {});
-    for (const path of ["/", "/unread"]) {
-      const plain = await Deno.connect({ port: served.port });
-      using conn = tls ? await Deno.startTls(plain, { hostname: "localhost", caCerts: [CERTIFICATE.cert] }) : plain;
-      const head = `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${5 * MEBIBYTE.length}\r\n\r\n`;
-      const bytes = new Uint8Array(head.length + 5 * MEBIBYTE.length);
-      bytes.set(new TextEncoder().encode(head));
-      for (let at = 0; at < bytes.length;) at += await within(20_000, conn.write(bytes.subarray(at)));
-      const buffer = new Uint8Array(10_000);
-      const count = await within(20_000, conn.read(buffer));
-      assertMatch(new TextDecoder().decode(buffer.subarray(0, count!)), /^HTTP\/1\.1 413 /);
+Deno.test(
+  "node:http: a client that sends before it reads has its answer, over TLS too, whatever is read of the body",
+  async () => {
+    for (const tls of [false, true]) {
+      await using served = start(async ({ body, url }) => {
+        if (!url.endsWith("/unread")) { for await (const _ of body!) break; }
+        return new Response("too much", { status: 413 });
+      }, tls ? { tls: CERTIFICATE } : {});
+      for (const path of ["/", "/unread"]) {
+        const plain = await Deno.connect({ port: served.port });
+        using conn = tls ? await Deno.startTls(plain, { hostname: "localhost", caCerts: [CERTIFICATE.cert] }) : plain;
+        const head = `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${5 * MEBIBYTE.length}\r\n\r\n`;
+        const bytes = new Uint8Array(head.length + 5 * MEBIBYTE.length);
+        bytes.set(new TextEncoder().encode(head));
+        for (let at = 0; at < bytes.length;) at += await within(20_000, conn.write(bytes.subarray(at)));
+        const buffer = new Uint8Array(10_000);
+        const count = await within(20_000, conn.read(buffer));
+        assertMatch(new TextDecoder().decode(buffer.subarray(0, count!)), /^HTTP\/1\.1 413 /);
+      }
     }
-  }
-});
+  },
+);
 
-Deno.test("a body that nobody reads for now does not come, over TLS either", async () => {
+Deno.test("node:http: a body that nobody reads for now does not come, over TLS either", async () => {
   const go = Promise.withResolvers<void>();
   await using served = start(async ({ body }) => {
     const reader = body!.getReader();
