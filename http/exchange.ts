@@ -36,7 +36,8 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   readonly #outgoing: Outgoing;
   readonly #body: RequestBody;
   readonly #upgrade: Upgrade | undefined;
-  readonly #aborting = new AbortController();
+  /** Aborts the signal of the request, if anybody has looked at it. */
+  #abort: (() => void) | undefined;
   #request: Request | undefined;
   #webSocket: WsSocket | undefined;
   #completed: PromiseWithResolvers<void> | undefined;
@@ -85,7 +86,7 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   /** Answers the request. Never throws. */
   answer(): void {
-    const request = makeRequest(this.#incoming, this.#body, this.localAddr, this.#aborting.signal);
+    const request = makeRequest(this.#incoming, this.#body, this.localAddr, this.#onAbort);
     if (request === undefined) return this.#send(badRequest());
     this.#request = request;
     try {
@@ -101,9 +102,14 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   /** The client sends nothing more, and may have gone. */
   abort(): void {
     this.#clientEnded = true;
-    this.#aborting.abort();
+    this.#abort?.();
     this.#body.breakOff();
   }
+
+  readonly #onAbort = (abort: () => void): void => {
+    this.#abort = abort;
+    if (this.#clientEnded) abort();
+  };
 
   /** The response is sent, or cannot be any more. */
   closed(): void {

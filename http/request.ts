@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { SocketAddr } from "../sockets/address.ts";
-import { freezeHeaders } from "./fetch_internals.ts";
+import { freezeHeaders, lazyRequest } from "./fetch_internals.ts";
 import type { RequestBody } from "./request_body.ts";
 
 /** How many headers a request may have. Those of Node's own limit vanish without a word. */
@@ -44,23 +44,24 @@ export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): bool
  * Makes the request.
  *
  * @param localAddr Stands in the URL of a request without Host.
+ * @param onAbort Is given what aborts the signal of the request.
  * @returns `undefined` if its target or Host is none.
  */
 export function makeRequest(
   incoming: IncomingMessage,
   body: RequestBody,
   localAddr: SocketAddr,
-  signal: AbortSignal,
+  onAbort: (abort: () => void) => void,
 ): Request | undefined {
   const url = urlOf(incoming, localAddr);
   if (url === undefined) return undefined;
   const method = incoming.method!;
   const hasBody = method !== "GET" && method !== "HEAD" && method !== "TRACE";
-  const init: RequestInit = { method: method === "TRACE" ? "GET" : method, headers: headersOf(incoming), signal };
+  const init: RequestInit = { method: method === "TRACE" ? "GET" : method, headers: headersOf(incoming) };
   if (hasBody) init.body = body.expected ? body.stream() : new Uint8Array(0);
   let request: Request;
   try {
-    request = new Request(url, init);
+    request = lazyRequest(url, init, onAbort);
   } catch {
     return undefined;
   }

@@ -56,7 +56,7 @@ export class RequestBody {
     this.#connection = incoming.socket as NodeSocket;
     this.#limit = limit;
     // Without a listener an error would end the process.
-    incoming.on("error", () => {});
+    incoming.on("error", ignore);
     if (this.expected) outgoing.once("prefinish", () => this.#finish());
   }
 
@@ -247,6 +247,8 @@ export class RequestBody {
     Deno.unrefTimer(this.#timer);
   }
 }
+
+function ignore(): void {}
 
 function brokenOff(): Error {
   return new Deno.errors.ConnectionAborted("The connection ended before all of the body had come");
