@@ -20,6 +20,7 @@ const GUARD = symbolOf(new Headers(), "guard");
 const FAST_STATUS = symbolOf(new Response(""), "serve fast status");
 const FAST_KIND = symbolOf(new Response(""), "serve fast header kind");
 const FAST_TYPE = symbolOf(new Response(""), "serve fast content type");
+const HEADERS = Object.getOwnPropertyDescriptor(Response.prototype, "headers")!.get!;
 const STATE = symbolOf(new ReadableStream(), "[[state]]");
 const BACKING = symbolOf(new ReadableStream(), "[[resourceBacking]]");
 
@@ -52,9 +53,14 @@ export function hasSendableHeaders(response: Response): boolean {
   // Of most responses Deno has made no headers yet, and need not.
   if (kept[FAST_STATUS!] === response.status) {
     const type = kept[FAST_TYPE!];
-    return typeof type === "string" ? !CONTROL.test(type) : kept[FAST_KIND!] === 1 || isSendable(response.headers);
+    return typeof type === "string" ? !CONTROL.test(type) : kept[FAST_KIND!] === 1 || isSendable(headersOf(response));
   }
-  return isSendable(response.headers);
+  return isSendable(headersOf(response));
+}
+
+/** Those that Deno sends, whatever a class of the program's own says. */
+function headersOf(response: Response): Headers {
+  return HEADERS.call(response);
 }
 
 function isSendable(headers: Headers): boolean {

@@ -143,6 +143,8 @@ export interface ServeHttpOptions extends StreamOptions {
 
 /** What {@linkcode serveHttp} makes. */
 export interface HttpServer extends AsyncDisposable {
+  /** The address of the listener it serves; `undefined` if its connections come from elsewhere. */
+  readonly addr: SocketAddr | undefined;
   /**
    * Resolves when the server takes no more connections and has none, and nothing at the port of a listener; rejects then,
    * if `connections` threw, with what it threw.

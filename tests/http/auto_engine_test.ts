@@ -79,6 +79,18 @@ Deno.test("local connections are served all the same", needs("local sockets"), a
   }
 });
 
+Deno.test("a server knows the address of its listener, after it has shut down too", async () => {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const { addr } = listener;
+  const server = serveHttp(listener, () => new Response());
+  assertEquals(server.addr, addr);
+  await server.shutdown();
+  assertEquals(server.addr, addr);
+  const other = serveHttp(none(), () => new Response());
+  assertEquals(other.addr, undefined);
+  await other.finished;
+});
+
 Deno.test("a Deno without what it takes serves by node:http", async () => {
   const output = await runCode(
     `import { serveHttp } from ${moduleUrl("http/mod.ts")};

@@ -1,6 +1,7 @@
 // Whatever a handler returns or throws, and whatever onError does then, the client is answered 500 and the server goes on.
 import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
+import { canAdoptResource } from "../../sockets/native_stream.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";
@@ -205,6 +206,22 @@ eachEngine("a handler that returns what is not a response is answered 500, and o
 
 Deno.test("node:http: a stream that fails before any of it is sent is answered 500, and onError is told", async () => {
   await answers500("node:http", returning(STREAMS));
+});
+
+Deno.test({
+  name: "Deno.serve: headers that a class of the program's own hides are looked at, too",
+  ignore: !canAdoptResource(),
+  async fn() {
+    class Hidden extends Response {
+      override get headers(): Headers {
+        return new Headers();
+      }
+    }
+    await answers500("Deno.serve", {
+      "a hidden header": () => new Hidden("x", { headers: { "x-echo": "\x01" } }),
+      "a hidden type": () => new Hidden("x", { headers: { "content-type": "\x01" } }),
+    });
+  },
 });
 
 eachEngine("a handler that throws is answered 500, whatever it throws", async (engine) => {
