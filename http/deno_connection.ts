@@ -5,20 +5,28 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import { finished } from "node:stream";
 import type { SocketAddr } from "../sockets/address.ts";
 import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
-import { badRequest, internalServerError, tell } from "./errors.ts";
+import { FAREWELL_MS } from "./engine.ts";
+import { answerToClient, contentTooLarge, internalServerError, isA, print, tell } from "./errors.ts";
+import { hasSendableHeaders, openBody, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
 import type { Peer } from "./peer.ts";
+import { BodyTooLargeError } from "./request_body.ts";
 import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 const SWITCHING_PROTOCOLS = 101;
+/** How long a connection that was let go may take for it at the shutdown, in milliseconds. */
+const LEAVE_MS = 1_000;
+/** How long a program may read the body of a request that it has answered, in milliseconds. */
+const LONGEST_READ = 60_000;
 
 /** What all connections of a server share. */
 export interface DenoContext {
@@ -49,8 +57,10 @@ export class DenoConnection {
   #upgraded: Upgraded | undefined;
   #answering = 0;
   #answers = 0;
-  /** When it began, or was answered last. */
+  /** When it began, was answered last, or was told to let its connection go. */
   #since = performance.now();
+  /** Whether the last request was answered before all of its body had come, and nobody reads it. */
+  #unread = false;
   #draining = false;
   #leaving = false;
 
@@ -75,16 +85,20 @@ export class DenoConnection {
     if (this.#answering > 0 || this.#upgraded !== undefined) return;
     const { headersTimeout, keepAliveTimeout } = this.#context.settings;
     const waited = now - this.#since;
-    const first = this.#answers === 0;
-    if (first && waited >= (this.#draining ? Math.min(headersTimeout, keepAliveTimeout) : headersTimeout)) this.end();
-    else if (!first && waited >= keepAliveTimeout) this.#leave();
+    if (this.#leaving) {
+      // Deno waits for a body that was announced, and that nobody reads, for as long as it does not come.
+      if (this.#unread && waited >= (this.#draining ? LEAVE_MS : keepAliveTimeout)) this.end();
+    } else if (waited >= (this.#draining ? FAREWELL_MS : this.#answers === 0 ? headersTimeout : keepAliveTimeout)) {
+      if (this.#answers === 0 && !this.#draining) this.end();
+      else this.#leave();
+    }
   }
 
   /** Lets it go after its next response. */
   drain(): void {
     this.#draining = true;
-    // One that is on its way still has the time of any.
-    if (this.#answers === 0) this.#since = performance.now();
+    // One that is on its way still has some time.
+    this.#since = performance.now();
   }
 
   /** Closes it. Of a request that is never answered Deno keeps the descriptor, with nothing behind it. */
@@ -107,29 +121,50 @@ export class DenoConnection {
     info.completed.then(this.#done, this.#done);
     const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
     try {
-      const answer = this.#context.handler(request, exchange);
+      this.#unread = false;
+      const tooLarge = () => void (this.#unread = true);
+      const handed = limited(request, this.#context.settings.maxRequestBodySize, tooLarge);
+      if (handed === undefined) return this.#answered(contentTooLarge(), request, exchange);
+      const answer = this.#context.handler(handed, exchange);
       // Most are there at once, and need not wait for a turn.
-      if (answer instanceof Response) return this.#answered(answer, request, exchange);
-      return this.#answerLater(answer, request, exchange);
+      if (answer instanceof Response && hasSendableHeaders(answer)) {
+        return this.#answered(answer, request, exchange, handed);
+      }
+      return this.#answerLater(answer, request, exchange, handed);
     } catch (error) {
       return this.#answerLater(Promise.reject(error), request, exchange);
     }
   }
 
-  async #answerLater(answer: Promise<Response>, request: Request, exchange: DenoExchange): Promise<Response> {
+  async #answerLater(
+    answer: Response | Promise<Response>,
+    request: Request,
+    exchange: DenoExchange,
+    handed = request,
+  ): Promise<Response> {
     let response: Response;
     try {
-      response = await answer;
-      if (!(response instanceof Response)) throw new TypeError("The handler returned no Response");
+      const value: unknown = await answer;
+      response = value instanceof Response ? value : copyOf(value);
+      checkHeaders(response);
     } catch (error) {
       this.#upgraded?.webSocket.close(INTERNAL_ERROR);
-      response = await this.#answerTo(error, request);
+      response = await this.#answerTo(error, handed);
     }
-    return await this.#answered(response, request, exchange);
+    return await this.#answered(response, request, exchange, handed);
   }
 
-  /** The server goes on with the answer, or has it when it has closed. */
-  #answered(response: Response, request: Request, exchange: DenoExchange): Response | Promise<Response> {
+  /**
+   * The server goes on with the answer, or has it when it has closed.
+   *
+   * @param handed The request as the handler has it.
+   */
+  #answered(
+    response: Response,
+    request: Request,
+    exchange: DenoExchange,
+    handed = request,
+  ): Response | Promise<Response> {
     exchange.close();
     if (this.#upgraded !== undefined) {
       this.#begin(this.#upgraded, request);
@@ -137,6 +172,10 @@ export class DenoConnection {
     }
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
+    const open = mayHaveBody(request) ? openBody(request) : undefined;
+    const isRead = open === "read" || open === "unread" && handed !== request && handed.body!.locked;
+    this.#unread ||= open === "unread" && !isRead;
+    if (isRead) return heldOpen(response, handed.body!);
     return this.#draining ? lastResponse(response) : response;
   }
 
@@ -159,14 +198,15 @@ export class DenoConnection {
 
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown, request: Request): Promise<Response> {
-    if (error instanceof HandshakeError && this.#upgraded === undefined) return badRequest();
-    return await this.#report(error, request);
+    const answer = this.#upgraded === undefined ? answerToClient(error) : undefined;
+    return answer ?? await this.#report(error, request);
   }
 
   /** Lets it go when all that was answered is sent. */
   #leave(): void {
     if (this.#leaving) return;
     this.#leaving = true;
+    this.#since = performance.now();
     this.#server.shutdown().catch(() => {});
   }
 
@@ -177,7 +217,7 @@ export class DenoConnection {
     const stream = lateStream(connection.promise);
     const socket = this.#left ? undefined : duplicateOf(this.#peer);
     try {
-      if (socket === undefined) throw new HandshakeError("Cannot upgrade to a WebSocket: the client has gone");
+      if (socket === undefined) throw new HandshakeError("the client has gone");
       const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
       const closed = new Promise<void>((resolve) => stream.once("close", resolve));
       this.#upgraded = { webSocket, stream, closed };
@@ -197,8 +237,61 @@ export class DenoConnection {
 
   async #report(error: unknown, request?: Request): Promise<Response> {
     const response = await tell(this.#context.settings.onError, error, request);
-    return response instanceof Response ? response : internalServerError();
+    if (!isA(Response, response)) return internalServerError();
+    try {
+      checkHeaders(response);
+      return response;
+    } catch (errorOfInstead) {
+      print(errorOfInstead);
+      return internalServerError();
+    }
   }
+}
+
+function mayHaveBody({ method }: Request): boolean {
+  return method !== "GET" && method !== "HEAD";
+}
+
+/**
+ * The request, with a body that fails when it is longer than is allowed, if that cannot be told before.
+ *
+ * @param tooLarge Called when it is longer, and the rest is read by nobody.
+ * @returns `undefined` if it says itself that it is longer.
+ */
+function limited(request: Request, limit: number, tooLarge: () => void): Request | undefined {
+  if (limit === Infinity || !mayHaveBody(request)) return request;
+  const length = request.headers.get("content-length");
+  if (length !== null) return Number(length) > limit ? undefined : request;
+  if (openBody(request) === undefined) return request;
+  return new Request(request, { body: limitedBody(request.body!, limit, tooLarge) });
+}
+
+/** The body, which nobody begins to read before this is read. */
+function limitedBody(
+  body: ReadableStream<Uint8Array>,
+  limit: number,
+  tooLarge: () => void,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  let count = 0;
+  return new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      reader ??= body.getReader();
+      const { done, value } = await reader.read();
+      if (done) {
+        controller.close();
+        controller.byobRequest?.respond(0);
+        return;
+      }
+      count += value.length;
+      if (count <= limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
+      reader.cancel().catch(() => {});
+      tooLarge();
+      throw new BodyTooLargeError(limit);
+    },
+    cancel: (reason) => reader === undefined ? body.cancel(reason) : reader.cancel(reason),
+  }, { highWaterMark: 0 });
 }
 
 /** The request, as far as a handshake looks at it. */
@@ -210,10 +303,73 @@ function notByDeno(): Error {
   return new Deno.errors.NotSupported("Deno cannot upgrade to a WebSocket here: info.upgradeWebSocket does");
 }
 
+/**
+ * The response, whose end is held back until the program has read the body of its request: Deno closes the server of the
+ * connection with the response, and the body breaks off, and with it what the client sends.
+ */
+function heldOpen(response: Response, requestBody: ReadableStream): Response {
+  const { bodyUsed, status, statusText, type } = response;
+  if (bodyUsed || type === "error" || status < 200 || status === 204 || status === 205 || status === 304) {
+    return response;
+  }
+  const headers = new Headers(response.headers);
+  const ready = takeReadyBody(response);
+  if (ready === undefined && isLeft(response)) return response;
+  const bytes = typeof ready === "string"
+    ? new TextEncoder().encode(ready)
+    : ready as Uint8Array<ArrayBuffer> | undefined;
+  // With a length Deno would end it when that is sent.
+  headers.delete("content-length");
+  const { body } = response;
+  async function* parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    if (bytes === undefined) yield* body!;
+    else if (bytes.length > 0) yield bytes;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, LONGEST_READ);
+      finished(requestBody as unknown as NodeJS.ReadableStream, () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+  return new Response(ReadableStream.from(parts()), { status, statusText, headers });
+}
+
+/** Whether a response cannot be sent as it is, or as another one: Deno finds that out. */
+function isLeft({ body, bodyUsed, status, type }: Response): boolean {
+  return bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error";
+}
+
+/** @throws {TypeError} If Deno must not be given a response. */
+function checkHeaders(response: Response): void {
+  if (hasSendableHeaders(response)) return;
+  throw new TypeError("A Response with a control character in the value of a header cannot be sent");
+}
+
+/**
+ * A response of another making, such as those of frameworks for Node, as one of Deno's.
+ *
+ * @throws {TypeError} If it is none.
+ */
+function copyOf(value: unknown): Response {
+  if (typeof value !== "object" || value === null || !("status" in value) || !("headers" in value)) {
+    throw new TypeError("The handler returned no Response");
+  }
+  const { body, bodyUsed, status, statusText, headers } = value as Response;
+  if (bodyUsed) throw new TypeError("The body of the Response was used already");
+  if (status === SWITCHING_PROTOCOLS) throw new TypeError("A Response with status 101 cannot be sent");
+  if (body !== null && !(body instanceof ReadableStream)) {
+    throw new TypeError("The body of the Response is not a stream");
+  }
+  const copied = new Headers();
+  headers.forEach((value, name) => copied.append(name, value));
+  return new Response(body, { status, statusText, headers: copied });
+}
+
 /** The response, saying that none follows; what cannot be sent is left as it is. */
 function lastResponse(response: Response): Response {
-  const { body, bodyUsed, status, statusText, type } = response;
-  if (bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error") return response;
+  const { body, status, statusText } = response;
+  if (isLeft(response)) return response;
   const headers = new Headers(response.headers);
   headers.set("connection", "close");
   return new Response(body, { status, statusText, headers });

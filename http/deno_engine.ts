@@ -8,7 +8,7 @@ import { canAdoptResource } from "../sockets/native_stream.ts";
 import type { HttpConnection } from "./connections.ts";
 import { DenoConnection, type DenoContext } from "./deno_connection.ts";
 import { canServeResource } from "./deno_http.ts";
-import type { HttpEngine } from "./engine.ts";
+import { FAREWELL_MS, type HttpEngine } from "./engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
 import { WebSockets } from "./web_sockets.ts";
@@ -16,13 +16,18 @@ import { WebSockets } from "./web_sockets.ts";
 /** How often in the time a client has it is looked at. */
 const CHECKS = 4;
 
+/** Whether this Deno's own server can serve connections that it has not accepted. */
+export function canServe(): boolean {
+  return canAdoptResource() && canServeResource();
+}
+
 /** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
 export class DenoEngine implements HttpEngine {
   readonly #context: DenoContext;
   readonly #changed: () => void;
   readonly #others: NodeEngine;
   readonly #open = new Set<DenoConnection>();
-  readonly #timer: ReturnType<typeof setInterval>;
+  #timer: ReturnType<typeof setInterval>;
   #draining = false;
 
   /**
@@ -30,15 +35,14 @@ export class DenoEngine implements HttpEngine {
    * @throws {Deno.errors.NotSupported} If this Deno has no such server for connections of others.
    */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
-    if (!canAdoptResource() || !canServeResource()) {
+    if (!canServe()) {
       throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} serves HTTP on no connections but its own`);
     }
     this.#context = { handler, settings, webSockets: new WebSockets(settings) };
     this.#changed = changed;
     this.#others = new NodeEngine(handler, settings, changed);
     const { headersTimeout, keepAliveTimeout } = settings;
-    this.#timer = setInterval(() => this.#check(), Math.max(1, Math.min(headersTimeout, keepAliveTimeout) / CHECKS));
-    Deno.unrefTimer(this.#timer);
+    this.#timer = this.#checkEvery(Math.min(headersTimeout, keepAliveTimeout) / CHECKS);
   }
 
   get connectionCount(): number {
@@ -59,6 +63,8 @@ export class DenoEngine implements HttpEngine {
 
   drain(): void {
     this.#draining = true;
+    clearInterval(this.#timer);
+    this.#timer = this.#checkEvery(FAREWELL_MS / CHECKS);
     for (const connection of this.#open) connection.drain();
     this.#context.webSockets.goAway();
     this.#others.drain();
@@ -72,6 +78,12 @@ export class DenoEngine implements HttpEngine {
   stop(): void {
     clearInterval(this.#timer);
     this.#others.stop();
+  }
+
+  #checkEvery(interval: number): ReturnType<typeof setInterval> {
+    const timer = setInterval(() => this.#check(), Math.max(1, interval));
+    Deno.unrefTimer(timer);
+    return timer;
   }
 
   #check(): void {

@@ -6,6 +6,9 @@
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnection } from "./connections.ts";
 
+/** How long a connection that waits for a request has at the shutdown, in milliseconds: one may be on its way. */
+export const FAREWELL_MS = 250;
+
 /** Parses requests, lets the handler answer them, and sends the responses. */
 export interface HttpEngine {
   /** How many connections it serves, WebSockets included. */

@@ -4,9 +4,11 @@
  * @module
  */
 import type { HttpSettings } from "./options.ts";
+import { BodyTooLargeError } from "./request_body.ts";
+import { HandshakeError } from "./web_sockets.ts";
 
 /**
- * Tells of an error; one in telling goes to the console.
+ * Tells of an error; one in telling goes to the console. Never rejects.
  *
  * @returns What is to be answered to it, if anything.
  */
@@ -18,12 +20,40 @@ export async function tell(
   try {
     return await onError(error, request);
   } catch (errorOfHandler) {
-    console.error(errorOfHandler);
+    print(errorOfHandler);
+  }
+}
+
+/** Prints an error. What is thrown may be anything, and may throw in being looked at. */
+export function print(error: unknown): void {
+  try {
+    console.error(error);
+  } catch {
+    console.error("An error that cannot be printed");
+  }
+}
+
+/** The response to what is the client's own fault; `undefined` if an error is none of those. */
+export function answerToClient(error: unknown): Response | undefined {
+  if (isA(HandshakeError, error)) return error.response();
+  return isA(BodyTooLargeError, error) ? contentTooLarge() : undefined;
+}
+
+/** `instanceof`, of what may be anything, and may throw in being looked at. */
+export function isA<T>(Class: new (...args: never[]) => T, value: unknown): value is T {
+  try {
+    return value instanceof Class;
+  } catch {
+    return false;
   }
 }
 
 export function badRequest(): Response {
   return new Response("Bad Request", { status: 400 });
+}
+
+export function contentTooLarge(): Response {
+  return new Response("Content Too Large", { status: 413 });
 }
 
 export function internalServerError(): Response {

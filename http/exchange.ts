@@ -6,13 +6,14 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import type { SocketAddr } from "../sockets/address.ts";
-import { badRequest, internalServerError, tell } from "./errors.ts";
+import { answerToClient, badRequest, internalServerError, print, tell } from "./errors.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { HttpHandler } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
 import { type Peer, PeerInfo } from "./peer.ts";
-import { HttpRequest } from "./request.ts";
+import { makeRequest } from "./request.ts";
+import type { RequestBody } from "./request_body.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 /** What all exchanges of a server share. */
@@ -33,23 +34,30 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   readonly #context: ExchangeContext;
   readonly #incoming: IncomingMessage;
   readonly #outgoing: Outgoing;
+  readonly #body: RequestBody;
   readonly #upgrade: Upgrade | undefined;
+  /** Aborts the signal of the request, if anybody has looked at it. */
+  #abort: (() => void) | undefined;
   #request: Request | undefined;
   #webSocket: WsSocket | undefined;
   #completed: PromiseWithResolvers<void> | undefined;
   #reported = false;
+  /** Whether the client has ended its side, so that what fails for that is no error. */
+  #clientEnded = false;
 
   constructor(
     context: ExchangeContext,
     peer: Peer,
     incoming: IncomingMessage,
     outgoing: Outgoing,
+    body: RequestBody,
     upgrade?: Upgrade,
   ) {
     super(peer);
     this.#context = context;
     this.#incoming = incoming;
     this.#outgoing = outgoing;
+    this.#body = body;
     this.#upgrade = upgrade;
   }
 
@@ -65,7 +73,7 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
     if (this.#upgrade === undefined) {
-      throw new HandshakeError("Cannot upgrade to a WebSocket: the request does not ask for it");
+      throw new HandshakeError("the request does not ask for it");
     }
     if (this.#webSocket !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
     const { socket, head } = this.#upgrade;
@@ -78,11 +86,11 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   /** Answers the request. Never throws. */
   answer(): void {
-    // What stands in a URL for a missing Host is the connection's address, and a local one has none that can.
-    if (this.localAddr.transport === "unix") this.#incoming.headers[":authority"] = "localhost";
-    this.#request = new HttpRequest(this.#incoming, this.#outgoing);
+    const request = makeRequest(this.#incoming, this.#body, this.localAddr, this.#onAbort);
+    if (request === undefined) return this.#send(badRequest());
+    this.#request = request;
     try {
-      const answer = this.#context.handler(this.#request, this);
+      const answer = this.#context.handler(request, this);
       // Most are there at once, and need not wait for a turn.
       if (answer instanceof Response) this.#send(answer);
       else this.#sendLater(answer);
@@ -91,19 +99,32 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
     }
   }
 
+  /** The client sends nothing more, and may have gone. */
+  abort(): void {
+    this.#clientEnded = true;
+    this.#abort?.();
+    this.#body.breakOff();
+  }
+
+  readonly #onAbort = (abort: () => void): void => {
+    this.#abort = abort;
+    if (this.#clientEnded) abort();
+  };
+
   /** The response is sent, or cannot be any more. */
   closed(): void {
     if (this.#outgoing.sent) return this.#completed?.resolve();
+    this.abort();
     const { failure } = this.#outgoing;
     if (failure !== undefined) this.#report(failure.error, failure.clientGone);
     this.#completed?.reject(failure?.error ?? this.#brokenOff());
   }
 
   async #sendLater(answer: Promise<Response>): Promise<void> {
-    let response: Response;
+    let response: Response | undefined;
     try {
-      response = await answer;
-      if (!isResponse(response)) throw new TypeError("The handler returned no Response");
+      response = toResponse(await answer);
+      if (response === undefined) throw new TypeError("The handler returned no Response");
     } catch (error) {
       response = await this.#answerTo(error);
     }
@@ -112,9 +133,9 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   #send(response: Response): void {
     if (this.#webSocket !== undefined) return this.#begin(this.#webSocket);
-    if (this.#outgoing.destroyed) return discard(response);
+    if (this.#outgoing.destroyed) return void discard(response);
     try {
-      this.#outgoing.send(response)?.catch((error) => this.#sendInstead(error));
+      this.#outgoing.send(response, this.#body)?.catch((error) => this.#sendInstead(error));
     } catch (error) {
       discard(response);
       this.#sendInstead(error);
@@ -129,45 +150,54 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
     }
   }
 
-  /** What was to be sent could not be begun, or was no more than begun. */
+  /** What was to be sent could not be begun, or was no more than begun. Never rejects. */
   async #sendInstead(error: unknown): Promise<void> {
     const outgoing = this.#outgoing;
     if (outgoing.destroyed) return;
     const instead = await this.#answerTo(error);
     if (outgoing.headersSent || outgoing.destroyed) return void outgoing.destroy();
     try {
-      await outgoing.send(instead);
+      await outgoing.send(instead, this.#body);
     } catch (errorOfInstead) {
-      console.error(errorOfInstead);
+      print(errorOfInstead);
       discard(instead);
       if (outgoing.headersSent) outgoing.destroy();
-      else outgoing.send(internalServerError());
+      else outgoing.send(internalServerError(), this.#body);
     }
   }
 
   /** The response to an error: the client's own fault is no error of this side. */
   async #answerTo(error: unknown): Promise<Response> {
     if (this.#webSocket !== undefined) this.#webSocket.close(INTERNAL_ERROR);
-    else if (error instanceof HandshakeError) return badRequest();
+    else {
+      const answer = answerToClient(error);
+      if (answer !== undefined) return answer;
+    }
     return await this.#report(error) ?? internalServerError();
   }
 
   async #report(
     error: unknown,
-    clientGone = this.#outgoing.destroyed || this.#incoming.destroyed,
+    clientGone = this.#clientEnded || this.#outgoing.destroyed || this.#incoming.destroyed,
   ): Promise<Response | undefined> {
     if (this.#reported || clientGone && this.#isAbort(error)) return undefined;
     this.#reported = true;
-    const response = await tell(this.#context.onError, error, this.#request);
-    return isResponse(response) ? response : undefined;
+    return toResponse(await tell(this.#context.onError, error, this.#request));
   }
 
   /** Whether an error says no more than that the client, which has gone, has gone. */
   #isAbort(error: unknown): boolean {
     if (this.#webSocket !== undefined) return false;
     if (error === this.#incoming.errored) return true;
-    const { name, code } = error instanceof Error ? error as Error & { code?: string } : {};
-    return name === "AbortError" || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE";
+    try {
+      if (!(error instanceof Error)) return false;
+      if (error.name === "AbortError" || error instanceof Deno.errors.ConnectionAborted) return true;
+      const { code } = error as { code?: unknown };
+      return code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE";
+    } catch {
+      // What is thrown may be anything.
+      return false;
+    }
   }
 
   #brokenOff(): Error {
@@ -176,12 +206,21 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 }
 
 /** A `Response`, of whatever making: frameworks for Node bring their own. */
-function isResponse(value: unknown): value is Response {
-  return value instanceof Response ||
-    typeof value === "object" && value !== null && "status" in value && "headers" in value;
+function toResponse(value: unknown): Response | undefined {
+  try {
+    if (value instanceof Response) return value;
+    const isOne = typeof value === "object" && value !== null && "status" in value && "headers" in value;
+    return isOne ? value as Response : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
-/** Tells whoever makes a response's body that nobody wants it. */
-function discard(response: Response): void {
-  if (!response.bodyUsed) response.body?.cancel().catch(() => {});
+/** Tells whoever makes a response's body that nobody wants it. Never rejects. */
+async function discard(response: Response): Promise<void> {
+  try {
+    if (!response.bodyUsed) await response.body?.cancel();
+  } catch {
+    // It is locked, or what was returned as a response is none.
+  }
 }

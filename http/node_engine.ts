@@ -5,21 +5,20 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import { setImmediate } from "node:timers";
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnection } from "./connections.ts";
-import type { HttpEngine } from "./engine.ts";
+import { FAREWELL_MS, type HttpEngine } from "./engine.ts";
 import { Exchange, type ExchangeContext, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Peer } from "./peer.ts";
 import { SlowClients } from "./slow_clients.ts";
+import { refusalOf } from "./request.ts";
+import { RequestBody } from "./request_body.ts";
 import { Turns } from "./turns.ts";
-import { closeAfterUnread } from "./unread_body.ts";
 import { WebSockets } from "./web_sockets.ts";
-
-/** What Node adds to the time a connection is kept, for a request that is on its way. */
-const KEEP_ALIVE_BUFFER_MS = 1_000;
 
 /** A connection that is served. */
 interface Connection extends Peer {
@@ -27,6 +26,12 @@ interface Connection extends Peer {
   readonly turns: Turns;
   /** The last one, sent or not. */
   response?: Outgoing;
+  /** The one that is under way. */
+  exchange?: Exchange;
+  /** That of the last request. */
+  body?: RequestBody;
+  /** Whether the client has ended its side. */
+  halfOpen: boolean;
 }
 
 /** Serves connections by a server of `node:http` that does not listen. */
@@ -36,13 +41,11 @@ export class NodeEngine implements HttpEngine {
   readonly #changed: () => void;
   readonly #node: NodeServer;
   readonly #slowClients: SlowClients;
-  readonly #open = new Set<NodeSocket>();
-  /** Those that have had no request yet. */
-  readonly #silent = new Set<NodeSocket>();
+  readonly #open = new Set<Connection>();
   readonly #peers = new WeakMap<NodeSocket, Connection>();
   readonly #responses = new Set<Outgoing>();
+  readonly #farewells = new Set<ReturnType<typeof setTimeout>>();
   #draining = false;
-  #deadline: ReturnType<typeof setTimeout> | undefined;
 
   /** @param changed Told when a connection has closed. */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
@@ -66,17 +69,17 @@ export class NodeEngine implements HttpEngine {
   serve({ socket, data }: HttpConnection<SocketAddr>): void {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket(this.#settings);
-    this.#open.add(stream);
-    this.#silent.add(stream);
+    const served = this.#node.serve(stream);
+    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served), halfOpen: false };
+    this.#open.add(connection);
     stream.once("close", () => {
-      this.#open.delete(stream);
-      this.#silent.delete(stream);
+      this.#open.delete(connection);
       this.#changed();
     });
-    const served = this.#node.serve(stream);
-    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served) };
     this.#peers.set(served, connection);
+    served.once("end", () => this.#halfOpen(connection));
     this.#slowClients.watch(served, stream, () => connection.response);
+    if (this.#draining) this.#letGo([connection]);
   }
 
   drain(): void {
@@ -85,39 +88,71 @@ export class NodeEngine implements HttpEngine {
       if (!response.headersSent) response.shouldKeepAlive = false;
     }
     this.#context.webSockets.goAway();
-    const kept = this.#settings.keepAliveTimeout + KEEP_ALIVE_BUFFER_MS;
-    this.#deadline = setTimeout(() => destroyAll(this.#silent), kept);
+    this.#letGo([...this.#open]);
   }
 
   end(): void {
-    destroyAll(this.#open);
+    for (const { stream } of this.#open) stream.destroy();
   }
 
   stop(): void {
-    clearTimeout(this.#deadline);
+    for (const timer of this.#farewells) clearTimeout(timer);
     this.#node.close();
     this.#slowClients.stop();
   }
 
   #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
-    this.#silent.delete(peer.stream);
-    const exchange = new Exchange(this.#context, peer, request, response, upgrade);
+    const body = new RequestBody(request, response, this.#settings.maxRequestBodySize);
+    const exchange = new Exchange(this.#context, peer, request, response, body, upgrade);
     peer.response = response;
+    peer.exchange = exchange;
+    peer.body = body;
     if (this.#draining) response.shouldKeepAlive = false;
-    if (upgrade === undefined) {
-      this.#responses.add(response);
-      closeAfterUnread(request, response, request.socket as NodeSocket);
-    }
+    if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {
       this.#responses.delete(response);
+      if (peer.exchange === exchange) delete peer.exchange;
       exchange.closed();
       peer.turns.pass();
+      if (this.#draining) this.#letGo([peer]);
     });
-    exchange.answer();
+    if (peer.halfOpen) exchange.abort();
+    const refusal = refusalOf(request, body);
+    if (refusal === undefined) exchange.answer();
+    else response.writeHead(refusal, { connection: "close", "content-length": 0 }).end();
   }
-}
 
-function destroyAll(sockets: Iterable<NodeSocket>): void {
-  for (const socket of sockets) socket.destroy();
+  /** Closes those that wait for a request, or for what nobody reads, when they have had their time. */
+  #letGo(connections: Connection[]): void {
+    const close = () => {
+      for (const { stream, exchange, body } of connections) {
+        if (exchange === undefined && !body?.isRead && stream.writableLength === 0) stream.destroy();
+      }
+    };
+    const timer = setTimeout(() => {
+      this.#farewells.delete(timer);
+      // What has come in time is read before that, however late it is.
+      setImmediate(close);
+    }, FAREWELL_MS);
+    this.#farewells.add(timer);
+  }
+
+  /**
+   * A client that has ended its side may have gone, or may wait for its response, and nothing but sending it tells. It has
+   * its `keepAliveTimeout` for that from the last that was sent.
+   */
+  #halfOpen(connection: Connection): void {
+    const { stream } = connection;
+    connection.halfOpen = true;
+    connection.exchange?.abort();
+    let [response, writes] = [connection.response, connection.response?.writes];
+    const timer = setInterval(() => {
+      if (connection.response === response && response?.writes === writes) stream.destroy();
+      [response, writes] = [connection.response, connection.response?.writes];
+    }, this.#settings.keepAliveTimeout);
+    Deno.unrefTimer(timer);
+    if (stream.destroyed) clearInterval(timer);
+    stream.once("close", () => clearInterval(timer));
+  }
 }

@@ -11,7 +11,7 @@ import tls from "node:tls";
 import { lateStream } from "./late_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { Outgoing } from "./outgoing.ts";
-import { hasSeveralHosts } from "./raw_headers.ts";
+import { asksForWebSocket } from "./request.ts";
 
 /** Node's options; the types know nothing yet of the last one. */
 interface ServerOptions extends http.ServerOptions {
@@ -41,23 +41,22 @@ export class NodeServer {
       maxHeaderSize,
       ServerResponse: Outgoing as unknown as typeof http.ServerResponse,
       connectionsCheckingInterval: Math.max(1, Math.ceil(headersTimeout / 4)),
-      // Others, such as curl's for HTTP/2, may be answered as if they had not been asked.
-      shouldUpgradeCallback: (request) =>
-        request.headers.upgrade?.toLowerCase() === "websocket" && !hasSeveralHosts(request.rawHeaders) &&
-        events.mayUpgrade(request),
+      shouldUpgradeCallback: (request) => asksForWebSocket(request) && events.mayUpgrade(request),
     };
     this.#server = http.createServer(options);
+    // Those beyond a limit would vanish; how many there may be is looked at elsewhere.
+    this.#server.maxHeadersCount = 0;
+    // A client that ends its side after a request waits for the response. The types do not know it.
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
     // The server itself does not listen, and Deno would close each connection after one response.
     Object.defineProperty(this.#server, "listening", { value: true });
-    const take = (request: IncomingMessage, response: Outgoing) => {
-      if (hasSeveralHosts(request.rawHeaders)) response.writeHead(400, { connection: "close" }).end();
-      else events.request(request, response);
-    };
-    this.#server.on("request", (request, response) => take(request, response as Outgoing));
+    this.#server.on("request", (request, response) => events.request(request, response as Outgoing));
     this.#server.on("checkContinue", (request, response) => {
-      continueWhenRead(request, response as Outgoing);
-      take(request, response as Outgoing);
+      (response as Outgoing).expectContinue();
+      events.request(request, response as Outgoing);
     });
+    // Other expectations are none that this server knows: as with Deno.serve, they are not looked at.
+    this.#server.on("checkExpectation", (request, response) => events.request(request, response as Outgoing));
     this.#server.on("upgrade", (request, socket, head) => {
       const response = new Outgoing(request);
       response.shouldKeepAlive = false;
@@ -99,6 +98,7 @@ export class NodeServer {
     secure.once("close", () => socket.destroy());
     // On a stream that is not Deno's own it would write on, to nobody.
     socket.once("close", () => secure.destroy());
+    pauseBelow(secure, below);
     this.#server.emit("connection", secure);
     return secure;
   }
@@ -109,6 +109,34 @@ export class NodeServer {
   }
 }
 
+/** The handle of Deno's TLS streams, and that of the connection below. */
+interface TlsHandle {
+  readStart(): number;
+  readStop(): number;
+  readonly _nativeTcpHandle?: { readStart(): void; readStop(): void };
+}
+
+/**
+ * Makes a TLS stream that is paused pause the connection. Deno's own reads on, decrypts, and keeps what nobody takes, however
+ * much a client sends; and when the client has ended its side meanwhile, that is forgotten.
+ */
+function pauseBelow(secure: tls.TLSSocket, connection: NodeSocket): void {
+  const handle = (secure as unknown as { _handle?: TlsHandle })._handle;
+  if (typeof handle?.readStart !== "function" || typeof handle.readStop !== "function") return;
+  const readStart = handle.readStart.bind(handle);
+  handle.readStart = () => {
+    const begun = readStart();
+    if (handle._nativeTcpHandle === undefined) connection.resume();
+    else handle._nativeTcpHandle?.readStart();
+    return begun;
+  };
+  handle.readStop = () => {
+    if (handle._nativeTcpHandle === undefined) connection.pause();
+    else handle._nativeTcpHandle?.readStop();
+    return 0;
+  };
+}
+
 function secureServer(options: HttpTlsOptions): { secureContext: tls.SecureContext; ALPNProtocols: string[] } {
   const { key, cert } = options;
   // Deno would take anything, and fail at every handshake.
@@ -116,22 +144,4 @@ function secureServer(options: HttpTlsOptions): { secureContext: tls.SecureConte
     throw new TypeError("The key is not the certificate's");
   }
   return { secureContext: tls.createSecureContext({ key, cert }), ALPNProtocols: ["http/1.1"] };
-}
-
-/**
- * A client that asks before it sends a body is told to when the handler begins to read it, and not before. If it never is,
- * nobody knows whether the body comes, and what would come after it cannot be told from it.
- */
-function continueWhenRead(request: IncomingMessage, response: Outgoing): void {
-  const { shouldKeepAlive } = response;
-  response.shouldKeepAlive = false;
-  const read = request._read;
-  request._read = function (size) {
-    request._read = read;
-    if (!response.begun && !response.destroyed) {
-      response.shouldKeepAlive = shouldKeepAlive;
-      response.writeContinue();
-    }
-    read.call(request, size);
-  };
 }

@@ -80,17 +80,20 @@ export interface ServeHttpOptions extends StreamOptions {
    */
   onError?: (error: unknown, request?: Request) => Response | void | Promise<Response | void>;
   /**
-   * Whose server parses requests and sends responses. Default `"node:http"`.
+   * Whose server parses requests and sends responses. {@linkcode HttpServer.engine} tells which it is. Default `"auto"`.
    *
-   * * `"node:http"`: Node's, as Deno has it, with all that is below.
+   * * `"auto"`: Deno's own where it can be, and otherwise Node's: with `tls`, with an option that only Node's knows, and in a
+   *   Deno that cannot serve the connections of others.
    * * `"Deno.serve"`: Deno's own, several times as fast, and with HTTP/2 for clients that begin with it. Requests,
-   *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. So are the limits: it
-   *   knows no `tls`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
+   *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. It knows no `tls`, no
+   *   `native`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
    *   `maxHeaderSize`; the `headersTimeout` is for the first request of a connection. What a handler throws because its
-   *   client has gone is told to `onError`, and a body that is still read when its request is answered breaks off.
-   *   Connections with initial bytes, and local ones, are served by `node:http` all the same.
+   *   client has gone is told to `onError`. Connections with initial bytes, and local ones, are served by `node:http` all
+   *   the same.
+   * * `"node:http"`: Node's, as Deno has it, with all that is below. What differs for handlers and clients is listed in
+   *   "Migrating".
    */
-  engine?: "node:http" | "Deno.serve";
+  engine?: "auto" | "node:http" | "Deno.serve";
   /** Serves HTTPS: the connections begin with a TLS handshake. */
   tls?: HttpTlsOptions;
   /**
@@ -103,6 +106,12 @@ export interface ServeHttpOptions extends StreamOptions {
    * times in that time. Default 30 000, or the `requestTimeout` where that is less.
    */
   headersTimeout?: number;
+  /**
+   * How long the body of a request may be, in bytes. A longer one is answered 413: before the handler hears of it if the
+   * request says its length, and otherwise when the handler does not catch what reading it throws. `Infinity`: any length.
+   * Default 128 MiB.
+   */
+  maxRequestBodySize?: number;
   /** How long a client may take for a whole request with its body; then 408. 0: as long as it likes. Default 300 000. */
   requestTimeout?: number;
   /** How long a connection is kept for the next request, and a second more for what is on its way. Default 5000. */
@@ -134,11 +143,18 @@ export interface ServeHttpOptions extends StreamOptions {
 
 /** What {@linkcode serveHttp} makes. */
 export interface HttpServer extends AsyncDisposable {
+  /** The address of the listener it serves; `undefined` if its connections come from elsewhere. */
+  readonly addr: SocketAddr | undefined;
   /**
    * Resolves when the server takes no more connections and has none, and nothing at the port of a listener; rejects then,
    * if `connections` threw, with what it threw.
    */
   readonly finished: Promise<void>;
+  /**
+   * Whose server serves plain TCP connections that come without initial bytes: what was asked for, or what
+   * {@linkcode ServeHttpOptions.engine} `"auto"` has chosen. All other connections are served by `node:http`.
+   */
+  readonly engine: "node:http" | "Deno.serve";
   /** How many connections it has, WebSockets included. */
   readonly connectionCount: number;
   /**
@@ -160,9 +176,10 @@ export interface HttpServer extends AsyncDisposable {
 /** Options with everything filled in that has a default. */
 export type HttpSettings =
   & Required<Omit<ServeHttpOptions, "signal" | "engine" | "tls" | "native">>
-  & Pick<ServeHttpOptions, "signal" | "tls" | "native">;
+  & Pick<ServeHttpOptions, "signal" | "tls" | "native">
+  & Pick<HttpServer, "engine">;
 
-const ENGINES: readonly string[] = ["node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
+const ENGINES: readonly unknown[] = ["auto", "node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
 /** What the server of `Deno.serve` does not know. */
 const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ONE = [
@@ -178,16 +195,23 @@ const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdown
 /**
  * Fills in the defaults.
  *
+ * @param denoCan Whether this Deno's own server can serve the connections of others.
  * @throws {RangeError} If a number is out of its range.
  * @throws {TypeError} If there is no such engine, or an option is not for it.
  */
-export function httpSettings({ engine = "node:http", ...options }: ServeHttpOptions): HttpSettings {
+export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, denoCan: boolean): HttpSettings {
   if (!ENGINES.includes(engine)) throw new TypeError(`There is no engine "${engine}"`);
-  const foreign = engine === "Deno.serve" ? OF_NODE.find((name) => options[name] !== undefined) : undefined;
-  if (foreign !== undefined) throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
-  const requestTimeout = options.requestTimeout ?? (engine === "Deno.serve" ? 0 : 300_000);
+  const foreign = OF_NODE.find((name) => options[name] !== undefined);
+  if (engine === "Deno.serve" && foreign !== undefined) {
+    throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
+  }
+  const chosen = engine !== "auto" ? engine : denoCan && foreign === undefined ? "Deno.serve" : "node:http";
+  // Deno's own has none, and may be given any time for the headers.
+  const least = chosen === "Deno.serve" ? options.headersTimeout ?? 0 : 0;
+  const requestTimeout = options.requestTimeout ?? Math.max(300_000, least);
   const settings: HttpSettings = {
     ...options,
+    engine: chosen,
     onError: options.onError ?? ((error) => console.error(error)),
     maxConnections: options.maxConnections ?? 10_000,
     headersTimeout: options.headersTimeout ?? (requestTimeout === 0 ? 30_000 : Math.min(30_000, requestTimeout)),
@@ -196,12 +220,17 @@ export function httpSettings({ engine = "node:http", ...options }: ServeHttpOpti
     sendTimeout: options.sendTimeout ?? 60_000,
     minSendRate: options.minSendRate ?? 240,
     maxHeaderSize: options.maxHeaderSize ?? 16_384,
+    maxRequestBodySize: options.maxRequestBodySize ?? 128 * 1024 ** 2,
     maxMessageSize: options.maxMessageSize ?? 16 * 1024 ** 2,
     maxBufferedAmount: options.maxBufferedAmount ?? 16 * 1024 ** 2,
     shutdownTimeout: options.shutdownTimeout ?? 8_000,
   };
   for (const name of AT_LEAST_ONE) atLeast(1, name, settings[name]);
   for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
+  const { maxRequestBodySize } = settings;
+  if (maxRequestBodySize !== Infinity && !(Number.isSafeInteger(maxRequestBodySize) && maxRequestBodySize >= 0)) {
+    throw new RangeError(`The maxRequestBodySize is ${maxRequestBodySize}, not an integer from 0 or Infinity`);
+  }
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
       `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,

@@ -1,29 +1,18 @@
 /**
- * The npm packages HTTP is served with, as far as they are used here.
+ * The npm package HTTP is served with, as far as it is used here: ws speaks WebSocket.
  *
- * srvx makes a `Request` of what `node:http` has parsed and sends a `Response` back. Of the adapters compared it is the
- * fastest and has no dependencies. `@remix-run/node-fetch-server` serves half as many requests; `@hono/node-server`
- * wants hono beside it, and its requests have no `bytes` and cannot be given to `new Request`. ws speaks WebSocket.
+ * There is no adapter from `node:http` to `Request` and `Response`. Those that there are (srvx, `@hono/node-server`,
+ * `@remix-run/node-fetch-server`) read bodies by `Readable.toWeb`, or keep a body of their own that a request which was used
+ * forgets, and look only at the end of a body or a response. Here both must be right while clients leave at any moment, and
+ * what is left of such an adapter are two short modules, `request.ts` and `outgoing.ts`.
  *
  * @module
  */
 import "./quiet_env.ts";
-import * as srvx from "srvx/node";
 import * as ws from "ws";
 import "./restored_env.ts";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-
-/** A `Request` that is made out of Node's only as far as it is looked at. */
-export const NodeRequest = srvx.NodeRequest as unknown as new (
-  exchange: { req: IncomingMessage; res: ServerResponse },
-) => Request;
-
-/** Sends a response; resolves when it is sent, rejects when it cannot be begun. */
-export const sendNodeResponse = srvx.sendNodeResponse as unknown as (
-  response: ServerResponse,
-  content: Response,
-) => Promise<void>;
 
 /** A connection of ws: the browser's interface, and an EventEmitter. */
 export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
@@ -39,6 +28,7 @@ export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
 /** The class of ws's connections, as far as others are made of it. */
 export const WebSocketConnection = ws.WebSocket as unknown as new (...args: unknown[]) => {
   readonly bufferedAmount: number;
+  on(event: string, listener: (...values: unknown[]) => void): unknown;
   send(...message: unknown[]): void;
   pong(...answer: unknown[]): void;
   terminate(): void;

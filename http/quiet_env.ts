@@ -1,6 +1,6 @@
 /**
- * Keeps packages from reading the environment while they load: srvx asks for TERM and ws for its switches, which without
- * env permission throws. `packages.ts` imports this before them, and `restored_env.ts` after them.
+ * Keeps packages from reading the environment while they load: ws asks for its switches, which without env permission
+ * throws. `packages.ts` imports this before them, and `restored_env.ts` after them.
  *
  * @module
  */

@@ -1,51 +1,119 @@
 /**
- * The `Request` that handlers get.
+ * The `Request` that handlers get of what `node:http` has parsed.
+ *
+ * It is Deno's own, so that all Deno does with requests works with this one: `clone`, `new Request(request)`,
+ * `fetch(url, request)`, the Cache API.
  *
  * @module
  */
 import type { IncomingMessage } from "node:http";
-import type { Outgoing } from "./outgoing.ts";
-import { NodeRequest } from "./packages.ts";
-import { joinCookies } from "./raw_headers.ts";
+import type { SocketAddr } from "../sockets/address.ts";
+import { freezeHeaders, lazyRequest } from "./fetch_internals.ts";
+import type { RequestBody } from "./request_body.ts";
+
+/** How many headers a request may have. Those of Node's own limit vanish without a word. */
+const MOST_HEADERS = 1_000;
+/** What may stand in a Host line, so that it ends where the path begins. */
+const HOST = /^[^\s/\\?#]*$/;
 
 /**
- * The adapter's request, which Deno's own functions take too: `new Request(request)`, `fetch(request)`, the Cache API.
+ * Why a request is not for the handler.
  *
- * They look for their own properties, named by symbols. The first look makes the real `Request` that has them; handlers
- * which never do that do not pay for it.
+ * @returns The status that says so; `undefined` if it is.
  */
-export class HttpRequest extends NodeRequest {
-  readonly #outgoing: Outgoing;
-  #aborting: AbortController | undefined;
-
-  constructor(incoming: IncomingMessage, outgoing: Outgoing) {
-    super({ req: incoming, res: outgoing });
-    this.#outgoing = outgoing;
-    joinCookies(incoming.rawHeaders);
-  }
-
-  /** What the adapter takes the `signal` from; its own would be aborted with whatever ended the connection. */
-  get _abortController(): AbortController {
-    if (this.#aborting === undefined) {
-      const aborting = this.#aborting = new AbortController();
-      const outgoing = this.#outgoing;
-      const closed = () => {
-        if (!outgoing.sent) aborting.abort();
-      };
-      if (outgoing.destroyed) closed();
-      else outgoing.once("close", closed);
-    }
-    return this.#aborting;
-  }
+export function refusalOf(
+  { rawHeaders, headers, httpVersion }: IncomingMessage,
+  body: RequestBody,
+): number | undefined {
+  if (rawHeaders.length > 2 * MOST_HEADERS) return 431;
+  // Node would take the first, and what stands before it perhaps another.
+  if (linesOf(rawHeaders, "host").length > 1) return 400;
+  // Whether what follows is a body or the next request, each proxy may see otherwise.
+  if (httpVersion === "1.0" && headers["transfer-encoding"] !== undefined) return 400;
+  if (body.expected && isWebSocket(headers)) return 400;
+  return body.announcedTooLarge ? 413 : undefined;
 }
 
-for (const symbol of Object.getOwnPropertySymbols(new Request("http://localhost"))) {
-  Object.defineProperty(HttpRequest.prototype, symbol, {
-    get(this: { _request: Record<symbol, unknown> }) {
-      return this._request[symbol];
-    },
-    set(this: { _request: Record<symbol, unknown> }, value: unknown) {
-      this._request[symbol] = value;
-    },
-  });
+/** Whether a request may ask for a WebSocket. Others, such as curl's for HTTP/2, may be answered as if they had not asked. */
+export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): boolean {
+  if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0) return false;
+  return isWebSocket(headers) && rawHeaders.length <= 2 * MOST_HEADERS && linesOf(rawHeaders, "host").length <= 1;
+}
+
+/**
+ * Makes the request.
+ *
+ * @param localAddr Stands in the URL of a request without Host.
+ * @param onAbort Is given what aborts the signal of the request.
+ * @returns `undefined` if its target or Host is none.
+ */
+export function makeRequest(
+  incoming: IncomingMessage,
+  body: RequestBody,
+  localAddr: SocketAddr,
+  onAbort: (abort: () => void) => void,
+): Request | undefined {
+  const url = urlOf(incoming, localAddr);
+  if (url === undefined) return undefined;
+  const method = incoming.method!;
+  const hasBody = method !== "GET" && method !== "HEAD" && method !== "TRACE";
+  const init: RequestInit = { method: method === "TRACE" ? "GET" : method, headers: headersOf(incoming) };
+  if (hasBody) init.body = body.expected ? body.stream() : new Uint8Array(0);
+  let request: Request;
+  try {
+    request = lazyRequest(url, init, onAbort);
+  } catch {
+    return undefined;
+  }
+  freezeHeaders(request.headers);
+  // Deno makes no request of that name, which clients must not send; those that do may see what came.
+  if (method === "TRACE") Object.defineProperty(request, "method", { value: method });
+  return request;
+}
+
+function isWebSocket({ upgrade, connection }: IncomingMessage["headers"]): boolean {
+  return upgrade?.toLowerCase() === "websocket" && /(^|,)\s*upgrade\s*(,|$)/i.test(connection ?? "");
+}
+
+function urlOf(
+  { url: target = "", method, headers, socket }: IncomingMessage,
+  localAddr: SocketAddr,
+): string | undefined {
+  if (/^https?:\/\//i.test(target)) return target;
+  const { host = "" } = headers;
+  if (!HOST.test(host)) return undefined;
+  const origin = `${"encrypted" in socket && socket.encrypted ? "https" : "http"}://${host || hostOf(localAddr)}`;
+  if (target.startsWith("/")) return origin + target;
+  return target === "*" && method === "OPTIONS" ? `${origin}/*` : undefined;
+}
+
+/** What stands for a missing Host, as with `Deno.serve`; a local connection has no address that can. */
+function hostOf(address: SocketAddr): string {
+  if ("path" in address) return "localhost";
+  const { hostname, port } = address;
+  if (/^(127\.|0\.0\.0\.0$|::1?$)/.test(hostname)) return `localhost:${port}`;
+  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** The headers, with one line of several with cookies, for they are not joined as other headers are. */
+function headersOf({ rawHeaders }: IncomingMessage): [string, string][] {
+  const headers: [string, string][] = [];
+  let cookies: [string, string] | undefined;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const [name, value] = [rawHeaders[at]!, rawHeaders[at + 1]!];
+    if (name.length !== 6 || name.toLowerCase() !== "cookie") headers.push([name, value]);
+    else if (cookies === undefined) headers.push(cookies = [name, value]);
+    else cookies[1] += `; ${value}`;
+  }
+  return headers;
+}
+
+/** Where lines of that name, which is in lower case, begin. */
+function linesOf(rawHeaders: readonly string[], name: string): number[] {
+  const lines: number[] = [];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const key = rawHeaders[at]!;
+    if (key.length === name.length && key.toLowerCase() === name) lines.push(at);
+  }
+  return lines;
 }

@@ -5,7 +5,7 @@
  */
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnections } from "./connections.ts";
-import { DenoEngine } from "./deno_engine.ts";
+import { canServe, DenoEngine } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 import { ConnectionServer } from "./server.ts";
@@ -14,15 +14,18 @@ import { ConnectionServer } from "./server.ts";
  * Serves HTTP/1.1, and WebSockets, on the connections of a listener, of `receive()`, or of anything that yields sockets.
  * The handler is what `Deno.serve` takes: Hono's `app.fetch`, Oak's `app.handle`, or a function of one's own.
  *
- * Requests are parsed by `node:http`, with its safeguards: headers that are too long or take too long, requests that take
- * too long and what is no HTTP are answered 431, 408 or 400, and the connection is closed. Requests of one connection are
- * answered one after the other, however many of them come at once.
+ * Requests are parsed by Deno's own server, that of `Deno.serve`, wherever it can take a connection: if it is plain TCP, and
+ * comes without initial bytes. Others, and all where that server cannot be used, are served by `node:http`, with its
+ * safeguards: headers that take too long, and requests that take too long, are answered 408. By either, what is no HTTP is
+ * answered 400, a body that is too long 413, and the connection is closed. Requests of one connection are answered one after
+ * the other, however many of them come at once.
  *
  * Bodies are streams in both directions: how much of a request's is read is up to the handler, and a response's is asked
- * for what the client takes. One that takes nothing, or next to nothing, of what waits for it is cut off after the
- * `sendTimeout`. Responses made of text or bytes say their `content-length`, whatever the handler's headers say; a stream
- * that is not as long as its `content-length` breaks off. When a long body is not read before the response is sent, the
- * connection ends after that: when all of it has come, or after 30 s.
+ * for what the client takes. By `node:http`, one that takes nothing, or next to nothing, of what waits for it is cut off after
+ * the `sendTimeout`; responses made of text or bytes say their `content-length`, whatever the handler's headers say; a stream
+ * that fails, or is not as long as its `content-length`, is answered as an error while nothing of it is sent, and breaks off
+ * later. What a handler leaves of a request's body is thrown away: a short one so that the connection goes on, a long one
+ * until the client has sent it, or for 30 s.
  *
  * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does: in a worker, when its pool or
  * source is closed. An error that `connections` throws does the same, and is what `finished` rejects with.
@@ -68,8 +71,8 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
   handler: HttpHandler<A>,
   options: ServeHttpOptions = {},
 ): HttpServer {
-  const settings = httpSettings(options);
-  const Engine = options.engine === "Deno.serve" ? DenoEngine : NodeEngine;
+  const settings = httpSettings(options, canServe());
+  const Engine = settings.engine === "Deno.serve" ? DenoEngine : NodeEngine;
   return new ConnectionServer(connections, settings, (changed) => {
     return new Engine(handler as HttpHandler<SocketAddr>, settings, changed);
   });

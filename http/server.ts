@@ -4,6 +4,7 @@
  * @module
  */
 import type { SocketAddr } from "../sockets/address.ts";
+import { Listener } from "../sockets/listener.ts";
 import { type HttpConnection, type HttpConnections, Intake } from "./connections.ts";
 import type { HttpEngine } from "./engine.ts";
 import { tell } from "./errors.ts";
@@ -15,6 +16,7 @@ const CLOSE_MS = 1_000;
 /** Serves connections that come from somewhere else. */
 export class ConnectionServer implements HttpServer {
   readonly finished: Promise<void>;
+  readonly addr: SocketAddr | undefined;
 
   readonly #settings: HttpSettings;
   readonly #engine: HttpEngine;
@@ -41,6 +43,7 @@ export class ConnectionServer implements HttpServer {
     this.#settings = settings;
     this.#engine = makeEngine(() => this.#changed());
     this.#intake = new Intake(connections);
+    this.addr = connections instanceof Listener ? connections.addr : undefined;
     this.finished = this.#finished.promise;
     this.finished.catch(() => {});
     const { signal } = settings;
@@ -49,6 +52,10 @@ export class ConnectionServer implements HttpServer {
     this.finished.catch(() => {}).then(() => signal?.removeEventListener("abort", abort));
     if (signal?.aborted) this.#end();
     this.#takeAll();
+  }
+
+  get engine(): HttpServer["engine"] {
+    return this.#settings.engine;
   }
 
   get connectionCount(): number {

@@ -13,9 +13,28 @@ const GOING_AWAY = 1001;
 /** What a WebSocket is closed with whose handler fails. */
 export const INTERNAL_ERROR = 1011;
 
+/** The only version there is; `ws` knows an older one besides, which no client has. */
+const VERSION = "13";
+/** What the handshake is made of. Sent twice, a client would take the one or the other. */
+const OWN_HEADERS = /^(connection|upgrade|content-length|transfer-encoding|trailer|sec-websocket-.*)$/;
+
 /** A request for a WebSocket that is not as it must be. */
 export class HandshakeError extends TypeError {
   override readonly name = "TypeError";
+  /** Whether it asks for another version than there is. */
+  readonly isVersion: boolean;
+
+  constructor(message: string, isVersion = false) {
+    super(`Cannot upgrade to a WebSocket: ${message}`);
+    this.isVersion = isVersion;
+  }
+
+  /** What the client is answered. */
+  response(): Response {
+    if (!this.isVersion) return new Response("Bad Request", { status: 400 });
+    const headers = { "sec-websocket-version": VERSION, upgrade: "websocket" };
+    return new Response("Upgrade Required", { status: 426, headers });
+  }
 }
 
 /** The WebSockets of one server. */
@@ -50,18 +69,24 @@ export class WebSockets {
    *
    * @returns The WebSocket, which receives nothing yet: {@linkcode begin} it when its listeners are there.
    * @throws {HandshakeError} If it is not as it must be.
+   * @throws {TypeError} If a header is one of the handshake's own.
    * @throws {RangeError} If the `idleTimeout` is out of its range.
    */
   open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
     const { idleTimeout = 30_000 } = options;
     atLeast(0, "idleTimeout", idleTimeout);
-    this.#options = { ...options, headers: new Headers(options.headers) };
+    const headers = new Headers(options.headers);
+    for (const name of headers.keys()) {
+      if (OWN_HEADERS.test(name)) throw new TypeError(`The handshake of a WebSocket has a "${name}" of its own`);
+    }
+    checkHandshake(request);
+    this.#options = { ...options, headers };
     this.#failure = undefined;
     let opened: WsSocket | undefined;
     this.#server.handleUpgrade(request, socket, head, (webSocket) => opened = webSocket);
     if (opened === undefined) {
       const { message = "the client has gone" } = this.#failure ?? {};
-      throw new HandshakeError(`Cannot upgrade to a WebSocket: ${message}`);
+      throw new HandshakeError(message);
     }
     const webSocket = opened;
     this.#keep(webSocket, () => endWhenIdle(webSocket, socket, idleTimeout));
@@ -92,9 +117,27 @@ export class WebSockets {
   }
 }
 
-/** WebSockets that end when more waits for a client that does not read: messages, and what answers its pings. */
+/** Checks of a request for a WebSocket what `ws` does not, or does not tell. */
+function checkHandshake({ headers }: IncomingMessage): void {
+  const asks = headers.upgrade?.toLowerCase() === "websocket";
+  if (!asks || !/(^|,)\s*upgrade\s*(,|$)/i.test(headers.connection ?? "")) {
+    throw new HandshakeError("the request does not ask for it");
+  }
+  const version = headers["sec-websocket-version"];
+  if (version !== VERSION) throw new HandshakeError(`its version is ${version ?? "missing"}, not ${VERSION}`, true);
+}
+
+/**
+ * WebSockets whose listeners may throw: that is an error of the program as any other, and the WebSocket goes on, as Deno's
+ * do. Within `ws` it would end the reading, without a word. And they end when more waits for a client that does not read: messages, and what answers its pings. */
 function boundedWebSocket(maxBufferedAmount: number): typeof WebSocketConnection {
   return class extends WebSocketConnection {
+    override on(event: string, listener: (...values: unknown[]) => void): unknown {
+      // What throws as it opens is the handler's fault, which is looked after elsewhere.
+      if (event === "open") return super.on(event, listener);
+      return super.on(event, new Proxy(listener, { apply: applyOrReport }));
+    }
+
     override send(...message: unknown[]): void {
       if (this.bufferedAmount > maxBufferedAmount) this.terminate();
       else super.send(...message);
@@ -105,4 +148,13 @@ function boundedWebSocket(maxBufferedAmount: number): typeof WebSocketConnection
       else super.pong(...answer);
     }
   };
+}
+
+/** Calls a function, and reports what it throws where what nobody catches is reported. */
+function applyOrReport(called: (...values: unknown[]) => void, self: unknown, values: unknown[]): void {
+  try {
+    Reflect.apply(called, self, values);
+  } catch (error) {
+    reportError(error);
+  }
 }

@@ -18,7 +18,6 @@ import { measureBytes } from "./bytes.ts";
 const SERVERS = [
   "serveHttp",
   "serveHttp by Deno.serve",
-  "srvx on Deno's node:http",
   "adopted node:http",
   "node:http by plain calls",
   "Deno's node:http",
@@ -27,7 +26,6 @@ const SERVERS = [
 type Server = typeof SERVERS[number];
 const CLIENTS = { "keep-alive": [], "a connection for each request": ["Connection: close"] };
 const GOALS: [of: Server, against: Server, least: number][] = [
-  ["serveHttp", "srvx on Deno's node:http", 0.95],
   ["adopted node:http", "Deno's node:http", 0.95],
   ["node:http by plain calls", "Deno's node:http", 0],
   ["serveHttp", "Deno's node:http", 0.95],

@@ -18,11 +18,6 @@ switch (Deno.args[0]) {
     serveHttp(adopted, handler, { engine: Deno.args[0] === "serveHttp" ? "node:http" : "Deno.serve" });
     break;
   }
-  case "srvx on Deno's node:http": {
-    const { toNodeHandler } = await import("srvx/node");
-    serve(toNodeHandler(handler) as unknown as http.RequestListener);
-    break;
-  }
   case "node:http by plain calls":
   case "adopted node:http": {
     const adopted = listen({ hostname: "127.0.0.1", port: 0 });

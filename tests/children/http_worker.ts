@@ -32,8 +32,7 @@ const plain: HttpHandler = async (request, info) => {
 const server = serveHttp(receive(), await app(), {
   keepAliveTimeout: 500,
   headersTimeout: 2_000,
-  ...how === "tls" ? { tls: CERTIFICATE } : {},
-  ...how === "Deno.serve" ? { engine: how } : {},
+  ...how === "tls" ? { tls: CERTIFICATE } : { engine: (how ?? "auto") as "auto" },
 });
 await server.finished;
 console.log(`worker ${Deno.pid} leaves with ${server.connectionCount} connections`);

@@ -67,7 +67,7 @@ async function attack(port: number, bytes: Uint8Array, next: () => number): Prom
   }
 }
 
-for (const app of ["plain", "plain over tls", "plain over Deno.serve"]) {
+for (const app of ["plain over node:http", "plain over tls", "plain over Deno.serve"]) {
   Deno.test(`garbage never takes a worker down: ${app}`, async () => {
     const child = spawnChild("http_worker.ts", app.split(" over "));
     const source = new HandoffSource(child);

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler, WebSocketUpgradeOptions } from "@winsock/handoff/http";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";
 
 /** The frame, whose first byte, 0x89, is this character to a decoder of "latin1". */
@@ -22,7 +22,7 @@ function serving(options: WebSocketUpgradeOptions) {
 
 const pause = (duration: number) => new Promise((resolve) => setTimeout(resolve, duration));
 
-Deno.test("a client that has vanished is asked once, and its WebSocket is ended", async () => {
+eachEngine("a client that has vanished is asked once, and its WebSocket is ended", async () => {
   await using served = serving({ idleTimeout: 400 });
   using client = await RawClient.connect(served.port);
   assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
@@ -33,7 +33,7 @@ Deno.test("a client that has vanished is asked once, and its WebSocket is ended"
   assertEquals((await within(5_000, served.closed)).code, 1006);
 });
 
-Deno.test("a client that is there and says nothing keeps its WebSocket", async () => {
+eachEngine("a client that is there and says nothing keeps its WebSocket", async () => {
   await using served = serving({ idleTimeout: 200 });
   const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
   await within(5_000, new Promise((resolve) => client.onopen = resolve));
@@ -45,25 +45,28 @@ Deno.test("a client that is there and says nothing keeps its WebSocket", async (
   assertEquals((await within(5_000, served.closed)).wasClean, true);
 });
 
-Deno.test("a message that comes bit by bit is a sign of life, and a handler that takes its time is none of death", async () => {
-  await using served = start(async (_, info) => {
-    const { socket, response } = info.upgradeWebSocket({ idleTimeout: 400 });
-    socket.onmessage = ({ data }) => socket.send(data);
-    await pause(1_000);
-    return response;
-  });
-  using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
-  // A text of eight characters, with a mask of zeros.
-  await client.write(new Uint8Array([0x81, 0x88, 0, 0, 0, 0]));
-  for (const character of "12345678") {
-    await pause(100);
-    await client.write(character);
-  }
-  assertEquals((await client.rest()).slice(0, 12), `\x81\x0812345678${PING}`);
-});
+eachEngine(
+  "a message that comes bit by bit is a sign of life, and a handler that takes its time is none of death",
+  async () => {
+    await using served = start(async (_, info) => {
+      const { socket, response } = info.upgradeWebSocket({ idleTimeout: 400 });
+      socket.onmessage = ({ data }) => socket.send(data);
+      await pause(1_000);
+      return response;
+    });
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
+    // A text of eight characters, with a mask of zeros.
+    await client.write(new Uint8Array([0x81, 0x88, 0, 0, 0, 0]));
+    for (const character of "12345678") {
+      await pause(100);
+      await client.write(character);
+    }
+    assertEquals((await client.rest()).slice(0, 12), `\x81\x0812345678${PING}`);
+  },
+);
 
-Deno.test("without an idleTimeout nobody is asked, and one that is out of its range is an error", async () => {
+eachEngine("without an idleTimeout nobody is asked, and one that is out of its range is an error", async () => {
   {
     await using served = serving({ idleTimeout: 0 });
     using client = await RawClient.connect(served.port);

@@ -8,7 +8,7 @@ import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { endChild, lines, spawnChild, spawnCrowded, until, within } from "../kit/process.ts";
 
-Deno.test("a signal that is aborted already: nothing is taken, and the listener is closed", async () => {
+eachEngine("a signal that is aborted already: nothing is taken, and the listener is closed", async () => {
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   let asked = 0;
@@ -38,7 +38,7 @@ eachEngine("a port can be listened on again as soon as its server has shut down"
   await assertRejects(() => connect({ port }), Error, "WSAECONNREFUSED");
 });
 
-Deno.test("a signal before the first connection ends the server at once", async () => {
+eachEngine("a signal before the first connection ends the server at once", async () => {
   const controller = new AbortController();
   const served = start(() => new Response(), { signal: controller.signal });
   controller.abort();
@@ -46,7 +46,7 @@ Deno.test("a signal before the first connection ends the server at once", async 
   await assertRejects(() => connect({ port: served.port }), Error, "WSAECONNREFUSED");
 });
 
-Deno.test("a signal ends an iterable that yields nothing", async () => {
+eachEngine("a signal ends an iterable that yields nothing", async () => {
   const controller = new AbortController();
   let returned = false;
   const never = {
@@ -117,44 +117,47 @@ eachEngine("a signal ends responses, requests that wait, idle connections and We
   assertEquals(errors, []);
 });
 
-Deno.test("connections that are accepted by hand are served, and stay their source's during the shutdown", async () => {
-  const child = spawnChild("manual_http_worker.ts");
-  const nextLine = lines(child);
-  const source = new HandoffSource(child);
-  using listener = listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  try {
-    using first = await RawClient.connect(port);
-    await source.send(await listener.accept(), { data: 1 });
-    assertEquals(JSON.parse((await first.get("/a")).body), { pathname: "/a", data: 1, text: "" });
-    using slow = await RawClient.connect(port);
-    await source.send(await listener.accept(), { data: 2 });
-    await slow.send("POST /slow HTTP/1.1", "Host: a", "Content-Length: 5", "", "he");
-    await first.get("/leave", "Connection: close");
+eachEngine(
+  "connections that are accepted by hand are served, and stay their source's during the shutdown",
+  async () => {
+    const child = spawnChild("manual_http_worker.ts");
+    const nextLine = lines(child);
+    const source = new HandoffSource(child);
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    try {
+      using first = await RawClient.connect(port);
+      await source.send(await listener.accept(), { data: 1 });
+      assertEquals(JSON.parse((await first.get("/a")).body), { pathname: "/a", data: 1, text: "" });
+      using slow = await RawClient.connect(port);
+      await source.send(await listener.accept(), { data: 2 });
+      await slow.send("POST /slow HTTP/1.1", "Host: a", "Content-Length: 5", "", "he");
+      await first.get("/leave", "Connection: close");
 
-    using late = await RawClient.connect(port);
-    using socket = await listener.accept();
-    const [before] = await settledDescriptors(Deno.pid);
-    // The loop over what is received ends with it, so that the worker refuses in one way or the other.
-    const error = await assertRejects(() => source.send(socket), HandoffError);
-    assertMatch(error.outcome, /^(rejected|closed|target-exited)$/);
-    const [after] = await settledDescriptors(Deno.pid);
-    assert(after! <= before!, `${after} descriptors, ${before} before`);
-    // It is still the source's, and as good as before.
-    const conn = socket.toConn();
-    await conn.write(new TextEncoder().encode("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"));
-    assertEquals((await late.response()).status, 503);
-    conn.close();
+      using late = await RawClient.connect(port);
+      using socket = await listener.accept();
+      const [before] = await settledDescriptors(Deno.pid);
+      // The loop over what is received ends with it, so that the worker refuses in one way or the other.
+      const error = await assertRejects(() => source.send(socket), HandoffError);
+      assertMatch(error.outcome, /^(rejected|closed|target-exited)$/);
+      const [after] = await settledDescriptors(Deno.pid);
+      assert(after! <= before!, `${after} descriptors, ${before} before`);
+      // It is still the source's, and as good as before.
+      const conn = socket.toConn();
+      await conn.write(new TextEncoder().encode("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"));
+      assertEquals((await late.response()).status, 503);
+      conn.close();
 
-    await slow.write("l");
-    const { head, body } = await slow.response();
-    assertEquals(JSON.parse(body).text, "he\r\nl");
-    assertMatch(head, /^connection: close/im);
-    assertEquals(await nextLine(), "left with 0 connections");
-  } finally {
-    await endChild(child);
-  }
-});
+      await slow.write("l");
+      const { head, body } = await slow.response();
+      assertEquals(JSON.parse(body).text, "he\r\nl");
+      assertMatch(head, /^connection: close/im);
+      assertEquals(await nextLine(), "left with 0 connections");
+    } finally {
+      await endChild(child);
+    }
+  },
+);
 
 /** A connection that is accepted when the test says so, and its client. */
 async function unaccepted() {
@@ -168,7 +171,7 @@ async function unaccepted() {
   return { client, accepted, socket, connections: connections() };
 }
 
-Deno.test("a connection that is being accepted when the shutdown begins is served", async () => {
+eachEngine("a connection that is being accepted when the shutdown begins is served", async () => {
   const { client, accepted, connections } = await unaccepted();
   const server = serveHttp(connections, () => new Response("served"));
   await until(() => server.connectionCount === 1, "it is being accepted");
@@ -180,7 +183,7 @@ Deno.test("a connection that is being accepted when the shutdown begins is serve
   client[Symbol.dispose]();
 });
 
-Deno.test("a connection that is still being accepted at the end is closed, and not waited for", async () => {
+eachEngine("a connection that is still being accepted at the end is closed, and not waited for", async () => {
   const { client, accepted, socket, connections } = await unaccepted();
   const server = serveHttp(connections, () => new Response("served"), { shutdownTimeout: 100 });
   await until(() => server.connectionCount === 1, "it is being accepted");
@@ -191,7 +194,7 @@ Deno.test("a connection that is still being accepted at the end is closed, and n
   client[Symbol.dispose]();
 });
 
-Deno.test("what an iterable yields during the shutdown is given back", async () => {
+eachEngine("what an iterable yields during the shutdown is given back", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   const calls: string[] = [];

@@ -42,7 +42,7 @@ async function oneEach(url: string, answered: (body: string) => void): Promise<v
 }
 
 for (
-  const [app, engine] of [["plain", "Deno.serve"], ["plain", "node:http"], ["hono", "node:http"], ["oak", "node:http"]]
+  const [app, engine] of [["plain", "Deno.serve"], ["plain", "node:http"], ["hono", "auto"], ["oak", "auto"]]
 ) {
   Deno.test(`under load two workers answer all requests: ${app} by ${engine}`, async () => {
     await using pool = new WorkerPool({

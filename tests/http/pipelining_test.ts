@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -25,7 +25,7 @@ const HANDLERS: Record<string, HttpHandler> = {
 };
 
 for (const [name, handler] of Object.entries(HANDLERS)) {
-  Deno.test(`thousands of requests sent at once are all answered: ${name}`, async () => {
+  eachEngine(`thousands of requests sent at once are all answered: ${name}`, async () => {
     const count = 4_000;
     let answered = 0;
     await using served = start((request, info) => {
@@ -44,7 +44,7 @@ for (const [name, handler] of Object.entries(HANDLERS)) {
   });
 }
 
-Deno.test("requests of one connection are answered one at a time, over TLS too", async () => {
+Deno.test("node:http: requests of one connection are answered one at a time, over TLS too", async () => {
   let [now, most, answered] = [0, 0, 0];
   await using served = start(async () => {
     most = Math.max(most, ++now);
@@ -64,7 +64,7 @@ Deno.test("requests of one connection are answered one at a time, over TLS too",
   assertEquals([most, answered], [1, 200]);
 });
 
-Deno.test("requests that wait when their client leaves are not answered", async () => {
+Deno.test("node:http: requests that wait when their client leaves are not answered", async () => {
   const begun = Promise.withResolvers<void>();
   const paths: string[] = [];
   await using served = start(async (request, info) => {
@@ -72,7 +72,7 @@ Deno.test("requests that wait when their client leaves are not answered", async 
     begun.resolve();
     await info.completed.catch(() => {});
     return new Response();
-  });
+  }, { keepAliveTimeout: 200 });
   const client = await RawClient.connect(served.port);
   await client.write(requests(10));
   await within(20_000, begun.promise);
@@ -82,7 +82,7 @@ Deno.test("requests that wait when their client leaves are not answered", async 
   assertEquals(paths, ["/0"]);
 });
 
-Deno.test("a request for a WebSocket that does not wait for its turn is answered as any other", async () => {
+Deno.test("node:http: a request for a WebSocket that does not wait for its turn is answered as any other", async () => {
   await using served = start(async (request, info) => {
     if (request.url.endsWith("/0")) {
       await sleep(50);

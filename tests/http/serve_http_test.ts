@@ -8,7 +8,7 @@ import { eachEngine, start } from "../kit/http_server.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
-Deno.test("one connection answers one request after the other", async () => {
+Deno.test("node:http: one connection answers one request after the other", async () => {
   await using served = start((request) => new Response(new URL(request.url).pathname));
   using client = await RawClient.connect(served.port);
   for (const path of ["/1", "/2", "/3"]) {
@@ -19,7 +19,7 @@ Deno.test("one connection answers one request after the other", async () => {
   assertEquals(served.server.connectionCount, 1);
 });
 
-Deno.test("pipelined requests are answered in their order", async () => {
+eachEngine("pipelined requests are answered in their order", async () => {
   await using served = start(async (request) => {
     const { pathname } = new URL(request.url);
     if (pathname === "/slow") await new Promise((resolve) => setTimeout(resolve, 50));
@@ -88,13 +88,13 @@ eachEngine("the handler is told the addresses, the data and the end", async (eng
   await within(20_000, server.finished);
 });
 
-Deno.test("completed rejects when the client goes, and the request is aborted", async () => {
+Deno.test("node:http: completed rejects when the client goes, and the request is aborted", async () => {
   const gone = Promise.withResolvers<{ completed: unknown; aborted: boolean }>();
   await using served = start(async (request, info) => {
     const completed = await info.completed.catch((error) => error);
     gone.resolve({ completed, aborted: request.signal.aborted });
     return new Response();
-  });
+  }, { keepAliveTimeout: 200 });
   {
     using client = await RawClient.connect(served.port);
     await client.send("GET / HTTP/1.1", "Host: a", "");
@@ -105,7 +105,7 @@ Deno.test("completed rejects when the client goes, and the request is aborted", 
   assert(completed instanceof Error, String(completed));
 });
 
-Deno.test("what Deno's own functions do with a request works with this one", async () => {
+eachEngine("what Deno's own functions do with a request works with this one", async () => {
   const handlers: Record<string, HttpHandler> = {
     "new Request(request)": (request) => new Request(request).text().then((text) => new Response(text)),
     "new Request(request, init)": async (request) => {
@@ -133,7 +133,7 @@ Deno.test("what Deno's own functions do with a request works with this one", asy
   }
 });
 
-Deno.test("a response says how long it is where that is known, and all its headers are sent", async () => {
+Deno.test("node:http: a response says how long it is where that is known, and all its headers are sent", async () => {
   const cookies = new Headers([["set-cookie", "a=b"], ["set-cookie", "c=d"], ["x-text", "ä"]]);
   const long = "ä".repeat(100_000);
   const responses: Record<string, () => Response> = {
@@ -172,7 +172,7 @@ Deno.test("a response says how long it is where that is known, and all its heade
   assertMatch(await client.rest(), /^content-length: 200000\r\n(.+\r\n)*\r\n$/im);
 });
 
-Deno.test("a response that was sent already is answered as an error", async () => {
+eachEngine("a response that was sent already is answered as an error", async () => {
   const errors: unknown[] = [];
   const response = new Response("once");
   await using served = start(() => response, { onError: (error) => void errors.push(error) });
@@ -182,7 +182,7 @@ Deno.test("a response that was sent already is answered as an error", async () =
   assert(errors[0] instanceof TypeError);
 });
 
-Deno.test("a handler that throws answers 500, and onError hears of it", async () => {
+eachEngine("a handler that throws answers 500, and onError hears of it", async () => {
   const errors: unknown[] = [];
   const onError = (error: unknown, request?: Request) => {
     errors.push(error);
@@ -204,8 +204,9 @@ Deno.test("a handler that throws answers 500, and onError hears of it", async ()
 eachEngine("a response that breaks off ends the connection, and onError hears of it once", async (engine) => {
   const errors: unknown[] = [];
   let count = 0;
-  const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
     if (count++ === 3) throw new Error("the disk is gone");
+    await new Promise((resolve) => setTimeout(resolve, 20));
     controller.enqueue(new Uint8Array(10).fill(65));
   };
   await using served = start(() => new Response(new ReadableStream({ pull })), {
@@ -219,7 +220,7 @@ eachEngine("a response that breaks off ends the connection, and onError hears of
   assertEquals(errors.map(String), ["Error: the disk is gone"]);
 });
 
-Deno.test("a client that leaves cancels the response", async () => {
+eachEngine("a client that leaves cancels the response", async () => {
   const cancelled = Promise.withResolvers<void>();
   const body = new ReadableStream({
     pull: (controller) => controller.enqueue(new Uint8Array(65_536)),
@@ -235,7 +236,7 @@ Deno.test("a client that leaves cancels the response", async () => {
   assertEquals(errors, []);
 });
 
-Deno.test("a client that leaves in the middle of a body ends the reading, and is no error", async () => {
+Deno.test("node:http: a client that leaves in the middle of a body ends the reading, and is no error", async () => {
   const ended = Promise.withResolvers<unknown>();
   const errors: unknown[] = [];
   await using served = start(async (request) => {
@@ -259,7 +260,7 @@ Deno.test("a client that leaves in the middle of a body ends the reading, and is
   assertEquals(errors, []);
 });
 
-Deno.test("Expect: the client is told to go on when the body is read, and not when it is refused", async () => {
+Deno.test("node:http: Expect: the client is told to go on when the body is read, and not when it is refused", async () => {
   await using served = start(async (request) => {
     if (request.url.endsWith("/refused")) return new Response("no", { status: 413 });
     return new Response(await request.text());
@@ -277,7 +278,7 @@ Deno.test("Expect: the client is told to go on when the body is read, and not wh
   assertMatch(answer, /^connection: close/im);
 });
 
-Deno.test("headers that are too long or too slow, and requests that are too slow, are answered", async () => {
+Deno.test("node:http: headers that are too long or too slow, and requests that are too slow, are answered", async () => {
   await using served = start(async (request) => new Response(await request.text()), {
     headersTimeout: 200,
     requestTimeout: 400,
@@ -299,14 +300,14 @@ Deno.test("headers that are too long or too slow, and requests that are too slow
   assertEquals((await noHost.response()).status, 400);
 });
 
-Deno.test("a connection is closed when it has waited for its next request", async () => {
+eachEngine("a connection is closed when it has waited for its next request", async () => {
   await using served = start(() => new Response("once"), { keepAliveTimeout: 50 });
   using client = await RawClient.connect(served.port);
   assertEquals((await client.get("/")).body, "once");
   assertEquals(await client.rest(), "");
 });
 
-Deno.test("no more connections are taken than allowed; the rest wait", async () => {
+eachEngine("no more connections are taken than allowed; the rest wait", async () => {
   let taken = 0;
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   async function* connections() {
@@ -328,7 +329,7 @@ Deno.test("no more connections are taken than allowed; the rest wait", async () 
   for (const client of clients) client[Symbol.dispose]();
 });
 
-Deno.test("a shutdown waits no longer than it was told, whatever the handler does", async () => {
+eachEngine("a shutdown waits no longer than it was told, whatever the handler does", async () => {
   await using served = start(() => new Promise<Response>(() => {}), { shutdownTimeout: 200 });
   using client = await RawClient.connect(served.port);
   await client.send("GET / HTTP/1.1", "Host: a", "");
@@ -337,7 +338,7 @@ Deno.test("a shutdown waits no longer than it was told, whatever the handler doe
   assertEquals(await client.rest(), "");
 });
 
-Deno.test("connections that fail end the server, which says why", async () => {
+eachEngine("connections that fail end the server, which says why", async () => {
   async function* connections(): AsyncGenerator<Socket> {
     yield* once();
     throw new Error("the source is gone");

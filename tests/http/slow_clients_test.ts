@@ -4,7 +4,7 @@ import { connect, listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 const CHUNK = 65_536;
@@ -47,7 +47,7 @@ async function narrow(handler: HttpHandler, options: ServeHttpOptions) {
       yield socket;
     }
   }
-  const server = serveHttp(connections(), handler, { shutdownTimeout: 100, ...options });
+  const server = serveHttp(connections(), handler, { engine: "node:http", shutdownTimeout: 100, ...options });
   const socket = await connect({ port });
   socket.setOption("SO_RCVBUF", 16_384);
   const client = socket.toConn();
@@ -64,7 +64,7 @@ async function narrow(handler: HttpHandler, options: ServeHttpOptions) {
 
 const write = (conn: Deno.Conn, text: string) => within(20_000, conn.write(new TextEncoder().encode(text)));
 
-Deno.test("a body is asked for as much as the client reads", async () => {
+eachEngine("a body is asked for as much as the client reads", async () => {
   const counted = endless();
   await using served = start(() => new Response(counted.body));
   using client = await RawClient.connect(served.port);
@@ -106,7 +106,7 @@ for (const [scheme, options] of [["HTTP", {}], ["HTTPS", { tls: CERTIFICATE }]] 
   });
 }
 
-Deno.test("a client that takes a few bytes at a time is cut off", async () => {
+eachEngine("a client that takes a few bytes at a time is cut off", async () => {
   const counted = endless();
   await using pair = await narrow(() => new Response(counted.body), { sendTimeout: 500, minSendRate: 1_000_000 });
   await write(pair.client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -118,7 +118,7 @@ Deno.test("a client that takes a few bytes at a time is cut off", async () => {
   await within(20_000, counted.cancelled);
 });
 
-Deno.test("a client that is slow, and not too slow, gets all of it in more time than it may do nothing", async () => {
+Deno.test("node:http: a client that is slow, and not too slow, gets all of it in more time than it may do nothing", async () => {
   const length = 16 * 1024 ** 2;
   const bodies: Record<string, () => BodyInit> = {
     "/bytes": () => new Uint8Array(length),
@@ -143,7 +143,7 @@ Deno.test("a client that is slow, and not too slow, gets all of it in more time 
   );
 });
 
-Deno.test("a response that has nothing to say for the moment may take any time", async () => {
+Deno.test("node:http: a response that has nothing to say for the moment may take any time", async () => {
   const ended = Promise.withResolvers<void>();
   async function* events() {
     for (let count = 0; count < 3; count++) {
@@ -162,7 +162,7 @@ Deno.test("a response that has nothing to say for the moment may take any time",
   assertEquals(body, "data: 0\n\ndata: 1\n\ndata: 2\n\n");
 });
 
-Deno.test("requests whose responses nobody reads are not answered without end", async () => {
+eachEngine("requests whose responses nobody reads are not answered without end", async () => {
   let answered = 0;
   await using pair = await narrow(() => {
     answered++;
@@ -178,7 +178,7 @@ Deno.test("requests whose responses nobody reads are not answered without end", 
   assert(answered < 5_000, `${answered} were answered`);
 });
 
-Deno.test("a WebSocket whose client does not read ends when too much waits for it", async () => {
+eachEngine("a WebSocket whose client does not read ends when too much waits for it", async () => {
   const limit = 300_000;
   let most = 0;
   const closed = Promise.withResolvers<number>();
@@ -200,7 +200,7 @@ Deno.test("a WebSocket whose client does not read ends when too much waits for i
   await until(() => pair.server.connectionCount === 0, "the connection is gone");
 });
 
-Deno.test("a WebSocket whose client pings and does not read ends too", async () => {
+eachEngine("a WebSocket whose client pings and does not read ends too", async () => {
   const closed = Promise.withResolvers<number>();
   await using pair = await narrow((_, info) => {
     const { socket, response } = info.upgradeWebSocket();
@@ -218,7 +218,7 @@ Deno.test("a WebSocket whose client pings and does not read ends too", async () 
   assertEquals(await within(20_000, closed.promise), 1006);
 });
 
-Deno.test("a WebSocket for which little waits, and long, ends as a response does", async () => {
+eachEngine("a WebSocket for which little waits, and long, ends as a response does", async () => {
   const closed = Promise.withResolvers<number>();
   await using pair = await narrow((_, info) => {
     const { socket, response } = info.upgradeWebSocket();
@@ -230,7 +230,7 @@ Deno.test("a WebSocket for which little waits, and long, ends as a response does
   assertEquals(await within(20_000, closed.promise), 1006);
 });
 
-Deno.test("a WebSocket whose client reads gets a message longer than may wait", async () => {
+eachEngine("a WebSocket whose client reads gets a message longer than may wait", async () => {
   await using served = start((_, info) => {
     const { socket, response } = info.upgradeWebSocket();
     socket.onopen = () => socket.send(new Uint8Array(3_000_000));

@@ -148,3 +148,102 @@ eachEngine("frames that are none, or too long, end that WebSocket alone", async 
   await until(() => served.server.connectionCount === 0, "both are gone");
   assert(codes.length === 2, String(codes));
 });
+
+/** Lines of a request for a WebSocket, some of them other than they must be. */
+function handshake(changes: Record<string, string | undefined>): string[] {
+  const lines = HANDSHAKE.map((line) => line.split(": ") as [string, string]).map(([name, value]) => {
+    return [name, name in changes ? changes[name] : value];
+  });
+  return lines.flatMap(([name, value]) => value === undefined ? [] : [`${name}: ${value}`]);
+}
+
+eachEngine(
+  "a handshake of another version is told which there is; one that does not ask for it is none",
+  async (engine) => {
+    const errors: unknown[] = [];
+    await using served = start((_, info) => info.upgradeWebSocket().response, {
+      engine,
+      onError: (error) => void errors.push(error),
+    });
+    for (const version of ["99", "8", "12, 13", undefined]) {
+      using client = await RawClient.connect(served.port);
+      const { status, head } = await client.get("/", ...handshake({ "Sec-WebSocket-Version": version }));
+      assertEquals(status, 426, version);
+      assertMatch(head, /^sec-websocket-version: 13\r$/im);
+    }
+    for (const changes of [{ Connection: undefined }, { Connection: "keep-alive" }, { Upgrade: undefined }]) {
+      using client = await RawClient.connect(served.port);
+      assertEquals((await client.get("/", ...handshake(changes))).status, 400, JSON.stringify(changes));
+    }
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...handshake({ Connection: "keep-alive, UPGRADE" }))).status, 101);
+    assertEquals(errors, []);
+  },
+);
+
+eachEngine("a handler cannot send the handshake's own headers", async (engine) => {
+  const errors: unknown[] = [];
+  let headers: HeadersInit = {};
+  await using served = start((_, info) => info.upgradeWebSocket({ headers }).response, {
+    engine,
+    onError: (error) => void errors.push(error),
+  });
+  const own = ["Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Sec-WebSocket-Accept"];
+  for (const name of [...own, "sec-websocket-protocol", "Sec-WebSocket-Extensions"]) {
+    headers = { [name]: "x" };
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...HANDSHAKE)).status, 500, name);
+    assertMatch(String(errors.pop()), new RegExp(`TypeError: .*"${name.toLowerCase()}"`));
+  }
+  headers = [["set-cookie", "a=b"], ["set-cookie", "c=d"]];
+  using client = await RawClient.connect(served.port);
+  const { status, head } = await client.get("/", ...HANDSHAKE);
+  assertEquals(status, 101);
+  assertMatch(head, /^set-cookie: a=b\r\nset-cookie: c=d\r$/im);
+});
+
+eachEngine("a WebSocket goes on when a listener throws, which is reported as Deno does it", async (engine) => {
+  const reported: string[] = [];
+  const onReport = (event: ErrorEvent) => {
+    reported.push(event.error.message);
+    event.preventDefault();
+  };
+  addEventListener("error", onReport);
+  try {
+    const closed = Promise.withResolvers<CloseEvent>();
+    const heard: string[] = [];
+    await using served = start((_, info) => {
+      const { socket, response } = info.upgradeWebSocket();
+      socket.onmessage = ({ data }) => {
+        if (data === "throw") throw new Error("of the property");
+        socket.send(`${data} too`);
+      };
+      const listener = ({ data }: MessageEvent) => {
+        heard.push(data);
+        if (data === "throw") throw new Error("of the listener");
+      };
+      socket.addEventListener("message", listener);
+      socket.addEventListener("message", ({ data }) => {
+        heard.push(`once ${data}`);
+        socket.removeEventListener("message", listener);
+      }, { once: true });
+      socket.addEventListener("close", () => {
+        throw new Error("of the end");
+      });
+      socket.onclose = closed.resolve;
+      return response;
+    }, { engine });
+    const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
+    await within(20_000, new Promise((resolve) => client.onopen = resolve));
+    client.send("throw");
+    client.send("hello");
+    const { data } = await within(20_000, new Promise<MessageEvent>((resolve) => client.onmessage = resolve));
+    assertEquals(data, "hello too");
+    client.close(4_000);
+    assertEquals((await within(20_000, closed.promise)).code, 4_000);
+    assertEquals(heard, ["throw", "once throw"]);
+    assertEquals(reported, ["of the property", "of the listener", "of the end"]);
+  } finally {
+    removeEventListener("error", onReport);
+  }
+});

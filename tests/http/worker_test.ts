@@ -43,8 +43,16 @@ function worker(app: string, engine: string) {
   };
 }
 
-// Oak's npm package answers with Responses of its own, which Deno.serve does not take.
-for (const [app, engine] of [["hono", "node:http"], ["hono", "Deno.serve"], ["oak", "node:http"]] as const) {
+// Oak's npm package answers with Responses of its own.
+for (
+  const [app, engine] of [
+    ["hono", "node:http"],
+    ["hono", "Deno.serve"],
+    ["oak", "node:http"],
+    ["oak", "Deno.serve"],
+    ["hono", "auto"],
+  ] as const
+) {
   Deno.test(`${engine}: ${app} answers in a worker: routes, bodies, keep-alive`, async () => {
     await using served = worker(app, engine);
     const hello = await fetch(`${served.url}/hello/world`);

@@ -58,6 +58,11 @@ export class RawClient implements Disposable {
     }
   }
 
+  /** The head of the next response; what follows it is read by {@linkcode RawClient.rest}. */
+  async head(): Promise<string> {
+    return await this.#until("\r\n\r\n");
+  }
+
   /** All that comes until the server ends the connection; one that is reset has ended. */
   async rest(): Promise<string> {
     while (await this.#read());

@@ -7,22 +7,32 @@ import { within } from "./process.ts";
 const ENGINES = ["node:http", "Deno.serve"] as const;
 type Engine = typeof ENGINES[number];
 
+/** That of the test that runs. */
+let current: Engine | undefined;
+
 /** Runs a test once for each engine of {@linkcode serveHttp} that this Deno has. */
 export function eachEngine(name: string, test: (engine: Engine) => Promise<void>): void {
   for (const engine of ENGINES) {
     Deno.test({
       name: `${engine}: ${name}`,
       ignore: engine === "Deno.serve" && !canAdoptResource(),
-      fn: () => test(engine),
+      async fn() {
+        current = engine;
+        try {
+          await test(engine);
+        } finally {
+          current = undefined;
+        }
+      },
     });
   }
 }
 
-/** A server on a port of its own. */
+/** A server on a port of its own: by the engine of the test, or by `node:http` if nothing else is said. */
 export function start(handler: HttpHandler, options?: ServeHttpOptions) {
   const listener = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
-  const server = serveHttp(listener, handler, { shutdownTimeout: 100, ...options });
+  const server = serveHttp(listener, handler, { engine: current ?? "node:http", shutdownTimeout: 100, ...options });
   return {
     port,
     server,
