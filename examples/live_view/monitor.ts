@@ -39,7 +39,7 @@ export interface Snapshot extends Activity {
   readonly held: number;
   readonly inFlight: number;
   readonly waiting: number;
-  readonly committed: number;
+  readonly taken: number;
   readonly returned: number;
   /** Connections closed because no worker took them. */
   readonly refused: number;
@@ -146,7 +146,7 @@ export class Monitor {
   }
 
   snapshot(): Snapshot {
-    const { inFlight, waiting, committed, returned, workers } = this.#pool.statistics;
+    const { inFlight, waiting, taken, returned, workers } = this.#pool.statistics;
     return {
       version: this.#server.version,
       processId: Deno.pid,
@@ -156,7 +156,7 @@ export class Monitor {
       held: workers.reduce((sum, { held }) => sum + held, 0),
       inFlight,
       waiting,
-      committed,
+      taken,
       returned,
       refused: this.#refused,
       ...activity(this.#all),

@@ -109,8 +109,8 @@ function showVersion(card, { version, processId, state, uptime, workers, ...figu
 }
 
 /** A version or worker that is leaving tells no more of what it closes: it has no more than it had. */
-function showFigures(parent, { held, inFlight, waiting, committed, returned, p50, p99 }, leaving) {
-  for (const [name, value] of Object.entries({ inFlight, waiting, committed, returned })) {
+function showFigures(parent, { held, inFlight, waiting, taken, returned, p50, p99 }, leaving) {
+  for (const [name, value] of Object.entries({ inFlight, waiting, taken, returned })) {
     if (value !== undefined) set(parent, name, number.format(value));
   }
   set(parent, "held", leaving && held > 0 ? `≤ ${number.format(held)}` : number.format(held));

@@ -108,15 +108,15 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
 
   /** What the pool has done so far. */
   get statistics(): WorkerPoolStatistics {
-    const { offered, committed, returned, timeToCommit } = this.#counters;
+    const { offered, taken, returned, timeToTake } = this.#counters;
     const workers = this.#places.map(({ statistics }) => statistics);
     return {
       offered,
-      committed,
+      taken,
       returned,
       inFlight: this.#inFlight,
       waiting: this.#queue.size,
-      timeToCommit,
+      timeToTake,
       workers,
     };
   }
@@ -147,7 +147,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         const sending = place.send(socket, options);
         place.promised--;
         await sending;
-        this.#counters.commit(performance.now() - began);
+        this.#counters.take(performance.now() - began);
         return { worker, attempts };
       } catch (error) {
         this.#counters.returned++;

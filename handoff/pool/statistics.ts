@@ -24,7 +24,7 @@ export interface WorkerStatistics extends WorkerInfo {
   /** Sockets on their way to it. */
   readonly inFlight: number;
   /** Sockets that became its own, in this place's time. */
-  readonly committed: number;
+  readonly taken: number;
   /** Sockets that came back from it, in this place's time. */
   readonly returned: number;
   /** How many workers have taken this place after the first. */
@@ -36,15 +36,15 @@ export interface WorkerPoolStatistics {
   /** Times a socket was offered to a worker. */
   readonly offered: number;
   /** Offers that ended with the worker owning the socket. */
-  readonly committed: number;
+  readonly taken: number;
   /** Offers that ended with the socket back here. */
   readonly returned: number;
   /** Offers under way. */
   readonly inFlight: number;
   /** Sockets that wait for a worker with credit. */
   readonly waiting: number;
-  /** Time from offer to commit, in milliseconds. */
-  readonly timeToCommit: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** Time from the offer until the source knew that the worker had taken it, in milliseconds. */
+  readonly timeToTake: { readonly p50: number; readonly p99: number; readonly max: number };
   /** Each place of the pool. */
   readonly workers: readonly WorkerStatistics[];
 }
@@ -53,16 +53,16 @@ export interface WorkerPoolStatistics {
 export class Counters {
   readonly #microseconds = nodeBuiltin("node:perf_hooks").createHistogram();
   offered = 0;
-  committed = 0;
+  taken = 0;
   returned = 0;
 
-  commit(milliseconds: number): void {
-    this.committed++;
+  take(milliseconds: number): void {
+    this.taken++;
     this.#microseconds.record(Math.max(1, Math.round(milliseconds * 1000)));
   }
 
-  get timeToCommit(): WorkerPoolStatistics["timeToCommit"] {
-    if (this.committed === 0) return { p50: 0, p99: 0, max: 0 };
+  get timeToTake(): WorkerPoolStatistics["timeToTake"] {
+    if (this.taken === 0) return { p50: 0, p99: 0, max: 0 };
     const histogram = this.#microseconds;
     return {
       p50: histogram.percentile(50) / 1000,

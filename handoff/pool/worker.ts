@@ -37,7 +37,7 @@ export class Place {
   /** Of the process that has the place; 0 while there is none. */
   processId = 0;
   state: WorkerState = "ended";
-  committed = 0;
+  taken = 0;
   returned = 0;
   restarts = -1;
   /** Sockets that were promised to this worker and are not on their way yet. */
@@ -76,9 +76,9 @@ export class Place {
   }
 
   get statistics(): WorkerStatistics {
-    const { index, processId, state, committed, returned } = this;
+    const { index, processId, state, taken, returned } = this;
     const { held = 0, inFlight = 0 } = this.#worker?.source ?? {};
-    return { index, processId, state, held, inFlight, committed, returned, restarts: Math.max(0, this.restarts) };
+    return { index, processId, state, held, inFlight, taken, returned, restarts: Math.max(0, this.restarts) };
   }
 
   /** Spawns a worker. */
@@ -123,7 +123,7 @@ export class Place {
     const began = performance.now();
     try {
       await worker.source.send(socket, options);
-      this.committed++;
+      this.taken++;
     } catch (error) {
       this.returned++;
       if (error instanceof HandoffError && error.outcome === "timeout") this.#suspect(worker, began);

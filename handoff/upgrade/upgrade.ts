@@ -24,7 +24,7 @@ import { UpgradeError } from "./upgrade_error.ts";
 /** What it means that a socket was not handed off. */
 const OUTCOMES = {
   "rejected": "refused",
-  "timeout": "expired",
+  "timeout": "timeout",
   "target-exited": "crashed",
   "channel-broken": "crashed",
   "overloaded": "crashed",
@@ -145,7 +145,7 @@ async function replace(
   );
   const late = Promise.withResolvers<UpgradeError>();
   const deadline = setTimeout(
-    () => late.resolve(new UpgradeError("expired", `process ${child.pid} was not ready in ${timeout} ms`)),
+    () => late.resolve(new UpgradeError("timeout", `process ${child.pid} was not ready in ${timeout} ms`)),
     timeout,
   );
   let source: HandoffSource;
@@ -283,7 +283,7 @@ async function hear(
 ): Promise<void> {
   const frozen = Promise.withResolvers<UpgradeError>();
   const reason = `process ${processId} did not answer in ${ANSWER_TIMEOUT_MS} ms`;
-  const deadline = setTimeout(() => frozen.resolve(new UpgradeError("expired", reason)), ANSWER_TIMEOUT_MS);
+  const deadline = setTimeout(() => frozen.resolve(new UpgradeError("timeout", reason)), ANSWER_TIMEOUT_MS);
   try {
     await orFail(conversation.next().then((answer) => expect(say, answer, ended)), frozen.promise);
   } finally {

@@ -6,10 +6,10 @@
 
 /**
  * What became of the new version:
- * `refused`, it said that it will not serve; `crashed`, it ended; `expired`, it was not ready in time, or did not answer
+ * `refused`, it said that it will not serve; `crashed`, it ended; `timeout`, it was not ready in time, or did not answer
  * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done.
  */
-export type UpgradeOutcome = "refused" | "crashed" | "expired" | "busy";
+export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy";
 
 /**
  * An upgrade did not happen: this version goes on serving.

@@ -34,7 +34,7 @@ export interface ChaosReport {
   /** Offers that came back to the source, to be offered again. */
   readonly returned: number;
   readonly seconds: number;
-  readonly timeToCommit: { readonly p50: number; readonly p99: number; readonly max: number };
+  readonly timeToTake: { readonly p50: number; readonly p99: number; readonly max: number };
   /** Descriptors of the source before the first connection and after the last. */
   readonly descriptors: readonly [before: number, after: number];
   /** The source's resident memory in MiB at each tenth of the connections. */
@@ -65,7 +65,7 @@ export async function runChaos(
     killed.add(victim.processId);
     Deno.kill(victim.processId, "SIGKILL");
     log?.(
-      `${accepted} accepted, ${owners.size} committed: killed worker ${victim.index} with ${victim.held} connections`,
+      `${accepted} accepted, ${owners.size} taken: killed worker ${victim.index} with ${victim.held} connections`,
     );
   };
 
@@ -102,7 +102,7 @@ export async function runChaos(
   await pool.close();
   const after = await descriptorsAtRest(before);
 
-  const { returned, timeToCommit } = pool.statistics;
+  const { returned, timeToTake } = pool.statistics;
   const died = client.dropped.filter((key) => killed.has(owners.get(key) ?? 0));
   return {
     connections,
@@ -113,7 +113,7 @@ export async function runChaos(
     kills: killed.size,
     returned,
     seconds,
-    timeToCommit,
+    timeToTake,
     descriptors: [before, after],
     memory,
   };

@@ -19,7 +19,7 @@ const report = await runChaos({
   seed: Number(options.seed),
   log: (line) => console.log(line),
 });
-const { connections, answered, diedWithWorker, lost, wrong, kills, returned, seconds, timeToCommit, memory } = report;
+const { connections, answered, diedWithWorker, lost, wrong, kills, returned, seconds, timeToTake, memory } = report;
 console.log(`
 ${connections} connections in ${seconds.toFixed(0)} s, ${
   (connections / seconds).toFixed(0)
@@ -29,9 +29,9 @@ answered once                     ${answered}
 went down with their worker       ${diedWithWorker}
 lost before being taken             ${lost.length}
 answered twice, or another's way  ${wrong.length}
-time to commit                    p50 ${timeToCommit.p50.toFixed(2)} ms, p99 ${
-  timeToCommit.p99.toFixed(2)
-} ms, longest ${timeToCommit.max.toFixed(0)} ms
+time to commit                    p50 ${timeToTake.p50.toFixed(2)} ms, p99 ${timeToTake.p99.toFixed(2)} ms, longest ${
+  timeToTake.max.toFixed(0)
+} ms
 descriptors of the source         ${report.descriptors[0]} before, ${report.descriptors[1]} after
 memory of the source, MiB         ${memory.join(" ")}`);
 const { length } = [...lost, ...wrong];

@@ -12,7 +12,7 @@ interface Shown {
     readonly name: string;
     readonly state: string;
     readonly processId: number;
-    readonly committed: string;
+    readonly taken: string;
     readonly returned: string;
     readonly workers: readonly Record<"process" | "state" | "held" | "inFlight" | "returned" | "p50", string>[];
   }[];
@@ -40,7 +40,7 @@ function readPage(): Shown {
       name: field(card, "name"),
       state: card.querySelector(".state").textContent,
       processId: Number(card.dataset.processId),
-      committed: field(card, "committed"),
+      taken: field(card, "taken"),
       returned: field(card, "returned"),
       workers: [...card.querySelectorAll(".workers li:not(.head)")].map(worker),
     })),
@@ -70,11 +70,11 @@ Deno.test({
     };
 
     const { versions: [first] } = await untilShown("it serves", ({ status }) => status === "Serving");
-    assertEquals([first!.name, first!.processId, first!.committed], ["Version 1", server.child.pid, "0"]);
+    assertEquals([first!.name, first!.processId, first!.taken], ["Version 1", server.child.pid, "0"]);
     await request(server.url, 20);
     await untilShown("the requests are counted", ({ versions }) => {
-      const { committed, workers } = versions[0]!;
-      return committed === "20" && workers.every(({ p50, held }) => Number(p50) > 0 && held === "0");
+      const { taken, workers } = versions[0]!;
+      return taken === "20" && workers.every(({ p50, held }) => Number(p50) > 0 && held === "0");
     });
 
     // A worker that answers no more is offered a connection, ends, and the connection goes to another.
@@ -113,7 +113,7 @@ Deno.test({
     assertEquals([status, versions[0]!.state], ["Serving", "serving"]);
     assert(log.includes("Version 1 has ended"), `${log}`);
     await request(server.url, 3);
-    await untilShown("the new version counts", ({ versions }) => versions[0]!.committed === "3");
+    await untilShown("the new version counts", ({ versions }) => versions[0]!.taken === "3");
     assertMatch(await page.title(), /^Serving/);
     assertEquals([errors, foreign], [[], []]);
 

@@ -16,17 +16,17 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   const { child, url, page } = server;
   await using events = await Events.open(page);
   const first = await events.until(({ state }) => state === "serving");
-  assertEquals([first!.version, first!.processId, first!.committed], [1, child.pid, 0]);
+  assertEquals([first!.version, first!.processId, first!.taken], [1, child.pid, 0]);
   assertEquals(first!.workers.map(({ state }) => state), Array(4).fill("ready"));
 
   const answers = await request(url, 12);
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
   const busy = await events.until(({ perSecond, held }) => sum(perSecond) === 12 && held === 0);
-  assertEquals(busy!.committed, 12);
-  assertEquals(sum(busy!.workers.map(({ committed }) => committed)), 12);
+  assertEquals(busy!.taken, 12);
+  assertEquals(sum(busy!.workers.map(({ taken }) => taken)), 12);
   assert(busy!.p50! > 0 && busy!.p50! <= busy!.p99!, `${busy!.p50} ${busy!.p99}`);
-  for (const { processId, committed } of busy!.workers) {
-    assertEquals(answers.filter((answer) => answer.includes(`process ${processId}\n`)).length, committed);
+  for (const { processId, taken } of busy!.workers) {
+    assertEquals(answers.filter((answer) => answer.includes(`process ${processId}\n`)).length, taken);
   }
   assertEquals(sum(busy!.workers.flatMap(({ perSecond }) => perSecond)), 12);
 

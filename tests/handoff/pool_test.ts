@@ -107,11 +107,11 @@ Deno.test("sockets go to each worker in turn, with data, and are counted", async
       assertEquals(await ask(client), `${processId} {"count":${count}}`);
       client.close();
     }
-    const { offered, committed, returned, inFlight, waiting, timeToCommit, workers } = pool.statistics;
-    assertEquals([offered, committed, returned, inFlight, waiting], [6, 6, 0, 0, 0]);
-    assert(timeToCommit.p50 > 0 && timeToCommit.p50 <= timeToCommit.p99 && timeToCommit.p99 <= timeToCommit.max);
+    const { offered, taken, returned, inFlight, waiting, timeToTake, workers } = pool.statistics;
+    assertEquals([offered, taken, returned, inFlight, waiting], [6, 6, 0, 0, 0]);
+    assert(timeToTake.p50 > 0 && timeToTake.p50 <= timeToTake.p99 && timeToTake.p99 <= timeToTake.max);
     assertEquals(
-      workers.map(({ committed, restarts, state }) => [committed, restarts, state]),
+      workers.map(({ taken, restarts, state }) => [taken, restarts, state]),
       Array(3).fill([2, 0, "ready"]),
     );
     await until(() => pool.statistics.workers.every(({ held }) => held === 0), "the workers have closed what they had");
@@ -240,7 +240,7 @@ for (const accept of ["automatic", "manual"]) {
       }));
       assertEquals(answers, sent.map(({ worker }) => String(worker.processId)), "who took it answers it");
       assert(sent.some(({ attempts }) => attempts > 1), "some came back");
-      assertEquals(pool.statistics.committed, 200);
+      assertEquals(pool.statistics.taken, 200);
     });
   });
 }

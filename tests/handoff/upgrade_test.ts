@@ -112,10 +112,10 @@ for (
     ["crash", "crashed", "exited with 4"],
     ["be killed", "crashed", Deno.build.os === "windows" ? "exited with" : "was ended by SIGKILL"],
     ["refuse", "refused", "not in the mood"],
-    ["hang", "expired", "was not ready in 4000 ms"],
-    ["deaf", "expired", "was not ready"],
+    ["hang", "timeout", "was not ready in 4000 ms"],
+    ["deaf", "timeout", "was not ready"],
     ["crash after ready", "crashed", "exited with 5"],
-    ["freeze after ready", "expired", "did not answer in 5000 ms"],
+    ["freeze after ready", "timeout", "did not answer in 5000 ms"],
   ] as const
 ) {
   Deno.test(`a new version that does this leaves the old one serving: ${mode}`, async () => {
@@ -308,7 +308,7 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
   };
   const failAll = async () => {
     const hung = await fail("hang", 500);
-    assertEquals(hung.outcome, "expired", hung.reason);
+    assertEquals(hung.outcome, "timeout", hung.reason);
     await untilEnded(Number(/^process (\d+) /.exec(hung.reason)?.[1]), listener);
     const refused = await fail("take no listener", 10_000);
     assertEquals([refused.outcome, refused.reason.includes("takes no listeners")], ["refused", true], refused.reason);
