@@ -68,8 +68,11 @@ for (const mode of ["scribble", "punch", "truncate", "names"]) {
       const ends = await within(20_000, Promise.all(sent));
       // The one or the other, and the socket is where its promise says.
       assertEquals(sockets.map(({ handle }) => handle === INVALID_SOCKET ? "sent" : "returned"), ends);
-      const reason = await within(10_000, source.closed);
-      assertEquals(reason?.outcome, "channel-broken", reason?.reason);
+      // Names that the target has put in the way of all decisions let no offer leave, and so no lie come back.
+      if (mode !== "names") {
+        const reason = await within(10_000, source.closed);
+        assertEquals(reason?.outcome, "channel-broken", reason?.reason);
+      }
       for (let count = 0; count < 5; count++) await assertServes(good);
       for (const socket of sockets) socket.close();
     } finally {
