@@ -4,6 +4,8 @@
  * @module
  */
 import { settleWithin } from "../ffi/milliseconds.ts";
+import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
 import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
@@ -216,6 +218,8 @@ export class HandoffSource implements AsyncDisposable {
       outgoing = this.#outbox.add(socket, data, initialBytes);
       signal?.addEventListener("abort", abort);
       await outgoing.settled;
+    } catch (error) {
+      throw error instanceof WinsockError && socket.handle !== INVALID_SOCKET ? await this.#explain(error) : error;
     } finally {
       signal?.removeEventListener("abort", abort);
       onTheirWay.delete(socket);
@@ -332,6 +336,14 @@ export class HandoffSource implements AsyncDisposable {
     await settleWithin(status.then((status) => failure = exited(pid, status), () => {}), EXIT_MS);
     tell(failure);
     this.#finish(failure);
+  }
+
+  /** Sharing a socket with a process that has just ended fails on Windows, before its end is known here. */
+  async #explain(error: WinsockError): Promise<Error> {
+    const { pid, status } = this.#child;
+    let explained: Error = error;
+    await settleWithin(status.then((status) => explained = exited(pid, status), () => {}), EXIT_MS);
+    return explained;
   }
 
   /** Ends the channel: what the target has not taken comes back. */

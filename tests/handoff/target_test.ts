@@ -6,7 +6,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { HandoffError, listen, receive, type Socket } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
-import { decodeReason, encodeFrame, FrameType, OfferedKind } from "../../handoff/protocol.ts";
+import { decodeReason, encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import {
   duplicates,
@@ -17,6 +17,7 @@ import {
   withFakeSource,
   withInProcessPair,
 } from "../kit/handoffs.ts";
+import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { countListeners } from "../kit/signals.ts";
 
@@ -131,6 +132,54 @@ Deno.test("what is not wanted or cannot be opened is rejected before anybody dec
     source.say(source.offer(pair.server, 3));
     (await within(5_000, taking)).value?.socket.close();
     assertEquals(await answer(source), [FrameType.TAKEN, 3]);
+  });
+});
+
+/** Of one hand-off on Unix: the descriptor goes ahead of its frame. */
+const onUnix = needs("the unix provider");
+
+Deno.test("an OFFER whose descriptor did not come breaks the channel", onUnix, async () => {
+  await withFakeSource(async (source, received) => {
+    const first = received.next();
+    await greet(source);
+    using pair = await connection();
+    source.say(source.offer(pair.server, 1));
+    (await within(5_000, first)).value?.socket.close();
+    assertEquals([await answer(source), await answer(source)], [[FrameType.TAKEN, 1], [FrameType.DONE, 1]]);
+    const next = outcome(received.next());
+    // The one that came is another OFFER's.
+    source.channel.sendDescriptors([7], [pair.server.handle]);
+    const payload = encodeOffer({
+      kind: OfferedKind.connection,
+      decision: 0n,
+      blob: new Uint8Array(0),
+      data: new Uint8Array(0),
+      initialBytes: new Uint8Array(0),
+    });
+    source.say(encodeFrame(FrameType.OFFER, 2, ...payload));
+    assertEquals(await next, ["channel-broken", "OFFER 2 comes without its descriptor"]);
+  });
+});
+
+Deno.test("a descriptor whose OFFER never follows is closed when the next comes, and at the end", onUnix, async () => {
+  await withFakeSource(async (source, received) => {
+    const first = received.next();
+    await greet(source);
+    using stray = await connection();
+    using strayToo = await connection();
+    using pair = await connection();
+    source.channel.sendDescriptors([40], [stray.server.handle]);
+    source.say(source.offer(pair.server, 1));
+    const { value } = await within(5_000, first);
+    source.channel.sendDescriptors([41], [strayToo.server.handle]);
+    value?.socket.close();
+    await source.channel.end();
+    assertEquals((await within(5_000, received.next())).done, true);
+    for (const { client, server } of [stray, strayToo]) {
+      server.close();
+      using conn = client.toConn();
+      assert(await within(5_000, readEnd(conn)), "no other copy keeps it open");
+    }
   });
 });
 
