@@ -57,8 +57,8 @@ for (const mode of ["scribble", "punch", "truncate", "names"]) {
     await using good = await spawnTarget("echo.ts", "");
     const system = unixSystem();
     if (mode === "names") useUnixSystem({ ...system, sharedLocks: false });
-    const before = directories();
     const source = await spawnTarget("hostile_target.ts", mode).finally(() => useUnixSystem(system));
+    const own = directories();
     try {
       await within(10_000, Promise.all([good.ready, source.ready]));
       using pair = await connection();
@@ -68,21 +68,29 @@ for (const mode of ["scribble", "punch", "truncate", "names"]) {
       const ends = await within(20_000, Promise.all(sent));
       // The one or the other, and the socket is where its promise says.
       assertEquals(sockets.map(({ handle }) => handle === INVALID_SOCKET ? "sent" : "returned"), ends);
-      const reason = await within(10_000, source.closed);
-      assertEquals(reason?.outcome, "channel-broken", reason?.reason);
+      // Names that the target has put in the way of all decisions let no offer leave, and so no lie come back.
+      if (mode !== "names") {
+        const reason = await within(10_000, source.closed);
+        assertEquals(reason?.outcome, "channel-broken", reason?.reason);
+      }
       for (let count = 0; count < 5; count++) await assertServes(good);
       for (const socket of sockets) socket.close();
     } finally {
       await endTarget(source);
-      for (const name of directories()) if (!before.includes(name)) Deno.removeSync(name, { recursive: true });
+      for (const path of own) await Deno.remove(path, { recursive: true }).catch(() => {});
     }
   });
 }
 
+/** The directories that this process has open: tables of names, of which a hostile target may leave something. */
 function directories(): string[] {
-  return [...Deno.readDirSync("/tmp")].map(({ name }) => `/tmp/${name}`).filter((name) =>
-    name.includes("winsock-handoff-")
-  );
+  return [...Deno.readDirSync("/proc/self/fd")].flatMap(({ name }) => {
+    try {
+      return [Deno.readLinkSync(`/proc/self/fd/${name}`)];
+    } catch {
+      return [];
+    }
+  }).filter((path) => path.startsWith("/tmp/winsock-handoff-"));
 }
 
 async function endTarget({ child }: HandoffSource): Promise<void> {
