@@ -316,7 +316,7 @@ export class Outbox {
     const { socket, sequence, data, initialBytes } = outgoing;
     try {
       checkOpen(socket);
-      const decision = this.#channel.decisions.open(sequence % DECISION_SLOTS);
+      const decision = this.#openDecision(sequence % DECISION_SLOTS);
       const kind = this.#noteShared(socket);
       if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
@@ -328,6 +328,16 @@ export class Outbox {
       return undefined;
     }
   };
+
+  /** Without decisions there are no hand-offs: the channel ends. */
+  #openDecision(slot: number): bigint {
+    try {
+      return this.#channel.decisions.open(slot);
+    } catch (error) {
+      queueMicrotask(() => this.#events.broken(error));
+      throw error;
+    }
+  }
 
   /** From now on the target may have a descriptor. If the socket comes back, closing it here still ends the connection. */
   #noteShared(socket: SharedSocket): number {
@@ -347,7 +357,7 @@ export class Outbox {
     this.#settled(outgoing);
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
-    const told = this.#channel.passesDescriptors || outgoing.socket.handle === INVALID_SOCKET;
+    const told = outgoing.socket.handle === INVALID_SOCKET || this.#channel.passesDescriptors;
     outgoing.giveBack(told ? error : await this.#events.exit() ?? error);
   }
 

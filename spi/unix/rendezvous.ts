@@ -12,12 +12,13 @@
  *
  * @module
  */
+import { AF_UNIX } from "../../ffi/addresses.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
 import { isErrno, unixError } from "../../ffi/unix/errno.ts";
 import { closeElsewhere, CloseQueue, errno, libc } from "../../ffi/unix/libc.ts";
 import { refuseDescriptors } from "../../ffi/unix/local_socket.ts";
 import { NativeMessage } from "../../ffi/unix/native_message.ts";
-import { acceptNow } from "../../ffi/unix/new_descriptors.ts";
+import { acceptNow, newSocket } from "../../ffi/unix/new_descriptors.ts";
 import { Look, POLLIN } from "../../ffi/unix/poll.ts";
 import { readableWithin, unixPoller } from "../../ffi/unix/poll_system.ts";
 import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
@@ -25,6 +26,7 @@ import { unixSystem } from "../../ffi/unix/system.ts";
 import { nextTurn } from "../../ffi/turns.ts";
 import type { Waiting } from "../../ffi/waiting.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
+import { SOCK } from "../../structs/constants.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import {
   ANSWER_SIZE,
@@ -96,6 +98,7 @@ export class Rendezvous {
   /** While something does. */
   #accepting: Waiting | undefined;
   #rest: ReturnType<typeof setTimeout> | undefined;
+  #ended = false;
 
   /**
    * Opens the rendezvous; it does not keep the process running.
@@ -112,8 +115,18 @@ export class Rendezvous {
     this.#listener = fd;
     this.#refusesDescriptors = refuseDescriptors(fd);
     this.#look = new Look(fd, POLLIN);
-    this.#reserve = new Reserve(fd);
+    this.#reserve = new Reserve();
+    // The process may go on: `deno run --watch` begins anew in it.
+    addEventListener("unload", () => this.#end());
     this.#serve();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    for (const number of [...this.#waiting.keys()]) this.#close(number);
+    this.#reserve.give();
+    libc().close(this.#listener);
   }
 
   /**
@@ -199,14 +212,14 @@ export class Rendezvous {
 
   /** Accepts for as long as the process runs. Nothing that goes wrong ends that. */
   async #serve(): Promise<void> {
-    for (;;) {
+    while (!this.#ended) {
       try {
         await (this.#waiting.size === 0 && !this.#look.ready() ? this.#idle() : this.#somebody());
-        await this.#acceptSome();
+        if (!this.#ended) await this.#acceptSome();
       } catch {
         await unreferenced(PAUSE_MS);
       }
-      this.#reserve.restore();
+      if (!this.#ended) this.#reserve.restore();
     }
   }
 
@@ -263,7 +276,7 @@ export class Rendezvous {
     } finally {
       if (this.#refusesDescriptors) libc().close(connection);
       else await this.#closing.close(connection);
-      this.#reserve.restore();
+      if (!this.#ended) this.#reserve.restore();
     }
   }
 
@@ -338,12 +351,9 @@ async function closedByPeer(connection: bigint, deadline: number): Promise<void>
 
 /** Descriptors without a use of their own, to be given up for one that is needed now. */
 class Reserve {
-  readonly #of: bigint;
   readonly #held: bigint[] = [];
 
-  /** @param of An open descriptor of any kind. */
-  constructor(of: bigint) {
-    this.#of = of;
+  constructor() {
     this.restore();
   }
 
@@ -364,10 +374,15 @@ class Reserve {
     }
   }
 
+  /** Gives up all. */
+  give(): void {
+    for (let held = this.#held.pop(); held !== undefined; held = this.#held.pop()) libc().close(held);
+  }
+
   /** Replaces what was given up, as far as there is room. */
   restore(): void {
     try {
-      while (this.spent) this.#held.push(duplicateFrom(this.#of, 0));
+      while (this.spent) this.#held.push(newSocket(AF_UNIX, SOCK.SOCK_STREAM));
     } catch {
       // There will be.
     }

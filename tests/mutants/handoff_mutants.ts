@@ -10,9 +10,9 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-copy",
     breaks: "The source keeps its copy of a socket that the target owns.",
-    file: "sockets/duplicate_socket.ts",
-    text: "export function closeCopy(socket: SharedSocket): void {\n  socket.close();",
-    replacement: "export function closeCopy(_socket: SharedSocket): void {",
+    file: "sockets/descriptor.ts",
+    text: "  owned.get(owner.handle)?.close();",
+    replacement: "",
     tests: { files: ["tests/handoff/handoff_test.ts"], filter: "sent socket is closed" },
   },
   {
@@ -132,8 +132,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "receptive-source",
     breaks: "A target can send its source descriptors.",
     file: "handoff/unix_channel.ts",
-    text: "  libc().shutdown(end, SHUT_RD);\n  const { SO_PASSRIGHTS } = unixSystem();",
-    replacement: "  const SO_PASSRIGHTS = undefined as [number, number] | undefined;",
+    text: "  libc().shutdown(end, SHUT_RD);\n  // A second lock, where there is one.\n  refuseDescriptors(end);\n",
+    replacement: "",
     tests: { files: ["tests/handoff/hostile_test.ts"], filter: "nothing that would be received" },
   },
   {
@@ -180,8 +180,9 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "stuck-queue",
     breaks: "What waits is not offered when what was ahead of it is withdrawn.",
     file: "handoff/outbox.ts",
-    text: "    this.#free(outgoing.sequence % DECISION_SLOTS);\n    this.#offerWaiting();\n",
-    replacement: "    this.#free(outgoing.sequence % DECISION_SLOTS);\n",
+    text:
+      "    if (!offered || sent) return;\n    this.#free(outgoing.sequence % DECISION_SLOTS);\n    this.#offerWaiting();\n",
+    replacement: "    if (!offered || sent) return;\n    this.#free(outgoing.sequence % DECISION_SLOTS);\n",
     tests: { files: ["tests/handoff/source_test.ts"], filter: "make room" },
   },
   {
@@ -228,8 +229,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "one-offer",
     breaks: "What a worker rejects is offered to no other.",
     file: "handoff/pool/pool.ts",
-    text: "attempts >= this.#settings.attempts",
-    replacement: "attempts >= 1",
+    text: "attempts++ >= this.#settings.attempts",
+    replacement: "attempts++ >= 1",
     tests: { files: ["tests/handoff/pool_test.ts"], filter: "to each worker once" },
   },
   {

@@ -33,6 +33,25 @@ Deno.test("a rendezvous' directory is this user's, and goes with the process", o
   await assertRejects(() => Deno.stat(directory), Deno.errors.NotFound);
 });
 
+Deno.test("a program that is unloaded leaves no rendezvous and no duplicates", onUnix, async () => {
+  const output = await runCode(
+    `import { listen } from ${moduleUrl("mod.ts")};
+    import { UnixProvider } from ${moduleUrl("spi/mod.ts")};
+    import { openStreams } from ${moduleUrl("tests/kit/descriptors.ts")};
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const provider = new UnixProvider();
+    const sockets = () => openStreams(Deno.pid).filter((line) => line.includes("socket:")).length;
+    const before = sockets();
+    for (let count = 0; count < 5; count++) provider.duplicateSocket(listener.handle, Deno.pid);
+    console.log(sockets() - before);
+    dispatchEvent(new Event("unload"));
+    console.log(sockets() - before);`,
+    "--allow-all",
+  );
+  // The rendezvous, two in reserve, and five duplicates.
+  if (Deno.build.os === "linux") assertEquals(output, "8\n0");
+});
+
 Deno.test("a blob cannot have a process connect elsewhere than to a rendezvous", onUnix, async () => {
   const output = await run(`
     using listener = listen({ port: 0 });
