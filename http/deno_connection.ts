@@ -9,16 +9,16 @@ import { finished } from "node:stream";
 import type { SocketAddr } from "../sockets/address.ts";
 import { resourceOf } from "../sockets/socket.ts";
 import type { HttpConnection } from "./connections.ts";
+import { bodyOf, type DenoBody } from "./deno_body.ts";
 import { DenoExchange } from "./deno_exchange.ts";
 import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
 import { FAREWELL_MS } from "./engine.ts";
 import { answerToClient, contentTooLarge, internalServerError, isA, print, tell } from "./errors.ts";
-import { hasSendableHeaders, openBody, takeReadyBody } from "./fetch_internals.ts";
+import { hasSendableHeaders, readyLength, takeReadyBody } from "./fetch_internals.ts";
 import { lateStream } from "./late_stream.ts";
 import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./packages.ts";
 import type { Peer } from "./peer.ts";
-import { BodyTooLargeError } from "./request_body.ts";
 import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
@@ -120,19 +120,20 @@ export class DenoConnection {
     this.#answering++;
     info.completed.then(this.#done, this.#done);
     const exchange = new DenoExchange(this.#peer, info, (options) => this.#upgrade(request, options));
+    let body: DenoBody | undefined;
     try {
       this.#unread = false;
-      const tooLarge = () => void (this.#unread = true);
-      const handed = limited(request, this.#context.settings.maxRequestBodySize, tooLarge);
-      if (handed === undefined) return this.#answered(contentTooLarge(), request, exchange);
-      const answer = this.#context.handler(handed, exchange);
+      body = bodyOf(request, this.#context.settings.maxRequestBodySize);
+      if (body?.announcedTooLarge) return this.#answered(contentTooLarge(), request, exchange, body);
+      const answer = this.#context.handler(body?.request ?? request, exchange);
       // Most are there at once, and need not wait for a turn.
-      if (answer instanceof Response && hasSendableHeaders(answer)) {
-        return this.#answered(answer, request, exchange, handed);
+      if (answer instanceof Response) {
+        checkSendable(answer);
+        return this.#answered(answer, request, exchange, body);
       }
-      return this.#answerLater(answer, request, exchange, handed);
+      return this.#answerLater(answer, request, exchange, body);
     } catch (error) {
-      return this.#answerLater(Promise.reject(error), request, exchange);
+      return this.#answerLater(Promise.reject(error), request, exchange, body);
     }
   }
 
@@ -140,30 +141,26 @@ export class DenoConnection {
     answer: Response | Promise<Response>,
     request: Request,
     exchange: DenoExchange,
-    handed = request,
+    body: DenoBody | undefined,
   ): Promise<Response> {
     let response: Response;
     try {
       const value: unknown = await answer;
       response = value instanceof Response ? value : copyOf(value);
-      checkHeaders(response);
+      checkSendable(response);
     } catch (error) {
       this.#upgraded?.webSocket.close(INTERNAL_ERROR);
-      response = await this.#answerTo(error, handed);
+      response = await this.#answerTo(error, body?.request ?? request);
     }
-    return await this.#answered(response, request, exchange, handed);
+    return await this.#answered(response, request, exchange, body);
   }
 
-  /**
-   * The server goes on with the answer, or has it when it has closed.
-   *
-   * @param handed The request as the handler has it.
-   */
+  /** The server goes on with the answer, or has it when it has closed. */
   #answered(
     response: Response,
     request: Request,
     exchange: DenoExchange,
-    handed = request,
+    body: DenoBody | undefined,
   ): Response | Promise<Response> {
     exchange.close();
     if (this.#upgraded !== undefined) {
@@ -172,10 +169,8 @@ export class DenoConnection {
     }
     // The handshake is done, and Deno ends the connection with the server.
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
-    const open = mayHaveBody(request) ? openBody(request) : undefined;
-    const isRead = open === "read" || open === "unread" && handed !== request && handed.body!.locked;
-    this.#unread ||= open === "unread" && !isRead;
-    if (isRead) return heldOpen(response, handed.body!);
+    if (body?.isRead) return heldOpen(response, body.request.body!);
+    this.#unread = body?.isLeft ?? false;
     return this.#draining ? lastResponse(response) : response;
   }
 
@@ -239,59 +234,13 @@ export class DenoConnection {
     const response = await tell(this.#context.settings.onError, error, request);
     if (!isA(Response, response)) return internalServerError();
     try {
-      checkHeaders(response);
+      checkSendable(response);
       return response;
     } catch (errorOfInstead) {
       print(errorOfInstead);
       return internalServerError();
     }
   }
-}
-
-function mayHaveBody({ method }: Request): boolean {
-  return method !== "GET" && method !== "HEAD";
-}
-
-/**
- * The request, with a body that fails when it is longer than is allowed, if that cannot be told before.
- *
- * @param tooLarge Called when it is longer, and the rest is read by nobody.
- * @returns `undefined` if it says itself that it is longer.
- */
-function limited(request: Request, limit: number, tooLarge: () => void): Request | undefined {
-  if (limit === Infinity || !mayHaveBody(request)) return request;
-  const length = request.headers.get("content-length");
-  if (length !== null) return Number(length) > limit ? undefined : request;
-  if (openBody(request) === undefined) return request;
-  return new Request(request, { body: limitedBody(request.body!, limit, tooLarge) });
-}
-
-/** The body, which nobody begins to read before this is read. */
-function limitedBody(
-  body: ReadableStream<Uint8Array>,
-  limit: number,
-  tooLarge: () => void,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-  let count = 0;
-  return new ReadableStream({
-    type: "bytes",
-    async pull(controller) {
-      reader ??= body.getReader();
-      const { done, value } = await reader.read();
-      if (done) {
-        controller.close();
-        controller.byobRequest?.respond(0);
-        return;
-      }
-      count += value.length;
-      if (count <= limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
-      reader.cancel().catch(() => {});
-      tooLarge();
-      throw new BodyTooLargeError(limit);
-    },
-    cancel: (reason) => reader === undefined ? body.cancel(reason) : reader.cancel(reason),
-  }, { highWaterMark: 0 });
 }
 
 /** The request, as far as a handshake looks at it. */
@@ -340,10 +289,20 @@ function isLeft({ body, bodyUsed, status, type }: Response): boolean {
   return bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error";
 }
 
-/** @throws {TypeError} If Deno must not be given a response. */
-function checkHeaders(response: Response): void {
-  if (hasSendableHeaders(response)) return;
-  throw new TypeError("A Response with a control character in the value of a header cannot be sent");
+/**
+ * Checks what Deno's server would check, and more: some versions end the process over what this refuses.
+ *
+ * @throws {TypeError} If it must not be given the response.
+ */
+function checkSendable(response: Response): void {
+  if (!hasSendableHeaders(response)) {
+    throw new TypeError("A Response with a control character in the value of a header cannot be sent");
+  }
+  if (response.type === "error") throw new TypeError("Response.error() cannot be sent: it has no status");
+  if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
+  if (readyLength(response) === Infinity && response.body?.locked) {
+    throw new TypeError("The body of the Response is locked");
+  }
 }
 
 /**

@@ -87,7 +87,10 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   /** Answers the request. Never throws. */
   answer(): void {
     const request = makeRequest(this.#incoming, this.#body, this.localAddr, this.#onAbort);
-    if (request === undefined) return this.#send(badRequest());
+    if (request === undefined) {
+      this.#outgoing.shouldKeepAlive = false;
+      return this.#send(badRequest());
+    }
     this.#request = request;
     try {
       const answer = this.#context.handler(request, this);

@@ -18,6 +18,7 @@ const INNER = symbolOf(new Request("http://localhost"), "request");
 const IS_LAZY = isLazy();
 const GUARD = symbolOf(new Headers(), "guard");
 const FAST_STATUS = symbolOf(new Response(""), "serve fast status");
+const FAST_BODY = symbolOf(new Response(""), "serve fast body");
 const FAST_KIND = symbolOf(new Response(""), "serve fast header kind");
 const FAST_TYPE = symbolOf(new Response(""), "serve fast content type");
 const HEADERS = Object.getOwnPropertyDescriptor(Response.prototype, "headers")!.get!;
@@ -110,6 +111,15 @@ function isLazy(): boolean {
 export function freezeHeaders(headers: Headers): void {
   const kept = headers as unknown as Record<symbol, unknown>;
   if (GUARD !== undefined && typeof kept[GUARD] === "string") kept[GUARD] = "immutable";
+}
+
+/** How long the body of a response is, in bytes or characters, if it is there at once. */
+export function readyLength(response: Response): number {
+  const fast = response as unknown as Partial<Record<symbol, unknown>>;
+  const kept = (response as unknown as Partial<Record<symbol, Kept>>)[KEPT!];
+  const body = fast[FAST_STATUS!] === response.status ? fast[FAST_BODY!] : kept?.body && kept.body.streamOrStatic?.body;
+  if (body === null) return 0;
+  return typeof body === "string" || body instanceof Uint8Array ? body.length : Infinity;
 }
 
 /**

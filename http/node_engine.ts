@@ -15,7 +15,7 @@ import type { HttpHandler, HttpSettings } from "./options.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Peer } from "./peer.ts";
 import { SlowClients } from "./slow_clients.ts";
-import { refusalOf } from "./request.ts";
+import { asksForUpgrade, refusalOf } from "./request.ts";
 import { RequestBody } from "./request_body.ts";
 import { Turns } from "./turns.ts";
 import { WebSockets } from "./web_sockets.ts";
@@ -55,6 +55,12 @@ export class NodeEngine implements HttpEngine {
     this.#node = new NodeServer(settings, {
       request: (request, response) => {
         this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
+      },
+      isAnswering: (socket) => {
+        const { turns, response, exchange } = this.#peers.get(socket) ?? {};
+        if (exchange === undefined || !response!.req.complete || !turns!.isLast) return false;
+        response!.shouldKeepAlive = false;
+        return true;
       },
       mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
       upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
@@ -108,7 +114,7 @@ export class NodeEngine implements HttpEngine {
     peer.response = response;
     peer.exchange = exchange;
     peer.body = body;
-    if (this.#draining) response.shouldKeepAlive = false;
+    if (this.#draining || asksForUpgrade(request)) response.shouldKeepAlive = false;
     if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {
       this.#responses.delete(response);

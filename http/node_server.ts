@@ -6,12 +6,16 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import http, { type IncomingMessage } from "node:http";
 import net, { type Socket as NodeSocket } from "node:net";
+import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
 import tls from "node:tls";
 import { lateStream } from "./late_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { Outgoing } from "./outgoing.ts";
 import { asksForWebSocket } from "./request.ts";
+
+/** What requests that Node gives up are answered, by its codes; 400 for all others. */
+const STATUS_OF: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
 
 /** Node's options; the types know nothing yet of the last one. */
 interface ServerOptions extends http.ServerOptions {
@@ -21,6 +25,11 @@ interface ServerOptions extends http.ServerOptions {
 /** What a {@linkcode NodeServer} tells. */
 export interface NodeServerEvents {
   request(request: IncomingMessage, response: Outgoing): void;
+  /**
+   * Whether a request that has come as a whole waits for its response, after which the connection is to be closed: what
+   * comes after it, and is not HTTP or not to be answered, would be refused in its place.
+   */
+  isAnswering(socket: NodeSocket): boolean;
   /** Whether a request for a WebSocket may be one; if not, it is a request as any other. */
   mayUpgrade(request: IncomingMessage): boolean;
   /** A request for a WebSocket; without one, the response is to be sent as ever. */
@@ -57,6 +66,9 @@ export class NodeServer {
     });
     // Other expectations are none that this server knows: as with Deno.serve, they are not looked at.
     this.#server.on("checkExpectation", (request, response) => events.request(request, response as Outgoing));
+    this.#server.on("clientError", (error, socket) => {
+      if (!events.isAnswering(socket as NodeSocket)) refuse(error, socket);
+    });
     this.#server.on("upgrade", (request, socket, head) => {
       const response = new Outgoing(request);
       response.shouldKeepAlive = false;
@@ -107,6 +119,16 @@ export class NodeServer {
   close(): void {
     this.#server.close();
   }
+}
+
+/** Answers what is not HTTP, or takes too long, as Node does where nobody listens. */
+function refuse(error: Error & { code?: string }, socket: Duplex): void {
+  const { _httpMessage: response } = socket as Duplex & { _httpMessage?: http.ServerResponse | null };
+  if (socket.writable && !response?.headersSent) {
+    const status = STATUS_OF[error.code ?? ""] ?? 400;
+    socket.write(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\nConnection: close\r\n\r\n`);
+  }
+  socket.destroy(error);
 }
 
 /** The handle of Deno's TLS streams, and that of the connection below. */

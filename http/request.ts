@@ -40,6 +40,11 @@ export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): bool
   return isWebSocket(headers) && rawHeaders.length <= 2 * MOST_HEADERS && linesOf(rawHeaders, "host").length <= 1;
 }
 
+/** Whether a request asks for another protocol: Node reads no other request after it. */
+export function asksForUpgrade({ headers: { upgrade, connection } }: IncomingMessage): boolean {
+  return upgrade !== undefined && hasUpgrade(connection);
+}
+
 /**
  * Makes the request.
  *
@@ -72,7 +77,11 @@ export function makeRequest(
 }
 
 function isWebSocket({ upgrade, connection }: IncomingMessage["headers"]): boolean {
-  return upgrade?.toLowerCase() === "websocket" && /(^|,)\s*upgrade\s*(,|$)/i.test(connection ?? "");
+  return upgrade?.toLowerCase() === "websocket" && hasUpgrade(connection);
+}
+
+function hasUpgrade(connection: string | undefined): boolean {
+  return connection !== undefined && /(^|,)\s*upgrade\s*(,|$)/i.test(connection);
 }
 
 function urlOf(

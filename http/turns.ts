@@ -26,6 +26,11 @@ export class Turns {
     return !this.#taken;
   }
 
+  /** Whether none waits behind the one that is being answered. */
+  get isLast(): boolean {
+    return this.#waiting.length === 0;
+  }
+
   /** Answers a request when all before it are answered. */
   take(answer: () => void): void {
     if (this.free) {

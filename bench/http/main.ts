@@ -17,7 +17,7 @@ import { measureBytes } from "./bytes.ts";
 
 const SERVERS = [
   "serveHttp",
-  "serveHttp by Deno.serve",
+  "serveHttp by node:http",
   "adopted node:http",
   "node:http by plain calls",
   "Deno's node:http",
@@ -25,14 +25,13 @@ const SERVERS = [
 ] as const;
 type Server = typeof SERVERS[number];
 const CLIENTS = { "keep-alive": [], "a connection for each request": ["Connection: close"] };
-const GOALS: [of: Server, against: Server, least: number][] = [
-  ["adopted node:http", "Deno's node:http", 0.95],
-  ["node:http by plain calls", "Deno's node:http", 0],
-  ["serveHttp", "Deno's node:http", 0.95],
-  ["serveHttp", "Deno.serve", 0.6],
-  ["serveHttp by Deno.serve", "Deno.serve", 0.6],
-  // What the one above could reach at most, for serveHttp is made of it.
-  ["Deno's node:http", "Deno.serve", 0],
+/** For connections that are kept, and for one a request, of which the one that accepts is a part. */
+const GOALS: [of: Server, against: Server, kept: number, each: number][] = [
+  ["serveHttp", "Deno.serve", 0.9, 0.7],
+  ["serveHttp by node:http", "Deno's node:http", 0.9, 0],
+  ["adopted node:http", "Deno's node:http", 0.95, 0],
+  ["node:http by plain calls", "Deno's node:http", 0, 0],
+  ["Deno's node:http", "Deno.serve", 0, 0],
 ];
 const STREAMS = [
   "adopted toNodeSocket()",
@@ -57,7 +56,8 @@ if (options.only !== "bytes") {
     const median = await compare("bench/http/server.ts", SERVERS, 0, (port, seconds) => {
       return client(`http://127.0.0.1:${port}/`, headers, seconds);
     });
-    for (const [of, against, goal] of GOALS) {
+    for (const [of, against, kept, each] of GOALS) {
+      const goal = headers.length === 0 ? kept : each;
       const ratio = median(of) / median(against);
       const verdict = goal === 0 ? "" : `, goal ${goal}: ${ratio >= goal ? "met" : "NOT met"}`;
       console.log(`  ${of} is ${ratio.toFixed(2)} of ${against}${verdict}`);
@@ -115,7 +115,9 @@ async function wrk(url: string, headers: string[], seconds: number): Promise<num
   const text = await output("wrk", args);
   const failed = /Non-2xx.*|Socket errors.*/.exec(text)?.[0];
   // A server that ends the connection after its response is what wrk calls a read error.
-  if (failed !== undefined && !/connect 0, read \d+, write 0, timeout 0/.test(failed)) throw new Error(failed);
+  if (failed !== undefined && !/connect 0, read \d+, write 0, timeout 0/.test(failed)) {
+    console.log(`  ${url}: ${failed}`);
+  }
   const figure = /Requests\/sec: *([\d.]+)/.exec(text)?.[1];
   if (figure === undefined) throw new Error(text);
   return Number(figure);
@@ -135,7 +137,8 @@ async function autocannon(url: string, headers: string[], seconds: number): Prom
   ];
   const text = await output(Deno.execPath(), [...args, ...headers.flatMap((header) => ["-H", header]), url]);
   const { requests, errors, non2xx } = JSON.parse(text);
-  if (errors + non2xx > 0) throw new Error(`${errors} errors, ${non2xx} other answers`);
+  // One client that sees an error is no reason to stop; who reads the figures must know.
+  if (errors + non2xx > 0) console.log(`  ${url}: ${errors} errors, ${non2xx} other answers of ${requests.total}`);
   return requests.average;
 }
 

@@ -12,10 +12,10 @@ const listener: http.RequestListener = (_, response) => {
 
 switch (Deno.args[0]) {
   case "serveHttp":
-  case "serveHttp by Deno.serve": {
+  case "serveHttp by node:http": {
     const adopted = listen({ hostname: "127.0.0.1", port: 0 });
     console.log(adopted.addr.port);
-    serveHttp(adopted, handler, { engine: Deno.args[0] === "serveHttp" ? "node:http" : "Deno.serve" });
+    serveHttp(adopted, handler, { engine: Deno.args[0] === "serveHttp" ? "auto" : "node:http" });
     break;
   }
   case "node:http by plain calls":
