@@ -4,7 +4,9 @@ import { HandoffError, HandoffSource, listen, type Socket } from "@winsock/hando
 import { readLines, type StormEvent } from "./storm.ts";
 
 const TARGETS = 2;
-const TIMEOUT_MS = 2_000;
+/** Long enough for a target to start on any machine. What is not taken is withdrawn earlier. */
+const TIMEOUT_MS = 25_000;
+const PATIENCE_MS = 1_500;
 const WITHDRAWN_OF_100 = 8;
 const WITHDRAWN_WITHIN_MS = 4;
 const TARGET = new URL("storm_target.ts", import.meta.url);
@@ -64,9 +66,10 @@ async function handOff(socket: Socket): Promise<void> {
 }
 
 async function send(target: HandoffSource, socket: Socket, id: number): Promise<void> {
-  if (Math.random() * 100 >= WITHDRAWN_OF_100) return await target.send(socket, { data: id });
+  const early = Math.random() * 100 < WITHDRAWN_OF_100;
   const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(WITHDRAWN), Math.random() * WITHDRAWN_WITHIN_MS);
+  const patience = early ? Math.random() * WITHDRAWN_WITHIN_MS : PATIENCE_MS;
+  const timer = setTimeout(() => controller.abort(WITHDRAWN), patience);
   try {
     await target.send(socket, { data: id, signal: controller.signal });
   } finally {
