@@ -2,7 +2,6 @@
 // `without_event_loop_test.ts` runs this once more where a pool thread waits.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, listen, WinsockError } from "@winsock/handoff";
-import { nodeBinding } from "../../ffi/node_builtins.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { Epoll } from "../../ffi/unix/epoll.ts";
 import { libc } from "../../ffi/unix/libc.ts";
@@ -14,7 +13,7 @@ import { moduleUrl } from "../kit/run.ts";
 
 const { epoll } = unixSystem();
 const onEpoll = { ignore: Deno.build.os !== "linux" || epoll === undefined };
-const inEventLoop = { ignore: onEpoll.ignore || nodeBinding("pipe_wrap") === undefined };
+const inEventLoop = { ignore: onEpoll.ignore || unixSystem().asyncPoll === undefined };
 
 function newPoller(): Poller {
   return new Poller(new Epoll(epoll!)).prepare();

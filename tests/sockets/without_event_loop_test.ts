@@ -17,7 +17,7 @@ const onLinux = { ignore: Deno.build.os !== "linux" };
 for (const file of TESTS) {
   Deno.test(`by pool threads: ${file}`, onLinux, async () => {
     const url = (path: string) => new URL(path, import.meta.url).href;
-    const preload = `--preload=${url("../kit/without_adoption.ts")}`;
+    const preload = `--preload=${url("../kit/without_event_loop.ts")}`;
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["test", "--quiet", "--allow-all", "--no-check", preload, url(file)],
       signal: AbortSignal.timeout(120_000),
