@@ -1,6 +1,6 @@
 /**
- * Receiving datagrams, as far as the systems do it alike: without waiting on the JavaScript thread, and on a pool thread
- * only when nothing is there.
+ * Receiving datagrams, as far as the systems do it alike: without waiting on the JavaScript thread, and by the poller only
+ * when nothing is there.
  *
  * @module
  */
@@ -33,7 +33,7 @@ export type ReceiveNow = (
   nameLength: Int32Array<ArrayBuffer>,
 ) => number | undefined;
 
-/** Receives when something is there, and waits on the poller's thread when nothing is. */
+/** Receives when something is there, and waits with the poller when nothing is. */
 export class PolledReceiver implements DatagramReceiver {
   readonly #turns = new Turns(MOST_IN_TURN);
   #stopped = false;
@@ -58,21 +58,23 @@ export class PolledReceiver implements DatagramReceiver {
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
         return { data, sender: this.addresses.decodeInternet(name, "udp") };
       }
-      // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
+      // A turn of the event loop costs less than waiting, and where several came the next is not far.
       await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
   async stop(): Promise<void> {
+    // Once it was stopped, the number may be another's.
+    if (!this.#stopped) this.poller.release(this.s);
     this.#stopped = true;
-    // Whoever waits is told when the thread has let go of the socket, and not before: it may want the port.
+    // What waits is told when the thread has let go of the socket, and not before: it may want the port.
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.poller.wait(this.s, "read", { outlives: true });
+    this.#waiting = this.poller.wait(this.s, "read", { outlives: true, repeated: true });
     try {
       await this.#waiting.over;
     } finally {

@@ -1,5 +1,5 @@
 /**
- * Waiting for any number of sockets on one pool thread.
+ * Waiting for any number of sockets in the event loop, or on one pool thread where that cannot tell of them.
  *
  * @module
  */
@@ -19,6 +19,8 @@ export class Watched {
   readonly waits: Set<Waiting> = new Set<Waiting>();
   /** Where its set keeps it; -1 where it does not. */
   place = -1;
+  /** Whether its set may go on watching it while nothing waits for it. */
+  kept = false;
 
   constructor(readonly s: bigint) {}
 
@@ -56,7 +58,7 @@ export interface WatchSet {
    * @throws {WinsockError} If it cannot be watched.
    */
   added(watched: Watched): void;
-  /** Somebody waits no more; nobody, where there are no waits. */
+  /** A wait has ended, or a socket that nothing waits for is not to be kept any more. */
   removed(watched: Watched): void;
   /**
    * Asks on this thread.
@@ -65,6 +67,15 @@ export interface WatchSet {
    * @throws {WinsockError} If it cannot be asked.
    */
   look(all: boolean, report: Report): void;
+  /**
+   * Has the event loop wait in place of a thread.
+   *
+   * @param found Called once in place of any before: when looking finds something, or the event loop cannot tell any more.
+   * @returns Whether the event loop waits. Once it does not, it never will.
+   */
+  attend?(found: () => void): boolean;
+  /** Whether the process is kept running while the event loop waits. */
+  reference?(referenced: boolean): void;
   /** Asks on a pool thread, which waits until a socket is ready, it is woken, or so many milliseconds have passed. */
   wait(milliseconds: number, report: Report): Promise<void>;
   /** Ends a pending {@linkcode WatchSet.wait}. */
@@ -82,6 +93,7 @@ export class Poller {
   readonly #watched = new Map<bigint, Watched>();
   /** How many of the waits keep the process running. */
   #referenced = 0;
+  #waits = 0;
   /** Pending while a pool thread looks at the sockets. */
   #polling: Promise<void> | undefined;
   #woken = false;
@@ -109,17 +121,22 @@ export class Poller {
     const waiting = new Waiting(s, readiness, options);
     let watched = this.#watched.get(s);
     if (watched === undefined) this.#watched.set(s, watched = new Watched(s));
+    const known = watched.place !== -1;
+    watched.kept = options?.repeated ?? false;
     watched.waits.add(waiting);
-    if (waiting.referenced) this.#referenced++;
+    this.#waits++;
+    if (waiting.referenced) this.#reference(1);
     try {
       this.#set.added(watched);
     } catch (error) {
       this.#remove(waiting);
-      if (watched.waits.size > 0) {
-        // Who waits already waits for a socket that was closed behind the library's back; the number is another's now.
-        this.release(s);
+      if (known) {
+        // What waits already waits for a socket that was closed behind the library's back; the number is another's now.
+        this.#drop(watched, true);
         return this.wait(s, readiness, options);
       }
+      watched.kept = false;
+      this.#forget(watched);
       waiting.fail(error);
       return waiting;
     }
@@ -130,6 +147,8 @@ export class Poller {
 
   /** Ends a wait once no thread looks at the socket for it any more. */
   async cancel(waiting: Waiting): Promise<void> {
+    const watched = this.#watched.get(waiting.s);
+    if (watched?.waits.has(waiting) === true) watched.kept = false;
     if (this.#take(waiting) && !this.#set.live) await this.#polling;
     waiting.end();
   }
@@ -139,14 +158,29 @@ export class Poller {
     if (this.#take(waiting)) waiting.fail(reason);
   }
 
-  /** Ends the waits for a socket at once: it is about to be closed, or another's. */
+  /** Ends the waits for a socket at once: it is about to be closed, or another's. Nothing watches it after its last wait. */
   release(s: bigint): void {
-    for (const waiting of this.#watched.get(s)?.waits ?? []) {
+    const watched = this.#watched.get(s);
+    if (watched !== undefined) this.#drop(watched, false);
+  }
+
+  /** @param all Whether to end those waits, too, that are left to what waits. */
+  #drop(watched: Watched, all: boolean): void {
+    watched.kept = false;
+    for (const waiting of watched.waits) {
       const { operation, outlives } = waiting;
-      if (outlives) continue;
+      if (outlives && !all) continue;
       const detail = "it was closed or given up meanwhile";
       this.abandon(waiting, new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "poll", detail }));
     }
+    this.#forget(watched);
+  }
+
+  /** Leaves a socket alone that nothing waits for, unless it is kept. */
+  #forget(watched: Watched): void {
+    if (watched.waits.size > 0 || watched.kept) return;
+    this.#watched.delete(watched.s);
+    this.#set.removed(watched);
   }
 
   /** Whether a wait keeps the process running from now on. */
@@ -154,7 +188,7 @@ export class Poller {
     if (waiting.referenced === referenced) return;
     waiting.referenced = referenced;
     if (this.#watched.get(waiting.s)?.waits.has(waiting) !== true) return;
-    this.#referenced += referenced ? 1 : -1;
+    this.#reference(referenced ? 1 : -1);
     if (referenced) this.#start();
     else if (this.#referenced === 0) this.#wake();
   }
@@ -169,17 +203,33 @@ export class Poller {
   #remove(waiting: Waiting): boolean {
     const watched = this.#watched.get(waiting.s);
     if (watched?.waits.delete(waiting) !== true) return false;
-    if (waiting.referenced) this.#referenced--;
-    if (watched.waits.size === 0) this.#watched.delete(watched.s);
+    this.#waits--;
+    if (waiting.referenced) this.#reference(-1);
+    if (watched.waits.size === 0 && !watched.kept) this.#watched.delete(watched.s);
     this.#set.removed(watched);
     return true;
   }
 
+  #reference(change: 1 | -1): void {
+    this.#referenced += change;
+    if (this.#referenced === Math.max(change, 0)) this.#set.reference?.(this.#referenced > 0);
+  }
+
   #start(): void {
-    if (this.#running) return;
+    if (this.#running || this.#set.attend?.(this.#hear) === true) return;
     this.#running = true;
     this.#run();
   }
+
+  /** The event loop has found something, or cannot any more. */
+  readonly #hear = (): void => {
+    try {
+      this.#look();
+    } catch (error) {
+      this.#abandonAll(error);
+    }
+    if (this.#waits > 0) this.#start();
+  };
 
   async #run(): Promise<void> {
     do {
@@ -187,15 +237,19 @@ export class Poller {
         this.#look();
         if (!this.#found && this.#referenced > 0) await this.#wait();
       } catch (error) {
-        for (const { waits } of this.#watched.values()) {
-          for (const waiting of waits) this.abandon(waiting, error);
-        }
+        this.#abandonAll(error);
       }
-      // Whoever was called back asks for more in this turn, and does not have to wake the thread for it.
+      // What was called back asks for more in this turn, and does not have to wake the thread for it.
       await nextTurn();
     } while (this.#referenced > 0);
     this.#running = false;
-    if (this.#watched.size > 0) this.#lookLater();
+    if (this.#waits > 0) this.#lookLater();
+  }
+
+  #abandonAll(reason: unknown): void {
+    for (const { waits } of this.#watched.values()) {
+      for (const waiting of waits) this.abandon(waiting, reason);
+    }
   }
 
   #lookLater(): void {

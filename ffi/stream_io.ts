@@ -147,6 +147,8 @@ export class StreamIo {
 
   /** Leaves the socket open, to its owner, once no thread looks at it any more; who waits goes on then. */
   async leave(): Promise<void> {
+    // Once it was closed or left, the number may be another's.
+    if (!this.#closed) this.poller.release(this.s);
     this.#closed = true;
     await Promise.all(this.#waiting.values().map((waiting) => this.poller.cancel(waiting)));
     this.#leaveOpen();
@@ -168,7 +170,8 @@ export class StreamIo {
 
   async #ready(readiness: Readiness): Promise<void> {
     this.#turns.rest();
-    const waiting = this.poller.wait(this.s, readiness, { referenced: this.#referenced, outlives: true });
+    const options = { referenced: this.#referenced, outlives: true, repeated: readiness === "read" };
+    const waiting = this.poller.wait(this.s, readiness, options);
     this.#waiting.set(readiness, waiting);
     try {
       await waiting.over;

@@ -19,8 +19,8 @@ export interface ThreadEnd {
 /** Whether this is a Web Worker. */
 export const inWorker: boolean = "WorkerGlobalScope" in globalThis;
 
-/** What closes each descriptor. */
-const open = new Map<bigint, () => void>();
+/** What closes each descriptor, and whatever else there is to be ended. */
+const open = new Map<unknown, () => void>();
 let threadEnd: ThreadEnd | undefined;
 let listening = false;
 
@@ -32,15 +32,25 @@ let listening = false;
  * @returns Leaves it alone from then on: it is about to be closed, or given up.
  */
 export function closeAtEnd(s: bigint, close: () => void): () => void {
-  if (!listening) addEventListener("unload", closeAll);
-  listening = true;
-  open.set(s, close);
+  const leave = callAtUnload(s, close);
   threadEnd?.add(s);
   return () => {
-    if (open.get(s) !== close) return;
-    open.delete(s);
-    threadEnd?.remove(s);
+    if (leave()) threadEnd?.remove(s);
   };
+}
+
+/**
+ * Has something called when the program is restarted, though not when a Worker is terminated.
+ *
+ * @param key What it ends. What was to be called for it before is not.
+ * @param end Ends it.
+ * @returns Has it not called; returns whether it would have been.
+ */
+export function callAtUnload(key: unknown, end: () => void): () => boolean {
+  if (!listening) addEventListener("unload", closeAll);
+  listening = true;
+  open.set(key, end);
+  return () => open.get(key) === end && open.delete(key);
 }
 
 /**
@@ -50,13 +60,13 @@ export function closeAtEnd(s: bigint, close: () => void): () => void {
  */
 export function useThreadEnd(chosen: ThreadEnd): void {
   threadEnd = chosen;
-  for (const s of open.keys()) chosen.add(s);
+  for (const s of open.keys()) if (typeof s === "bigint") chosen.add(s);
 }
 
 function closeAll(): void {
-  for (const [s, close] of [...open]) {
-    open.delete(s);
-    threadEnd?.remove(s);
+  for (const [key, close] of [...open]) {
+    open.delete(key);
+    if (typeof key === "bigint") threadEnd?.remove(key);
     try {
       close();
     } catch {

@@ -9,7 +9,10 @@ export type Readiness = "read" | "write";
 
 /** How a socket is waited for. */
 export interface WaitOptions {
-  /** Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer. */
+  /**
+   * Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer where a
+   * pool thread waits.
+   */
   readonly referenced?: boolean;
   /**
    * Asked in the turn in which the socket was found ready, and from then on whenever something more comes: whether that
@@ -20,6 +23,11 @@ export interface WaitOptions {
   readonly done?: (ended: boolean) => boolean;
   /** Whether it is left to who waits to end the wait when the socket is given up. Default false. */
   readonly outlives?: boolean;
+  /**
+   * Whether this socket is soon to be waited for again: the system may go on watching it in between, which saves two calls.
+   * That ends with {@linkcode Poller.release}, or {@linkcode Poller.cancel}. Default false.
+   */
+  readonly repeated?: boolean;
   /** What the wait is for, for the error if the socket is closed or given up meanwhile. */
   readonly operation?: string;
 }
@@ -63,16 +71,4 @@ export class Waiting {
     this.over.catch(() => {});
     this.#over.reject(error);
   }
-}
-
-/** What sockets can be waited with. */
-export interface Waits {
-  /**
-   * Begins to wait. One at a time for each socket and readiness.
-   *
-   * @param referenced Whether this keeps the process running.
-   */
-  wait(s: bigint, readiness: Readiness, referenced?: boolean): Waiting;
-  /** Ends a wait. Resolves when nothing looks at the socket for it any more. */
-  cancel(waiting: Waiting): Promise<void>;
 }

@@ -1,5 +1,5 @@
 /**
- * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and `poll` on a pool thread when nobody waits.
+ * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and the poller when no connection is there.
  *
  * @module
  */
@@ -13,12 +13,12 @@ import { Look, POLLIN } from "./poll.ts";
 
 const MOST_IN_TURN = 16;
 
-/** Waits on the poller's thread. */
+/** Nothing is accepted ahead: what is not asked for stays in the backlog, for what else has the socket. */
 export class UnixAcceptor implements Acceptor {
   readonly #turns = new Turns(MOST_IN_TURN);
   readonly #look: Look;
   #stopping: Promise<void> | undefined;
-  /** Whether the poller has just said that somebody waits. */
+  /** Whether the poller has just said that a connection is there. */
   #woken = false;
   #waiting: Waiting | undefined;
 
@@ -37,14 +37,19 @@ export class UnixAcceptor implements Acceptor {
         this.#turns.add();
         return s;
       }
-      // A turn of the event loop costs less than a pool thread, and where several came the next is not far.
+      // A turn of the event loop costs less than waiting, and where several came the next is not far.
       await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
     }
     return undefined;
   }
 
   stop(): Promise<void> {
-    return this.#stopping ??= this.#waiting === undefined ? Promise.resolve() : this.poller.cancel(this.#waiting);
+    return this.#stopping ??= this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.poller.release(this.listener);
+    if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
   close(): void {
@@ -61,7 +66,7 @@ export class UnixAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.rest();
-    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true });
+    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true, repeated: true });
     try {
       await this.#waiting.over;
       this.#woken = true;

@@ -1,15 +1,17 @@
 /**
  * Waiting on Linux: the system keeps the list of what is waited for (epoll(7)), so that one socket more or less costs one
- * short call, however many there are.
+ * short call, however many there are. The event loop tells when something is ready in that list; where it cannot, a pool
+ * thread waits.
  *
  * A registration belongs to the underlying socket and outlives `close` while another process has that too. So each ends
- * with its last wait, before the descriptor can be closed.
+ * with its last wait, or when the socket is given up, before the descriptor can be closed.
  *
  * @module
  */
 import { ENDED, READ, type Report, type Watched, type WatchSet, WRITE } from "../poller.ts";
 import { closeAtEnd } from "../unload.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
+import { EventLoop } from "./event_loop.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { Waker } from "./poll.ts";
 import { unixSystem } from "./system.ts";
@@ -46,9 +48,14 @@ const functions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
-/** What is open once somebody waits. */
+/** What is open once something waits. */
 interface Opened {
   readonly epoll: bigint;
+  readonly loop: EventLoop | undefined;
+}
+
+/** What is open once a thread waits. */
+interface Thread {
   readonly waker: Waker;
   /** Where a thread writes what it found, for good: an object's memory goes when a Worker is terminated, and the thread later. */
   readonly memory: bigint;
@@ -67,6 +74,7 @@ export class Epoll implements WatchSet {
   readonly #watched = new Map<number, Watched>();
   #lastToken = WAKER_TOKEN;
   #opened: Opened | undefined;
+  #thread: Thread | undefined;
 
   constructor({ eventSize, dataOffset }: NonNullable<ReturnType<typeof unixSystem>["epoll"]>) {
     this.#eventSize = eventSize;
@@ -85,20 +93,25 @@ export class Epoll implements WatchSet {
     const result = functions().epoll_create1(unixSystem().epoll!.EPOLL_CLOEXEC);
     if (result === -1) throw lastUnixError("wait for sockets", "epoll_create1");
     const epoll = BigInt(result);
-    let waker: Waker;
+    const loop = EventLoop.open(epoll);
     try {
-      waker = new Waker();
+      if (loop === undefined) this.#thread = this.#openThread(epoll);
     } catch (error) {
       libc().close(epoll);
       throw error;
     }
-    // The waker first: a thread that waits ends then.
-    waker.closeAtEnd();
     closeAtEnd(epoll, () => void libc().close(epoll));
+    return { epoll, loop };
+  }
+
+  #openThread(epoll: bigint): Thread {
+    const waker = new Waker();
+    // Before the list is closed, where nothing has waited for it before: a thread that waits ends then.
+    waker.closeAtEnd();
     const memory = libc().malloc(BigInt(this.#events.byteLength));
     // Always ready once it was woken, until it is read.
     this.#control(epoll, EPOLL_CTL_ADD, waker.fd, EPOLLIN, WAKER_TOKEN);
-    return { epoll, waker, memory };
+    return { waker, memory };
   }
 
   added(watched: Watched): void {
@@ -118,7 +131,7 @@ export class Epoll implements WatchSet {
   }
 
   removed(watched: Watched): void {
-    if (watched.waits.size > 0 || watched.place === -1) return;
+    if (watched.waits.size > 0 || watched.kept || watched.place === -1) return;
     // It fails where the descriptor was closed behind the library's back.
     this.#control(this.#opened!.epoll, EPOLL_CTL_DEL, watched.s, 0, watched.place);
     this.#watched.delete(watched.place);
@@ -135,8 +148,19 @@ export class Epoll implements WatchSet {
     this.#report(count, report);
   }
 
+  attend(found: () => void): boolean {
+    return this.#opened!.loop?.wait(found) ?? false;
+  }
+
+  reference(referenced: boolean): void {
+    const loop = this.#opened?.loop;
+    if (loop !== undefined) loop.referenced = referenced;
+  }
+
   async wait(milliseconds: number, report: Report): Promise<void> {
-    const { epoll, memory } = this.#opened!;
+    const { epoll } = this.#opened!;
+    // The event loop may have told until now.
+    const { memory } = this.#thread ??= this.#openThread(epoll);
     const count = await functions().epoll_wait(epoll, memory, MOST_EVENTS, milliseconds);
     // Why it failed stayed with the thread. Asking on this one tells, unless it was a signal.
     if (count === -1) return this.look(true, report);
@@ -145,7 +169,7 @@ export class Epoll implements WatchSet {
   }
 
   wake(): void {
-    this.#opened!.waker.wake();
+    this.#thread!.waker.wake();
   }
 
   #report(count: number, report: Report): void {
@@ -160,7 +184,7 @@ export class Epoll implements WatchSet {
   }
 
   #rest(): void {
-    functions().read(this.#opened!.waker.fd, new Uint8Array(8), 8n);
+    functions().read(this.#thread!.waker.fd, new Uint8Array(8), 8n);
   }
 
   #control(epoll: bigint, operation: number, fd: bigint, events: number, token: number): number {

@@ -7,9 +7,11 @@ import { LINUX } from "../../ffi/unix/systems/linux.ts";
 export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
 
 /** What makes another process work as this one does where that is not the system's own way. */
-export const STYLE: readonly string[] = unixSystem() === LINUX || unixSystem() === DARWIN
-  ? []
-  : [`--preload=${new URL("darwin_style.ts", import.meta.url).href}`];
+export const STYLE: readonly string[] = unixSystem() === LINUX || unixSystem() === DARWIN ? [] : [
+  `--preload=${
+    new URL(unixSystem().epoll === undefined ? "darwin_style.ts" : "without_event_loop.ts", import.meta.url).href
+  }`,
+];
 
 /** The arguments every process of a test begins with: no questions, no network. */
 export const RUN: readonly string[] = ["run", "--quiet", "--no-prompt", "--no-check", "--cached-only", ...STYLE];

@@ -54,15 +54,21 @@ Deno.test("every version of a program that is watched serves", async () => {
   try {
     const line = lines(child);
     const counts: number[] = [];
+    const requests: number[] = [];
     for (let version = 1; version <= 4; version++) {
       if (version > 1) await Deno.writeTextFile(file, program(version, port));
       let said: string | undefined;
       do said = await line(); while (said !== undefined && said !== `version ${version}`);
       assertEquals(said, `version ${version}`);
       assertEquals(await ask(port), `version ${version}`);
-      if (onLinux) counts.push(openSockets(child.pid));
+      if (onLinux) {
+        counts.push(openSockets(child.pid));
+        requests.push(requestLists(child.pid));
+      }
     }
     if (onLinux) assert(counts.at(-1)! <= counts[1]! + 1, `sockets open in one version after the other: ${counts}`);
+    // The list of what the event loop has asked the system for ends with the version that has it.
+    if (onLinux) assertEquals(requests, [1, 1, 1, 1]);
   } finally {
     child.kill("SIGKILL");
     await child.status;
@@ -91,6 +97,7 @@ Deno.test("a Worker that is terminated leaves no descriptor", { ignore: !onLinux
   // The first Worker of a process has Deno open some of its own, for good.
   await runWorker("self.postMessage([])");
   const before = openSockets();
+  const requestsBefore = requestLists();
   const kept: [handle: bigint, port: number][] = [];
   const ports: number[] = [];
   for (let time = 0; time < 10; time++) {
@@ -101,6 +108,7 @@ Deno.test("a Worker that is terminated leaves no descriptor", { ignore: !onLinux
   // A Worker's thread ends when its pool thread has, and that waits a second at most.
   await until(() => openSockets() - before <= kept.length, "all that the Workers had is closed");
   for (const port of ports) assertEquals(await refused(port), true);
+  assertEquals(requestLists(), requestsBefore);
   // What was detached is not the Worker's any more.
   for (const [handle, port] of kept) {
     assertEquals(await refused(port), false);
@@ -134,6 +142,11 @@ function openSockets(processId: number = Deno.pid): number {
     }
   }
   return count;
+}
+
+/** How many lists of requests of asynchronous I/O (`io_setup(2)`) a process has: they are memory, and not descriptors. */
+function requestLists(processId: number = Deno.pid): number {
+  return Deno.readTextFileSync(`/proc/${processId}/maps`).split("\n").filter((line) => line.includes("[aio]")).length;
 }
 
 async function refused(port: number): Promise<boolean> {

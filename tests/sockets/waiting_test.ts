@@ -1,7 +1,7 @@
 // What waits for a socket: together with many others, for a part of what is to come, and for a socket that goes away.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, DatagramSocket, listen, listenDatagram, Socket, WinsockError } from "@winsock/handoff";
-import { setBlocking } from "../../ffi/unix/descriptor_flags.ts";
+import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptor_flags.ts";
 import { type Connection, connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { needs } from "../kit/needs.ts";
@@ -153,6 +153,51 @@ Deno.test("a datagram socket that goes away ends what receives, and nothing of a
       assertEquals((await within(20_000, other.receive()))[0], new Uint8Array([1]));
       if (handle !== undefined) DatagramSocket.fromHandle(handle).close();
     }
+  }
+});
+
+Deno.test("what was closed leaves what has its number now alone", { ignore: !onLinux }, async () => {
+  const CLOSED: readonly (() => Promise<[handle: bigint, again: () => unknown]>)[] = [
+    async () => {
+      const listener = listen({ hostname: "127.0.0.1", port: 0 });
+      const accepting = listener.accept();
+      (await connect({ port: listener.addr.port })).close();
+      (await accepting).close();
+      const { handle } = listener;
+      const pending = assertRejects(() => listener.accept(), Deno.errors.BadResource);
+      listener.close();
+      await pending;
+      return [handle, () => listener.pause()];
+    },
+    async () => {
+      const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+      const { handle } = socket;
+      const pending = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+      socket.close();
+      await pending;
+      return [handle, () => socket.pause()];
+    },
+    async () => {
+      using pair = await connection();
+      const { handle } = pair.server;
+      const conn = pair.server.toConn({ native: false });
+      const reading = conn.read(new Uint8Array(1)).catch(() => {});
+      conn.close();
+      await reading;
+      return [handle, () => conn.close()];
+    },
+  ];
+  for (const closed of CLOSED) {
+    // Made before, so that it does not take the number itself.
+    using pair = await connection();
+    const [handle, again] = await closed();
+    const copy = duplicateFrom(pair.server.handle, Number(handle));
+    assertEquals(copy, handle);
+    using socket = Socket.fromHandle(copy) as Socket;
+    const peeking = socket.peek(1);
+    await again();
+    await writeText(pair.client.toConn(), "x");
+    assertEquals(text(await within(20_000, peeking)), "x");
   }
 });
 

@@ -16,10 +16,10 @@ const LIBRARY_PATHS = {
   aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
 } as const;
 
-/** `asm/unistd.h`, and `struct epoll_event`, which is packed on x86-64 only. */
+/** `asm/unistd.h` */
 const ASYNC_POLL = {
-  x86_64: { io_setup: 206n, io_destroy: 207n, io_submit: 209n, io_getevents: 208n, epollData: 4 },
-  aarch64: { io_setup: 0n, io_destroy: 1n, io_submit: 2n, io_getevents: 4n, epollData: 8 },
+  x86_64: { io_setup: 206n, io_destroy: 207n, io_submit: 209n, io_getevents: 208n },
+  aarch64: { io_setup: 0n, io_destroy: 1n, io_submit: 2n, io_getevents: 4n },
 } as const;
 
 export const LINUX: UnixSystem = {

@@ -98,15 +98,14 @@ export interface UnixSystem {
   /** The flag of `eventfd`; without it, a pipe wakes whoever polls. */
   readonly EFD_CLOEXEC: number | undefined;
   /**
-   * The system calls by which an event counter tells that a descriptor is ready (`io_submit(2)`), and where a
-   * `struct epoll_event` has its data, which are its last 8 bytes; without them, a pool thread waits for connections.
+   * The system calls by which an event counter tells that a descriptor is ready (`io_submit(2)`); without them, a pool
+   * thread waits.
    */
   readonly asyncPoll: {
     readonly io_setup: bigint;
     readonly io_destroy: bigint;
     readonly io_submit: bigint;
     readonly io_getevents: bigint;
-    readonly epollData: 4 | 8;
   } | undefined;
   /**
    * The system call that tells a process from a later one with its id, and the option of a local socket that does so for
