@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { openBody } from "./fetch_internals.ts";
+import { freezeHeaders, lazyRequest, openBody } from "./fetch_internals.ts";
 import { BodyTooLargeError } from "./request_body.ts";
 
 /** What is known of a body. */
@@ -30,9 +30,24 @@ export function bodyOf(request: Request, limit: number): DenoBody | undefined {
   if (method === "GET" || method === "HEAD") return undefined;
   const length = headers.get("content-length");
   if (length !== null) return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
-  // Those of HTTP/2 have no Host either. Of an empty body Deno makes a stream that cannot be read.
-  if (!headers.has("transfer-encoding") && headers.has("host")) return undefined;
-  return openBody(request) === undefined ? undefined : new OpenBody(request, limit);
+  const isChunked = headers.has("transfer-encoding");
+  // Deno makes no other request of that name; with a body no client may send it.
+  if (method === "TRACE" || method === "CONNECT") return isChunked ? new KnownBody(request, true) : undefined;
+  // One of HTTP/2 may have a body without saying so.
+  return openBody(request) === undefined ? undefined : new OpenBody(request, limit, isChunked);
+}
+
+/** The request with another body. Its signal is that of the request, which Deno makes, and warns of, when it is looked at. */
+function withBody(request: Request, body: BodyInit): Request {
+  const { url, method, headers, redirect } = request;
+  const other = lazyRequest(url, { method, headers, redirect, body }, (abort) => {
+    if (request.signal.aborted) abort();
+    else request.signal.addEventListener("abort", abort);
+  });
+  freezeHeaders(other.headers);
+  // That of Deno is as it was sent.
+  if (other.url !== url) Object.defineProperty(other, "url", { value: url });
+  return other;
 }
 
 /** A body whose length the client has said. */
@@ -61,19 +76,22 @@ class OpenBody implements DenoBody {
 
   readonly #original: Request;
   readonly #limit: number;
+  readonly #isChunked: boolean;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #count = 0;
   #tooLarge = false;
 
-  constructor(original: Request, limit: number) {
+  /** @param isChunked Whether it was announced. */
+  constructor(original: Request, limit: number, isChunked: boolean) {
     this.#original = original;
     this.#limit = limit;
+    this.#isChunked = isChunked;
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
       type: "bytes",
       pull: (controller) => this.#pull(controller as ReadableByteStreamController),
       cancel: (reason) => (this.#reader ?? original.body!).cancel(reason),
     }, { highWaterMark: 0 });
-    this.request = new Request(original, { body });
+    this.request = withBody(original, body);
   }
 
   get isRead(): boolean {
@@ -81,21 +99,25 @@ class OpenBody implements DenoBody {
   }
 
   get isLeft(): boolean {
-    return this.#tooLarge || openBody(this.#original) === "unread";
+    return this.#tooLarge || this.#isChunked && openBody(this.#original) === "unread";
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {
     this.#reader ??= this.#original.body!.getReader();
-    const { done, value } = await this.#reader.read();
-    if (done) {
-      controller.close();
-      controller.byobRequest?.respond(0);
-      return;
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) {
+        controller.close();
+        controller.byobRequest?.respond(0);
+        return;
+      }
+      // Deno gives such a part of a body that is empty.
+      if (value.length === 0) continue;
+      this.#count += value.length;
+      if (this.#count <= this.#limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
+      this.#tooLarge = true;
+      this.#reader.cancel().catch(() => {});
+      throw new BodyTooLargeError(this.#limit);
     }
-    this.#count += value.length;
-    if (this.#count <= this.#limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
-    this.#tooLarge = true;
-    this.#reader.cancel().catch(() => {});
-    throw new BodyTooLargeError(this.#limit);
   }
 }

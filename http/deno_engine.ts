@@ -21,6 +21,11 @@ export function canServe(): boolean {
   return canAdoptResource() && canServeResource();
 }
 
+/** Whether it should be chosen, if nobody says so: before 2.9.6 it loses bodies and connections that this one keeps. */
+export function shouldServe(): boolean {
+  return canServe() && Deno.version.deno.localeCompare("2.9.6", "en", { numeric: true }) >= 0;
+}
+
 /** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
 export class DenoEngine implements HttpEngine {
   readonly #context: DenoContext;

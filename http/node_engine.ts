@@ -23,6 +23,8 @@ import { WebSockets } from "./web_sockets.ts";
 /** A connection that is served. */
 interface Connection extends Peer {
   readonly stream: NodeSocket;
+  /** What responses are written to: the stream, or TLS on it. */
+  readonly served: NodeSocket;
   readonly turns: Turns;
   /** The last one, sent or not. */
   response?: Outgoing;
@@ -76,7 +78,8 @@ export class NodeEngine implements HttpEngine {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket(this.#settings);
     const served = this.#node.serve(stream);
-    const connection: Connection = { stream, localAddr, remoteAddr, data, turns: new Turns(served), halfOpen: false };
+    const turns = new Turns(served);
+    const connection: Connection = { stream, served, localAddr, remoteAddr, data, turns, halfOpen: false };
     this.#open.add(connection);
     stream.once("close", () => {
       this.#open.delete(connection);
@@ -132,8 +135,10 @@ export class NodeEngine implements HttpEngine {
   /** Closes those that wait for a request, or for what nobody reads, when they have had their time. */
   #letGo(connections: Connection[]): void {
     const close = () => {
-      for (const { stream, exchange, body } of connections) {
-        if (exchange === undefined && !body?.isRead && stream.writableLength === 0) stream.destroy();
+      for (const { stream, served, exchange, body } of connections) {
+        if (exchange === undefined && !body?.isRead && stream.writableLength + served.writableLength === 0) {
+          stream.destroy();
+        }
       }
     };
     const timer = setTimeout(() => {
@@ -149,12 +154,14 @@ export class NodeEngine implements HttpEngine {
    * its `keepAliveTimeout` for that from the last that was sent.
    */
   #halfOpen(connection: Connection): void {
-    const { stream } = connection;
+    const { stream, served } = connection;
     connection.halfOpen = true;
     connection.exchange?.abort();
     let [response, writes] = [connection.response, connection.response?.writes];
     const timer = setInterval(() => {
-      if (connection.response === response && response?.writes === writes) stream.destroy();
+      // What waits for a slow client is looked after elsewhere.
+      const waits = served.writableLength > 0 || response?.writableEnded && !response.sent;
+      if (!waits && connection.response === response && response?.writes === writes) stream.destroy();
       [response, writes] = [connection.response, connection.response?.writes];
     }, this.#settings.keepAliveTimeout);
     Deno.unrefTimer(timer);

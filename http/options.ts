@@ -83,7 +83,7 @@ export interface ServeHttpOptions extends StreamOptions {
    * Whose server parses requests and sends responses. {@linkcode HttpServer.engine} tells which it is. Default `"auto"`.
    *
    * * `"auto"`: Deno's own where it can be, and otherwise Node's: with `tls`, with an option that only Node's knows, and in a
-   *   Deno that cannot serve the connections of others.
+   *   Deno before 2.9.6, or one that cannot serve the connections of others.
    * * `"Deno.serve"`: Deno's own, several times as fast, and with HTTP/2 for clients that begin with it. Requests,
    *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. It knows no `tls`, no
    *   `native`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
@@ -195,17 +195,17 @@ const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdown
 /**
  * Fills in the defaults.
  *
- * @param denoCan Whether this Deno's own server can serve the connections of others.
+ * @param mayBeDeno Whether Deno's own server may be chosen.
  * @throws {RangeError} If a number is out of its range.
  * @throws {TypeError} If there is no such engine, or an option is not for it.
  */
-export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, denoCan: boolean): HttpSettings {
+export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, mayBeDeno: boolean): HttpSettings {
   if (!ENGINES.includes(engine)) throw new TypeError(`There is no engine "${engine}"`);
   const foreign = OF_NODE.find((name) => options[name] !== undefined);
   if (engine === "Deno.serve" && foreign !== undefined) {
     throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
   }
-  const chosen = engine !== "auto" ? engine : denoCan && foreign === undefined ? "Deno.serve" : "node:http";
+  const chosen = engine !== "auto" ? engine : mayBeDeno && foreign === undefined ? "Deno.serve" : "node:http";
   // Deno's own has none, and may be given any time for the headers.
   const least = chosen === "Deno.serve" ? options.headersTimeout ?? 0 : 0;
   const requestTimeout = options.requestTimeout ?? Math.max(300_000, least);

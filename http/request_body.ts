@@ -55,8 +55,6 @@ export class RequestBody {
     this.#outgoing = outgoing;
     this.#connection = incoming.socket as NodeSocket;
     this.#limit = limit;
-    // Without a listener an error would end the process.
-    incoming.on("error", ignore);
     if (this.expected) outgoing.once("prefinish", () => this.#finish());
   }
 
@@ -124,6 +122,8 @@ export class RequestBody {
     this.#begun = true;
     this.#outgoing.tellToGoOn();
     const incoming = this.#incoming;
+    // Node tells of errors only those that listen, and ends the process over what nobody takes.
+    incoming.on("error", () => {});
     incoming.on("data", (bytes: Uint8Array) => this.#take(bytes));
     incoming.once("end", () => this.#end());
     incoming.once("close", () => this.#end());
@@ -247,8 +247,6 @@ export class RequestBody {
     Deno.unrefTimer(this.#timer);
   }
 }
-
-function ignore(): void {}
 
 function brokenOff(): Error {
   return new Deno.errors.ConnectionAborted("The connection ended before all of the body had come");

@@ -5,7 +5,7 @@
  */
 import type { SocketAddr } from "../sockets/address.ts";
 import type { HttpConnections } from "./connections.ts";
-import { canServe, DenoEngine } from "./deno_engine.ts";
+import { DenoEngine, shouldServe } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 import { ConnectionServer } from "./server.ts";
@@ -71,7 +71,7 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
   handler: HttpHandler<A>,
   options: ServeHttpOptions = {},
 ): HttpServer {
-  const settings = httpSettings(options, canServe());
+  const settings = httpSettings(options, shouldServe());
   const Engine = settings.engine === "Deno.serve" ? DenoEngine : NodeEngine;
   return new ConnectionServer(connections, settings, (changed) => {
     return new Engine(handler as HttpHandler<SocketAddr>, settings, changed);

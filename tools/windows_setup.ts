@@ -6,7 +6,7 @@
 import { exists, output, step } from "./commands.ts";
 
 /** The Windows build of Deno, as npm has it. */
-const DENO_PACKAGE = "@deno/win32-x64@2.9.5";
+const DENO_PACKAGE = "@deno/win32-x64@2.9.6";
 const DEBIAN_RELEASE = "trixie";
 const OLDEST_WINE = 9;
 

@@ -10,7 +10,8 @@ import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
 
-const FAST = canAdoptResource() ? "Deno.serve" : "node:http";
+const IS_NEW = Deno.version.deno.localeCompare("2.9.6", "en", { numeric: true }) >= 0;
+const FAST = canAdoptResource() && IS_NEW ? "Deno.serve" : "node:http";
 
 async function* none(): AsyncGenerator<Socket> {}
 

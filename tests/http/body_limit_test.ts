@@ -1,7 +1,9 @@
 // How long the body of a request may be.
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
+import { connect as connectHttp2 } from "node:http2";
 import { CERTIFICATE } from "../../examples/certificate.ts";
+import { canAdoptResource } from "../../sockets/native_stream.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
@@ -140,6 +142,42 @@ eachEngine("nothing may be sent, or anything; the limit is 128 MiB if none is gi
     await client.send("POST / HTTP/1.1", "Host: a", `Content-Length: ${128 * MEBIBYTE + 1}`, "");
     assertEquals((await client.response()).status, 413);
   }
+});
+
+Deno.test({
+  name: "Deno.serve: by HTTP/2 too, whatever its headers say, and what is empty is read",
+  ignore: !canAdoptResource(),
+  async fn() {
+    await using served = start(async (request) => new Response(`[${await request.text()}]`), {
+      engine: "Deno.serve",
+      maxRequestBodySize: 10,
+    });
+    const session = connectHttp2(served.url);
+    const ask = async (body: string, headers: Record<string, string> = {}) => {
+      const request = session.request({ ":method": "POST", ":path": "/", ...headers });
+      const status = new Promise<number>((resolve) =>
+        request.on("response", (head) => resolve(Number(head[":status"])))
+      );
+      request.end(body);
+      let text = "";
+      for await (const chunk of request.setEncoding("utf8")) text += chunk;
+      return [await status, text];
+    };
+    assertEquals(await ask(""), [200, "[]"]);
+    assertEquals(await ask("hello"), [200, "[hello]"]);
+    for (const headers of [{}, { host: "a" }, { "x-length": "1" }]) {
+      for (const length of [11, 200_000]) assertEquals((await ask("x".repeat(length), headers))[0], 413);
+    }
+    session.destroy();
+    for (const head of ["POST / HTTP/1.0\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"]) {
+      using client = await RawClient.connect(served.port);
+      await client.write(head);
+      assertEquals((await client.response()).body, "[]");
+    }
+    using client = await RawClient.connect(served.port);
+    await client.send("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "", "0", "");
+    assertEquals((await client.response()).body, "[]");
+  },
 });
 
 Deno.test("node:http: over TLS too", async () => {

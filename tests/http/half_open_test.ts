@@ -103,3 +103,25 @@ Deno.test("the signal says that the client may have gone; a connection that is s
   await within(5_000, cancelled.promise);
   await until(() => served.server.connectionCount === 0, "both are gone");
 });
+
+Deno.test("a client that has ended its side, and reads slowly, gets all of it", async () => {
+  const bodies: Record<string, () => BodyInit> = {
+    "/bytes": () => new Uint8Array(LENGTH),
+    "/text": () => "x".repeat(LENGTH),
+    "/stream": () => new Response(new Uint8Array(LENGTH)).body!,
+  };
+  await using served = start((request) => new Response(bodies[new URL(request.url).pathname]!()), {
+    keepAliveTimeout: 100,
+  });
+  await Promise.all(
+    Object.keys(bodies).map(async (path) => {
+      using client = await RawClient.connect(served.port);
+      await client.write(GET(path));
+      await client.conn.closeWrite();
+      let read = 0;
+      const buffer = new Uint8Array(65_536);
+      for (let count; (count = await within(20_000, client.conn.read(buffer))) !== null; read += count) await sleep(10);
+      assert(read > LENGTH, `${path}: ${read} bytes of ${LENGTH} came`);
+    }),
+  );
+});
