@@ -158,13 +158,13 @@ Deno.test("that ends also what is left to itself otherwise, pending or soon to w
     const ended = pending ? assertRejects(() => stale.over, WinsockError, "WSAENOTSOCK") : stale.over;
     if (!pending) {
       await writeText(client, "a");
-      await within(5_000, ended);
+      await within<unknown>(5_000, ended);
     }
     libc().close(s);
     const copy = duplicateFrom(other.server.handle, Number(s));
     assertEquals(copy, s);
     const fresh = poller.wait(copy, "read", { outlives: true, repeated: true });
-    await within(5_000, ended);
+    await within<unknown>(5_000, ended);
     await writeText(peer, "b");
     await within(5_000, fresh.over);
     poller.release(copy);
