@@ -8,9 +8,11 @@
 export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
   // Deno, and browsers
   "BadResource",
+  "automaticCompression",
   "binaryType",
   "onListen",
   "pipeTo",
+  "statusText",
   // Node, and frameworks
   "Server",
   "disconnect",
