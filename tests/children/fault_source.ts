@@ -48,7 +48,7 @@ class Cell {
     // Two of three targets inherit their channel, where the system lets them; the others get it over a socket.
     const inherits = Deno.build.os !== "windows" && plan.seed % 3 !== 0;
     const child = await spawnTarget(plan, gate, inherits);
-    report({ event: "spawned", target: child.pid, inherits });
+    report({ event: "spawned", target: child.pid, inherits, gate });
     return new Cell(socket, child, gate, plan);
   }
 
@@ -98,11 +98,6 @@ class Cell {
     kill(this.#child.pid);
     await this.#child.status;
     await this.#channel.dispose();
-    try {
-      Deno.removeSync(this.#gate);
-    } catch {
-      // the target went through
-    }
     report({ event: "ended" });
   }
 

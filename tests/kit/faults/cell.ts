@@ -38,7 +38,7 @@ export async function runCell(source: SourceProcess, plan: FaultPlan): Promise<s
   events.clear();
   source.tell({ do: "cell", plan });
   using client = (await connect({ hostname: "127.0.0.1", port: source.port })).toConn();
-  const { target, inherits } = (await events.next("spawned"))!;
+  const { target, inherits, gate } = (await events.next("spawned"))!;
   const peer = new Peer(client);
   const killed = killedBy(plan);
   let ended = false;
@@ -74,6 +74,7 @@ export async function runCell(source: SourceProcess, plan: FaultPlan): Promise<s
     return `${outcome ?? `${killed.join(" and ")} killed`} → ${ownerOf(answers, source, outcome, killed)}`;
   } finally {
     if (!ended) await endTarget(source, target, killed);
+    await Deno.remove(gate).catch(() => {});
   }
 }
 

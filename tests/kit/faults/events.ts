@@ -3,7 +3,7 @@ import { within } from "../process.ts";
 
 export type Event =
   | { readonly event: "listening"; readonly port: number }
-  | { readonly event: "spawned"; readonly target: number; readonly inherits: boolean }
+  | { readonly event: "spawned"; readonly target: number; readonly inherits: boolean; readonly gate: string }
   | { readonly event: "outcome"; readonly outcome: string }
   | { readonly event: "loop"; readonly failure: string | null }
   | {

@@ -46,7 +46,8 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
 /** A source that has handed off once: what it opens for its first hand-off it keeps for all. */
 async function startWarm(): Promise<SourceProcess> {
   const source = await SourceProcess.start();
-  await runCell(source, WARM_UP);
+  const found = await runCell(source, WARM_UP);
+  if (found !== "handed off → target") throw new Error(`Without a fault a hand-off ended with ${found}`);
   source.streams = countStreams(source.pid);
   return source;
 }
