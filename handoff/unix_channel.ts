@@ -11,7 +11,6 @@ import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { StreamIo } from "../ffi/stream_io.ts";
 import type { Waiting } from "../ffi/waiting.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { settleWithin } from "../ffi/milliseconds.ts";
 import { closeAtEnd } from "../ffi/unload.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
@@ -22,7 +21,7 @@ import { connectLocal, listenLocal, refuseDescriptors } from "../ffi/unix/local_
 import { acceptNow, newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
 import { makePrivateDirectory, type PrivateDirectory } from "../ffi/unix/private_directory.ts";
 import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
-import { unixPoller } from "../ffi/unix/poll_system.ts";
+import { readableWithin, unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
 import { adoptPipe, adoptStream, canAdopt } from "../sockets/native_stream.ts";
@@ -276,14 +275,23 @@ function inheritedEnds({ kind, descriptors }: Hello): bigint[] {
   return ends;
 }
 
-async function passedEnds({ kind, way }: Hello): Promise<bigint[]> {
+async function passedEnds({ kind, way, sourceProcessId }: Hello): Promise<bigint[]> {
   if (kind !== ChannelKind.PASSED) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
-  const socket = connectLocal(new TextDecoder().decode(way));
+  try {
+    return await receiveEnds(new TextDecoder().decode(way));
+  } catch (cause) {
+    // That a source has ended is not a failure; one that runs is to hear of this.
+    if (![Deno.pid, Deno.ppid].includes(sourceProcessId)) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new RangeError(`Cannot open the channel of process ${sourceProcessId}, which runs: ${reason}`, { cause });
+  }
+}
+
+async function receiveEnds(path: string): Promise<bigint[]> {
+  const socket = connectLocal(path);
   if (socket === undefined) throw new RangeError("HELLO brings the path of a socket that accepts nothing");
   try {
-    const waiting = unixPoller().prepare().wait(socket, "read");
-    await settleWithin(waiting.over, PASS_TIMEOUT_MS);
-    await unixPoller().cancel(waiting);
+    await readableWithin(socket, PASS_TIMEOUT_MS);
     const { descriptors = [] } = receiveDescriptors(socket, 1, TARGET_ENDS) ?? {};
     if (descriptors.length === TARGET_ENDS) return descriptors;
     for (const fd of descriptors) libc().close(fd);

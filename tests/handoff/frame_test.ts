@@ -243,7 +243,7 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
   assertThrows(() => decodeReady(new Uint8Array(19)), FrameError, "Expected READY to have 20 bytes, got 19");
   assertThrows(() => decodeOffer(new Uint8Array(19)), FrameError, "Expected OFFER to have");
   const offers: [offset: number, value: number, message: string][] = [
-    [0, 4, "OFFER has a socket of kind 4"],
+    [0, 5, "OFFER has a socket of kind 5"],
     [4, 627, "OFFER has a blob of 627 bytes"],
     [8, MAX_DATA + 1, `OFFER has ${MAX_DATA + 1} bytes of data, more than`],
     [8, 9, "OFFER announces 29 bytes and has 28"],
