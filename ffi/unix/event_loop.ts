@@ -78,7 +78,9 @@ export class EventLoop {
     const numbers = unixSystem().asyncPoll;
     if (numbers === undefined || inWorker) return undefined;
     const Pipe = nodeBinding<{ Pipe: PipeConstructor }>("pipe_wrap")?.Pipe;
-    if (Pipe === undefined || PIPE_FUNCTIONS.some((name) => typeof Pipe.prototype[name] !== "function")) return undefined;
+    if (Pipe === undefined || PIPE_FUNCTIONS.some((name) => typeof Pipe.prototype[name] !== "function")) {
+      return undefined;
+    }
     try {
       using owned = new DisposableStack();
       const [counter] = newWakerEnds();
