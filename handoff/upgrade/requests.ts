@@ -97,6 +97,8 @@ export async function requestUpgrade(
   const address = { hostname: "127.0.0.1", port };
   const connecting = connect(signal === undefined ? address : { ...address, signal });
   using conn = (await connecting.catch((error) => Promise.reject(unreachable(controlFile, error)))).toConn();
+  // It may have been aborted when the connection was made already.
+  signal?.throwIfAborted();
   const close = () => conn.close();
   signal?.addEventListener("abort", close);
   let answer = "";

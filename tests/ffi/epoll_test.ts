@@ -155,7 +155,7 @@ Deno.test("that ends also what is left to itself otherwise, pending or soon to w
     using peer = other.client.toConn();
     const s = pair.server.detach();
     const stale = poller.wait(s, "read", { outlives: true, repeated: true });
-    const ended = pending ? assertRejects(() => stale.over, WinsockError, "WSAENOTSOCK") : stale.over;
+    const ended: Promise<unknown> = pending ? assertRejects(() => stale.over, WinsockError, "WSAENOTSOCK") : stale.over;
     if (!pending) {
       await writeText(client, "a");
       await within<unknown>(5_000, ended);
