@@ -281,9 +281,9 @@ async function passedEnds({ kind, way, sourceProcessId }: Hello): Promise<bigint
     return await receiveEnds(new TextDecoder().decode(way));
   } catch (cause) {
     // That a source has ended is not a failure; one that runs is to hear of this.
-    if (![Deno.pid, Deno.ppid].includes(sourceProcessId)) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new RangeError(`Cannot open the channel of process ${sourceProcessId}, which runs: ${reason}`, { cause });
+    if (!(cause instanceof WinsockError) || ![Deno.pid, Deno.ppid].includes(sourceProcessId)) throw cause;
+    const reason = `Cannot open the channel of process ${sourceProcessId}, which runs: ${cause.message}`;
+    throw new RangeError(reason, { cause });
   }
 }
 

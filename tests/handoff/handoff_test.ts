@@ -194,7 +194,7 @@ Deno.test("what cannot be sent is refused before anything happens", async () => 
       "only a connection has any",
     );
     const sending = source.send(pair.server);
-    await assertRejects(() => source.send(pair.server), TypeError, "is on its way already");
+    await assertRejects(() => source.send(pair.server), TypeError, "it is being handed off");
     await sending;
   });
 });
