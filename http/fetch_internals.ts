@@ -76,7 +76,7 @@ function isSendable(headers: Headers): boolean {
  *
  * @param onAbort Is given what aborts the signal, when there is one.
  */
-export function lazyRequest(url: string, init: RequestInit, onAbort: (abort: () => void) => void): Request {
+export function lazyRequest(url: string, init: RequestInit | undefined, onAbort: (abort: () => void) => void): Request {
   if (!IS_LAZY) {
     const controller = new AbortController();
     onAbort(() => controller.abort());

@@ -61,12 +61,11 @@ export function makeRequest(
   const url = urlOf(incoming, localAddr);
   if (url === undefined) return undefined;
   const method = incoming.method!;
-  const hasBody = method !== "GET" && method !== "HEAD" && method !== "TRACE";
-  const init: RequestInit = { method: method === "TRACE" ? "GET" : method, headers: headersOf(incoming) };
-  if (hasBody) init.body = body.expected ? body.stream() : new Uint8Array(0);
   let request: Request;
   try {
-    request = lazyRequest(url, init, onAbort);
+    // What is made of a text alone, and given its headers one by one, takes half the time.
+    request = lazyRequest(url, method === "GET" || method === "TRACE" ? undefined : initOf(method, body), onAbort);
+    addHeaders(request.headers, incoming.rawHeaders);
   } catch {
     return undefined;
   }
@@ -104,17 +103,20 @@ function hostOf(address: SocketAddr): string {
   return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
-/** The headers, with one line of several with cookies, for they are not joined as other headers are. */
-function headersOf({ rawHeaders }: IncomingMessage): [string, string][] {
-  const headers: [string, string][] = [];
-  let cookies: [string, string] | undefined;
+function initOf(method: string, body: RequestBody): RequestInit {
+  return method === "HEAD" ? { method } : { method, body: body.expected ? body.stream() : new Uint8Array(0) };
+}
+
+/** Adds headers as they came, and one line for several with cookies, for they are not joined as other headers are. */
+function addHeaders(headers: Headers, rawHeaders: readonly string[]): void {
+  let cookies: string | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const [name, value] = [rawHeaders[at]!, rawHeaders[at + 1]!];
-    if (name.length !== 6 || name.toLowerCase() !== "cookie") headers.push([name, value]);
-    else if (cookies === undefined) headers.push(cookies = [name, value]);
-    else cookies[1] += `; ${value}`;
+    if (name.length === 6 && name.toLowerCase() === "cookie") {
+      cookies = cookies === undefined ? value : `${cookies}; ${value}`;
+    } else headers.append(name, value);
   }
-  return headers;
+  if (cookies !== undefined) headers.append("cookie", cookies);
 }
 
 /** Where lines of that name, which is in lower case, begin. */
