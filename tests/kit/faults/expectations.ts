@@ -10,10 +10,13 @@ const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> 
 };
 
 /**
- * Cells with two right ends: when the source runs on, its deadline has passed and READY has come, and either may be first
- * in its event loop.
+ * Cells with two right ends. When a frozen source runs on, its deadline has passed and READY has come, and either may be
+ * first in its event loop. When OFFER has just left, the target may take the socket before the fault reaches it.
  */
 const RACES: Record<string, readonly string[]> = {
+  "offered × kill target": ["target-exited → source", "handed off → target †"],
+  "offered × kill both": ["source and target killed → source †", "source and target killed → target †"],
+  "offered × freeze target": ["timeout → source", "handed off → target"],
   "hello-sent × freeze source": ["timeout → source", "handed off → target"],
   "hello-received × freeze source": ["timeout → source", "handed off → target"],
 };

@@ -25,7 +25,8 @@ On Linux two of three targets inherit their channel, and the others get it over 
 duplicate is in the target from the moment it is made: if its frame is lost, the duplicate stays there until the target's
 process ends. The connection ends with its owner nevertheless.
 
-A cell has two ends where the source runs on and two things are due: its deadline has passed, and READY has come. Two cells
+Five cells have two ends, each with one owner. Where a frozen source runs on, its deadline has passed and READY has come;
+either may be handled first. Where OFFER has just left, the target may take the socket before the fault reaches it. Two cells
 differ on Windows, where OFFER brings the socket itself and opening it takes a moment.`;
 
 const PROCESSES = `## Processes and ways, at every step
