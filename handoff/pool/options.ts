@@ -47,6 +47,8 @@ export interface WorkerPoolOptions extends Program {
   maxRestartDelay?: number;
   /** How many workers in a row may end within a second before their place is given up. Default 10. */
   maxRestarts?: number;
+  /** Whether the workers run programs of one's own, as {@linkcode HandoffSourceOptions.trusted} says. Defaults to true. */
+  trusted?: boolean;
   /** Put before each line a worker prints. Without it, workers print where this process does, untouched. */
   prefix?: string | ((worker: WorkerInfo) => string);
   /** Ends the pool at once, workers included. */
@@ -70,6 +72,7 @@ export function poolSettings(options: WorkerPoolOptions): PoolSettings {
     restartDelay: checkedMilliseconds("The pool's restartDelay", options.restartDelay ?? 100),
     maxRestartDelay: checkedMilliseconds("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
     maxRestarts: options.maxRestarts ?? 10,
+    trusted: options.trusted ?? true,
   };
   for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
   for (const name of ["maxWaiting", "maxRestarts"] as const) atLeast(0, name, settings[name]);

@@ -103,6 +103,7 @@ export class Place {
     try {
       source = new HandoffSource(child, {
         timeout: this.#settings.timeout,
+        trusted: this.#settings.trusted,
         onRelease: () => this.#events.changed(),
       });
     } catch (error) {

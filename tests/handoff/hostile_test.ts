@@ -5,8 +5,9 @@
 // Where a message waits that was sent before its sender closed the socket, as with SOCK_SEQPACKET, nothing is to be shown:
 // these are streams, and nothing comes back on them.
 //
-// No test shows that a source can be made to wait by calls on a socket that it has offered (the target may hold its lock):
-// it takes a page fault in another process's system call that is answered by a file system of the attacker's own.
+// That closing a socket which was offered can block is in `untrusted_test.ts`. No test shows that other calls on it can (the
+// target may hold its lock): it takes a page fault in another process's system call that is answered by a file system of
+// the attacker's own.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
