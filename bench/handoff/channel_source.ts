@@ -5,7 +5,7 @@
  *
  * A hand-off consumes its socket, so each batch needs 64 descriptors of the connection. They are made off the clock, by
  * duplicating it to this process itself; `c_source.c` does the same. On the clock is what is the channel's: duplicating
- * for the target, sending, claiming, answering, committing, and closing at both ends.
+ * for the target, offering, taking, answering, and closing at both ends.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Hand-offs per second and time to commit, this library against what else hands connections to another process, all in
+ * Hand-offs per second and time until they are taken, this library against what else hands connections to another process, all in
  * one run:
  *
  *     deno task bench:handoff [--lane linux|windows] [--quick] [--only NAMES] [--profile] [--save]
@@ -32,8 +32,8 @@ const FULL: Plan = { rounds: 5, inFlight: [1, 16, 64], seconds: 1.5, warmSeconds
 const QUICK: Plan = { rounds: 1, inFlight: [1, 16, 64], seconds: 0.3, warmSeconds: 0.2 };
 const LANES: Record<string, () => Promise<Lane>> = { linux: linuxLane, windows: windowsLane };
 
-const COMMIT_NOTE =
-  "commit: until the source's send has resolved; C: until the child's answer; others: until send's callback, which waits for nobody";
+const TAKEN_NOTE =
+  "taken: until the source's send has resolved; C: until the child's answer; others: until send's callback, which waits for nobody";
 
 const options = parseArgs(Deno.args, { string: ["lane", "only"], boolean: ["quick", "profile", "save"] });
 if (options.save && options.only !== undefined) {
@@ -101,7 +101,7 @@ async function run(lane: Lane): Promise<Results> {
 function print(lane: Lane, results: Results): void {
   console.log(`\n== ${lane.name}: ${lane.note}`);
   console.log([...results.versions].map(([name, version]) => `${name}: ${version}`).join("; "));
-  console.log(COMMIT_NOTE);
+  console.log(TAKEN_NOTE);
   for (const missing of lane.missing) console.log(`Skipped ${missing}`);
   for (const [name, reasons] of results.failures()) {
     console.log(`Failed: ${name}, in ${reasons.length} of ${plan.rounds} rounds: ${reasons[0]}`);

@@ -67,8 +67,8 @@ function medianSample(samples: readonly Sample[]): Sample {
     perSecond: of((sample) => sample.perSecond),
     firstByteP50: of((sample) => sample.firstByteP50),
     firstByteP99: of((sample) => sample.firstByteP99),
-    commitP50: of((sample) => sample.commitP50),
-    commitP99: of((sample) => sample.commitP99),
+    takenP50: of((sample) => sample.takenP50),
+    takenP99: of((sample) => sample.takenP99),
     cpu: { source: role("source"), target: role("target"), client: role("client"), wineserver: role("wineserver") },
     trouble: samples.map(({ trouble }) => trouble).filter((trouble) => trouble !== "").join("; "),
   };

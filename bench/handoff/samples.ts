@@ -27,8 +27,8 @@ export interface Sample {
   readonly firstByteP50: number;
   readonly firstByteP99: number;
   /** Milliseconds the source's send takes. */
-  readonly commitP50: number;
-  readonly commitP99: number;
+  readonly takenP50: number;
+  readonly takenP99: number;
   readonly cpu: CpuPerHandoff;
   readonly trouble: string;
 }
@@ -70,8 +70,8 @@ export async function sampleHandoffs(
       perSecond,
       firstByteP50,
       firstByteP99,
-      commitP50: p50,
-      commitP99: p99,
+      takenP50: p50,
+      takenP99: p99,
       cpu: perHandoff(before, after, answered),
       trouble: [
         stalled > 0 ? `${stalled} stalled` : "",

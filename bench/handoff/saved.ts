@@ -60,9 +60,9 @@ export async function saveLane(lane: Lane, results: Results, plan: Plan, machine
 
 function savedSamples(results: Results, inFlight: number): Record<string, SavedSample> {
   const samples = [...results.handoffs(inFlight)].map(([name, sample]): [string, SavedSample] => {
-    const { perSecond, firstByteP50, firstByteP99, commitP50, commitP99 } = sample;
+    const { perSecond, firstByteP50, firstByteP99, takenP50, takenP99 } = sample;
     const rates = results.rates(name, inFlight);
-    return [name, { perSecond, rates, firstByteP50, firstByteP99, commitP50, commitP99 }];
+    return [name, { perSecond, rates, firstByteP50, firstByteP99, takenP50, takenP99 }];
   });
   return Object.fromEntries(samples);
 }

@@ -21,7 +21,7 @@ export function handoffTable(results: Results, inFlight: number): string {
         "per second",
         "ours to it",
         "first byte p50, p99",
-        "commit p50, p99",
+        "taken p50, p99",
         "CPU µs user+system: source, target, client, wineserver",
       ],
     ),
@@ -31,7 +31,7 @@ export function handoffTable(results: Results, inFlight: number): string {
       sample.perSecond.toFixed(0),
       name === OURS ? "" : ratio(reference, sample.perSecond),
       `${milliseconds(sample.firstByteP50)}, ${milliseconds(sample.firstByteP99)}`,
-      `${milliseconds(sample.commitP50)}, ${milliseconds(sample.commitP99)}`,
+      `${milliseconds(sample.takenP50)}, ${milliseconds(sample.takenP99)}`,
       cpu(sample.cpu),
     ]));
     if (sample.trouble !== "") lines.push(`    ${sample.trouble}`);
@@ -82,9 +82,9 @@ function samplesLine(name: string, rates: readonly number[]): string {
 }
 
 function row(name: string, [rate = "", ...cells]: string[]): string {
-  const [ratio = "", first = "", commit = "", last = ""] = cells;
+  const [ratio = "", first = "", taken = "", last = ""] = cells;
   return `  ${name.padEnd(NAME_WIDTH)}${rate.padStart(10)}${ratio.padStart(12)}${first.padStart(22)}${
-    commit.padStart(22)
+    taken.padStart(22)
   }  ${last}`
     .trimEnd();
 }
