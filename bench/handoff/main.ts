@@ -1,6 +1,6 @@
 /**
- * Hand-offs per second and time until they are taken, this library against what else hands connections to another process, all in
- * one run:
+ * Hand-offs per second and the time until one is taken, this library against what else hands connections to another
+ * process, all in one run:
  *
  *     deno task bench:handoff [--lane linux|windows] [--quick] [--only NAMES] [--profile] [--save]
  *
