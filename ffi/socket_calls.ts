@@ -145,8 +145,12 @@ export interface SocketCalls {
   receiver(s: bigint): DatagramReceiver;
   /** `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. */
   shutDown(s: bigint): void;
-  /** Takes a connected stream socket, to read and write it by calls that do not wait. */
-  stream(s: bigint): StreamIo;
+  /**
+   * Takes a connected stream socket, to read and write it by calls that do not wait.
+   *
+   * @param nonBlocking Whether it is non-blocking already. Default false.
+   */
+  stream(s: bigint, nonBlocking?: boolean): StreamIo;
   /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
   /**

@@ -10,7 +10,7 @@ import { nodeBuiltin } from "../ffi/node_builtins.ts";
 import type { SocketKind } from "../ffi/socket_calls.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, whenReleased } from "../sockets/descriptor.ts";
-import { openSocket, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { openOffered, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { TargetChannel } from "./channel.ts";
 import { HandoffError } from "./errors.ts";
@@ -240,7 +240,7 @@ export class Target {
 
   #openBlob(incoming: IncomingHandoff): void {
     const { payload, initialBytes } = incoming;
-    openSocket(payload.blob, { initialBytes }).then(
+    openOffered(payload.blob, kindOf(payload.kind), { initialBytes }).then(
       (socket) => this.#opened(incoming, socket),
       (error) => this.#cannotOpen(incoming, error),
     );

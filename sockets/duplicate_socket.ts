@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { INVALID_SOCKET, type SocketKind } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET, type SocketKind, type SocketMaker } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
+import type { ServiceProvider } from "../spi/service_provider.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { SOCK } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
@@ -84,24 +85,29 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   options: FromHandleOptions = {},
 ): Promise<SharedSocket<A>> {
   const provider = defaultProvider();
-  const handle = await provider.socket(protocolInfo);
-  if (isOwned(handle)) {
-    throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
-      operation: "open a shared socket",
-      functionName: "WSASocketW",
-      detail: `it was opened before, as socket ${handle}`,
-    });
-  }
-  try {
-    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return ownDatagramSocket(handle, provider);
-    const listening = systemCalls().isListening(handle, "open a shared socket");
-    const socket = listening ? ownListener<A>(handle, provider) : ownSocket<A>(handle, options, provider);
-    markDuplicated(socket);
-    return socket;
-  } catch (error) {
-    provider.closeSocket(handle);
-    throw error;
-  }
+  const handle = await openHandle(protocolInfo, provider);
+  const kind = () => {
+    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return "datagram";
+    return systemCalls().isListening(handle, "open a shared socket") ? "listener" : "connection";
+  };
+  return own(handle, kind, options, provider) as SharedSocket<A>;
+}
+
+/**
+ * Opens what {@linkcode duplicateSocket} prepared for this process, of a kind that is known.
+ *
+ * @param protocolInfo Exactly 628 bytes.
+ * @param kind What was duplicated.
+ * @param options What else is known about it.
+ * @throws As {@linkcode openSocket}.
+ */
+export async function openOffered(
+  protocolInfo: Uint8Array,
+  kind: SocketKind,
+  options: FromHandleOptions,
+): Promise<SharedSocket> {
+  const provider = defaultProvider();
+  return own(await openHandle(protocolInfo, provider), () => kind, options, provider);
 }
 
 /**
@@ -112,13 +118,29 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
  * @param options What else is known about it.
  */
 export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): SharedSocket {
+  return own(handle, () => kind, options);
+}
+
+async function openHandle(protocolInfo: Uint8Array, provider: ServiceProvider): Promise<bigint> {
+  const handle = await provider.socket(protocolInfo);
+  if (!isOwned(handle)) return handle;
+  throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
+    operation: "open a shared socket",
+    functionName: "WSASocketW",
+    detail: `it was opened before, as socket ${handle}`,
+  });
+}
+
+/** @param maker What has made the descriptor, if it was not the system itself. */
+function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOptions, maker?: SocketMaker): SharedSocket {
   try {
-    if (kind === "datagram") return ownDatagramSocket(handle);
-    const socket = kind === "listener" ? ownListener(handle) : ownSocket(handle, options);
+    const kind = kindOf();
+    if (kind === "datagram") return ownDatagramSocket(handle, maker);
+    const socket = kind === "listener" ? ownListener(handle, maker) : ownSocket(handle, options, maker);
     markDuplicated(socket);
     return socket;
   } catch (error) {
-    defaultProvider().closeSocket(handle);
+    (maker ?? defaultProvider()).closeSocket(handle);
     throw error;
   }
 }

@@ -166,7 +166,8 @@ function defineAdoptedSocket() {
       let failure: Error | null = null;
       try {
         if (this.#early === undefined) {
-          this.#early = systemCalls().stream(this.#descriptor);
+          // Deno's handle has made it non-blocking.
+          this.#early = systemCalls().stream(this.#descriptor, true);
           this.#early.referenced = this.#referenced;
         }
         for (const part of parts) {

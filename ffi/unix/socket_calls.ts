@@ -129,9 +129,9 @@ export class UnixCalls extends BerkeleyCalls {
     UNIX_STREAMS.shutDown(s, "both");
   }
 
-  stream(s: bigint): StreamIo {
+  stream(s: bigint, nonBlocking = false): StreamIo {
     // On macOS the flag of the calls is not enough for sending.
-    setNonblocking(s, `read and write ${socketName(s)}`);
+    if (!nonBlocking) setNonblocking(s, `read and write ${socketName(s)}`);
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 

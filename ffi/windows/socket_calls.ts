@@ -178,9 +178,9 @@ export class WinsockCalls extends BerkeleyCalls {
     WINSOCK_STREAMS.shutDown(s, "both");
   }
 
-  stream(s: bigint): StreamIo {
+  stream(s: bigint, nonBlocking = false): StreamIo {
     const poller = this.poller.prepare();
-    this.unblock(s);
+    if (!nonBlocking) this.unblock(s);
     return new StreamIo(s, WINSOCK_STREAMS, poller);
   }
 
