@@ -143,7 +143,10 @@ export interface SocketCalls {
   writable(s: bigint): Promise<void>;
   /** Starts waiting for datagrams. */
   receiver(s: bigint): DatagramReceiver;
-  /** `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. */
+  /**
+   * `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. Does nothing if
+   * the connection has ended.
+   */
   shutDown(s: bigint): void;
   /**
    * Takes a connected stream socket, to read and write it by calls that do not wait.

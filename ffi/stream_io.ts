@@ -22,8 +22,8 @@ export interface StreamCalls {
    * @throws {WinsockError} Such as WSAECONNRESET, or WSAESHUTDOWN once this side was ended.
    */
   send(s: bigint, bytes: Uint8Array<ArrayBuffer>): number | undefined;
-  /** `shutdown`: of the sending side, by which the peer reads the end after what is on its way, or of the receiving one, too. */
-  shutDown(s: bigint, sides: "sending" | "both"): void;
+  /** `shutdown` of the sending side: the peer reads the end after what is on its way. */
+  endSending(s: bigint): void;
   /** Closes the descriptor. */
   close(s: bigint): void;
 }
@@ -124,7 +124,7 @@ export class StreamIo {
   /** Ends this side: the peer reads the end. */
   endSending(): void {
     if (this.#closed) return;
-    this.calls.shutDown(this.s, "sending");
+    this.calls.endSending(this.s);
   }
 
   /** Whether waiting keeps the process running; at first it does. */

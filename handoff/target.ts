@@ -56,7 +56,7 @@ export class Target {
   readonly #answered = new Set<number>();
   /** Sockets of this process that the source has not been told the end of. */
   #held = 0;
-  #answers: Uint8Array[] = [];
+  #answers: Uint8Array<ArrayBuffer>[] = [];
   #scheduled = false;
   #late: ReturnType<typeof setTimeout> | undefined;
   #channel: TargetChannel | undefined;
@@ -317,7 +317,7 @@ export class Target {
     this.#answered.delete(oldest!);
   }
 
-  #send(frame: Uint8Array, later = false): void {
+  #send(frame: Uint8Array<ArrayBuffer>, later = false): void {
     this.#answers.push(frame);
     if (later) return this.#sendLater();
     if (this.#scheduled) return;
@@ -340,7 +340,7 @@ export class Target {
     const answers = this.#answers;
     if (answers.length === 0) return;
     this.#answers = [];
-    this.#channel?.answer(concat(answers));
+    this.#channel?.answer(answers.length === 1 ? answers[0]! : concat(answers));
   }
 }
 

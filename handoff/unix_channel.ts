@@ -24,6 +24,7 @@ import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
 import { readableWithin, unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
+import { canReadResource, type ConnIo, openResourceIo } from "../sockets/conn_io.ts";
 import { adoptPipe, adoptStream, canAdopt } from "../sockets/native_stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
@@ -42,6 +43,9 @@ const MAX_STRANGERS_IN_TURN = 8;
 /** How many descriptors a target of its own has: for frames, descriptors, answers and decisions. */
 const TARGET_ENDS = 4;
 const SEQUENCE_SIZE = 4;
+/** Bytes that are made room for at a time, and the least that are worth a read. */
+const CHUNK_SIZE = 65_536;
+const LEAST_ROOM = 4_096;
 
 /** Both ends of a channel, in the source's process. */
 interface Ends {
@@ -439,6 +443,13 @@ class Reader {
       ended = true;
       onEnd(cause);
     };
+    if (this.#kind === "socket" && canReadResource()) {
+      const resource = openResourceIo(this.#fd);
+      this.#stop = () => resource.close();
+      this.#unref = () => resource.setReferenced(false);
+      this.#readResource(resource, onBytes).then(() => end(), end);
+      return;
+    }
     const stream = this.#kind === "pipe" ? adoptPipe(this.#fd) : canAdopt() ? adoptStream(this.#fd) : undefined;
     if (stream !== undefined) {
       stream.on("data", (chunk: Uint8Array) => this.#closed || onBytes(chunk));
@@ -453,6 +464,18 @@ class Reader {
     this.#stop = () => io.close().catch(() => {});
     this.#unref = () => io.referenced = false;
     this.#readAll(io, onBytes).then(() => end(), end);
+  }
+
+  /** Frames keep parts of what is read: no byte is written twice. */
+  async #readResource(io: ConnIo, onBytes: (bytes: Uint8Array) => void): Promise<void> {
+    let room = new Uint8Array(0);
+    for (;;) {
+      if (room.byteLength < LEAST_ROOM) room = new Uint8Array(CHUNK_SIZE);
+      const count = await io.read(room);
+      if (count === 0 || this.#closed) return;
+      onBytes(room.subarray(0, count));
+      room = room.subarray(count);
+    }
   }
 
   async #readAll(io: StreamIo, onBytes: (bytes: Uint8Array) => void): Promise<void> {

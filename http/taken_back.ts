@@ -38,11 +38,7 @@ export function duplicateOf(given: Given): Socket | undefined {
 
 /** Ends both directions of a connection, whatever Deno or its client wait for. */
 export function cutOff(given: Given): void {
-  try {
-    if (isConnected(given)) systemCalls().shutDown(given.handle);
-  } catch {
-    // The client went just now.
-  }
+  if (isConnected(given)) systemCalls().shutDown(given.handle);
 }
 
 function isSame(address: Deno.NetAddr | Deno.UnixAddr, { hostname, port }: Deno.NetAddr): boolean {

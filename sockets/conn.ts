@@ -7,7 +7,6 @@ import { systemCalls } from "../ffi/system.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { SocketAddr } from "./address.ts";
 import type { ConnIo } from "./conn_io.ts";
-import { shutDownQuietly } from "./descriptor.ts";
 
 /** What one chunk of {@linkcode StreamConn.readable} holds at most, in bytes. */
 const CHUNK_SIZE = 65_536;
@@ -216,7 +215,7 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   #release(): void {
     this.#released = true;
     const { handle, shared, closed } = this.#options;
-    if (shared) shutDownQuietly(handle);
+    if (shared) systemCalls().shutDown(handle);
     const closing = this.#io.close();
     if (closing !== undefined) closing.then(closed, closed);
     else if (this.#waiting === 0) closed();

@@ -93,15 +93,6 @@ export function markSuspect(owner: { readonly handle: bigint }): void {
   if (descriptor !== undefined) descriptor.suspect = true;
 }
 
-/** Shuts a connection down, if the system still knows it: the peer reads the end, whoever else has the socket. */
-export function shutDownQuietly(handle: bigint): void {
-  try {
-    systemCalls().shutDown(handle);
-  } catch {
-    // The peer was faster.
-  }
-}
-
 /** The system, past whatever provider is in force: it has made what was not opened from a blob. */
 const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
 
@@ -208,7 +199,7 @@ export class Descriptor {
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
   end(): void {
     if (this.open && this.suspect) return systemCalls().closeElsewhere(this.release(), this.shared);
-    if (this.open && this.shared) shutDownQuietly(this.#handle);
+    if (this.open && this.shared) systemCalls().shutDown(this.#handle);
     this.close();
   }
 }

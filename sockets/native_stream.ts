@@ -11,7 +11,6 @@ import type { StreamIo } from "../ffi/stream_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { shutDownQuietly } from "./descriptor.ts";
 import { canceledError, joined, nodeError } from "./polled_stream.ts";
 
 /** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
@@ -122,7 +121,7 @@ function defineAdoptedSocket() {
     }
 
     override _destroy(error: Error | null, done: Callback): void {
-      if (this.#shared && (this as unknown as NodeInternals)._handle !== null) shutDownQuietly(this.#descriptor);
+      if (this.#shared && (this as unknown as NodeInternals)._handle !== null) systemCalls().shutDown(this.#descriptor);
       if (!this.#sending) return super._destroy(error, done);
       // The descriptor is not to be closed while a thread looks at it.
       this.#early!.leave().then(() => super._destroy(error, done));

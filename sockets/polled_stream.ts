@@ -11,7 +11,6 @@ import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/stream_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { shutDownQuietly } from "./descriptor.ts";
 
 /** The longest time a timer knows, in milliseconds. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
@@ -179,7 +178,7 @@ function definePolledStream() {
 
     override _destroy(error: Error | null, callback: Callback): void {
       clearTimeout(this.#idle);
-      if (this.#shared) shutDownQuietly(this.#io.s);
+      if (this.#shared) systemCalls().shutDown(this.#io.s);
       const closed = (failure: Error | null) => {
         callback(failure);
         nodeBuiltin("node:process").nextTick(() => this.emit("close", failure !== null));

@@ -112,7 +112,7 @@ export function errno(): number {
   return errnoValue[0]!;
 }
 
-const SHUT_RDWR = 2;
+export const SHUT_RDWR = 2;
 
 const elsewhere = libcFunctions({
   /** `int shutdown(int sockfd, int how)` on a pool thread */

@@ -18,7 +18,7 @@ import { unixAddresses } from "./addresses.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { setNonblocking } from "./descriptor_flags.ts";
 import { isErrno, lastUnixError, unixError } from "./errno.ts";
-import { closeElsewhere, errno, libc } from "./libc.ts";
+import { closeElsewhere, errno, libc, SHUT_RDWR } from "./libc.ts";
 import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { unixPoller } from "./poll_system.ts";
@@ -126,7 +126,7 @@ export class UnixCalls extends BerkeleyCalls {
   }
 
   shutDown(s: bigint): void {
-    UNIX_STREAMS.shutDown(s, "both");
+    libc().shutdown(s, SHUT_RDWR);
   }
 
   stream(s: bigint, nonBlocking = false): StreamIo {

@@ -8,7 +8,7 @@ import { isErrno, lastUnixError, unixError } from "./errno.ts";
 import { errno, libc, libcFunctions } from "./libc.ts";
 import { unixSystem } from "./system.ts";
 
-const SHUT = { sending: 1, both: 2 } as const;
+const SHUT_WR = 1;
 
 const functions = libcFunctions({
   /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
@@ -42,8 +42,8 @@ export const UNIX_STREAMS: StreamCalls = {
     }
   },
 
-  shutDown(s, sides) {
-    const result = libc().shutdown(s, SHUT[sides]);
+  endSending(s) {
+    const result = libc().shutdown(s, SHUT_WR);
     if (result === -1) throw lastUnixError(`shut down socket ${s}`, "shutdown");
   },
 

@@ -17,7 +17,7 @@ import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { WinsockPoll } from "./poll.ts";
-import { closeElsewhere, WINSOCK_STREAMS } from "./streams.ts";
+import { closeElsewhere, shutDown, WINSOCK_STREAMS } from "./streams.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
@@ -175,7 +175,7 @@ export class WinsockCalls extends BerkeleyCalls {
   }
 
   shutDown(s: bigint): void {
-    WINSOCK_STREAMS.shutDown(s, "both");
+    shutDown(s);
   }
 
   stream(s: bigint, nonBlocking = false): StreamIo {

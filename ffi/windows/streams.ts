@@ -48,8 +48,8 @@ export const WINSOCK_STREAMS: StreamCalls = {
     throw error;
   },
 
-  shutDown(s, sides) {
-    const result = functions().shutdown(s, SD[sides]);
+  endSending(s) {
+    const result = functions().shutdown(s, SD.sending);
     if (result === -1) throw lastWinsockError(`shut down socket ${s}`, "shutdown");
   },
 
@@ -58,6 +58,11 @@ export const WINSOCK_STREAMS: StreamCalls = {
     if (result === -1) throw lastWinsockError(`close socket ${s}`, "closesocket");
   },
 };
+
+/** Shuts both sides of a connection down, if there still is one. */
+export function shutDown(s: bigint): void {
+  functions().shutdown(s, SD.both);
+}
 
 /**
  * Closes a socket on a pool thread: `closesocket` of one that lingers (`SO_LINGER`) and blocks waits.

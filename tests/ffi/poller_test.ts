@@ -214,7 +214,7 @@ Deno.test("a stream that always has something lets the event loop go on, reading
   const calls: StreamCalls = {
     receive: (_, buffer) => buffer.byteLength,
     send: (_, bytes) => bytes.byteLength,
-    shutDown() {},
+    endSending() {},
     close() {},
   };
   const io = new StreamIo(1n, calls, pollerOf(new FakePoll()));

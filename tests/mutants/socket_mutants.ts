@@ -283,7 +283,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "copy-holds-end",
     breaks: "The peer of a shared connection waits for the end until the last copy is closed.",
     file: "sockets/conn.ts",
-    text: "    if (shared) shutDownQuietly(handle);\n",
+    text: "    if (shared) systemCalls().shutDown(handle);\n",
     replacement: "",
     tests: { files: ["tests/sockets/ownership_test.ts"], filter: "toConn({ native: false }): the peer of a shared" },
   },
