@@ -25,7 +25,7 @@ import { readableWithin, unixPoller } from "../ffi/unix/poll_system.ts";
 import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
 import { canReadResource, type ConnIo, openResourceIo } from "../sockets/conn_io.ts";
-import { adoptPipe, adoptStream, canAdopt } from "../sockets/native_stream.ts";
+import { adoptPipe } from "../sockets/native_stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
@@ -75,6 +75,12 @@ function openEnds(): Ends {
   }
 }
 
+/** Closes what no channel was made of. */
+function closeEnds({ frames, descriptors, answers, decisions, far }: Ends): void {
+  for (const fd of [frames, descriptors, answers, ...far]) libc().close(fd);
+  decisions.close();
+}
+
 /** Has the other end's `sendmsg` fail: what it sent would wait here, with the descriptors of others in it. */
 function refuseMessages(end: bigint): void {
   libc().shutdown(end, SHUT_RD);
@@ -110,8 +116,7 @@ export function prepareInheritance(): Inheritance | undefined {
       channel.established();
       return { child, channel };
     },
-    close: () =>
-      new UnixSourceChannel(ends, { kind: ChannelKind.INHERITED, descriptors: NO_DESCRIPTORS, way: NO_WAY }).close(),
+    close: () => closeEnds(ends),
   };
 }
 
@@ -126,8 +131,7 @@ export function openUnixSourceChannel(processId: number): SourceChannel {
     const pass = new Pass([...ends.far, ends.decisions.descriptor!], processId);
     return new UnixSourceChannel(ends, { kind: ChannelKind.PASSED, descriptors: NO_DESCRIPTORS, way: pass.path }, pass);
   } catch (error) {
-    for (const fd of [ends.frames, ends.descriptors, ends.answers, ...ends.far]) libc().close(fd);
-    ends.decisions.close();
+    closeEnds(ends);
     throw error;
   }
 }
@@ -450,7 +454,7 @@ class Reader {
       this.#readResource(resource, onBytes).then(() => end(), end);
       return;
     }
-    const stream = this.#kind === "pipe" ? adoptPipe(this.#fd) : canAdopt() ? adoptStream(this.#fd) : undefined;
+    const stream = this.#kind === "pipe" ? adoptPipe(this.#fd) : undefined;
     if (stream !== undefined) {
       stream.on("data", (chunk: Uint8Array) => this.#closed || onBytes(chunk));
       stream.on("end", () => end());

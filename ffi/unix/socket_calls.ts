@@ -23,7 +23,7 @@ import { encodeLocalAddress } from "./local_address.ts";
 import { newSocket, newSocketPair } from "./new_descriptors.ts";
 import { unixPoller } from "./poll_system.ts";
 import { hasListened } from "./socket_info.ts";
-import { UNIX_STREAMS } from "./streams.ts";
+import { recvNow, UNIX_STREAMS } from "./streams.ts";
 import { unixSystem } from "./system.ts";
 import { GlibcThreadEnd } from "./thread_end.ts";
 
@@ -91,13 +91,7 @@ export class UnixCalls extends BerkeleyCalls {
     flags: number,
     operation: string,
   ): number | undefined {
-    for (;;) {
-      const count = libc().recv(s, buffer, BigInt(buffer.byteLength), flags | unixSystem().MSG_DONTWAIT);
-      if (count !== -1n) return Number(count);
-      const code = errno();
-      if (isErrno(code, "EAGAIN")) return undefined;
-      if (!isErrno(code, "EINTR")) throw unixError(code, operation, "recv");
-    }
+    return recvNow(s, buffer, flags, () => operation);
   }
 
   pair(): [bigint, bigint] {

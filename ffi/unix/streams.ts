@@ -17,18 +17,31 @@ const functions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
+/**
+ * `recv` without waiting; `undefined` if nothing is there.
+ *
+ * @param flags Further `MSG_*`.
+ * @param operation What an error says that cannot be done.
+ */
+export function recvNow(
+  s: bigint,
+  buffer: Uint8Array<ArrayBuffer>,
+  flags: number,
+  operation: () => string,
+): number | undefined {
+  const { MSG_DONTWAIT } = unixSystem();
+  for (;;) {
+    const count = libc().recv(s, buffer, BigInt(buffer.byteLength), flags | MSG_DONTWAIT);
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN")) return undefined;
+    if (!isErrno(code, "EINTR")) throw unixError(code, operation(), "recv");
+  }
+}
+
 /** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
 export const UNIX_STREAMS: StreamCalls = {
-  receive(s, buffer) {
-    const { MSG_DONTWAIT } = unixSystem();
-    for (;;) {
-      const count = libc().recv(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT);
-      if (count !== -1n) return Number(count);
-      const code = errno();
-      if (isErrno(code, "EAGAIN")) return undefined;
-      if (!isErrno(code, "EINTR")) throw unixError(code, `receive on socket ${s}`, "recv");
-    }
-  },
+  receive: (s, buffer) => recvNow(s, buffer, 0, () => `receive on socket ${s}`),
 
   send(s, bytes) {
     const { send } = functions();

@@ -17,7 +17,7 @@ import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { receiveNow, sendNow } from "./datagrams.ts";
 import { disinherit } from "./inheritance.ts";
 import { WinsockPoll } from "./poll.ts";
-import { closeElsewhere, shutDown, WINSOCK_STREAMS } from "./streams.ts";
+import { closeElsewhere, recvNow, shutDown, WINSOCK_STREAMS } from "./streams.ts";
 import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
 
 const SOL_SOCKET = 0xffff;
@@ -120,11 +120,7 @@ export class WinsockCalls extends BerkeleyCalls {
   ): number | undefined {
     // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
     if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
-    const count = ws2_32().recv(s, buffer, buffer.byteLength, flags);
-    if (count !== -1) return count;
-    const error = this.lastError(operation, "recv");
-    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
-    throw error;
+    return recvNow(s, buffer, flags, () => operation);
   }
 
   pair(): [bigint, bigint] {

@@ -30,15 +30,27 @@ function functions(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
   return symbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], SYMBOLS);
 }
 
+/**
+ * `recv` on a socket that is non-blocking or readable; `undefined` if nothing is there.
+ *
+ * @param operation What an error says that cannot be done.
+ */
+export function recvNow(
+  s: bigint,
+  buffer: Uint8Array<ArrayBuffer>,
+  flags: number,
+  operation: () => string,
+): number | undefined {
+  const count = ws2_32().recv(s, buffer, buffer.byteLength, flags);
+  if (count !== -1) return count;
+  const error = lastWinsockError(operation(), "recv");
+  if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+  throw error;
+}
+
 /** On non-blocking sockets. */
 export const WINSOCK_STREAMS: StreamCalls = {
-  receive(s, buffer) {
-    const count = ws2_32().recv(s, buffer, buffer.byteLength, 0);
-    if (count !== -1) return count;
-    const error = lastWinsockError(`receive on socket ${s}`, "recv");
-    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
-    throw error;
-  },
+  receive: (s, buffer) => recvNow(s, buffer, 0, () => `receive on socket ${s}`),
 
   send(s, bytes) {
     const count = functions().send(s, bytes, bytes.byteLength, 0);
