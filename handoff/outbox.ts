@@ -196,7 +196,7 @@ export class Outbox {
     if (this.#open) {
       outgoing.deadline = performance.now() + this.#settings.timeout;
       this.#watchDeadlines();
-      this.#offerWaiting();
+      this.#offerWaiting(true);
     }
     return outgoing;
   }
@@ -287,8 +287,13 @@ export class Outbox {
     await this.#writer.end(timeout);
   }
 
-  /** Frames leave in order, the OFFER of a socket when there is a slot for it. */
-  #offerWaiting(): void {
+  /**
+   * Frames leave in order, the OFFER of a socket when there is a slot for it.
+   *
+   * @param atOnce Whether one alone need not wait for the end of the turn. While answers are read it does: the next one may
+   * break the channel.
+   */
+  #offerWaiting(atOnce = false): void {
     if (!this.#open) return;
     for (const outgoing of this.#waiting) {
       if (this.#busySlots === DECISION_SLOTS) return;
@@ -299,7 +304,7 @@ export class Outbox {
       this.#slots[outgoing.sequence % DECISION_SLOTS] = { outgoing, offered: false, owner: undefined };
       this.#busySlots++;
       this.#bytes += outgoing.size;
-      this.#writer.write(outgoing, this.#busySlots === 1 && this.#waiting.size === 0);
+      this.#writer.write(outgoing, atOnce && this.#busySlots === 1 && this.#waiting.size === 0);
     }
   }
 
