@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { protocolCatalog, providerPath } from "../spi/catalog.ts";
+import { protocolCatalog, providerPath } from "../spi/system_catalog.ts";
 import type { Field } from "../structs/codec.ts";
 import { XP1 } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { describeBrokenHandoffs, type PathOf } from "./broken_handoffs.ts";
-import { chainText, describe } from "./describe.ts";
+import { describeBrokenHandoffs, type PathOf } from "./doctor.ts";
+import { chainText, describe } from "./inspect.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
 /**

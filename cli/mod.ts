@@ -1,4 +1,14 @@
 /**
+ * `errors`: explains Winsock's errors.
+ *
+ * @module
+ */
+/**
+ * `deno run … @winsock/handoff/cli upgrade FILE`: has a running server replace itself.
+ *
+ * @module
+ */
+/**
  * The command line: `deno run @winsock/handoff/cli --help`, in a project that has added the package.
  *
  * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
@@ -24,14 +34,51 @@
  *
  * @module
  */
+import { describeWinsockError, WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { processTerminal, styled, type Terminal } from "./terminal.ts";
+import { requestUpgrade } from "../handoff/upgrade/upgrade_requests.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
 import { catalog } from "./catalog.ts";
 import { doctor } from "./doctor.ts";
-import { errors } from "./errors.ts";
 import { inspect } from "./inspect.ts";
-import { upgrade } from "./upgrade.ts";
-import { processTerminal, type Terminal } from "./terminal.ts";
+
+/**
+ * Explains an error, given as number or name; the prefix `WSA` may be left out, and case does not matter.
+ *
+ * @param terminal Where.
+ * @param query The number or name.
+ * @param json Whether for a program.
+ * @returns 0, or 1 if Winsock has no such error.
+ */
+export function errors(terminal: Terminal, query: string, json: boolean): number {
+  const code = codeOf(query);
+  const known = code === undefined ? undefined : describeWinsockError(code);
+  if (code === undefined || known === undefined) {
+    terminal.complain(`"${query}" is no Winsock error`);
+    return 1;
+  }
+  if (json) terminal.print(JSON.stringify({ code, ...known }));
+  else terminal.print(`${styled(terminal, "heading", `${known.name} (${code})`)}  ${known.meaning}`);
+  return 0;
+}
+
+function codeOf(query: string): number | undefined {
+  if (/^\d+$/.test(query)) return Number(query);
+  const name = query.toUpperCase();
+  const errors: Readonly<Record<string, number>> = WSA_ERRORS;
+  return errors[name] ?? errors[`WSA${name}`];
+}
+
+/** Asks the server that wrote the control file, and says how it went. */
+export async function upgrade(terminal: Terminal, controlFile: string, json: boolean): Promise<number> {
+  const result = await requestUpgrade(controlFile);
+  const remaining = result.remaining === 0
+    ? ""
+    : `; ${result.remaining} connections of the old version were still open`;
+  terminal.print(json ? JSON.stringify(result) : `Process ${result.processId} serves now${remaining}`);
+  return 0;
+}
 
 const HELP = `Looks into shared sockets.
 

@@ -1,5 +1,5 @@
 /**
- * Opening native libraries: by absolute path, at first use.
+ * Opening native libraries, by absolute path and at first use; and text as their W functions take it.
  *
  * @module
  */
@@ -33,3 +33,19 @@ export function openLibrary<const Symbols extends Deno.ForeignLibraryInterface>(
   }
   throw new Deno.errors.NotFound(`Cannot open ${paths.join(" or ")}`, { cause });
 }
+
+/** A text with its NUL. */
+export function encodeUtf16(text: string): Uint16Array<ArrayBuffer> {
+  const units = new Uint16Array(text.length + 1);
+  for (let index = 0; index < text.length; index++) units[index] = text.charCodeAt(index);
+  return units;
+}
+
+/** The text up to the NUL, or all of it. */
+export function decodeUtf16(units: Uint16Array): string {
+  const end = units.indexOf(0);
+  return String.fromCharCode(...units.subarray(0, end === -1 ? undefined : end));
+}
+
+/** The directory of Windows' own libraries. */
+export const SYSTEM32 = "C:\\Windows\\System32";

@@ -36,12 +36,12 @@
  *
  * @module
  */
-export { INVALID_SOCKET } from "./socket_calls.ts";
+export { INVALID_SOCKET } from "./platform.ts";
 export type { SocketOptions } from "./socket_options.ts";
 export { WSP_STARTUP, WSPPROC_FUNCTIONS, WSPUPCALL_FUNCTIONS } from "./spi_functions.ts";
 export { LIBRARY_PATHS } from "./system.ts";
 export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";
-export { kernel32, KERNEL32_SYMBOLS } from "./windows/kernel32.ts";
-export { ws2_32, WS2_32_SYMBOLS } from "./windows/ws2_32.ts";
-export { SIO_BASE_HANDLE, ws2spi, WS2SPI_SYMBOLS } from "./windows/ws2spi.ts";
+export { kernel32, KERNEL32_SYMBOLS } from "./windows/libraries.ts";
+export { ws2_32, WS2_32_SYMBOLS } from "./windows/libraries.ts";
+export { SIO_BASE_HANDLE, ws2spi, WS2SPI_SYMBOLS } from "./windows/libraries.ts";
 export { WinsockError, type WinsockErrorOptions } from "./winsock_error.ts";

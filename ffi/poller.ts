@@ -1,12 +1,80 @@
 /**
- * Waiting for any number of sockets in the event loop, or on one pool thread where that cannot tell of them.
+ * Waiting for any number of sockets: in the event loop, or on one pool thread where the event loop cannot watch them.
  *
  * @module
  */
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { nextTurn } from "./turns.ts";
-import { type Readiness, Waiting, type WaitOptions } from "./waiting.ts";
+import { nextTurn } from "../internal/time.ts";
 import { WinsockError } from "./winsock_error.ts";
+
+/** What a socket is waited for. */
+export type Readiness = "read" | "write";
+
+/** How a socket is waited for. */
+export interface WaitOptions {
+  /**
+   * Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer where a
+   * pool thread waits.
+   */
+  readonly referenced?: boolean;
+  /**
+   * Asked in the turn in which the socket was found ready, and from then on whenever something more comes: whether that
+   * was it. What it throws ends the wait. By default the first time is.
+   *
+   * @param ended Whether the peer has ended its side, so that nothing more comes.
+   */
+  readonly done?: (ended: boolean) => boolean;
+  /** Whether it is left to who waits to end the wait when the socket is given up. Default false. */
+  readonly outlives?: boolean;
+  /**
+   * Whether this socket is soon to be waited for again: the system may go on watching it in between, which saves two calls.
+   * That ends with {@linkcode Poller.release}, or {@linkcode Poller.cancel}. Default false.
+   */
+  readonly repeated?: boolean;
+  /** What the wait is for, for the error if the socket is closed or given up meanwhile. */
+  readonly operation?: string;
+}
+
+/** Waits until a socket can be read, or written; or has failed, which reading or writing tells. */
+export class PollWaiter {
+  readonly s: bigint;
+  readonly readiness: Readiness;
+  readonly operation: string;
+  readonly outlives: boolean;
+  /** Whether this keeps the process running; the poller's to change. */
+  referenced: boolean;
+  /** Resolves when the wait is over; rejects if it cannot go on. */
+  readonly over: Promise<void>;
+  readonly #over = Promise.withResolvers<void>();
+  readonly #done: ((ended: boolean) => boolean) | undefined;
+
+  constructor(s: bigint, readiness: Readiness, options: WaitOptions = {}) {
+    this.s = s;
+    this.readiness = readiness;
+    this.operation = options.operation ?? `wait for socket ${s}`;
+    this.outlives = options.outlives ?? false;
+    this.referenced = options.referenced ?? true;
+    this.over = this.#over.promise;
+    this.#done = options.done;
+  }
+
+  /** Whether what has come is what was waited for. */
+  isDone(ended: boolean): boolean {
+    return this.#done === undefined || this.#done(ended);
+  }
+
+  /** Ends the wait. */
+  end(): void {
+    this.#over.resolve();
+  }
+
+  /** Ends the wait, which cannot go on. */
+  fail(error: unknown): void {
+    // Who waits may have been told in another way already.
+    this.over.catch(() => {});
+    this.#over.reject(error);
+  }
+}
 
 /** What a socket is found to be, bits. */
 export const READ = 1;
@@ -16,7 +84,7 @@ export const ENDED = 4;
 
 /** A socket that is waited for, and by whom. */
 export class Watched {
-  readonly waits: Set<Waiting> = new Set<Waiting>();
+  readonly waits: Set<PollWaiter> = new Set<PollWaiter>();
   /** Where its set keeps it; -1 where it does not. */
   place = -1;
   /** Whether its set may go on watching it while nothing waits for it. */
@@ -117,8 +185,8 @@ export class Poller {
   }
 
   /** Begins to wait; {@linkcode Poller.prepare} came before. Any number may wait for one socket. */
-  wait(s: bigint, readiness: Readiness, options?: WaitOptions): Waiting {
-    const waiting = new Waiting(s, readiness, options);
+  wait(s: bigint, readiness: Readiness, options?: WaitOptions): PollWaiter {
+    const waiting = new PollWaiter(s, readiness, options);
     let watched = this.#watched.get(s);
     if (watched === undefined) this.#watched.set(s, watched = new Watched(s));
     const known = watched.place !== -1;
@@ -146,7 +214,7 @@ export class Poller {
   }
 
   /** Ends a wait once no thread looks at the socket for it any more. */
-  async cancel(waiting: Waiting): Promise<void> {
+  async cancel(waiting: PollWaiter): Promise<void> {
     const watched = this.#watched.get(waiting.s);
     if (watched?.waits.has(waiting) === true) watched.kept = false;
     if (this.#take(waiting) && !this.#set.live) await this.#polling;
@@ -154,7 +222,7 @@ export class Poller {
   }
 
   /** Ends a wait at once, though a thread may look at the socket a moment longer. */
-  abandon(waiting: Waiting, reason: unknown): void {
+  abandon(waiting: PollWaiter, reason: unknown): void {
     if (this.#take(waiting)) waiting.fail(reason);
   }
 
@@ -184,7 +252,7 @@ export class Poller {
   }
 
   /** Whether a wait keeps the process running from now on. */
-  reference(waiting: Waiting, referenced: boolean): void {
+  reference(waiting: PollWaiter, referenced: boolean): void {
     if (waiting.referenced === referenced) return;
     waiting.referenced = referenced;
     if (this.#watched.get(waiting.s)?.waits.has(waiting) !== true) return;
@@ -194,13 +262,13 @@ export class Poller {
   }
 
   /** Removes a wait, and has a thread see that. Returns whether it was there. */
-  #take(waiting: Waiting): boolean {
+  #take(waiting: PollWaiter): boolean {
     if (!this.#remove(waiting)) return false;
     if (!this.#set.live || this.#referenced === 0) this.#wake();
     return true;
   }
 
-  #remove(waiting: Waiting): boolean {
+  #remove(waiting: PollWaiter): boolean {
     const watched = this.#watched.get(waiting.s);
     if (watched?.waits.delete(waiting) !== true) return false;
     this.#waits--;
@@ -292,7 +360,7 @@ export class Poller {
   };
 
   /** Returns whether that ended the wait. */
-  #ask(waiting: Waiting, ended: boolean): boolean {
+  #ask(waiting: PollWaiter, ended: boolean): boolean {
     try {
       if (!waiting.isDone(ended)) return false;
       if (this.#remove(waiting)) waiting.end();

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { INVALID_SOCKET } from "./socket_calls.ts";
+import { INVALID_SOCKET } from "./platform.ts";
 
 /** What a function returns when it fails: `SOCKET_ERROR`. */
 export const SOCKET_ERROR: -1 = -1;

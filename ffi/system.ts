@@ -3,14 +3,13 @@
  *
  * @module
  */
-import type { ProviderCalls } from "./provider_calls.ts";
-import type { SocketCalls } from "./socket_calls.ts";
+import type { ProviderCalls, SocketCalls } from "./platform.ts";
 import { LIBC_PATHS } from "./unix/libc.ts";
 import { UnixProviderCalls } from "./unix/provider_calls.ts";
-import { UnixCalls } from "./unix/socket_calls.ts";
+import { UnixCalls } from "./unix/sockets.ts";
 import { WinsockProviderCalls } from "./windows/provider_calls.ts";
-import { WinsockCalls } from "./windows/socket_calls.ts";
-import { SYSTEM32 } from "./windows/system32.ts";
+import { WinsockCalls } from "./windows/sockets.ts";
+import { SYSTEM32 } from "./library.ts";
 
 /**
  * The libraries this system's sockets are in, by absolute path: what `--allow-ffi` must name for a process that sends or

@@ -1,8 +1,10 @@
 /**
- * How a hand-off can end without the target owning the socket.
+ * What a program hears of hand-offs: the errors, those of upgrades included, and the steps on the diagnostics channel.
  *
  * @module
  */
+import type { Channel } from "node:diagnostics_channel";
+import { nodeBuiltin } from "../internal/node.ts";
 
 /**
  * Why a hand-off did not happen:
@@ -54,4 +56,80 @@ export class HandoffError extends Error {
     this.outcome = outcome;
     this.reason = reason;
   }
+}
+
+/**
+ * What became of the new version:
+ * `refused`, it said that it will not serve; `crashed`, it ended; `timeout`, it was not ready in time, or did not answer
+ * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done.
+ */
+export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy";
+
+/**
+ * An upgrade did not happen: this version goes on serving.
+ *
+ * @example
+ * ```ts
+ * import { UpgradeError } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const error = new UpgradeError("refused", "the configuration is not valid");
+ * assertEquals(error.message, "The new version does not take over (refused): the configuration is not valid");
+ * ```
+ */
+export class UpgradeError extends Error {
+  /** `UpgradeError`. */
+  override readonly name = "UpgradeError";
+  /** What became of the new version. */
+  readonly outcome: UpgradeOutcome;
+  /** Why, in the new version's words where it refused. */
+  readonly reason: string;
+
+  /**
+   * Makes the error.
+   *
+   * @param outcome What became of the new version.
+   * @param reason Why.
+   * @param options What caused it.
+   */
+  constructor(outcome: UpgradeOutcome, reason: string, options?: ErrorOptions) {
+    super(`The new version does not take over (${outcome}): ${reason}`, options);
+    this.outcome = outcome;
+    this.reason = reason;
+  }
+}
+
+/** A step of a hand-off, published on the channel {@linkcode TRACE_CHANNEL}. */
+export interface HandoffStep {
+  /** What this process has just done. */
+  readonly step:
+    | "hello-sent"
+    | "hello-received"
+    | "ready-received"
+    | "offered"
+    | "offer-received"
+    | "opened"
+    | "taken"
+    | "taken-received"
+    | "done"
+    | "rejected"
+    | "reject-received"
+    | "withdrawn"
+    | "left"
+    | "end-received";
+  /** Which hand-off of the channel; 0 for steps of the channel itself. */
+  readonly sequence: number;
+  /** The process at the other end. */
+  readonly peerProcessId: number;
+}
+
+/** Name of the diagnostics channel: `@winsock/handoff`. */
+export const TRACE_CHANNEL = "@winsock/handoff";
+
+let channel: Channel | undefined;
+
+/** Publishes a step; costs next to nothing while nobody watches. */
+export function trace(step: HandoffStep["step"], sequence: number, peerProcessId: number): void {
+  channel ??= nodeBuiltin("node:diagnostics_channel").channel(TRACE_CHANNEL);
+  if (channel.hasSubscribers) channel.publish({ step, sequence, peerProcessId } satisfies HandoffStep);
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
-import { settleWithin } from "../ffi/milliseconds.ts";
+import { nodeBuiltin } from "../internal/node.ts";
+import { settleWithin } from "../internal/time.ts";
 
 /** A frame that waits to leave. */
 export interface QueuedFrame {

@@ -1,9 +1,177 @@
 /**
- * All that is offered to this process over one channel: what its program has not seen yet, and what waits for it.
+ * The target's side of hand-offs: each one's states, and those that wait to be taken. The counterpart of `outbox.ts`.
  *
  * @module
  */
-import type { IncomingHandoff } from "./incoming_handoff.ts";
+import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { Socket } from "../sockets/socket.ts";
+import { HandoffError } from "./errors.ts";
+import type { OfferPayload } from "./protocol.ts";
+
+/** A socket that arrived. */
+export interface Received<S extends SharedSocket = Socket> {
+  /** The socket. Where sockets are accepted by hand it must not be used before {@linkcode Received.accept} has resolved. */
+  readonly socket: S;
+  /** The `data` of {@linkcode HandoffSource.send}; `undefined` if there was none. */
+  readonly data: unknown;
+  /** Bytes the source had read already. The socket's first read returns them too. */
+  readonly initialBytes: Uint8Array;
+  /**
+   * Takes the socket: when this resolves, this process owns it. Where sockets are accepted automatically that has happened
+   * already. It can be called after the loop has been left.
+   *
+   * @throws {HandoffError} If the source has withdrawn the socket. It is closed here then.
+   * @throws {TypeError} If it was rejected.
+   */
+  accept(): Promise<void>;
+  /**
+   * Leaves the socket to the source; it is closed here.
+   *
+   * @param reason Why, for the source; at most 4096 bytes of it arrive.
+   * @throws {TypeError} If it was accepted already, automatically or by hand.
+   */
+  reject(reason: string): void;
+}
+
+/** How {@linkcode receive} takes sockets. */
+export interface ReceiveOptions {
+  /** Whether sockets are accepted as they come, or by hand with {@linkcode Received.accept}. Default `automatic`. */
+  accept?: "automatic" | "manual";
+  /** Whether to take listeners too; if not, they are rejected. Default false. */
+  listeners?: boolean;
+  /** Whether to take datagram sockets too; if not, they are rejected. Default false. */
+  datagrams?: boolean;
+  /** Ends the loop. */
+  signal?: AbortSignal;
+  /** Where frames come from, in chunks that are not written to again. Default: this process's stdin. */
+  input?: ReadableStream<Uint8Array>;
+}
+
+/** What an {@linkcode IncomingHandoff} asks of the channel. */
+export interface Answers {
+  /** Decides for this side. Returns whether the source had not decided before. */
+  take(): boolean;
+  taken(socket: SharedSocket): void;
+  reject(reason: string): void;
+}
+
+/** offered → open → taken; or from the first two to closed: rejected here, or withdrawn there. */
+type State = "offered" | "open" | "taken" | "closed";
+
+/** A socket between its OFFER and the answer to it. Every OFFER is answered once: TAKEN, or REJECT. */
+export class IncomingHandoff {
+  readonly sequence: number;
+  readonly payload: OfferPayload;
+  readonly initialBytes: Uint8Array;
+  data: unknown;
+  readonly #answers: Answers;
+  #state: State = "offered";
+  #socket: SharedSocket | undefined;
+  /** Why it is closed, for a program that asks for it. */
+  #reason: Error | undefined;
+
+  constructor(sequence: number, payload: OfferPayload, answers: Answers) {
+    this.sequence = sequence;
+    this.payload = payload;
+    this.initialBytes = payload.initialBytes.slice();
+    this.#answers = answers;
+  }
+
+  get socket(): SharedSocket {
+    return this.#socket!;
+  }
+
+  /** Whether its duplicate is not open yet. */
+  get opening(): boolean {
+    return this.#state === "offered";
+  }
+
+  get closed(): boolean {
+    return this.#state === "closed";
+  }
+
+  /** The duplicate is open. Returns whether it is still wanted; if not, it is closed. */
+  opened(socket: SharedSocket): boolean {
+    this.#socket = socket;
+    if (this.#state === "offered") this.#state = "open";
+    else socket.close();
+    return this.#state === "open";
+  }
+
+  /** Takes the socket for this process. Returns whether the source had not withdrawn it before. */
+  take(): boolean {
+    if (this.#state === "taken") return true;
+    if (this.#state === "closed") return false;
+    if (this.#answers.take()) {
+      this.#state = "taken";
+      this.#answers.taken(this.socket);
+      return true;
+    }
+    this.withdraw();
+    return false;
+  }
+
+  accept(): Promise<void> {
+    return this.take() ? Promise.resolve() : Promise.reject(this.#reason);
+  }
+
+  reject(reason: string): void {
+    if (this.#state === "taken") {
+      throw new TypeError(`Cannot reject socket ${this.socket.handle}: it was accepted`);
+    }
+    this.#close(new TypeError("Cannot accept the socket: it was rejected"), reason);
+  }
+
+  /** The source has withdrawn the socket. */
+  withdraw(): void {
+    const reason = new HandoffError("timeout", "the source has withdrawn it", { what: "Cannot accept the socket" });
+    this.#close(reason, "it was withdrawn");
+  }
+
+  /** The channel is broken: nobody can take the socket here. */
+  abandon(): void {
+    const reason = new HandoffError("channel-broken", "its channel is broken", { what: "Cannot accept the socket" });
+    this.#close(reason, "the channel is broken");
+  }
+
+  /** A duplicate that was withdrawn or rejected is closed and nothing else: it is not this process's to shut down. */
+  #close(reason: Error, words: string): void {
+    if (this.#state === "taken" || this.#state === "closed") return;
+    this.#state = "closed";
+    this.#reason = reason;
+    this.#socket?.close();
+    this.#answers.reject(words);
+  }
+}
+
+/** What the program gets: the documented members, and no way to the others. */
+export class ReceivedSocket implements Received<SharedSocket> {
+  readonly #incoming: IncomingHandoff;
+
+  constructor(incoming: IncomingHandoff) {
+    this.#incoming = incoming;
+  }
+
+  get socket(): SharedSocket {
+    return this.#incoming.socket;
+  }
+
+  get data(): unknown {
+    return this.#incoming.data;
+  }
+
+  get initialBytes(): Uint8Array {
+    return this.#incoming.initialBytes;
+  }
+
+  accept(): Promise<void> {
+    return this.#incoming.accept();
+  }
+
+  reject(reason: string): void {
+    this.#incoming.reject(reason);
+  }
+}
 
 /** Why an offer is rejected that came when the program had left its loop. */
 const LEFT = "this process takes no more sockets";

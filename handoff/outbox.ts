@@ -4,7 +4,7 @@
  * @module
  */
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET } from "../ffi/platform.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import {
   closeCopy,
@@ -16,7 +16,7 @@ import {
 } from "../sockets/descriptor.ts";
 import { checkOpen, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
-import { HandoffError } from "./errors.ts";
+import { HandoffError, trace } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
 import {
   decodeReason,
@@ -28,7 +28,6 @@ import {
   OFFER_SIZE,
   OfferedKind,
 } from "./protocol.ts";
-import { trace } from "./trace.ts";
 
 /** Most bytes of OFFER frames on their way at a time, unless one alone has more. */
 const MAX_BYTES = 4 * 1024 * 1024;

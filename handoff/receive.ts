@@ -7,7 +7,7 @@ import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
-import { type Received, ReceivedSocket, type ReceiveOptions } from "./incoming_handoff.ts";
+import { type Received, ReceivedSocket, type ReceiveOptions } from "./inbox.ts";
 import { Target } from "./target.ts";
 
 /**

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { settleWithin } from "../ffi/milliseconds.ts";
+import { settleWithin } from "../internal/time.ts";
 import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
-import { HandoffError } from "./errors.ts";
-import { openSourceChannel } from "./open_channel.ts";
+import { HandoffError, trace } from "./errors.ts";
+import { describeEnd, openSourceChannel, type ScriptOptions, spawnProgram } from "./spawn.ts";
 import { Outbox, type OutgoingHandoff } from "./outbox.ts";
 import {
   decodeReady,
@@ -22,8 +22,6 @@ import {
   MAX_REASON,
   SECRET_SIZE,
 } from "./protocol.ts";
-import { describeEnd, type ScriptOptions, spawnProgram } from "./spawn.ts";
-import { trace } from "./trace.ts";
 
 /** Longest timeout of a source, in milliseconds. */
 export const MAX_TIMEOUT_MS = 30_000;

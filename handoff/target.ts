@@ -5,19 +5,18 @@
  */
 import { concat } from "@std/bytes/concat";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
-import { settleWithin } from "../ffi/milliseconds.ts";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
-import type { SocketKind } from "../ffi/socket_calls.ts";
+import { settleWithin } from "../internal/time.ts";
+import { nodeBuiltin } from "../internal/node.ts";
+import type { SocketKind } from "../ffi/platform.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, whenReleased } from "../sockets/descriptor.ts";
 import { openOffered, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import type { TargetChannel } from "./channel.ts";
-import { HandoffError } from "./errors.ts";
+import { HandoffError, trace } from "./errors.ts";
 import { type FrameInput, stdinInput, streamInput } from "./frame_io.ts";
-import { Inbox } from "./inbox.ts";
-import { IncomingHandoff, type ReceiveOptions } from "./incoming_handoff.ts";
-import { openTargetChannel } from "./open_channel.ts";
+import { Inbox, IncomingHandoff, type ReceiveOptions } from "./inbox.ts";
+import { openTargetChannel } from "./spawn.ts";
 import {
   decodeData,
   decodeHello,
@@ -31,7 +30,6 @@ import {
   OfferedKind,
   type OfferPayload,
 } from "./protocol.ts";
-import { trace } from "./trace.ts";
 
 /** More than a source can have withdrawn and not heard of. */
 const MAX_ANSWERED = 1024;

@@ -8,24 +8,26 @@
  * @module
  */
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
-import { StreamIo } from "../ffi/stream_io.ts";
-import type { Waiting } from "../ffi/waiting.ts";
+import { StreamIo } from "../ffi/nonblocking_io.ts";
+import type { PollWaiter } from "../ffi/poller.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { closeAtEnd } from "../ffi/unload.ts";
+import { closeAtEnd } from "../internal/unload.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
-import { closeOnExec, keepOnExec } from "../ffi/unix/descriptor_flags.ts";
-import { receiveDescriptors, sendDescriptors } from "../ffi/unix/descriptor_message.ts";
+import { acceptNow, closeOnExec, keepOnExec, newPipe, newSocketPair } from "../ffi/unix/descriptors.ts";
+import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
 import { closeElsewhere, libc } from "../ffi/unix/libc.ts";
-import { NativeMessage } from "../ffi/unix/native_message.ts";
-import { connectLocal, listenLocal, refuseDescriptors } from "../ffi/unix/local_socket.ts";
-import { acceptNow, newPipe, newSocketPair } from "../ffi/unix/new_descriptors.ts";
-import { makePrivateDirectory, type PrivateDirectory } from "../ffi/unix/private_directory.ts";
+import {
+  connectLocal,
+  listenLocal,
+  makePrivateDirectory,
+  type PrivateDirectory,
+  refuseDescriptors,
+} from "../ffi/unix/local_sockets.ts";
 import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
-import { readableWithin, unixPoller } from "../ffi/unix/poll_system.ts";
-import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/streams.ts";
+import { readableWithin, UNIX_PIPES, UNIX_STREAMS, unixPoller } from "../ffi/unix/io.ts";
 import { unixSystem } from "../ffi/unix/system.ts";
 import { canReadResource, type ConnIo, openResourceIo } from "../sockets/conn_io.ts";
-import { adoptPipe } from "../sockets/native_stream.ts";
+import { adoptPipe } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
@@ -151,7 +153,7 @@ class Pass {
   readonly #file: string;
   readonly #listener: bigint;
   readonly #remove = () => this.#directory.remove(this.#file);
-  #waiting: Waiting | undefined;
+  #waiting: PollWaiter | undefined;
   #open = true;
 
   constructor(descriptors: readonly bigint[], processId: number) {

@@ -8,7 +8,7 @@ import type net from "node:net";
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { SourceEvents, TargetEvents } from "../ffi/windows/decisions.ts";
-import { WINSOCK_STREAMS } from "../ffi/windows/streams.ts";
+import { WINSOCK_STREAMS } from "../ffi/windows/io.ts";
 import { openStream } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { freezeHeaders, lazyRequest, openBody } from "./fetch_internals.ts";
-import { BodyTooLargeError } from "./request_body.ts";
+import { freezeHeaders, lazyRequest, openBody } from "./deno_internals.ts";
+import { BodyTooLargeError } from "./request.ts";
 
 /** What is known of a body. */
 export interface DenoBody {

@@ -1,26 +1,109 @@
 /**
- * One connection that the server of `Deno.serve` serves.
+ * One connection that the server of `Deno.serve` has, and the requests on it.
+ *
+ * The descriptor is Deno's to close. Deno may have closed it without having said so, and another connection may have the
+ * number by now. So its addresses are compared before it is used.
  *
  * @module
  */
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import {
+  type DenoInfo,
+  type DenoServer,
+  hasSendableHeaders,
+  readyLength,
+  serveResource,
+  takeReadyBody,
+} from "./deno_internals.ts";
+import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import {
+  answerToClient,
+  contentTooLarge,
+  internalServerError,
+  isA,
+  type Peer,
+  PeerInfo,
+  print,
+  tell,
+} from "./handler.ts";
+import { providerCalls, systemCalls } from "../ffi/system.ts";
+import { ownSocket, resourceOf, type Socket } from "../sockets/socket.ts";
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import { finished } from "node:stream";
-import type { SocketAddr } from "../sockets/address.ts";
-import { resourceOf } from "../sockets/socket.ts";
-import type { HttpConnection } from "./connections.ts";
+import { FAREWELL_MS, type HttpConnection } from "./connection_server.ts";
 import { bodyOf, type DenoBody } from "./deno_body.ts";
-import { DenoExchange } from "./deno_exchange.ts";
-import { type DenoInfo, type DenoServer, serveResource } from "./deno_http.ts";
-import { FAREWELL_MS } from "./engine.ts";
-import { answerToClient, contentTooLarge, internalServerError, isA, print, tell } from "./errors.ts";
-import { hasSendableHeaders, readyLength, takeReadyBody } from "./fetch_internals.ts";
-import { lateStream } from "./late_stream.ts";
-import type { HttpHandler, HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
-import type { WsSocket } from "./packages.ts";
-import type { Peer } from "./peer.ts";
-import { cutOff, duplicateOf, type Given } from "./taken_back.ts";
+import { deferredStream } from "./deferred_stream.ts";
+import type { WsSocket } from "./npm.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
+
+/** Makes a WebSocket of the connection a request came on. */
+export type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
+
+/** What a handler is told besides the request. */
+export class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
+  readonly #info: DenoInfo;
+  readonly #upgrade: Upgrade;
+  #answered = false;
+
+  constructor(peer: Peer, info: DenoInfo, upgrade: Upgrade) {
+    super(peer);
+    this.#info = info;
+    this.#upgrade = upgrade;
+  }
+
+  get completed(): Promise<void> {
+    const { completed } = this.#info;
+    completed.catch(() => {});
+    return completed;
+  }
+
+  upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+    if (this.#answered) throw new TypeError("Cannot upgrade to a WebSocket: the request was answered already");
+    return { socket: this.#upgrade(options), response: new Response(null, { status: 204 }) };
+  }
+
+  /** It has its response. */
+  close(): void {
+    this.#answered = true;
+  }
+}
+
+/** A descriptor, and the addresses of the connection it was of. */
+export interface Given {
+  readonly handle: bigint;
+  readonly localAddr: Deno.NetAddr;
+  readonly remoteAddr: Deno.NetAddr;
+}
+
+/** Whether the descriptor is still the connection's, and the client there. */
+function isConnected({ handle, localAddr, remoteAddr }: Given): boolean {
+  try {
+    const calls = systemCalls();
+    return isSame(calls.remoteAddress(handle), remoteAddr) && isSame(calls.localAddress(handle), localAddr);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Makes one more descriptor of a connection, which stays open when Deno closes its own.
+ *
+ * @returns A socket of its own, to be read when Deno has closed the other one; `undefined` if the client has gone.
+ * @throws {WinsockError} WSAEMFILE if there is no room.
+ */
+export function duplicateOf(given: Given): Socket | undefined {
+  return isConnected(given) ? ownSocket(providerCalls().duplicate(given.handle)) : undefined;
+}
+
+/** Ends both directions of a connection, whatever Deno or its client wait for. */
+export function cutOff(given: Given): void {
+  if (isConnected(given)) systemCalls().shutDown(given.handle);
+}
+
+function isSame(address: Deno.NetAddr | Deno.UnixAddr, { hostname, port }: Deno.NetAddr): boolean {
+  return address.transport === "tcp" && address.hostname === hostname && address.port === port;
+}
 
 const SWITCHING_PROTOCOLS = 101;
 /** How long a connection that was let go may take for it at the shutdown, in milliseconds. */
@@ -209,7 +292,7 @@ export class DenoConnection {
   #upgrade(request: Request, options: WebSocketUpgradeOptions): WsSocket {
     if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
     const connection = Promise.withResolvers<NodeSocket>();
-    const stream = lateStream(connection.promise);
+    const stream = deferredStream(connection.promise);
     const socket = this.#left ? undefined : duplicateOf(this.#peer);
     try {
       if (socket === undefined) throw new HandshakeError("the client has gone");

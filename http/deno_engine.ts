@@ -3,12 +3,11 @@
  *
  * @module
  */
-import type { SocketAddr } from "../sockets/address.ts";
-import { canAdoptResource } from "../sockets/native_stream.ts";
-import type { HttpConnection } from "./connections.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import { canAdoptResource } from "../sockets/stream.ts";
+import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { DenoConnection, type DenoContext } from "./deno_connection.ts";
-import { canServeResource } from "./deno_http.ts";
-import { FAREWELL_MS, type HttpEngine } from "./engine.ts";
+import { canServeResource } from "./deno_internals.ts";
 import { NodeEngine } from "./node_engine.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
 import { WebSockets } from "./web_sockets.ts";

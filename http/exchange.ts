@@ -5,15 +5,12 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
-import type { SocketAddr } from "../sockets/address.ts";
-import { answerToClient, badRequest, internalServerError, print, tell } from "./errors.ts";
-import type { Outgoing } from "./outgoing.ts";
-import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
-import type { HttpHandler } from "./options.ts";
-import type { WsSocket } from "./packages.ts";
-import { type Peer, PeerInfo } from "./peer.ts";
-import { makeRequest } from "./request.ts";
-import type { RequestBody } from "./request_body.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import { answerToClient, badRequest, internalServerError, type Peer, PeerInfo, print, tell } from "./handler.ts";
+import type { Outgoing } from "./response.ts";
+import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import type { WsSocket } from "./npm.ts";
+import { makeRequest, type RequestBody } from "./request.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 /** What all exchanges of a server share. */

@@ -31,7 +31,7 @@
  *
  * @module
  */
-export type { HttpConnection, HttpConnections } from "./connections.ts";
+export type { HttpConnection, HttpConnections } from "./connection_server.ts";
 export type {
   HttpHandler,
   HttpInfo,

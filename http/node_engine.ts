@@ -1,31 +1,77 @@
 /**
- * Serving by `node:http`.
+ * The engine that serves with `node:http`: any connection, TLS included, on any Deno.
  *
  * @module
  */
-import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
+import type { IncomingMessage } from "node:http";
 import { setImmediate } from "node:timers";
-import type { SocketAddr } from "../sockets/address.ts";
-import type { HttpConnection } from "./connections.ts";
-import { FAREWELL_MS, type HttpEngine } from "./engine.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { Exchange, type ExchangeContext, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
-import type { Outgoing } from "./outgoing.ts";
-import type { Peer } from "./peer.ts";
+import type { Outgoing } from "./response.ts";
+import type { Peer } from "./handler.ts";
 import { SlowClients } from "./slow_clients.ts";
-import { asksForUpgrade, refusalOf } from "./request.ts";
-import { RequestBody } from "./request_body.ts";
-import { Turns } from "./turns.ts";
+import { asksForUpgrade, refusalOf, RequestBody } from "./request.ts";
 import { WebSockets } from "./web_sockets.ts";
+
+/** How many requests may wait for their turn before no more are read; of those that came along with it, all do. */
+const MOST_WAITING = 100;
+
+/**
+ * Lets one request after the other be answered, as `Deno.serve` does: a client may send many without waiting for
+ * responses, and those that wait for their turn cost little.
+ */
+export class RequestQueue {
+  readonly #stream: NodeSocket & { _paused?: boolean };
+  readonly #waiting: (() => void)[] = [];
+  #taken = false;
+
+  constructor(stream: NodeSocket) {
+    this.#stream = stream;
+  }
+
+  /** Whether no request is being answered. */
+  get free(): boolean {
+    return !this.#taken;
+  }
+
+  /** Whether none waits behind the one that is being answered. */
+  get isLast(): boolean {
+    return this.#waiting.length === 0;
+  }
+
+  /** Answers a request when all before it are answered. */
+  take(answer: () => void): void {
+    if (this.free) {
+      this.#taken = true;
+      return answer();
+    }
+    if (this.#waiting.push(answer) < MOST_WAITING) return;
+    // What the server itself does when too much waits to be sent; without the mark it would read on after each response.
+    this.#stream._paused = true;
+    this.#stream.pause();
+  }
+
+  /** A response has been sent, or cannot be. */
+  pass(): void {
+    if (!this.#stream.writable) this.#waiting.length = 0;
+    const next = this.#waiting.shift();
+    // With this the server reads on: the body of the last may be on its way. Deno's own does not always say it.
+    if (this.#stream._paused && this.#waiting.length === 0) this.#stream.emit("drain");
+    if (next !== undefined) next();
+    else this.#taken = false;
+  }
+}
 
 /** A connection that is served. */
 interface Connection extends Peer {
   readonly stream: NodeSocket;
   /** What responses are written to: the stream, or TLS on it. */
   readonly served: NodeSocket;
-  readonly turns: Turns;
+  readonly turns: RequestQueue;
   /** The last one, sent or not. */
   response?: Outgoing;
   /** The one that is under way. */
@@ -78,7 +124,7 @@ export class NodeEngine implements HttpEngine {
     const { localAddr, remoteAddr } = socket;
     const stream = socket.toNodeSocket(this.#settings);
     const served = this.#node.serve(stream);
-    const turns = new Turns(served);
+    const turns = new RequestQueue(served);
     const connection: Connection = { stream, served, localAddr, remoteAddr, data, turns, halfOpen: false };
     this.#open.add(connection);
     stream.once("close", () => {

@@ -4,14 +4,16 @@
  * @module
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import http, { type IncomingMessage } from "node:http";
-import net, { type Socket as NodeSocket } from "node:net";
+import http from "node:http";
+import type { IncomingMessage } from "node:http";
+import net from "node:net";
+import type { Socket as NodeSocket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
 import tls from "node:tls";
-import { lateStream } from "./late_stream.ts";
+import { deferredStream } from "./deferred_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
-import { Outgoing } from "./outgoing.ts";
+import { Outgoing } from "./response.ts";
 import { asksForWebSocket } from "./request.ts";
 
 /** What requests that Node gives up are answered, by its codes; 400 for all others. */
@@ -104,7 +106,7 @@ export class NodeServer {
     // Deno's TLS on a stream that is none of its own throws, in the event loop, if what is there at once is no TLS.
     const below = socket instanceof net.Socket
       ? socket
-      : lateStream(new Promise((resolve) => setImmediate(resolve, socket)));
+      : deferredStream(new Promise((resolve) => setImmediate(resolve, socket)));
     const secure = new tls.TLSSocket(below, { isServer: true, ...this.#tls });
     secure.on("error", () => socket.destroy());
     secure.once("close", () => socket.destroy());

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { SocketAddr } from "../sockets/address.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { StreamOptions } from "../sockets/stream.ts";
 
 /**

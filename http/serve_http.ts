@@ -3,12 +3,11 @@
  *
  * @module
  */
-import type { SocketAddr } from "../sockets/address.ts";
-import type { HttpConnections } from "./connections.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import { ConnectionServer, type HttpConnections } from "./connection_server.ts";
 import { DenoEngine, shouldServe } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
-import { ConnectionServer } from "./server.ts";
 
 /**
  * Serves HTTP/1.1, and WebSockets, on the connections of a listener, of `receive()`, or of anything that yields sockets.

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { Socket as NodeSocket } from "node:net";
 import { setImmediate } from "node:timers";
-import type { Outgoing } from "./outgoing.ts";
+import type { Outgoing } from "./response.ts";
 
 /** The most bytes written at a time: of one write it cannot be seen how much the client has taken. */
 const PIECE = 256 * 1024;

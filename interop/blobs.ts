@@ -4,12 +4,44 @@
  *
  * @module
  */
+import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { defaultProvider } from "../spi/default_provider.ts";
 import { concat } from "@std/bytes/concat";
 import { toAnsi, toWide } from "../spi/ansi.ts";
-import { defaultProvider } from "../spi/default_provider.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { truncated } from "./opened_blobs.ts";
+
+/**
+ * Opens blobs that stand one after the other. If one cannot be opened the others are opened all the same and closed: a
+ * duplicate nobody opens would keep its socket alive.
+ *
+ * @param bytes The blobs, 628 bytes each; what is left over behind the last whole one is an error.
+ * @returns The descriptors, the caller's to close.
+ * @throws {Deno.errors.UnexpectedEof} If the last one is not whole.
+ * @throws {RangeError} If one is no WSAPROTOCOL_INFOW.
+ * @throws {WinsockError} If the system refuses one.
+ */
+export async function openBlobs(bytes: Uint8Array): Promise<bigint[]> {
+  const { size } = WSAPROTOCOL_INFOW;
+  const handles: bigint[] = [];
+  const errors: unknown[] = [];
+  for (let end = size; end <= bytes.byteLength; end += size) {
+    try {
+      handles.push(await defaultProvider().socket(bytes.subarray(end - size, end)));
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  const left = bytes.byteLength % size;
+  if (left > 0) errors.push(truncated(left, size));
+  if (errors.length === 0) return handles;
+  for (const handle of handles) defaultProvider().closeSocket(handle);
+  throw errors[0];
+}
+
+/** The error of bytes that end within a blob. */
+export function truncated(length: number, size: number): Error {
+  return new Deno.errors.UnexpectedEof(`Cannot open a shared socket: only ${length} of its ${size} bytes came`);
+}
 
 /**
  * Which structure is in the stream: `W` is WSAPROTOCOL_INFOW, 628 bytes; `A` is WSAPROTOCOL_INFOA, 372 bytes. A C

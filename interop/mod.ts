@@ -21,11 +21,11 @@
  * @module
  */
 export { type BlobForm, type BlobOptions, readBlobs, type ReadBlobsOptions, receiveBlobs, sendBlobs } from "./blobs.ts";
-export { DescriptorChannel } from "./descriptor_channel.ts";
-export type { Environment } from "./environment.ts";
-export { notify, type NotifyOptions, type NotifyState } from "./notify.ts";
+export { DescriptorChannel } from "./python.ts";
+export type { Environment } from "./passed_sockets.ts";
+export { notify, type NotifyOptions, type NotifyState } from "./systemd.ts";
 export { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
-export { encodePythonMessage, readPythonMessages } from "./python_messages.ts";
+export { encodePythonMessage, readPythonMessages } from "./python.ts";
 export {
   duplicateSocketInformation,
   openSocketInformation,
@@ -33,8 +33,8 @@ export {
   type SocketInformation,
   SocketInformationOptions,
   stringifySocketInformation,
-} from "./socket_information.ts";
+} from "./dotnet.ts";
 export { type SystemdOptions, systemdSockets } from "./systemd.ts";
-export { spawnActivated, type SpawnActivatedOptions, type StandardStream } from "./systemd_spawn.ts";
-export { receiveSystemfd, type ReceiveSystemfdOptions } from "./systemfd_client.ts";
-export { serveSystemfd, type ServeSystemfdOptions, type SystemfdServer } from "./systemfd_server.ts";
+export { spawnActivated, type SpawnActivatedOptions, type StandardStream } from "./systemd.ts";
+export { receiveSystemfd, type ReceiveSystemfdOptions } from "./systemfd.ts";
+export { serveSystemfd, type ServeSystemfdOptions, type SystemfdServer } from "./systemfd.ts";

@@ -1,5 +1,6 @@
 /**
- * Sockets another process has passed to this one, each to be taken once.
+ * Sockets that another process has passed to this one, each to be taken once; and what the protocols share that pass
+ * them: environment variables, and the system that they exist on.
  *
  * @module
  */
@@ -11,6 +12,24 @@ import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+
+/** Environment variables: what `Deno.env` and a `Map` have in common. */
+export interface Environment {
+  /** The value of a variable, if it is set. */
+  get(name: string): string | undefined;
+  /** Removes a variable. */
+  delete(name: string): unknown;
+}
+
+/**
+ * Refuses what the system does not have.
+ *
+ * @param operation What was asked for.
+ * @throws {Deno.errors.NotSupported} If this is not Linux.
+ */
+export function requireLinux(operation: string): void {
+  if (Deno.build.os !== "linux") throw new Deno.errors.NotSupported(`Cannot ${operation} on ${Deno.build.os}`);
+}
 
 /** A descriptor that was passed, and the name it was passed under. */
 export interface PassedHandle {

@@ -5,7 +5,7 @@
  */
 import { systemCalls } from "../ffi/system.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
-import type { SocketAddr } from "./address.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { ConnIo } from "./conn_io.ts";
 
 /** What one chunk of {@linkcode StreamConn.readable} holds at most, in bytes. */

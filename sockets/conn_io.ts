@@ -1,14 +1,14 @@
 /**
  * How a connection is read and written: by Deno itself, which holds the descriptor as a resource of its own, or by calls
- * of the system's own library. Beside `sockets/native_stream.ts` the place that touches how Deno keeps its sockets.
+ * of the system's own library. Beside `sockets/stream.ts` the place that touches how Deno keeps its sockets.
  *
  * @module
  */
-import type { StreamIo } from "../ffi/stream_io.ts";
+import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { adoptResource, canAdoptResource } from "./native_stream.ts";
+import { adoptResource, canAdoptResource } from "./stream.ts";
 
 /**
  * Reads and writes a connected stream socket. Reads are served in the order of the calls, and so are writes.

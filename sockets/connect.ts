@@ -4,7 +4,7 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
-import { type SocketAddr, toAddress } from "./address.ts";
+import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
 /** Where {@linkcode connect} connects to. */

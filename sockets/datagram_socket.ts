@@ -1,15 +1,111 @@
 /**
- * A UDP socket and its owner.
+ * A UDP socket and its owner, and making one.
  *
  * @module
  */
-import type { SocketMaker } from "../ffi/socket_calls.ts";
-import type { SocketOptions } from "../ffi/socket_options.ts";
+import type { Datagram, DatagramReceiver, SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { toAddress } from "./address.ts";
-import { DatagramInlet } from "./datagram_inlet.ts";
 import { Descriptor } from "./descriptor.ts";
-import type { MulticastV4Membership, MulticastV6Membership } from "./multicast.ts";
+import type { SocketOptions } from "../ffi/socket_options.ts";
+import { toAddress } from "../ffi/socket_address.ts";
+
+/** What receives for a socket, as long as it is open and nobody has paused or finished it. */
+export class PausableReceiver {
+  readonly #descriptor: Descriptor;
+  #receiver: DatagramReceiver | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  /** While receiving is paused: resolves when that ends. */
+  #paused: PromiseWithResolvers<void> | undefined;
+  #finished = false;
+
+  constructor(descriptor: Descriptor) {
+    this.#descriptor = descriptor;
+  }
+
+  /** The next datagram, after those asked for before; `undefined` when no more will be received. */
+  next(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
+    const next = this.#last.then(() => this.#receive(buffer));
+    this.#last = next.catch(() => {});
+    return next;
+  }
+
+  /** Resolves when nothing is being received any more. */
+  async pause(): Promise<void> {
+    this.#paused ??= Promise.withResolvers();
+    await this.#stop();
+  }
+
+  resume(): void {
+    this.#paused?.resolve();
+    this.#paused = undefined;
+  }
+
+  /** For good. Resolves when nothing is being received any more. */
+  async finish(): Promise<void> {
+    this.#finished = true;
+    this.resume();
+    await this.#stop();
+  }
+
+  async #receive(buffer: Uint8Array<ArrayBuffer> | undefined): Promise<Datagram | undefined> {
+    while (this.#descriptor.open && !this.#finished) {
+      if (this.#paused !== undefined) {
+        await this.#paused.promise;
+        continue;
+      }
+      this.#receiver ??= systemCalls().receiver(this.#descriptor.handle);
+      const datagram = await this.#receiver.receive(buffer);
+      if (datagram !== undefined) return datagram;
+    }
+    return undefined;
+  }
+
+  async #stop(): Promise<void> {
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    await receiver?.stop();
+  }
+}
+
+/** Membership in an IPv4 multicast group, in the shape of Deno's. */
+export interface MulticastV4Membership {
+  /**
+   * Leaves the group.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEADDRNOTAVAIL if it is no member.
+   */
+  leave(): Promise<void>;
+  /**
+   * Sets whether this host's members get what is sent from this socket (`IP_MULTICAST_LOOP`): of any group. On Windows
+   * the receiving socket decides.
+   *
+   * @param loopback Whether they do.
+   */
+  setLoopback(loopback: boolean): Promise<void>;
+  /**
+   * Sets how many routers what is sent from this socket may pass (`IP_MULTICAST_TTL`): to any group.
+   *
+   * @param ttl 0 to 255; 1 at first, which no router lets pass.
+   */
+  setTTL(ttl: number): Promise<void>;
+}
+
+/** Membership in an IPv6 multicast group, in the shape of Deno's. */
+export interface MulticastV6Membership {
+  /**
+   * Leaves the group.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEADDRNOTAVAIL if it is no member.
+   */
+  leave(): Promise<void>;
+  /**
+   * Sets whether this host's members get what is sent from this socket (`IPV6_MULTICAST_LOOP`): of any group. On Windows
+   * the receiving socket decides.
+   *
+   * @param loopback Whether they do.
+   */
+  setLoopback(loopback: boolean): Promise<void>;
+}
 
 /** Makes the {@linkcode DatagramSocket} of a descriptor the system has just made. */
 export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramSocket;
@@ -41,12 +137,12 @@ export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramS
  */
 export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
   readonly #descriptor: Descriptor;
-  readonly #inlet: DatagramInlet;
+  readonly #inlet: PausableReceiver;
   #isIPv6: boolean | undefined;
 
   private constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
-    this.#inlet = new DatagramInlet(descriptor);
+    this.#inlet = new PausableReceiver(descriptor);
   }
 
   /**
@@ -260,5 +356,58 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   /** The same as {@linkcode DatagramSocket.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** Where {@linkcode listenDatagram} receives, in the shape of `Deno.UdpListenOptions`. */
+export interface ListenDatagramOptions {
+  /**
+   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
+   * Default `0.0.0.0`; `::` takes IPv4 datagrams too.
+   */
+  hostname?: string;
+  /** The port; 0 lets the system choose one. */
+  port: number;
+  /**
+   * Whether the address may be bound by several sockets that all allow it (`SO_REUSEADDR`), as members of a multicast
+   * group on one host need it. A datagram for the address itself goes to any one of them. Default false.
+   */
+  reuseAddress?: boolean;
+  /** Whether this host's members of a multicast group get what is sent to it from here. Default: as the system has it. */
+  loopback?: boolean;
+}
+
+/**
+ * Makes a UDP socket and binds it (`bind`).
+ *
+ * The port is this socket's alone unless `reuseAddress` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do
+ * not inherit it. Needs ffi access to the system's socket library, and no net permission.
+ *
+ * @example
+ * ```ts
+ * import { listenDatagram } from "@winsock/handoff";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+ * assertEquals(socket.addr.transport, "udp");
+ * ```
+ *
+ * @param options Where.
+ * @returns The socket; the caller's to close.
+ * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
+ * @throws {RangeError} If the port is not between 0 and 65535.
+ * @throws {WinsockError} WSAEADDRINUSE if the port is taken, WSAEACCES if it may not be used.
+ */
+export function listenDatagram(options: ListenDatagramOptions): DatagramSocket {
+  const address = toAddress(options, "0.0.0.0");
+  const socket = ownDatagramSocket(systemCalls().bindDatagram(address, options.reuseAddress ?? false));
+  if (options.loopback === undefined) return socket;
+  try {
+    const option = address.hostname.includes(":") ? "IPV6_MULTICAST_LOOP" : "IP_MULTICAST_LOOP";
+    socket.setOption(option, options.loopback);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
   }
 }

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { INVALID_SOCKET, type SocketMaker } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET, type SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { closeAtEnd } from "../ffi/unload.ts";
+import { closeAtEnd } from "../internal/unload.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { INVALID_SOCKET, type SocketKind, type SocketMaker } from "../ffi/socket_calls.ts";
+import { INVALID_SOCKET, type SocketKind, type SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { ServiceProvider } from "../spi/service_provider.ts";
@@ -11,7 +11,7 @@ import { WinsockError } from "../ffi/winsock_error.ts";
 import { SOCK } from "../structs/constants.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import type { SocketAddr } from "./address.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import { DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
 import { isOwned, markDuplicated } from "./descriptor.ts";
 import { Listener, ownListener } from "./listener.ts";

@@ -6,9 +6,9 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { nodeBuiltin } from "../internal/node.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
-import type { StreamIo } from "../ffi/stream_io.ts";
+import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 

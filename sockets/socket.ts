@@ -5,18 +5,16 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
-import type { SocketMaker } from "../ffi/socket_calls.ts";
+import { nodeBuiltin } from "../internal/node.ts";
+import { type SocketMaker, socketName } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
-import { socketName } from "../ffi/socket_calls.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import type { SocketAddr } from "./address.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import { StreamConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
-import { adoptResource } from "./native_stream.ts";
-import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
+import { adoptResource, openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
 /** How a {@linkcode Socket} is made from a handle. */
 export interface FromHandleOptions {

@@ -1,13 +1,253 @@
 /**
- * Streams on descriptors: Deno's own where it can adopt them, and otherwise ones that need foreign functions only.
+ * Streams on descriptors: Deno's own where Deno can adopt the descriptor, and otherwise ones that need foreign functions
+ * only.
+ *
+ * This module, `sockets/conn_io.ts` and `ffi/unix/event_loop.ts` touch how Deno keeps its sockets;
+ * `http/deno_internals.ts` touches how it serves HTTP on them.
  *
  * @module
  */
 import type net from "node:net";
+import { nodeBinding, nodeBuiltin } from "../internal/node.ts";
+import { socketName } from "../ffi/platform.ts";
+import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { canceledError, joined, nodeError, openPolledStream } from "./polled_stream.ts";
 import { canReadResource, type ConnIo, openPlainIo, openResourceIo } from "./conn_io.ts";
-import { adoptNodeSocket, adoptStream, canAdopt } from "./native_stream.ts";
-import { openPolledStream } from "./polled_stream.ts";
+
+/** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
+interface TcpHandle {
+  open(descriptor: number): number;
+  /** Makes a resource of the socket, which is no longer this object's. */
+  takeStream?(): number;
+  writeUtf8String(request: object, text: string): number;
+  writeLatin1String(request: object, text: string): number;
+  close(): void;
+}
+
+const DIRECT_WRITES = ["writeUtf8String", "writeLatin1String"] as const;
+
+type TcpConstructor = new (type: number) => TcpHandle;
+
+const SOCKET_TYPE = 0;
+
+/** Whether this Deno can adopt descriptors. */
+export function canAdopt(): boolean {
+  return tcpConstructor() !== undefined;
+}
+
+/**
+ * Turns a connected stream socket into a `node:net` socket, which owns it from then on.
+ *
+ * Needs no permission. A little is read ahead; the reading half ending does not end the writing half. A peer that has
+ * ended its side before it sent anything cannot be written to.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @returns The socket.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
+ */
+export function adoptStream(handle: bigint): net.Socket {
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket(socketOptions(openTcp(handle)));
+}
+
+/** Made with the first one, for it needs Node's. */
+let AdoptedSocket: ReturnType<typeof defineAdoptedSocket> | undefined;
+
+/**
+ * Turns a connected stream socket into a `node:net` socket that can be written to whatever the peer has done, and which
+ * owns it from then on.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @param shared Whether to shut the connection down before it is closed.
+ * @returns The socket.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
+ */
+export function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
+  AdoptedSocket ??= defineAdoptedSocket();
+  return new AdoptedSocket(openTcp(handle), handle, shared);
+}
+
+/** Node's callback of everything that takes time. */
+type Callback = (error?: Error | null) => void;
+
+/** What Node's streams call, and the types do not know of. */
+interface NodeInternals {
+  /** There was traffic: the time until `timeout` begins anew. */
+  _unrefTimer?(): void;
+  /** What it sends and receives by, until it has closed it. */
+  readonly _handle: object | null;
+  /** How many bytes were sent. */
+  readonly _bytesDispatched: number;
+}
+
+/**
+ * Deno's handle takes the peer's end for a broken connection while it has read nothing and a write waits in it. After a
+ * hand-off nothing may be left to read, and the peer may well have ended its side. So until the handle has read a byte,
+ * the library writes, by calls of its own.
+ */
+function defineAdoptedSocket() {
+  const { Socket } = nodeBuiltin("node:net");
+  const { Buffer } = nodeBuiltin("node:buffer");
+  const super_ = Socket.prototype as net.Socket & NodeInternals;
+  return class extends Socket {
+    readonly #tcp: TcpHandle;
+    readonly #descriptor: bigint;
+    readonly #shared: boolean;
+    /** Whether Deno's handle has read a byte, and so writes by itself. */
+    #heard = false;
+    /** Writes until then. */
+    #early: StreamIo | undefined;
+    #sending = false;
+    #referenced = true;
+    /** How many bytes it has sent. */
+    #sent = 0;
+
+    constructor(tcp: TcpHandle, handle: bigint, shared: boolean) {
+      super(socketOptions(tcp));
+      this.#tcp = tcp;
+      this.#descriptor = handle;
+      this.#shared = shared;
+    }
+
+    override _write(chunk: Uint8Array<ArrayBuffer> | string, encoding: BufferEncoding, done: Callback): void {
+      if (this.#canWrite()) super._write(chunk, encoding, done);
+      else this.#send([bytesOf(chunk, encoding)], done);
+    }
+
+    override _writev(chunks: { chunk: Uint8Array<ArrayBuffer> | string; encoding: BufferEncoding }[], done: Callback) {
+      if (this.#canWrite()) super_._writev!.call(this, chunks, done);
+      else this.#send(joined(chunks.map(({ chunk, encoding }) => bytesOf(chunk, encoding))), done);
+    }
+
+    override _destroy(error: Error | null, done: Callback): void {
+      if (this.#shared && (this as unknown as NodeInternals)._handle !== null) systemCalls().shutDown(this.#descriptor);
+      if (!this.#sending) return super._destroy(error, done);
+      // The descriptor is not to be closed while a thread looks at it.
+      this.#early!.leave().then(() => super._destroy(error, done));
+    }
+
+    /** What others have read comes back: a request may be answered before the handle has read anything. */
+    override unshift(chunk: unknown, encoding?: BufferEncoding): void {
+      if (!this.#canWrite() && !Object.hasOwn(this.#tcp, DIRECT_WRITES[0])) this.#withholdDirectWrites();
+      return super.unshift(chunk, encoding);
+    }
+
+    override ref(): this {
+      this.#setReferenced(true);
+      return super.ref();
+    }
+
+    override unref(): this {
+      this.#setReferenced(false);
+      return super.unref();
+    }
+
+    /** Part of what `bytesWritten` says. */
+    get _bytesDispatched(): number {
+      return Reflect.get(super_, "_bytesDispatched", this) + this.#sent;
+    }
+
+    #canWrite(): boolean {
+      return this.#heard ||= this.bytesRead > 0 || this.destroyed;
+    }
+
+    /** Node's HTTP gives responses to the handle itself, if it has the functions. */
+    #withholdDirectWrites(): void {
+      for (const name of DIRECT_WRITES) {
+        const write = this.#tcp[name];
+        Object.defineProperty(this.#tcp, name, { get: () => this.#canWrite() ? write : undefined });
+      }
+    }
+
+    async #send(parts: Iterable<Uint8Array<ArrayBuffer>>, done: Callback): Promise<void> {
+      this.#sending = true;
+      let failure: Error | null = null;
+      try {
+        if (this.#early === undefined) {
+          // Deno's handle has made it non-blocking.
+          this.#early = systemCalls().stream(this.#descriptor, true);
+          this.#early.referenced = this.#referenced;
+        }
+        for (const part of parts) {
+          (this as unknown as NodeInternals)._unrefTimer?.();
+          this.#sent += part.byteLength;
+          if (!await this.#early.send(part)) throw canceledError();
+        }
+      } catch (error) {
+        failure = nodeError(error, "write");
+      }
+      this.#sending = false;
+      done(failure);
+    }
+
+    #setReferenced(referenced: boolean): void {
+      this.#referenced = referenced;
+      if (this.#early !== undefined) this.#early.referenced = referenced;
+    }
+  };
+
+  function bytesOf(chunk: Uint8Array<ArrayBuffer> | string, encoding: BufferEncoding): Uint8Array<ArrayBuffer> {
+    return typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
+  }
+}
+
+function socketOptions(handle: TcpHandle): net.SocketConstructorOpts {
+  return { handle, allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts;
+}
+
+/** Whether this Deno can make resources of its own of descriptors. */
+export function canAdoptResource(): boolean {
+  return typeof tcpConstructor()?.prototype.takeStream === "function";
+}
+
+/**
+ * Turns a connected TCP socket into a resource of Deno's, such as `Deno.Conn` has, which owns it from then on.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @returns The resource's number.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ */
+export function adoptResource(handle: bigint): number {
+  const tcp = openTcp(handle);
+  const resource = tcp.takeStream!();
+  tcp.close();
+  return resource;
+}
+
+/**
+ * Turns the reading end of a pipe into a `node:net` socket, which owns it from then on.
+ *
+ * @param fd The descriptor.
+ * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
+ */
+export function adoptPipe(fd: bigint): net.Socket | undefined {
+  const Pipe = canAdopt() ? nodeBinding<{ Pipe: TcpConstructor }>("pipe_wrap")?.Pipe : undefined;
+  if (typeof Pipe?.prototype.open !== "function") return undefined;
+  const handle = new Pipe(SOCKET_TYPE);
+  if (handle.open(Number(fd)) !== 0) return undefined;
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket({ handle, readable: true, writable: false } as unknown as net.SocketConstructorOpts);
+}
+
+function tcpConstructor(): TcpConstructor | undefined {
+  const TCP = nodeBinding<{ TCP: TcpConstructor }>("tcp_wrap")?.TCP;
+  return typeof TCP?.prototype.open === "function" ? TCP : undefined;
+}
+
+function openTcp(handle: bigint): TcpHandle {
+  const TCP = tcpConstructor();
+  if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
+  const tcp = new TCP(SOCKET_TYPE);
+  const code = tcp.open(Number(handle));
+  if (code === 0) return tcp;
+  const operation = `make a stream of ${socketName(handle)}`;
+  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "TCP.open", detail: `code ${code}` });
+}
 
 /** How a socket becomes a stream. */
 export interface StreamOptions {

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import type { EventCalls } from "../ffi/provider_calls.ts";
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { type EventCalls, INVALID_SOCKET } from "../ffi/platform.ts";
 import { providerCalls } from "../ffi/system.ts";
 import type { Upcalls } from "./provider_functions.ts";
-import { spiError } from "./spi_error.ts";
+import { spiError } from "./service_provider.ts";
 
 /**
  * Descriptors of non-IFS providers begin here: above any descriptor Linux gives out, and with the lowest bit set, which

@@ -5,12 +5,11 @@
  */
 import { equals } from "@std/bytes/equals";
 import { XP1 } from "../structs/constants.ts";
-import type { WSPDATA } from "../structs/startup_data.ts";
+import type { WSPDATA } from "../structs/spi.ts";
 import { blobForCaller, blobForNext, structureForNext } from "./chain.ts";
 import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
-import type { ProviderFunctions, Upcalls } from "./provider_functions.ts";
-import { spiError } from "./spi_error.ts";
-import { Startups } from "./startups.ts";
+import { type ProviderFunctions, StartupCounter, type Upcalls } from "./provider_functions.ts";
+import { spiError } from "./service_provider.ts";
 
 /** What a layer knows once it is started. */
 interface Started {
@@ -47,7 +46,7 @@ interface Started {
  */
 export class LayeredProvider implements ProviderFunctions {
   readonly #catalog: ProviderCatalog;
-  readonly #startups = new Startups<Started>();
+  readonly #startups = new StartupCounter<Started>();
   #next: NextInChain | undefined;
   /** The id of the layer's own entry. */
   readonly catalogEntryId: number;

@@ -7,9 +7,7 @@ import { providerCalls, systemCalls } from "../ffi/system.ts";
 import type { WinsockErrorName } from "../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry } from "./chain.ts";
-import type { ServiceProvider } from "./service_provider.ts";
-import { spiError } from "./spi_error.ts";
-import { TCP_ENTRY } from "./tcp_entry.ts";
+import { type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
 /** The in-memory provider's GUID. */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";

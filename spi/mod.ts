@@ -33,7 +33,7 @@
  * @module
  */
 export { duplicateSocketA, socketA, toAnsi, toWide } from "./ansi.ts";
-export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./catalog.ts";
+export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./system_catalog.ts";
 export { blobForCaller, blobForNext, type ChainPlace, structureForNext } from "./chain.ts";
 export { defaultProvider, openProvider, useProvider } from "./default_provider.ts";
 export { DescriptorTable, type DescriptorTableOptions } from "./descriptor_table.ts";

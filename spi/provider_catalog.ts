@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { nodeBuiltin } from "../ffi/node_builtins.ts";
+import { nodeBuiltin } from "../internal/node.ts";
 import { formatGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ChainPlace } from "./chain.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
 import type { ProviderFunctions } from "./provider_functions.ts";
-import type { ServiceProvider } from "./service_provider.ts";
-import { spiError } from "./spi_error.ts";
+import { type ServiceProvider, spiError } from "./service_provider.ts";
 import { functionsOf, TableProvider } from "./table_provider.ts";
 
 /**

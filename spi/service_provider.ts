@@ -1,9 +1,26 @@
 /**
- * The contract of a service provider that shares sockets.
+ * The contract of a service provider that shares sockets, its errors, and the catalog entry of the library's own ones.
  *
  * @module
  */
-import type { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { type WinsockErrorName, WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { AF, IPPROTO, SOCK, XP1 } from "../structs/constants.ts";
+
+/** The error a function of the interface leaves in `lpErrno`. */
+export function spiError(
+  name: WinsockErrorName,
+  functionName: string,
+  operation: string,
+  detail?: string,
+): WinsockError {
+  return new WinsockError(WSA_ERRORS[name], {
+    operation,
+    functionName,
+    ...(detail === undefined ? {} : { detail }),
+  });
+}
 
 /**
  * Who can duplicate a socket for another process and open it there. The contract is Winsock's own
@@ -110,3 +127,18 @@ export interface ServiceProvider {
    */
   closeSocket(s: bigint): void;
 }
+
+/** A base provider's entry of TCP over IPv4 and IPv6, whose sockets are descriptors of the system; not whose it is. */
+export const TCP_ENTRY: Omit<WSAPROTOCOL_INFOW, "ProviderId" | "szProtocol"> = {
+  ...WSAPROTOCOL_INFOW.decode(new Uint8Array(WSAPROTOCOL_INFOW.size)),
+  dwServiceFlags1: XP1.XP1_GUARANTEED_DELIVERY | XP1.XP1_GUARANTEED_ORDER | XP1.XP1_GRACEFUL_CLOSE |
+    XP1.XP1_IFS_HANDLES,
+  dwCatalogEntryId: 1,
+  ProtocolChain: { ChainLen: 1, ChainEntries: [0, 0, 0, 0, 0, 0, 0] },
+  iVersion: 2,
+  iAddressFamily: AF.AF_INET,
+  iMaxSockAddr: 28,
+  iMinSockAddr: 16,
+  iSocketType: SOCK.SOCK_STREAM,
+  iProtocol: IPPROTO.IPPROTO_TCP,
+};

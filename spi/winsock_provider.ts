@@ -3,10 +3,8 @@
  *
  * @module
  */
-import { disinherit } from "../ffi/windows/inheritance.ts";
-import { lastWinsockError, ws2_32 } from "../ffi/windows/ws2_32.ts";
-import { ws2spi } from "../ffi/windows/ws2spi.ts";
-import { INVALID_SOCKET } from "../ffi/socket_calls.ts";
+import { disinherit, lastWinsockError, ws2_32, ws2spi } from "../ffi/windows/libraries.ts";
+import { INVALID_SOCKET } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, WSA_FLAG } from "../structs/constants.ts";

@@ -41,11 +41,11 @@ export {
   WSA_FLAG,
   XP1,
 } from "./constants.ts";
-export { WSPPROC_TABLE, WSPUPCALLTABLE } from "./function_tables.ts";
+export { WSPPROC_TABLE, WSPUPCALLTABLE } from "./spi.ts";
 export { formatGuid, parseGuid } from "./guid.ts";
-export { WSABUF, WSANETWORKEVENTS } from "./io.ts";
+export { WSABUF, WSANETWORKEVENTS } from "./spi.ts";
 export { SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_STORAGE, SOCKADDR_UN } from "./sockaddr.ts";
-export { WSADATA, WSPDATA } from "./startup_data.ts";
+export { WSADATA, WSPDATA } from "./spi.ts";
 export {
   describeWinsockError,
   WINSOCK_ERROR_TABLE,

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { type Struct, struct } from "./codec.ts";
+import { byteArray, named, type Struct, struct, u16, u16be, u32, u64 } from "./codec.ts";
 import { AF } from "./constants.ts";
-import { byteArray, named, u16, u16be, u32, u64 } from "./field_types.ts";
 
 const family = named(u16, "value", AF);
 

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { type FieldType, type Struct, struct } from "./codec.ts";
+import { arrayOf, charArray, type FieldType, i32, named, type Struct, struct, u32, wcharArray } from "./codec.ts";
 import { AF, BYTE_ORDER, IPPROTO, PFL, SECURITY_PROTOCOL, SOCK, XP1 } from "./constants.ts";
-import { arrayOf, charArray, i32, named, u32, wcharArray } from "./field_types.ts";
 import { guid } from "./guid.ts";
 
 /** `MAX_PROTOCOL_CHAIN`: entries a protocol chain has room for. */

@@ -3,24 +3,22 @@
  *
  * @module
  */
-import type { Poller } from "../poller.ts";
-import type { Acceptor, SocketMaker } from "../socket_calls.ts";
-import { Turns } from "../turns.ts";
-import type { Waiting } from "../waiting.ts";
-import { setNonblocking } from "./descriptor_flags.ts";
-import { acceptNow } from "./new_descriptors.ts";
-import { Look, POLLIN } from "./poll.ts";
+import type { Poller, PollWaiter } from "../poller.ts";
+import type { Acceptor, SocketMaker } from "../platform.ts";
+import { YieldBudget } from "../../internal/time.ts";
+import { acceptNow, setNonblocking } from "./descriptors.ts";
+import { Look, POLLIN } from "./io.ts";
 
 const MOST_IN_TURN = 16;
 
 /** Nothing is accepted ahead: what is not asked for stays in the backlog, for what else has the socket. */
 export class UnixAcceptor implements Acceptor {
-  readonly #turns = new Turns(MOST_IN_TURN);
+  readonly #turns = new YieldBudget(MOST_IN_TURN);
   readonly #look: Look;
   #stopping: Promise<void> | undefined;
   /** Whether the poller has just said that a connection is there. */
   #woken = false;
-  #waiting: Waiting | undefined;
+  #waiting: PollWaiter | undefined;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
   constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {

@@ -1,14 +1,15 @@
 /**
- * Who is at the other end: asked of the kernel, not of the peer.
+ * Processes: which one is at the other end of a local socket, asked of the kernel; and references to processes that do
+ * not become another's when a process id is reused (pidfd on Linux, kqueue on macOS).
  *
  * @module
  */
-import { isErrno, lastUnixError, unixError } from "./errno.ts";
-import { KqueueReference } from "./kqueue.ts";
-import { errno, libc, libcFunctions } from "./libc.ts";
-import { PidfdReference } from "./pidfd.ts";
-import { nulTerminated } from "./private_directory.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { nulTerminated } from "./local_sockets.ts";
 import { unixSystem } from "./system.ts";
+import { Look, POLLIN } from "./io.ts";
+import type { UnixSystem } from "./unix_system.ts";
+import { closeOnExec } from "./descriptors.ts";
 
 const O_CLOEXEC = 0o2000000;
 /** Room for as much of a process' status as tells its user. */
@@ -104,4 +105,112 @@ export function peerProcessId(fd: bigint): number {
   const result = libc().getsockopt(fd, level, optname, value, length);
   if (result === -1) throw lastUnixError(`read the peer's process id of socket ${fd}`, "getsockopt");
   return value[0]!;
+}
+
+const pidfdFunctions = libcFunctions({
+  /** `long syscall(long number, ...)`, with two integer arguments */
+  syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
+});
+
+/** A process by a descriptor of it (`pidfd_open(2)`), which is readable from its end on. */
+export class PidfdReference implements ProcessReference {
+  readonly #pidfd: bigint;
+  readonly #end: Look;
+
+  private constructor(readonly pid: number, pidfd: bigint) {
+    this.#pidfd = pidfd;
+    this.#end = new Look(pidfd, POLLIN);
+  }
+
+  /** Refers to the process that has an id now. */
+  static open(pid: number, operation: string, { SYS_pidfd_open }: NonNullable<UnixSystem["pidfd"]>): PidfdReference {
+    const pidfd = pidfdFunctions().syscall2(SYS_pidfd_open, BigInt(pid), 0n);
+    if (pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
+    return new PidfdReference(pid, pidfd);
+  }
+
+  /**
+   * Refers to the process that connected a local socket, whoever has its id now.
+   *
+   * @returns `undefined` if this Linux does not tell.
+   */
+  static ofPeer(
+    fd: bigint,
+    pid: number,
+    operation: string,
+    { SO_PEERPIDFD: [level, optname] }: NonNullable<UnixSystem["pidfd"]>,
+  ): PidfdReference | undefined {
+    const pidfd = new Int32Array(1);
+    const result = libc().getsockopt(fd, level, optname, pidfd, new Int32Array([4]));
+    if (result === 0) return new PidfdReference(pid, BigInt(pidfd[0]!));
+    const code = errno();
+    if (isErrno(code, "ENOPROTOOPT")) return undefined;
+    throw unixError(code, operation, "getsockopt");
+  }
+
+  get alive(): boolean {
+    return !this.#end.ready();
+  }
+
+  [Symbol.dispose](): void {
+    libc().close(this.#pidfd);
+  }
+}
+
+const EVFILT_PROC = -5;
+const EV_ADD = 0x0001;
+const NOTE_EXIT = 0x80000000;
+const KEVENT_SIZE = 32;
+/** `struct timespec` of 0: without waiting. */
+const AT_ONCE = new BigInt64Array(2);
+
+const kqueueFunctions = libcFunctions({
+  /** `int kqueue(void)` */
+  kqueue: { parameters: [], result: "i32" },
+  /** `int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent *eventlist, int nevents, const struct timespec *timeout)` */
+  kevent: { parameters: ["usize", "buffer", "i32", "buffer", "i32", "buffer"], result: "i32" },
+});
+
+/** A process by the event of its end (`EVFILT_PROC`, kqueue(2)), which no later process with its id causes. */
+export class KqueueReference implements ProcessReference {
+  readonly #kqueue: bigint;
+  #ended = false;
+
+  constructor(readonly pid: number, operation: string) {
+    const kqueue = kqueueFunctions().kqueue();
+    if (kqueue === -1) throw lastUnixError(operation, "kqueue");
+    this.#kqueue = BigInt(kqueue);
+    try {
+      closeOnExec(this.#kqueue);
+      const result = kqueueFunctions().kevent(this.#kqueue, encodeExitEvent(pid), 1, null, 0, AT_ONCE);
+      if (result === -1) throw lastUnixError(operation, "kevent");
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get alive(): boolean {
+    // The event is told once.
+    const count = this.#ended
+      ? 1
+      : kqueueFunctions().kevent(this.#kqueue, null, 0, new Uint8Array(KEVENT_SIZE), 1, AT_ONCE);
+    this.#ended = count > 0;
+    return !this.#ended;
+  }
+
+  [Symbol.dispose](): void {
+    libc().close(this.#kqueue);
+  }
+}
+
+/** `struct kevent` that asks for the event of a process' end. */
+export function encodeExitEvent(pid: number): Uint8Array<ArrayBuffer> {
+  const event = new Uint8Array(KEVENT_SIZE);
+  const view = new DataView(event.buffer);
+  view.setBigUint64(0, BigInt(pid), true);
+  view.setInt16(8, EVFILT_PROC, true);
+  view.setUint16(10, EV_ADD, true);
+  view.setUint32(12, NOTE_EXIT, true);
+  return event;
 }

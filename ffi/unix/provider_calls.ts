@@ -3,15 +3,14 @@
  *
  * @module
  */
-import { AF_INET, readFamily } from "../addresses.ts";
-import type { ProviderCalls } from "../provider_calls.ts";
+import { AF_INET, readFamily } from "../socket_address.ts";
+import type { ProviderCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../../structs/sockaddr.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { unixAddresses } from "./addresses.ts";
-import { duplicateFrom } from "./descriptor_flags.ts";
-import { lastUnixError } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { unixAddresses } from "./sockets.ts";
+import { duplicateFrom } from "./descriptors.ts";
+import { lastUnixError, libc } from "./libc.ts";
 
 /** `1.2.3.4`, `1.2.3.4:80`, `::1%2` or `[::1%2]:80`. */
 const ADDRESS_TEXT =

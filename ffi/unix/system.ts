@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { DARWIN } from "./systems/darwin.ts";
-import { LINUX } from "./systems/linux.ts";
-import type { UnixSystem } from "./systems/unix_system.ts";
+import { DARWIN } from "./darwin.ts";
+import { LINUX } from "./linux.ts";
+import type { UnixSystem } from "./unix_system.ts";
 
 let system: UnixSystem = Deno.build.os === "darwin" ? DARWIN : LINUX;
 

@@ -7,14 +7,12 @@
  *
  * @module
  */
-import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../socket_calls.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import { disinherit } from "./inheritance.ts";
-import { kernel32 } from "./kernel32.ts";
-import { Look } from "./poll.ts";
-import { Turns } from "../turns.ts";
-import { ws2_32 } from "./ws2_32.ts";
+import { disinherit, kernel32, ws2_32 } from "./libraries.ts";
+import { Look } from "./io.ts";
+import { YieldBudget } from "../../internal/time.ts";
 
 /** How often an accept that fails on an open listener is tried again, and how long to wait before. */
 const RETRIES = 5;
@@ -49,7 +47,7 @@ const MOST_IN_TURN = 16;
 
 /** Waits on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
-  readonly #turns = new Turns(MOST_IN_TURN);
+  readonly #turns = new YieldBudget(MOST_IN_TURN);
   readonly #look: Look;
   #pending: Promise<bigint> | undefined;
   #stopped = false;

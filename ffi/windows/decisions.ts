@@ -5,9 +5,8 @@
  * @module
  */
 import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
-import { openLibrary } from "../library.ts";
-import { SYSTEM32 } from "./system32.ts";
-import { lastWinsockError } from "./ws2_32.ts";
+import { openLibrary, SYSTEM32 } from "../library.ts";
+import { lastWinsockError } from "./libraries.ts";
 
 const PROCESS_DUP_HANDLE = 0x0040;
 const SYNCHRONIZE = 0x0010_0000;

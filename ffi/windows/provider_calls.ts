@@ -1,18 +1,95 @@
 /**
- * {@linkcode ProviderCalls} on ws2_32.
+ * {@linkcode ProviderCalls} on ws2_32: the protocol catalog, which library a provider's code is in, and blobs.
  *
  * @module
  */
-import type { CatalogCalls, EventCalls, ProviderCalls } from "../provider_calls.ts";
-import { INVALID_SOCKET } from "../socket_calls.ts";
-import { WinsockCatalogCalls } from "./catalog_calls.ts";
-import { disinherit } from "./inheritance.ts";
-import { isWineBuiltin } from "./modules.ts";
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../../structs/constants.ts";
+import { type CatalogCalls, type EventCalls, INVALID_SOCKET, type ProviderCalls } from "../platform.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
-import { textOf, wideText } from "../wide_text.ts";
-import { lastWinsockError, ws2_32 } from "./ws2_32.ts";
-import { ws2spi } from "./ws2spi.ts";
+import { decodeUtf16, encodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
+import { disinherit, lastWinsockError, SIO_BASE_HANDLE, ws2_32, ws2spi } from "./libraries.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../../structs/constants.ts";
+
+const { size: PROTOCOL_INFO_SIZE } = WSAPROTOCOL_INFOW;
+const SOCKET_ERROR = -1;
+const MAX_PATH = 260;
+
+/** Windows' catalogue of service providers. */
+export class WinsockCatalogCalls implements CatalogCalls {
+  entries(): Uint8Array<ArrayBuffer>[] {
+    const lpErrno = new Int32Array(1);
+    const length = new Uint32Array(1);
+    // Without a buffer the call fails and says how long one must be; the catalogue may grow before the next call.
+    for (let buffer = new Uint8Array(0);; buffer = new Uint8Array(length[0]!)) {
+      const count = ws2spi().WSCEnumProtocols(null, buffer, length, lpErrno);
+      if (count !== SOCKET_ERROR) {
+        return Array.from(
+          { length: count },
+          (_, index) => buffer.slice(index * PROTOCOL_INFO_SIZE, (index + 1) * PROTOCOL_INFO_SIZE),
+        );
+      }
+      if (lpErrno[0] !== WSA_ERRORS.WSAENOBUFS || length[0]! <= buffer.byteLength) {
+        const functionName = "WSCEnumProtocols";
+        throw new WinsockError(lpErrno[0]!, { operation: "read the protocol catalogue", functionName });
+      }
+    }
+  }
+
+  /** Wine succeeds and leaves the path empty: its base provider is in ws2_32 itself. */
+  providerPath(providerId: Uint8Array<ArrayBuffer>): string | undefined {
+    const path = new Uint16Array(MAX_PATH);
+    const lpErrno = new Int32Array(1);
+    const result = ws2spi().WSCGetProviderPath(providerId, path, new Int32Array([MAX_PATH]), lpErrno);
+    if (result !== SOCKET_ERROR) return decodeUtf16(path) || undefined;
+    if (lpErrno[0] === WSA_ERRORS.WSAEINVALIDPROVIDER || lpErrno[0] === WSA_ERRORS.WSAEINVAL) return undefined;
+    const functionName = "WSCGetProviderPath";
+    throw new WinsockError(lpErrno[0]!, { operation: "find the library of a service provider", functionName });
+  }
+
+  baseHandle(s: bigint): bigint {
+    const handle = new BigUint64Array(1);
+    const returned = new Uint32Array(1);
+    const result = ws2spi().WSAIoctl(s, SIO_BASE_HANDLE, null, 0, handle, handle.byteLength, returned, 0n, 0n);
+    if (result === SOCKET_ERROR) throw lastWinsockError(`find the base handle of socket ${s}`, "WSAIoctl");
+    return handle[0]!;
+  }
+}
+
+const SYMBOLS = {
+  /** `BOOL GetModuleHandleExW(DWORD dwFlags, LPCWSTR lpModuleName, HMODULE *phModule)`, the name an address */
+  GetModuleHandleExW: { parameters: ["u32", "usize", "buffer"], result: "i32" },
+  /** `HMODULE LoadLibraryW(LPCWSTR lpLibFileName)` */
+  LoadLibraryW: { parameters: ["buffer"], result: "usize" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+const FROM_ADDRESS_UNCHANGED_REFCOUNT = 0x4 | 0x2;
+/** What Wine's tools write behind the header of every library that is a part of Wine. */
+const SIGNATURE = "Wine builtin DLL";
+const SIGNATURE_OFFSET = 0x40;
+
+let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
+
+/**
+ * Whether code is in one of Wine's own libraries. Wine has no service providers: where one of its libraries exports
+ * `WSPStartup`, as mswsock.dll does, that is a placeholder which ends the process.
+ *
+ * Needs full `--allow-ffi`, for it reads the library's header in memory.
+ *
+ * @param code The path of a library, which is loaded and stays loaded, or the address of a function.
+ * @returns Whether it is Wine's; `false` for code that is in no library.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function isWineBuiltin(code: string | bigint): boolean {
+  const kernel32 = symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
+  const module = new BigUint64Array(1);
+  if (typeof code === "string") module[0] = kernel32.LoadLibraryW(encodeUtf16(code));
+  else kernel32.GetModuleHandleExW(FROM_ADDRESS_UNCHANGED_REFCOUNT, code, module);
+  const header = Deno.UnsafePointer.create(module[0]!);
+  if (header === null) return false;
+  const bytes = Deno.UnsafePointerView.getArrayBuffer(header, SIGNATURE.length, SIGNATURE_OFFSET);
+  return new TextDecoder("latin1").decode(bytes) === SIGNATURE;
+}
 
 /** Characters of `[ffff:…:255.255.255.255%4294967295]:65535` and its NUL. */
 const ADDRESS_TEXT_SIZE = 70;
@@ -75,13 +152,13 @@ export class WinsockProviderCalls implements ProviderCalls {
     const length = new Uint32Array([ADDRESS_TEXT_SIZE]);
     const result = ws2spi().WSAAddressToStringW(address, address.byteLength, null, text, length);
     if (result !== 0) throw lastWinsockError("write an address as text", "WSAAddressToStringW");
-    return textOf(text);
+    return decodeUtf16(text);
   }
 
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer> {
     const address = new Uint8Array(LONGEST_ADDRESS);
     const length = new Int32Array([LONGEST_ADDRESS]);
-    const result = ws2spi().WSAStringToAddressW(wideText(text), family, null, address, length);
+    const result = ws2spi().WSAStringToAddressW(encodeUtf16(text), family, null, address, length);
     if (result !== 0) throw lastWinsockError(`read the address "${text}"`, "WSAStringToAddressW");
     return address.slice(0, length[0]);
   }

@@ -1,17 +1,48 @@
 /**
- * Worker processes that share the sockets of one.
+ * A pool of worker processes.
  *
  * @module
  */
+import {
+  Counters,
+  type PoolSettings,
+  poolSettings,
+  type WorkerInfo,
+  type WorkerPoolOptions,
+  type WorkerPoolStatistics,
+} from "./options.ts";
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
-import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
+import { validateDuration } from "../../internal/time.ts";
 import type { SendOptions } from "../source.ts";
-import { type PoolSettings, poolSettings, type WorkerInfo, type WorkerPoolOptions } from "./options.ts";
-import { noWorker, poolClosed, Queue } from "./queue.ts";
-import { Counters, type WorkerPoolStatistics } from "./statistics.ts";
-import { Place } from "./worker.ts";
-import { WorkerEvent, type WorkerEventType } from "./worker_event.ts";
+import { noWorker, poolClosed, Scheduler } from "./scheduler.ts";
+import { Place } from "./worker_slot.ts";
+
+/** What happens to a pool's workers. */
+export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "workergiveup";
+
+/** Something happened to a worker of a {@linkcode WorkerPool}. */
+export class WorkerEvent extends Event {
+  /** What happened. */
+  declare readonly type: WorkerEventType;
+  /** The worker. */
+  readonly worker: WorkerInfo;
+  /** Why it ended; empty for other events. */
+  readonly reason: string;
+
+  /**
+   * Makes the event.
+   *
+   * @param type What happened.
+   * @param worker To which worker.
+   * @param reason Why.
+   */
+  constructor(type: WorkerEventType, worker: WorkerInfo, reason = "") {
+    super(type);
+    this.worker = worker;
+    this.reason = reason;
+  }
+}
 
 const NOT_READY = "The pool does not become ready";
 
@@ -63,7 +94,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly #settings: PoolSettings;
   readonly #places: Place[];
   readonly #counters = new Counters();
-  readonly #queue: Queue;
+  readonly #queue: Scheduler;
   readonly #ready = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<HandoffError>();
   readonly #neverReady: Set<Place>;
@@ -95,7 +126,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       givenUp: (place: Place) => this.#giveUp(place),
     };
     this.#places = Array.from({ length: this.#settings.size }, (_, index) => new Place(index, this.#settings, events));
-    this.#queue = new Queue(this.#places, this.#settings);
+    this.#queue = new Scheduler(this.#places, this.#settings);
     this.#neverReady = new Set(this.#places);
     this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
@@ -171,7 +202,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws {RangeError} If the timeout is out of its range. The pool stays as it is.
    */
   async close(options: { timeout?: number } = {}): Promise<void> {
-    const timeout = checkedMilliseconds("The pool's timeout", options.timeout ?? 10_000);
+    const timeout = validateDuration("The pool's timeout", options.timeout ?? 10_000);
     await (this.#closing ??= this.#close(timeout));
   }
 

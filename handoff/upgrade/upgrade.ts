@@ -3,23 +3,20 @@
  *
  * @module
  */
-import { checkedMilliseconds, settleWithin } from "../../ffi/milliseconds.ts";
+import { settleWithin, validateDuration } from "../../internal/time.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { checkOpen, duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
-import type { SocketAddr } from "../../sockets/address.ts";
+import type { SocketAddr } from "../../ffi/socket_address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../spawn.ts";
-import { HandoffError } from "../errors.ts";
-import { MAX_TIMEOUT_MS } from "../source.ts";
-import { HandoffSource } from "../source.ts";
-import { Conversation, type Message } from "./conversation.ts";
-import { type Generation, type GenerationState, stateOf } from "./generation.ts";
-import { type Announcement, PREDECESSOR_VARIABLE } from "./inheritance.ts";
-import { UpgradeError } from "./upgrade_error.ts";
+import { HandoffError, UpgradeError } from "../errors.ts";
+import { HandoffSource, MAX_TIMEOUT_MS } from "../source.ts";
+import { type Announcement, Conversation, type Message, PREDECESSOR_VARIABLE } from "./upgrade_channel.ts";
+import { type Generation, type GenerationState, stateOf } from "./server_version.ts";
 
 /** What it means that a socket was not handed off. */
 const OUTCOMES = {
@@ -127,9 +124,9 @@ type Durations = Required<Pick<UpgradeOptions, "timeout" | "trialTime" | "drainT
 
 function checkedDurations({ timeout = 30_000, trialTime = 1_000, drainTimeout = 10_000 }: UpgradeOptions): Durations {
   return {
-    timeout: checkedMilliseconds("timeout", timeout, 1),
-    trialTime: checkedMilliseconds("trialTime", trialTime),
-    drainTimeout: checkedMilliseconds("drainTimeout", drainTimeout),
+    timeout: validateDuration("timeout", timeout, 1),
+    trialTime: validateDuration("trialTime", trialTime),
+    drainTimeout: validateDuration("drainTimeout", drainTimeout),
   };
 }
 

@@ -3,18 +3,16 @@
  *
  * @module
  */
-import { checkedMilliseconds } from "../../ffi/milliseconds.ts";
+import { validateDuration } from "../../internal/time.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { isRoot, userOfProcess } from "../../ffi/unix/process.ts";
-import { describeSocket, type SocketDescription } from "../../ffi/unix/socket_info.ts";
+import { describeSocket, type SocketDescription } from "../../ffi/unix/sockets.ts";
 import { AF, PFL, SOCK, XP1 } from "../../structs/constants.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { isEntry } from "../chain.ts";
-import type { ServiceProvider } from "../service_provider.ts";
-import { TCP_ENTRY } from "../tcp_entry.ts";
-import { claim, claimNow } from "./claim.ts";
-import { type Claim, CLAIM_VERSION, claimError, isRendezvousName, SECRET_SIZE } from "./claim_protocol.ts";
+import { type ServiceProvider, TCP_ENTRY } from "../service_provider.ts";
+import { type Claim, claim, CLAIM_VERSION, claimError, claimNow, isRendezvousName, SECRET_SIZE } from "./claims.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
 /** The GUID of the provider of Linux and macOS, which its blobs name. */
@@ -157,7 +155,7 @@ export class UnixProvider implements ServiceProvider {
    * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
   constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
-    this.#timeToLive = checkedMilliseconds("timeToLive", timeToLive);
+    this.#timeToLive = validateDuration("timeToLive", timeToLive);
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {

@@ -12,19 +12,16 @@
  *
  * @module
  */
-import { AF_UNIX } from "../../ffi/addresses.ts";
-import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
-import { isErrno, unixError } from "../../ffi/unix/errno.ts";
-import { closeElsewhere, CloseQueue, errno, libc } from "../../ffi/unix/libc.ts";
-import { refuseDescriptors } from "../../ffi/unix/local_socket.ts";
-import { NativeMessage } from "../../ffi/unix/native_message.ts";
-import { acceptNow, newSocket } from "../../ffi/unix/new_descriptors.ts";
-import { Look, POLLIN } from "../../ffi/unix/poll.ts";
-import { readableWithin, unixPoller } from "../../ffi/unix/poll_system.ts";
+import { AF_UNIX } from "../../ffi/socket_address.ts";
+import { acceptNow, duplicateFrom, newSocket } from "../../ffi/unix/descriptors.ts";
+import { closeElsewhere, CloseQueue, errno, isErrno, libc, unixError } from "../../ffi/unix/libc.ts";
+import { refuseDescriptors } from "../../ffi/unix/local_sockets.ts";
+import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
+import { Look, POLLIN, readableWithin, unixPoller } from "../../ffi/unix/io.ts";
 import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { nextTurn } from "../../ffi/turns.ts";
-import type { Waiting } from "../../ffi/waiting.ts";
+import { nextTurn } from "../../internal/time.ts";
+import type { PollWaiter } from "../../ffi/poller.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
@@ -38,7 +35,7 @@ import {
   GIVEN,
   openRendezvous,
   SECRET_SIZE,
-} from "./claim_protocol.ts";
+} from "./claims.ts";
 
 /** Connections accepted in one turn of the event loop. */
 const MAX_IN_TURN = 8;
@@ -96,7 +93,7 @@ export class Rendezvous {
   /** While nothing waits: has it accepted again. */
   #wake: (() => void) | undefined;
   /** While something does. */
-  #accepting: Waiting | undefined;
+  #accepting: PollWaiter | undefined;
   #rest: ReturnType<typeof setTimeout> | undefined;
   #ended = false;
 

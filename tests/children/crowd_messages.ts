@@ -1,5 +1,5 @@
 // Sends descriptors until no more may be on their way, and once more when they have come; says how that went.
-import { receiveDescriptors, sendDescriptors } from "../../ffi/unix/descriptor_message.ts";
+import { receiveDescriptors, sendDescriptors } from "../../ffi/unix/scm_rights.ts";
 import { systemCalls } from "../../ffi/system.ts";
 
 const BATCH = 100;

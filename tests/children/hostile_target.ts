@@ -1,11 +1,11 @@
 // A target that abuses what it shares with its source, on Linux: hostile_target.ts MODE. It has inherited its channel.
 import { LIBRARY_PATHS } from "@winsock/handoff";
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
-import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
-import { sendDescriptors } from "../../ffi/unix/descriptor_message.ts";
+import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
+import { sendDescriptors } from "../../ffi/unix/scm_rights.ts";
 import { libc } from "../../ffi/unix/libc.ts";
 import { stdinInput } from "../../handoff/frame_io.ts";
-import { openTargetChannel } from "../../handoff/open_channel.ts";
+import { openTargetChannel } from "../../handoff/spawn.ts";
 import {
   decodeHello,
   encodeFrame,

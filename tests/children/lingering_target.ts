@@ -2,7 +2,7 @@
 // close is its source's. With the argument `withdrawn` it does that without taking them.
 import { receive } from "@winsock/handoff";
 import { systemCalls } from "../../ffi/system.ts";
-import { UNIX_STREAMS } from "../../ffi/unix/streams.ts";
+import { UNIX_STREAMS } from "../../ffi/unix/io.ts";
 
 const MORE_THAN_FITS = new Uint8Array(8 << 20);
 

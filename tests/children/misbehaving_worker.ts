@@ -1,7 +1,7 @@
 // One worker of a pool that keeps to the protocol, unless it is the first to start: MARKER MODE.
 import { receive } from "@winsock/handoff";
 import { stdinInput } from "../../handoff/frame_io.ts";
-import { openTargetChannel } from "../../handoff/open_channel.ts";
+import { openTargetChannel } from "../../handoff/spawn.ts";
 import { decodeHello, encodeFrame, encodeReady, FrameDecoder, FrameType } from "../../handoff/protocol.ts";
 
 const [marker = "", mode] = Deno.args;

@@ -1,7 +1,7 @@
 // Closing what may take its time.
 import { assert, assertEquals } from "@std/assert";
 import { CloseQueue } from "../../ffi/unix/libc.ts";
-import { newPipe } from "../../ffi/unix/new_descriptors.ts";
+import { newPipe } from "../../ffi/unix/descriptors.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";

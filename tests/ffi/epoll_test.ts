@@ -5,7 +5,7 @@ import { connect, listen, WinsockError } from "@winsock/handoff";
 import { Poller } from "../../ffi/poller.ts";
 import { Epoll } from "../../ffi/unix/epoll.ts";
 import { libc } from "../../ffi/unix/libc.ts";
-import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
+import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { connection, writeText } from "../kit/connections.ts";
 import { endChild, lines, RUN, until, within } from "../kit/process.ts";
@@ -250,7 +250,7 @@ Deno.test("a process runs as long as a wait is to keep it running, and no longer
     const writer = child.stdin.getWriter();
     await writer.write(new TextEncoder().encode(`
       import { connect } from ${moduleUrl("mod.ts")};
-      import { unixPoller } from ${moduleUrl("ffi/unix/poll_system.ts")};
+      import { unixPoller } from ${moduleUrl("ffi/unix/io.ts")};
       const s = (await connect({ port: ${listener.addr.port} })).detach();
       const poller = unixPoller().prepare();
       const heard = () => console.log("heard");

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { LIBRARY_PATHS, WinsockError } from "@winsock/handoff";
 import { openLibrary } from "../../ffi/library.ts";
 import { FFI_GRANT, RUN } from "../kit/process.ts";
-import { unixError } from "../../ffi/unix/errno.ts";
+import { unixError } from "../../ffi/unix/libc.ts";
 
 /** Runs code in a process with the given grants; its output. */
 async function run(code: string, ...grants: string[]): Promise<string> {

@@ -2,12 +2,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { type PollSystem, PollTable } from "../../ffi/poll_table.ts";
 import { Poller } from "../../ffi/poller.ts";
-import { type StreamCalls, StreamIo } from "../../ffi/stream_io.ts";
+import { type StreamCalls, StreamIo } from "../../ffi/nonblocking_io.ts";
 import { systemCalls } from "../../ffi/system.ts";
-import { UNIX_POLL } from "../../ffi/unix/poll_system.ts";
-import { UNIX_STREAMS } from "../../ffi/unix/streams.ts";
-import { WinsockPoll } from "../../ffi/windows/poll.ts";
-import { WINSOCK_STREAMS } from "../../ffi/windows/streams.ts";
+import { UNIX_POLL, UNIX_STREAMS } from "../../ffi/unix/io.ts";
+import { WINSOCK_STREAMS, WinsockPoll } from "../../ffi/windows/io.ts";
 import { connection } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
 

@@ -1,14 +1,14 @@
 // What the tables say of each Unix, held against its published headers and against the system the tests run on.
 import { assertEquals, assertThrows } from "@std/assert";
 import os from "node:os";
-import { AddressCodec } from "../../ffi/addresses.ts";
-import { encodeExitEvent } from "../../ffi/unix/kqueue.ts";
+import { AddressCodec } from "../../ffi/socket_address.ts";
+import { encodeExitEvent } from "../../ffi/unix/process.ts";
 import { libc } from "../../ffi/unix/libc.ts";
-import { encodeLocalAddress } from "../../ffi/unix/local_address.ts";
-import { MessageBlock } from "../../ffi/unix/message_block.ts";
+import { encodeLocalAddress } from "../../ffi/unix/local_sockets.ts";
+import { MessageBlock } from "../../ffi/unix/scm_rights.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
-import { LINUX } from "../../ffi/unix/systems/linux.ts";
+import { DARWIN } from "../../ffi/unix/darwin.ts";
+import { LINUX } from "../../ffi/unix/linux.ts";
 import golden from "../golden/darwin.json" with { type: "json" };
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT } from "../kit/process.ts";
@@ -85,9 +85,9 @@ Deno.test("an error of the network that comes with a connection does not end acc
   // What the system says of a socket that does not listen, EINVAL, is taken for one error after the other.
   const said = await runCode(
     `
-    import { acceptNow, newSocket } from ${moduleUrl("ffi/unix/new_descriptors.ts")};
+    import { acceptNow, newSocket } from ${moduleUrl("ffi/unix/descriptors.ts")};
     import { useUnixSystem } from ${moduleUrl("ffi/unix/system.ts")};
-    import { LINUX } from ${moduleUrl("ffi/unix/systems/linux.ts")};
+    import { LINUX } from ${moduleUrl("ffi/unix/linux.ts")};
     const errno = { ...LINUX.errno, EINVAL: 9999 };
     useUnixSystem({ ...LINUX, errno });
     const socket = newSocket(2, 1);

@@ -2,7 +2,7 @@
 // source goes on. Targets are in this process; `hostile_test.ts` has those that need one of their own.
 import { assert, assertEquals } from "@std/assert";
 import { HandoffSource } from "@winsock/handoff";
-import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { encodeFrame, encodeReady, encodeReason, type Frame, FrameType } from "../../handoff/protocol.ts";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import {

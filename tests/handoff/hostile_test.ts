@@ -10,7 +10,7 @@
 // the attacker's own.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
-import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
 import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";

@@ -10,7 +10,7 @@ import {
   type WorkerPoolOptions,
 } from "@winsock/handoff";
 import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
-import { prefixLines } from "../../handoff/pool/prefix_lines.ts";
+import { prefixLines } from "../../handoff/pool/worker_slot.ts";
 import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { until, within } from "../kit/process.ts";

@@ -1,8 +1,8 @@
 // Hand-offs between real processes that are killed, stopped or end by themselves, and what a target's process inherits.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, HandoffSource, type HandoffSpawnOptions, type HandoffStep, TRACE_CHANNEL } from "@winsock/handoff";
-import { inheritable } from "../../ffi/unix/descriptor_flags.ts";
-import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { inheritable } from "../../ffi/unix/descriptors.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
 import diagnostics from "node:diagnostics_channel";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";

@@ -14,7 +14,7 @@ import {
   TRACE_CHANNEL,
 } from "@winsock/handoff";
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
-import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import type { ChannelHello, SourceChannel } from "../../handoff/channel.ts";
 import { Outbox } from "../../handoff/outbox.ts";
 import { encodeFrame, encodeReason, type Frame, FrameType } from "../../handoff/protocol.ts";

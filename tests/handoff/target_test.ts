@@ -5,7 +5,7 @@
 // into a call that waits for it; what is not taken is closed and nothing else is done to it; every OFFER has one answer.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { HandoffError, listen, receive, type Socket } from "@winsock/handoff";
-import { INVALID_SOCKET } from "../../ffi/socket_calls.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { decodeReason, encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";

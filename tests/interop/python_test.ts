@@ -12,7 +12,7 @@ import {
 } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
-import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
+import { fcntl } from "../../ffi/unix/descriptors.ts";
 import { until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
 

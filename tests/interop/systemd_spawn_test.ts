@@ -6,7 +6,7 @@ import { connect, listen, type Listener, type SharedSocket, WinsockError } from 
 import { spawnActivated } from "@winsock/handoff/interop";
 import { readText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
-import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
+import { fcntl } from "../../ffi/unix/descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";

@@ -15,7 +15,7 @@ import { connection, readText, writeText } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { systemCalls } from "../../ffi/system.ts";
-import { fcntl } from "../../ffi/unix/descriptor_flags.ts";
+import { fcntl } from "../../ffi/unix/descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { EXAMPLE, EXAMPLE_ENV_GRANT, haveProgram } from "../kit/programs.ts";

@@ -4,8 +4,8 @@
  */
 import { fileURLToPath } from "node:url";
 import { useUnixSystem } from "../../ffi/unix/system.ts";
-import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
-import { LINUX } from "../../ffi/unix/systems/linux.ts";
+import { DARWIN } from "../../ffi/unix/darwin.ts";
+import { LINUX } from "../../ffi/unix/linux.ts";
 
 useUnixSystem({
   ...LINUX,

@@ -1,6 +1,6 @@
 /** A process without room for descriptors, on Linux. */
 import { libc } from "@winsock/handoff/ffi";
-import { duplicateFrom } from "../../ffi/unix/descriptor_flags.ts";
+import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
 import { libcFunctions } from "../../ffi/unix/libc.ts";
 
 const RLIMIT_NOFILE = 7;

@@ -16,7 +16,7 @@ import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import type { SourceChannel, TargetChannel } from "../../handoff/channel.ts";
 import { type FrameInput, streamInput } from "../../handoff/frame_io.ts";
-import { bringChannel, openSourceChannel, openTargetChannel } from "../../handoff/open_channel.ts";
+import { bringChannel, openSourceChannel, openTargetChannel } from "../../handoff/spawn.ts";
 import {
   decodeHello,
   decodeOffer,

@@ -1,8 +1,8 @@
 /** Child processes for tests: this Deno, one script of `tests/children`, a deadline on everything. */
 import { LIBRARY_PATHS } from "@winsock/handoff";
 import { unixSystem } from "../../ffi/unix/system.ts";
-import { DARWIN } from "../../ffi/unix/systems/darwin.ts";
-import { LINUX } from "../../ffi/unix/systems/linux.ts";
+import { DARWIN } from "../../ffi/unix/darwin.ts";
+import { LINUX } from "../../ffi/unix/linux.ts";
 
 export const FFI_GRANT = `--allow-ffi=${LIBRARY_PATHS.join(",")}`;
 

@@ -1,10 +1,10 @@
 /** A source of the unix provider that answers every claim with descriptors of its own choice. */
 import net from "node:net";
 import { libc } from "@winsock/handoff/ffi";
-import { MessageBlock } from "../../ffi/unix/message_block.ts";
+import { MessageBlock } from "../../ffi/unix/scm_rights.ts";
 import { unixSystem } from "../../ffi/unix/system.ts";
 import { AF, IPPROTO, SOCK } from "@winsock/handoff/structs";
-import { ANSWER_SIZE, openRendezvous, SECRET_SIZE } from "../../spi/unix/claim_protocol.ts";
+import { ANSWER_SIZE, openRendezvous, SECRET_SIZE } from "../../spi/unix/claims.ts";
 import { encodeBlob } from "../../spi/unix/provider.ts";
 
 /** A blob that names a rendezvous; what waits there is not told. */

@@ -91,7 +91,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "open-duplicate",
     breaks: "A target leaves the duplicate of a withdrawn socket open.",
-    file: "handoff/incoming_handoff.ts",
+    file: "handoff/inbox.ts",
     text: "    this.#socket?.close();\n",
     replacement: "",
     tests: { files: ["tests/handoff/target_test.ts"], filter: "does not keep the connection open" },
@@ -236,7 +236,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "empty-place",
     breaks: "A worker that has died is not replaced.",
-    file: "handoff/pool/worker.ts",
+    file: "handoff/pool/worker_slot.ts",
     text: "setTimeout(() => this.start(), ",
     replacement: "setTimeout(() => {}, ",
     tests: { files: ["tests/handoff/pool_test.ts"], filter: "dies is replaced" },
@@ -276,7 +276,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "untaken-connections",
     breaks: "Connections that went along and that nobody asks for hang.",
-    file: "handoff/upgrade/generation.ts",
+    file: "handoff/upgrade/server_version.ts",
     text: "    this.#confirmed.resolve();\n    this.#closeConnections();\n",
     replacement: "    this.#confirmed.resolve();\n",
     tests: { files: ["tests/handoff/upgrade_test.ts"], filter: "nobody asks for" },
@@ -292,7 +292,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "endless-shutdown",
     breaks: "A server that shuts down waits for a handler that never answers.",
-    file: "http/server.ts",
+    file: "http/connection_server.ts",
     text: "setTimeout(() => this.#end(), this.#settings.shutdownTimeout)",
     replacement: "setTimeout(() => {}, this.#settings.shutdownTimeout)",
     tests: { files: ["tests/http/serve_http_test.ts"], filter: "waits no longer" },
@@ -316,7 +316,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "any-secret",
     breaks: "A client of systemfd's protocol may say any secret.",
-    file: "interop/systemfd_server.ts",
+    file: "interop/systemfd.ts",
     text: ' &&\n      nodeBuiltin("node:crypto").timingSafeEqual(secret, this.#secret)',
     replacement: "",
     tests: { files: ["tests/interop/systemfd_server_test.ts"], filter: "does not know the secret" },

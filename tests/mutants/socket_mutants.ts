@@ -42,7 +42,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "inheritable-pair",
     breaks: "On Windows child processes inherit the far end of a socket pair.",
-    file: "ffi/windows/socket_calls.ts",
+    file: "ffi/windows/sockets.ts",
     text: "      disinherit(far);\n",
     replacement: "",
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "can be inherited", lane: "windows" },
@@ -50,7 +50,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "shared-port",
     breaks: "On Windows another process can take a listener's port over.",
-    file: "ffi/windows/socket_calls.ts",
+    file: "ffi/windows/sockets.ts",
     text: "LISTENER: [SOL_SOCKET, ~0x0004]",
     replacement: "LISTENER: [SOL_SOCKET, 0x0004]",
     tests: { files: ["tests/sockets/socket_test.ts"], filter: "is exclusive", lane: "windows" },
@@ -58,7 +58,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "late-error",
     breaks: "The error code of connect is read after the next call.",
-    file: "ffi/windows/socket_calls.ts",
+    file: "ffi/windows/sockets.ts",
     text: 'const error = this.lastError(operation, "connect");',
     replacement: 'this.#setNonBlocking(s, true);\n      const error = this.lastError(operation, "connect");',
     tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "can be shared", lane: "windows" },
@@ -66,7 +66,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "listen-leak",
     breaks: "A listener whose port is taken leaves its descriptor open.",
-    file: "ffi/berkeley_calls.ts",
+    file: "ffi/bsd_sockets.ts",
     text: "      this.close(s);\n      throw error;",
     replacement: "      throw error;",
     tests: { files: ["tests/sockets/local_test.ts"], filter: "leave no descriptor" },
@@ -106,7 +106,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "read-after-abort",
     breaks: "A read goes on when its signal is aborted.",
-    file: "ffi/berkeley_calls.ts",
+    file: "ffi/bsd_sockets.ts",
     text: '    signal?.addEventListener("abort", abort);\n',
     replacement: "",
     tests: { files: ["tests/sockets/waiting_test.ts"], filter: "that is aborted" },
@@ -114,7 +114,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "untold-end",
     breaks: "A peek waits on for bytes that the peer will not send.",
-    file: "ffi/berkeley_calls.ts",
+    file: "ffi/bsd_sockets.ts",
     text: " || count >= atLeast || ended);",
     replacement: " || count >= atLeast);",
     tests: { files: ["tests/sockets/waiting_test.ts"], filter: "sends fewer bytes" },
@@ -130,7 +130,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-by-a-worker",
     breaks: "What a Worker had open stays open when it is terminated.",
-    file: "ffi/unload.ts",
+    file: "internal/unload.ts",
     text: "  threadEnd?.add(s);\n  return",
     replacement: "  return",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is terminated" },
@@ -138,7 +138,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "reloaded-listener",
     breaks: "What a program had open stays open when it is reloaded.",
-    file: "ffi/unload.ts",
+    file: "internal/unload.ts",
     text: '  if (!listening) addEventListener("unload", closeAll);\n',
     replacement: "",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is watched" },
@@ -146,7 +146,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "early-close",
     breaks: "A socket is closed while a thread polls it.",
-    file: "ffi/stream_io.ts",
+    file: "ffi/nonblocking_io.ts",
     text: "    await Promise.all(this.#waiting.values()",
     replacement: "    Promise.all(this.#waiting.values()",
     tests: { files: ["tests/ffi/stream_io_test.ts"] },
@@ -242,7 +242,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "loop-ends",
     breaks: "A loop over a listener ends when too many files are open.",
-    file: "sockets/accepting.ts",
+    file: "sockets/listener.ts",
     text: "if (code !== WSA_ERRORS.WSAEMFILE && code !== WSA_ERRORS.WSAENOBUFS) throw error;",
     replacement: "throw error;",
     tests: { files: ["tests/sockets/accepting_test.ts"], filter: "waits while" },
@@ -298,7 +298,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "port-in-use",
     breaks: "A server says it has shut down while its port is still taken.",
-    file: "http/connections.ts",
+    file: "http/connection_server.ts",
     text: "      await source.pause();\n",
     replacement: "",
     tests: { files: ["tests/http/lifecycle_test.ts"], filter: "listened on again" },
@@ -322,7 +322,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "deaf-loop",
     breaks: "Nothing is accepted any more in a Deno that does not tell of what there is to read.",
-    file: "ffi/unix/event_loop.ts",
+    file: "ffi/unix/epoll.ts",
     text: "times === 0 ? this.#giveUp() : this.#prove(times - 1)",
     replacement: "{}",
     tests: { files: ["tests/sockets/event_loop_test.ts"], filter: "does not say" },
@@ -330,7 +330,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-running",
     breaks: "A wait that is not to keep the process running does.",
-    file: "ffi/unix/event_loop.ts",
+    file: "ffi/unix/epoll.ts",
     text: "    else this.#pipe.unref();\n",
     replacement: "",
     tests: { files: ["tests/ffi/epoll_test.ts"], filter: "and no longer" },
@@ -338,7 +338,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "unended-request",
     breaks: "What the event loop has asked the system for stays when a program is restarted.",
-    file: "ffi/unix/event_loop.ts",
+    file: "ffi/unix/epoll.ts",
     text: "    this.#request[Symbol.dispose]();\n",
     replacement: "",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is watched" },

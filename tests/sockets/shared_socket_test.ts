@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "
 import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { systemCalls } from "../../ffi/system.ts";
-import { HANDLE_FLAG_INHERIT, kernel32 } from "../../ffi/windows/kernel32.ts";
+import { HANDLE_FLAG_INHERIT, kernel32 } from "../../ffi/windows/libraries.ts";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 import { isWine } from "../kit/wine.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
 import { INVALID_SOCKET } from "@winsock/handoff/ffi";
-import { setBlocking } from "../../ffi/unix/descriptor_flags.ts";
+import { setBlocking } from "../../ffi/unix/descriptors.ts";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { until, within } from "../kit/process.ts";
 

@@ -1,7 +1,7 @@
 // What waits for a socket: together with many others, for a part of what is to come, and for a socket that goes away.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, DatagramSocket, listen, listenDatagram, Socket, WinsockError } from "@winsock/handoff";
-import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptor_flags.ts";
+import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptors.ts";
 import { type Connection, connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { needs } from "../kit/needs.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { UnixProvider } from "@winsock/handoff/spi";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
-import { type Claim, encodeClaim } from "../../spi/unix/claim_protocol.ts";
+import { type Claim, encodeClaim } from "../../spi/unix/claims.ts";
 import { decodeBlob } from "../../spi/unix/provider.ts";
 import { Attacker, startWithId, withAttackers, withRoot } from "../kit/attacker.ts";
 import { connection } from "../kit/connections.ts";

@@ -11,7 +11,7 @@ import {
   UnsupportedProvider,
 } from "@winsock/handoff/spi";
 import { describeWinsockError, type WinsockErrorName } from "@winsock/handoff/structs";
-import { lastWinsockError } from "../../ffi/windows/ws2_32.ts";
+import { lastWinsockError } from "../../ffi/windows/libraries.ts";
 import { connection } from "../kit/connections.ts";
 import { FFI_GRANT } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { ws2spi } from "@winsock/handoff/ffi";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { FD, WSANETWORKEVENTS } from "@winsock/handoff/structs";
-import { POLLIN, pollNow } from "../../ffi/unix/poll.ts";
+import { POLLIN, pollNow } from "../../ffi/unix/io.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { type Connection, connection, writeText } from "../kit/connections.ts";
 import { until } from "../kit/process.ts";

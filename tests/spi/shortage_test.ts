@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { WinsockError } from "@winsock/handoff";
 import { UnixProvider } from "@winsock/handoff/spi";
-import { encodeClaim } from "../../spi/unix/claim_protocol.ts";
+import { encodeClaim } from "../../spi/unix/claims.ts";
 import { decodeBlob } from "../../spi/unix/provider.ts";
 import { Attacker, withAttackers } from "../kit/attacker.ts";
 import { connection } from "../kit/connections.ts";

@@ -1,7 +1,7 @@
 /** A source's channel with somebody in the middle, through whom every frame and every answer goes. */
 import type { SourceDecisions } from "../../../ffi/decisions.ts";
 import type { ChannelHello, SourceChannel } from "../../../handoff/channel.ts";
-import { bringChannel, openSourceChannel } from "../../../handoff/open_channel.ts";
+import { bringChannel, openSourceChannel } from "../../../handoff/spawn.ts";
 import { encodeFrame, type Frame, FrameDecoder } from "./protocol.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;

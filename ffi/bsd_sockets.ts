@@ -1,0 +1,371 @@
+/**
+ * The part of the socket calls that ws2_32 and libc have in common: Berkeley's functions, told apart by the numbers of
+ * their constants only.
+ *
+ * @module
+ */
+import {
+  ADDRESS_SIZE,
+  AddressCodec,
+  type AddressFunctions,
+  describeAddress,
+  type InternetAddress,
+  type SocketAddress,
+} from "./socket_address.ts";
+import {
+  type Acceptor,
+  type DatagramReceiver,
+  type SocketCalls,
+  type SocketKind,
+  type SocketMaker,
+  socketName,
+} from "./platform.ts";
+import type { Poller, Readiness } from "./poller.ts";
+import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
+import type { StreamIo } from "./nonblocking_io.ts";
+import { YieldBudget } from "../internal/time.ts";
+import { WinsockError } from "./winsock_error.ts";
+import { SOCK } from "../structs/constants.ts";
+import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+
+/** Berkeley's functions as both libraries export them; -1 says that one failed. */
+export interface BerkeleyFunctions extends AddressFunctions {
+  bind(s: bigint, name: BufferSource, namelen: number): number;
+  listen(s: bigint, backlog: number): number;
+  connect(s: bigint, name: BufferSource, namelen: number): number;
+  getsockname(s: bigint, name: BufferSource, namelen: BufferSource): number;
+  getpeername(s: bigint, name: BufferSource, namelen: BufferSource): number;
+  getsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: BufferSource): number;
+  setsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: number): number;
+}
+
+/** The constants in which the systems differ. */
+export interface BerkeleyConstants {
+  readonly AF_INET6: number;
+  readonly SO_TYPE: OptionNumbers;
+  readonly SO_ACCEPTCONN: OptionNumbers;
+  readonly SO_ERROR: OptionNumbers;
+  readonly IP_ADD_MEMBERSHIP: OptionNumbers;
+  readonly IP_DROP_MEMBERSHIP: OptionNumbers;
+  readonly IPV6_ADD_MEMBERSHIP: OptionNumbers;
+  readonly IPV6_DROP_MEMBERSHIP: OptionNumbers;
+  /** What makes a listener exclusive, or lets it bind beside connections that are still closing. */
+  readonly LISTENER: OptionNumbers;
+  /** Bytes of each member of `struct linger`. */
+  readonly lingerWidth: 2 | 4;
+  readonly options: OptionTable;
+}
+
+const MSG_PEEK = 2;
+/** Calls that need not wait, in one turn of the event loop. */
+const MOST_IN_TURN = 64;
+
+/** An option's value and its size, of one call at a time. */
+const optionValue = new Int32Array(1);
+const optionLength = new Int32Array(1);
+const addressBytes = new Uint8Array(ADDRESS_SIZE);
+const addressLength = new Int32Array(1);
+
+/** Base of both systems' {@linkcode SocketCalls}. */
+export abstract class BsdSockets implements SocketCalls {
+  readonly #values: OptionValues;
+  readonly #turns = new YieldBudget(MOST_IN_TURN);
+
+  protected constructor(
+    readonly functions: BerkeleyFunctions,
+    readonly constants: BerkeleyConstants,
+    protected readonly addresses: AddressCodec = new AddressCodec(functions, constants.AF_INET6),
+  ) {
+    this.#values = new OptionValues(constants.lingerWidth);
+  }
+
+  /** What waits for this program's sockets. */
+  protected abstract get poller(): Poller;
+  /** Closes the descriptor, and nothing else. */
+  protected abstract closeDescriptor(s: bigint): void;
+  /** `recv` without waiting; `undefined` if nothing is there. */
+  protected abstract receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined;
+  /** The error of the call in the statement before, as this system keeps it. */
+  protected abstract lastError(operation: string, functionName: string): WinsockError;
+  /** The error of a code the system told in another way. */
+  protected abstract errorOf(code: number, operation: string, functionName: string): WinsockError;
+  /** Makes a socket that children do not inherit, of the family's stream or datagram protocol. */
+  protected abstract create(family: number, type: number): bigint;
+  /** An address as the kernel takes it. */
+  protected abstract encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer>;
+  /** What lets two datagram sockets have one address. */
+  protected get sharedDatagram(): readonly OptionNumbers[] {
+    const { SO_REUSEADDR } = this.constants.options;
+    return SO_REUSEADDR === undefined ? [] : [SO_REUSEADDR];
+  }
+
+  abstract openLocal(path: string): bigint;
+  abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
+  abstract pair(): [bigint, bigint];
+  abstract holdAccepting(): Promise<Disposable>;
+  abstract acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
+  abstract unblock(s: bigint): void;
+  abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  abstract receiver(s: bigint): DatagramReceiver;
+  abstract shutDown(s: bigint): void;
+  abstract stream(s: bigint): StreamIo;
+  abstract closeElsewhere(s: bigint, end: boolean): void;
+
+  open(hostname: string): bigint {
+    return this.create(this.addresses.familyOf(hostname), SOCK.SOCK_STREAM);
+  }
+
+  listen(address: SocketAddress, backlog: number): bigint {
+    const operation = `listen on ${describeAddress(address)}`;
+    const name = this.encodeAddress(address);
+    const s = "path" in address ? this.openLocal(address.path) : this.open(address.hostname);
+    return this.#orClose(s, () => {
+      if (!("path" in address)) this.setNumber(s, this.constants.LISTENER, 1, operation);
+      this.#bind(s, address, name);
+      const listening = this.functions.listen(s, backlog);
+      if (listening === -1) throw this.lastError(operation, "listen");
+    });
+  }
+
+  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint {
+    const name = this.encodeAddress(address);
+    const s = this.create(this.addresses.familyOf(address.hostname), SOCK.SOCK_DGRAM);
+    const { SO_EXCLUSIVEADDRUSE } = this.constants.options;
+    return this.#orClose(s, () => {
+      const exclusive = SO_EXCLUSIVEADDRUSE === undefined ? [] : [SO_EXCLUSIVEADDRUSE];
+      for (const option of reuseAddress ? this.sharedDatagram : exclusive) {
+        this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
+      }
+      this.#bind(s, address, name);
+    });
+  }
+
+  connectDatagram(s: bigint, address: InternetAddress): void {
+    const name = this.encodeAddress(address);
+    const connected = this.functions.connect(s, name, name.byteLength);
+    if (connected === -1) throw this.lastError(`connect to ${describeAddress(address)}`, "connect");
+  }
+
+  #bind(s: bigint, address: SocketAddress, name: Uint8Array<ArrayBuffer>): void {
+    const operation = `bind to ${describeAddress(address)}`;
+    if ("hostname" in address && address.hostname === "::") this.setOption(s, "IPV6_V6ONLY", false);
+    const bound = this.functions.bind(s, name, name.byteLength);
+    if (bound === -1) throw this.lastError(operation, "bind");
+  }
+
+  #orClose(s: bigint, use: () => void): bigint {
+    try {
+      use();
+      return s;
+    } catch (error) {
+      this.close(s);
+      throw error;
+    }
+  }
+
+  kind(s: bigint, operation: string): SocketKind {
+    if (this.isDatagram(s, operation)) return "datagram";
+    return this.isListening(s, operation) ? "listener" : "connection";
+  }
+
+  isDatagram(s: bigint, operation: string): boolean {
+    return this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK.SOCK_DGRAM;
+  }
+
+  isListening(s: bigint, operation: string): boolean {
+    return this.getNumber(s, this.constants.SO_ACCEPTCONN, operation) !== 0;
+  }
+
+  localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
+    return this.#address(s, "local", "getsockname");
+  }
+
+  remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr {
+    return this.#address(s, "remote", "getpeername");
+  }
+
+  #address(s: bigint, which: string, functionName: "getsockname" | "getpeername"): Deno.NetAddr | Deno.UnixAddr {
+    addressLength[0] = addressBytes.byteLength;
+    const result = this.functions[functionName](s, addressBytes, addressLength);
+    const operation = `read the ${which} address of ${socketName(s)}`;
+    if (result === -1) throw this.lastError(operation, functionName);
+    const name = addressBytes.subarray(0, addressLength[0]);
+    if (functionName === "getpeername" && this.addresses.isUnspecified(name)) {
+      // Wine's call succeeds, and tells no address, when the peer has reset the connection.
+      const detail = "it told no address";
+      throw new WinsockError(WSA_ERRORS.WSAENOTCONN, { operation, functionName, detail });
+    }
+    return this.addresses.decode(name);
+  }
+
+  getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
+    const operation = `get option ${name} of ${socketName(s)}`;
+    const [level, optname] = this.#numbers(name, operation);
+    const value = new Uint8Array(this.#values.sizeOf(name));
+    const length = new Int32Array([value.byteLength]);
+    const result = this.functions.getsockopt(s, level, optname, value, length);
+    if (result === -1) throw this.lastError(operation, "getsockopt");
+    return this.#values.decode(name, value);
+  }
+
+  setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
+    const operation = `set option ${name} of ${socketName(s)}`;
+    this.setBytes(s, this.#numbers(name, operation), this.#values.encode(name, value), operation);
+  }
+
+  #numbers(name: keyof SocketOptions, operation: string): OptionNumbers {
+    const numbers = this.constants.options[name];
+    if (numbers === undefined) {
+      throw new Deno.errors.NotSupported(`Cannot ${operation}: this system has no such option`);
+    }
+    return numbers;
+  }
+
+  setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void {
+    const { IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP } = this.constants;
+    const operation = `${member ? "join" : "leave"} multicast group ${group} on interface ${networkInterface}`;
+    const { address } = this.addresses.parse(group);
+    if (typeof networkInterface === "string") {
+      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface).address]);
+      if (request.byteLength !== 8) throw new TypeError(`Cannot ${operation}: both must be IPv4 addresses`);
+      return this.setBytes(s, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, request, operation);
+    }
+    if (address.byteLength !== 16) throw new TypeError(`Cannot ${operation}: the group must be an IPv6 address`);
+    const index = new Uint8Array(new Uint32Array([networkInterface]).buffer);
+    const request = new Uint8Array([...address, ...index]);
+    this.setBytes(s, member ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP, request, operation);
+  }
+
+  /**
+   * Waits until a non-blocking `connect` has succeeded or failed.
+   *
+   * @param askEvery How often to ask whether it has failed, in milliseconds, where the poller may not tell.
+   */
+  protected async connected(
+    s: bigint,
+    operation: string,
+    signal: AbortSignal | undefined,
+    askEvery?: number,
+  ): Promise<void> {
+    const done = () => {
+      const code = this.getNumber(s, this.constants.SO_ERROR, operation);
+      if (code !== 0) throw this.errorOf(code, operation, "connect");
+      return true;
+    };
+    await this.#wait(s, "write", { operation, signal, done, askEvery });
+  }
+
+  async peek(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    atLeast: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    return await this.#receive(s, buffer, MSG_PEEK, atLeast, `peek at ${socketName(s)}`, signal);
+  }
+
+  async receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal: AbortSignal | undefined): Promise<number> {
+    return await this.#receive(s, buffer, 0, 1, `read from ${socketName(s)}`, signal);
+  }
+
+  /**
+   * Receives in the turn in which something is found to be there. Nothing is done after an `await` but to return: by then
+   * the number may be another socket's, or the signal be aborted.
+   */
+  async #receive(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    atLeast: number,
+    operation: string,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    signal?.throwIfAborted();
+    let count: number | undefined;
+    const done = (ended: boolean) => {
+      count = this.receiveNow(s, buffer, flags, operation);
+      return count !== undefined && (count === 0 || count >= atLeast || ended);
+    };
+    if (!done(false)) {
+      this.#turns.rest();
+      await this.#wait(s, "read", { operation, signal, done });
+    } else {
+      this.#turns.add();
+      if (this.#turns.over) await this.#turns.next();
+    }
+    return count!;
+  }
+
+  async writable(s: bigint): Promise<void> {
+    // Should it fail, sending tells why.
+    await this.#wait(s, "write", { operation: `send on ${socketName(s)}` });
+  }
+
+  async #wait(
+    s: bigint,
+    readiness: Readiness,
+    { operation, signal, done, askEvery }: {
+      operation: string;
+      signal?: AbortSignal | undefined;
+      done?: (ended: boolean) => boolean;
+      /** Every so many milliseconds `done` is asked whether it throws. */
+      askEvery?: number | undefined;
+    },
+  ): Promise<void> {
+    const { poller } = this;
+    const waiting = poller.prepare().wait(s, readiness, { operation, ...done === undefined ? {} : { done } });
+    const abort = () => poller.abandon(waiting, signal!.reason);
+    signal?.addEventListener("abort", abort);
+    const ask = () => {
+      try {
+        done?.(false);
+      } catch (error) {
+        poller.abandon(waiting, error);
+      }
+    };
+    const timer = askEvery === undefined ? undefined : setInterval(ask, askEvery);
+    try {
+      await waiting.over;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      clearInterval(timer);
+    }
+  }
+
+  endWaits(s: bigint): void {
+    this.poller.release(s);
+  }
+
+  close(s: bigint): void {
+    this.endWaits(s);
+    this.closeDescriptor(s);
+  }
+
+  protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {
+    optionLength[0] = optionValue.byteLength;
+    const result = this.functions.getsockopt(s, level, optname, optionValue, optionLength);
+    if (result === -1) throw this.lastError(operation, "getsockopt");
+    return optionValue[0]!;
+  }
+
+  protected setNumber(s: bigint, [level, optname]: OptionNumbers, value: number, operation: string): void {
+    optionValue[0] = value;
+    const result = this.functions.setsockopt(s, level, optname, optionValue, optionValue.byteLength);
+    if (result === -1) throw this.lastError(operation, "setsockopt");
+  }
+
+  protected setBytes(
+    s: bigint,
+    [level, optname]: OptionNumbers,
+    value: Uint8Array<ArrayBuffer>,
+    operation: string,
+  ): void {
+    const result = this.functions.setsockopt(s, level, optname, value, value.byteLength);
+    if (result === -1) throw this.lastError(operation, "setsockopt");
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * What the library asks of a system: its sockets ({@linkcode SocketCalls}), and what service providers need besides
+ * ({@linkcode ProviderCalls}). Each is implemented once on ws2_32 and once on libc.
+ *
+ * @module
+ */
+import type { InternetAddress, SocketAddress } from "./socket_address.ts";
+import type { SocketOptions } from "./socket_options.ts";
+import type { StreamIo } from "./nonblocking_io.ts";
+
+/** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
+export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
+
+/** What an error calls a socket that its owner names. */
+export function socketName(s: bigint): string {
+  return s === INVALID_SOCKET ? "a socket that was closed or given up" : `socket ${s}`;
+}
+
+/** What a descriptor is. */
+export type SocketKind = "connection" | "listener" | "datagram";
+
+/** What has made a socket, such as a service provider, and closes it. */
+export interface SocketMaker {
+  /**
+   * Closes it.
+   *
+   * @throws {WinsockError} If that fails.
+   */
+  closeSocket(s: bigint): void;
+}
+
+/** Waits for connections on one listening socket, without blocking the event loop. */
+export interface Acceptor {
+  /**
+   * The next connection, not inheritable; `undefined` once the acceptor is closed. One call at a time.
+   *
+   * @throws {WinsockError} If accepting fails for good.
+   */
+  accept(): Promise<bigint | undefined>;
+  /**
+   * Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open.
+   *
+   * @returns Resolves when nobody uses the listening socket any more; of an acceptor that was closed, when it is closed.
+   */
+  stop(): Promise<void>;
+  /** Wakes a pending {@linkcode Acceptor.accept} at once and closes the listening socket. */
+  close(): void;
+}
+
+/** One datagram that came. */
+export interface Datagram {
+  /** Its bytes, the beginning of the buffer that was given or a copy; what did not fit is lost. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly sender: Deno.NetAddr;
+}
+
+/** Waits for datagrams on one socket, without blocking the event loop. */
+export interface DatagramReceiver {
+  /**
+   * The next datagram; `undefined` once the receiver is stopped. One call at a time.
+   *
+   * @param buffer What to receive into; by default there is room for any.
+   * @throws {WinsockError} If receiving fails for good.
+   */
+  receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
+  /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Socket calls that throw. Handles are bigints on every system; errors are {@linkcode WinsockError}s.
+ *
+ * Sockets made here are not inherited by child processes.
+ */
+export interface SocketCalls {
+  /** Makes an unbound TCP socket of the address family `hostname` belongs to. */
+  open(hostname: string): bigint;
+  /**
+   * Makes an unbound local stream socket.
+   *
+   * @throws {Deno.errors.NotSupported} Where local sockets cannot be shared.
+   */
+  openLocal(path: string): bigint;
+  /** Binds and listens, for this process exclusively, and returns the listening socket. */
+  listen(address: SocketAddress, backlog: number): bigint;
+  /** Connects an unbound socket; an aborted `signal` ends the attempt and throws its reason. */
+  connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
+  /** Makes and binds a UDP socket, for this process exclusively unless the address may be reused. */
+  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint;
+  /** `connect` of a UDP socket: it sends to that address, and receives from it only. */
+  connectDatagram(s: bigint, address: InternetAddress): void;
+  /** Two connected local sockets. */
+  pair(): [bigint, bigint];
+  /** What `s` is, asked for the sake of `operation`. */
+  kind(s: bigint, operation: string): SocketKind;
+  /** Whether `s` is a datagram socket (`SO_TYPE`); this is also how a number shows that it is a socket at all. */
+  isDatagram(s: bigint, operation: string): boolean;
+  /** Whether `s` listens (`SO_ACCEPTCONN`). */
+  isListening(s: bigint, operation: string): boolean;
+  /** `getsockname` */
+  localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
+  /** `getpeername` */
+  remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
+  /** `getsockopt` */
+  getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
+  /** `setsockopt` */
+  setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void;
+  /**
+   * Sees to it that no connection is being accepted until the result is disposed. Where a new connection can be inherited
+   * until it is told otherwise, no child process may be spawned meanwhile.
+   */
+  holdAccepting(): Promise<Disposable>;
+  /**
+   * Looks at what comes next (`recv` with `MSG_PEEK`), once so many bytes are there or the peer has ended its side.
+   *
+   * @returns How many bytes were copied; fewer if no more come; 0 at the end.
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  peek(s: bigint, buffer: Uint8Array<ArrayBuffer>, atLeast: number, signal?: AbortSignal): Promise<number>;
+  /**
+   * Reads what comes next (`recv`). Nothing is read once the signal is aborted, or the wait ended.
+   *
+   * @returns How many bytes were read; 0 at the end.
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<number>;
+  /**
+   * Starts waiting for connections on a listening socket, which {@linkcode Acceptor.close} has its maker close.
+   *
+   * @param isSole Whether no other process can be accepting on it at the moment.
+   */
+  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
+  /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
+  unblock(s: bigint): void;
+  /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */
+  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  /**
+   * Waits until there is room to send, or sending tells why not.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
+   */
+  writable(s: bigint): Promise<void>;
+  /** Starts waiting for datagrams. */
+  receiver(s: bigint): DatagramReceiver;
+  /**
+   * `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. Does nothing if
+   * the connection has ended.
+   */
+  shutDown(s: bigint): void;
+  /**
+   * Takes a connected stream socket, to read and write it by calls that do not wait.
+   *
+   * @param nonBlocking Whether it is non-blocking already. Default false.
+   */
+  stream(s: bigint, nonBlocking?: boolean): StreamIo;
+  /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
+  setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
+  /**
+   * Ends whatever waits for a socket here, at once: it is about to be closed or given up, and its number to be another's.
+   * Nothing uses the number after that. What waits and has no other way of being told fails with WSAENOTSOCK.
+   */
+  endWaits(s: bigint): void;
+  /** `closesocket`, after {@linkcode SocketCalls.endWaits}. */
+  close(s: bigint): void;
+  /**
+   * Closes a socket on a pool thread, for whoever shares it may have made closing it block (`SO_LINGER`). What fails is not
+   * told.
+   *
+   * @param end Whether both sides are shut down first.
+   */
+  closeElsewhere(s: bigint, end: boolean): void;
+}
+
+/** Event objects, where the system has them. */
+export interface EventCalls {
+  /** `WSACreateEvent`: an event that is not signalled. */
+  create(): bigint;
+  /** `WSASetEvent` */
+  set(event: bigint): void;
+  /** `WSAResetEvent` */
+  reset(event: bigint): void;
+  /** `WSACloseEvent` */
+  close(event: bigint): void;
+}
+
+/** The system's own catalogue of service providers, where it has one. */
+export interface CatalogCalls {
+  /** `WSCEnumProtocols`: the entries, 628 bytes each, in the catalogue's order; layers and chains among them. */
+  entries(): Uint8Array<ArrayBuffer>[];
+  /** `WSCGetProviderPath`: the library of the provider with this GUID, of 16 bytes; `undefined` if it has none. */
+  providerPath(providerId: Uint8Array<ArrayBuffer>): string | undefined;
+  /** `WSAIoctl` with `SIO_BASE_HANDLE`: the base provider's handle under a socket. */
+  baseHandle(s: bigint): bigint;
+}
+
+/** Calls on descriptors and addresses that throw a {@linkcode WinsockError}. Levels, options and families are the system's numbers. */
+export interface ProviderCalls {
+  /** One more descriptor of the same socket in this process, not inherited by children. */
+  duplicate(s: bigint): bigint;
+  /** `getsockopt` as it is: fills `optval` and returns how many bytes of it were used. */
+  getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number;
+  /** `setsockopt` as it is. */
+  setOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void;
+  /** `WSAAddressToString`: `127.0.0.1:80`, `[fe80::1%2]:80`; without a port, the address alone. */
+  addressToString(address: Uint8Array<ArrayBuffer>): string;
+  /** `WSAStringToAddress`: the address a text like those is about, as the system keeps it. */
+  stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer>;
+  /**
+   * Whether a `WSPStartup`, by the path of its library or its own address, is a placeholder of Wine's: calling it would
+   * end the process.
+   */
+  isPlaceholder(code: string | bigint): boolean;
+  /** Event objects; none on a system without. */
+  readonly events: EventCalls | undefined;
+  /** The catalogue; none on a system without. */
+  readonly catalog: CatalogCalls | undefined;
+}

@@ -1,0 +1,295 @@
+/**
+ * Input and output on Unix: poll(2), the {@linkcode Poller} of this system, streams and datagrams.
+ *
+ * @module
+ */
+import { closeAtEnd } from "../../internal/unload.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { newWakerEnds } from "./descriptors.ts";
+import { type PollSystem, PollTable, type PollWaker } from "../poll_table.ts";
+import { Poller } from "../poller.ts";
+import { Epoll } from "./epoll.ts";
+import { unixSystem } from "./system.ts";
+import type { ReceiveNow, StreamCalls } from "../nonblocking_io.ts";
+import type { ErrnoName } from "./unix_system.ts";
+
+/** `POLLIN`: something to read or accept. */
+export const POLLIN = 0x0001;
+/** `POLLOUT`: room to write, or a finished connect. */
+export const POLLOUT = 0x0004;
+
+/**
+ * Waits until one of the descriptors is ready.
+ *
+ * @param timeout In milliseconds; -1 without limit.
+ * @param wanted Descriptors, each with the events wanted.
+ * @returns How many are ready; 0 after the timeout.
+ */
+export async function poll(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): Promise<number> {
+  return await libc().poll(pollfds(wanted), BigInt(wanted.length), timeout);
+}
+
+/**
+ * The same on the calling thread, which it blocks.
+ *
+ * @param timeout In milliseconds; -1 without limit.
+ * @param wanted Descriptors, each with the events wanted.
+ * @returns How many are ready; 0 after the timeout.
+ */
+export function pollNow(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): number {
+  return libc().pollNow(pollfds(wanted), BigInt(wanted.length), timeout);
+}
+
+/** Looks at one descriptor again and again, without waiting. */
+export class Look {
+  readonly #fds: Uint8Array<ArrayBuffer>;
+
+  /**
+   * @param fd The descriptor.
+   * @param events The events wanted.
+   */
+  constructor(fd: bigint, events: number) {
+    this.#fds = pollfds([[fd, events]]);
+  }
+
+  /** Whether it is ready, or has something to say of why it never will be. */
+  ready(): boolean {
+    return libc().pollNow(this.#fds, 1n, 0) > 0;
+  }
+}
+
+/** An array of `struct pollfd`. */
+function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Uint8Array<ArrayBuffer> {
+  const fds = new Uint8Array(wanted.length * 8);
+  const view = new DataView(fds.buffer);
+  wanted.forEach(([fd, events], index) => {
+    view.setInt32(index * 8, Number(fd), true);
+    view.setInt16(index * 8 + 4, events, true);
+  });
+  return fds;
+}
+
+/** Ends a {@linkcode poll} from the JavaScript thread: a descriptor that becomes readable. */
+export class Waker {
+  readonly fd: bigint;
+  readonly #end: bigint;
+
+  constructor() {
+    [this.fd, this.#end] = newWakerEnds();
+  }
+
+  /** Has it closed with the program; a thread that polls it ends first. */
+  closeAtEnd(): void {
+    closeAtEnd(this.fd, () => {
+      this.wake();
+      libc().close(this.fd);
+    });
+    if (this.#end !== this.fd) closeAtEnd(this.#end, () => void libc().close(this.#end));
+  }
+
+  /** Wakes whoever polls it, now and from then on. */
+  wake(): void {
+    libc().write(this.#end, new BigUint64Array([1n]), 8n);
+  }
+}
+
+const POLLFD_SIZE = 8;
+/** `POLLERR`, `POLLHUP`, `POLLNVAL`: both directions have failed. */
+const FAILED = 0x0008 | 0x0010 | 0x0020;
+
+const wakerFunctions = libcFunctions({
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+});
+
+let poller: Poller | undefined;
+
+/**
+ * Waits for sockets, and whatever else can be polled, on one pool thread for the whole program.
+ *
+ * @returns The same poller every time.
+ */
+export function unixPoller(): Poller {
+  const { epoll } = unixSystem();
+  return poller ??= new Poller(epoll === undefined ? new PollTable(UNIX_POLL) : new Epoll(epoll));
+}
+
+/** `poll` of libc. */
+export const UNIX_POLL: PollSystem = {
+  size: POLLFD_SIZE,
+  readable: POLLIN | FAILED | unixSystem().POLL_ENDED,
+  writable: POLLOUT | FAILED,
+  ended: unixSystem().POLL_ENDED,
+
+  encode(view, offset, s, read, write) {
+    view.setInt32(offset, Number(s), true);
+    view.setInt32(offset + 4, (read ? POLLIN | unixSystem().POLL_ENDED : 0) | (write ? POLLOUT : 0), true);
+  },
+
+  revents: (view, offset) => view.getInt16(offset + 6, true),
+
+  poll: (fds, count, timeout) => libc().poll(fds, BigInt(count), timeout),
+
+  pollNow(fds, count) {
+    const ready = libc().pollNow(fds, BigInt(count), 0);
+    if (ready !== -1) return ready;
+    const code = errno();
+    if (isErrno(code, "EINTR")) return 0;
+    throw unixError(code, `wait for ${count} sockets`, "poll");
+  },
+
+  waker(): PollWaker {
+    const waker = new Waker();
+    waker.closeAtEnd();
+    return {
+      handle: waker.fd,
+      wake: () => waker.wake(),
+      rest: () => void wakerFunctions().read(waker.fd, new Uint8Array(8), 8n),
+    };
+  },
+};
+
+/**
+ * Waits through the poller until a descriptor can be read, or has failed, which reading tells.
+ *
+ * @param fd The descriptor.
+ * @param milliseconds How long at most.
+ * @param referenced Whether this keeps the process running.
+ * @throws {WinsockError} If it cannot be waited for, such as WSAEMFILE.
+ */
+export async function readableWithin(fd: bigint, milliseconds: number, referenced: boolean = true): Promise<void> {
+  const waiting = unixPoller().prepare().wait(fd, "read", { referenced, outlives: true });
+  const late = setTimeout(() => unixPoller().cancel(waiting), milliseconds);
+  if (!referenced) Deno.unrefTimer(late);
+  try {
+    await waiting.over;
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+const SHUT_WR = 1;
+
+const streamFunctions = libcFunctions({
+  /** `ssize_t send(int sockfd, const void *buf, size_t len, int flags)` */
+  send: { parameters: ["usize", "buffer", "usize", "i32"], result: "isize" },
+  /** `ssize_t read(int fd, void *buf, size_t count)` */
+  read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+});
+
+/**
+ * `recv` without waiting; `undefined` if nothing is there.
+ *
+ * @param flags Further `MSG_*`.
+ * @param operation What an error says that cannot be done.
+ */
+export function recvNow(
+  s: bigint,
+  buffer: Uint8Array<ArrayBuffer>,
+  flags: number,
+  operation: () => string,
+): number | undefined {
+  const { MSG_DONTWAIT } = unixSystem();
+  for (;;) {
+    const count = libc().recv(s, buffer, BigInt(buffer.byteLength), flags | MSG_DONTWAIT);
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN")) return undefined;
+    if (!isErrno(code, "EINTR")) throw unixError(code, operation(), "recv");
+  }
+}
+
+/** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
+export const UNIX_STREAMS: StreamCalls = {
+  receive: (s, buffer) => recvNow(s, buffer, 0, () => `receive on socket ${s}`),
+
+  send(s, bytes) {
+    const { send } = streamFunctions();
+    const { MSG_DONTWAIT, MSG_NOSIGNAL } = unixSystem();
+    for (;;) {
+      const count = send(s, bytes, BigInt(bytes.byteLength), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (count !== -1n) return Number(count);
+      const code = errno();
+      if (isErrno(code, "EAGAIN")) return undefined;
+      if (!isErrno(code, "EINTR")) throw unixError(code, `send on socket ${s}`, "send");
+    }
+  },
+
+  endSending(s) {
+    const result = libc().shutdown(s, SHUT_WR);
+    if (result === -1) throw lastUnixError(`shut down socket ${s}`, "shutdown");
+  },
+
+  close(s) {
+    const result = libc().close(s);
+    if (result === -1) throw lastUnixError(`close socket ${s}`, "close");
+  },
+};
+
+/** The same on pipes that are non-blocking (pipe(7)). */
+export const UNIX_PIPES: StreamCalls = {
+  ...UNIX_STREAMS,
+
+  receive(fd, buffer) {
+    const count = streamFunctions().read(fd, buffer, BigInt(buffer.byteLength));
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
+    throw unixError(code, `read from pipe ${fd}`, "read");
+  },
+
+  send(fd, bytes) {
+    const count = libc().write(fd, bytes, BigInt(bytes.byteLength));
+    if (count !== -1n) return Number(count);
+    const code = errno();
+    if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
+    throw unixError(code, `write to pipe ${fd}`, "write");
+  },
+};
+
+/** What hosts answered to earlier datagrams of a connected socket. Each is told once, and no reason to stop receiving. */
+const ANSWERS: readonly ErrnoName[] = ["ENETUNREACH", "ECONNREFUSED", "EHOSTUNREACH"];
+
+const datagramFunctions = libcFunctions({
+  /** `ssize_t sendto(int sockfd, const void *buf, size_t len, int flags, const struct sockaddr *dest_addr, socklen_t addrlen)` */
+  sendto: { parameters: ["usize", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
+  /** `ssize_t recvfrom(int sockfd, void *buf, size_t len, int flags, struct sockaddr *src_addr, socklen_t *addrlen)` */
+  recvfrom: { parameters: ["usize", "buffer", "usize", "i32", "buffer", "buffer"], result: "isize" },
+});
+
+/**
+ * Sends one datagram without waiting.
+ *
+ * @param operation What is being done, for the error.
+ * @returns The bytes sent, or `undefined` if there is no room at the moment.
+ */
+export function sendNow(
+  s: bigint,
+  data: Uint8Array<ArrayBuffer>,
+  name: Uint8Array<ArrayBuffer>,
+  operation: string,
+): number | undefined {
+  const { sendto } = datagramFunctions();
+  const { MSG_DONTWAIT, MSG_NOSIGNAL, waits } = unixSystem();
+  // Whatever made the socket blocking, or whoever: this thread must not wait.
+  const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  const sent = sendto(s, data, BigInt(data.byteLength), flags, name, name.byteLength);
+  if (sent !== -1n) return Number(sent);
+  const code = errno();
+  if (isErrno(code, ...waits.datagram)) return undefined;
+  throw unixError(code, operation, "sendto");
+}
+
+/** `recvfrom`. */
+export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
+  const { recvfrom } = datagramFunctions();
+  const { MSG_DONTWAIT } = unixSystem();
+  for (;;) {
+    const received = recvfrom(s, buffer, BigInt(buffer.byteLength), MSG_DONTWAIT, name, nameLength);
+    if (received !== -1n) return Number(received);
+    const code = errno();
+    if (isErrno(code, "EAGAIN")) return undefined;
+    if (isErrno(code, "EINTR", ...ANSWERS)) continue;
+    throw unixError(code, `receive on socket ${s}`, "recvfrom");
+  }
+};

@@ -1,0 +1,240 @@
+/**
+ * Local sockets (unix(7)): their addresses, sockets of this library's own, datagrams to one, and directories that only
+ * this user can open. All through libc, so that no file permission of Deno's is needed.
+ *
+ * @module
+ */
+import { AF_UNIX, describeAddress, writeFamily } from "../socket_address.ts";
+import { unixSystem } from "./system.ts";
+import type { UnixSystem } from "./unix_system.ts";
+import { SOCK } from "../../structs/constants.ts";
+import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { newSocket } from "./descriptors.ts";
+import { unixPoller } from "./io.ts";
+import type { WinsockError } from "../winsock_error.ts";
+
+/**
+ * `struct sockaddr_un`. An abstract name begins with a NUL and ends with the address; a file's ends with a NUL.
+ *
+ * @param path The file, or a NUL and the abstract name.
+ * @param system Whose. Default: this one.
+ * @returns The structure, as long as it is filled.
+ * @throws {TypeError} If it is empty, or a file's with a NUL in it.
+ * @throws {RangeError} If it is too long for the system.
+ * @throws {Deno.errors.NotSupported} If it is an abstract name, and the system has none.
+ */
+export function encodeLocalAddress(path: string, system: UnixSystem = unixSystem()): Uint8Array<ArrayBuffer> {
+  const abstract = path.startsWith("\0");
+  if (path === "" || !abstract && path.includes("\0")) throw new TypeError(`"${path}" is no path of a local socket`);
+  if (abstract && !system.abstractNames) {
+    throw new Deno.errors.NotSupported(
+      `Cannot use the local socket "@${path.slice(1)}": ${system.name} has no abstract names`,
+    );
+  }
+  const bytes = new TextEncoder().encode(abstract ? path : `${path}\0`);
+  if (bytes.byteLength > system.pathSize) {
+    throw new RangeError(`A local socket's address cannot be as long as "${path}"`);
+  }
+  const name = new Uint8Array(2 + bytes.byteLength);
+  name.set(bytes, 2);
+  writeFamily(name, AF_UNIX, system.lengthPrefixed);
+  return name;
+}
+
+const BACKLOG = 512;
+const SHUT_RD = 0;
+const MSG_PEEK = 2;
+
+/**
+ * Listens on a local socket.
+ *
+ * @param path The file, or a NUL and the abstract name.
+ * @returns The listening socket, non-blocking, closed on exec.
+ * @throws {WinsockError} If the system refuses.
+ */
+export function listenLocal(path: string): bigint {
+  return withSocket((fd, address) => {
+    const bound = libc().bind(fd, address, address.byteLength);
+    if (bound === -1) throw lastUnixError(`bind to ${describeAddress({ path })}`, "bind");
+    const listening = libc().listen(fd, BACKLOG);
+    if (listening === -1) throw lastUnixError(`listen on ${describeAddress({ path })}`, "listen");
+    return fd;
+  }, path);
+}
+
+/**
+ * Connects to a local socket, without waiting.
+ *
+ * @param path The file, or a NUL and the abstract name.
+ * @returns The connected socket, non-blocking, closed on exec; `undefined` while too many others wait there, where the
+ * system tells that from nobody listening.
+ * @throws {WinsockError} WSAECONNREFUSED if nobody listens there.
+ */
+export function connectLocal(path: string): bigint | undefined {
+  return withSocket((fd, address) => {
+    const connected = libc().connect(fd, address, address.byteLength);
+    if (connected === 0) return fd;
+    const code = errno();
+    if (!isErrno(code, "EAGAIN")) throw unixError(code, `connect to ${describeAddress({ path })}`, "connect");
+    libc().close(fd);
+    return undefined;
+  }, path);
+}
+
+/**
+ * Has a local socket refuse descriptors, so that sending one to it fails; those who connect to a listening socket cannot
+ * send any before they are accepted, either.
+ *
+ * @param fd The socket.
+ * @returns Whether it does: not on macOS, and not on Linux before 6.16.
+ */
+export function refuseDescriptors(fd: bigint): boolean {
+  const { SO_PASSRIGHTS } = unixSystem();
+  return SO_PASSRIGHTS !== undefined && libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([0]), 4) === 0;
+}
+
+/**
+ * Closes a connected local socket without waiting for what its peer may have sent: where anything is left, a descriptor
+ * that lingers can be with it.
+ *
+ * @param fd The socket. Nothing waits for it.
+ */
+export function closeLocal(fd: bigint): void {
+  libc().shutdown(fd, SHUT_RD);
+  // Nothing comes any more; and nothing else says that nothing has come.
+  const left = libc().recv(fd, new Uint8Array(1), 1n, MSG_PEEK | unixSystem().MSG_DONTWAIT);
+  if (left === 0n) libc().close(fd);
+  else closeElsewhere(fd);
+}
+
+function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T, path: string): T {
+  const address = encodeLocalAddress(path);
+  const fd = newSocket(AF_UNIX, SOCK.SOCK_STREAM);
+  try {
+    return use(fd, address);
+  } catch (error) {
+    libc().close(fd);
+    throw error;
+  }
+}
+
+/**
+ * Sends one datagram, and waits while the receiver's queue is full.
+ *
+ * @param address The receiver's file, or `@` and its abstract name.
+ * @param bytes The datagram.
+ * @throws {RangeError} If the address is too long for the system.
+ * @throws {WinsockError} If there is no such receiver.
+ */
+export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  const name = encodeLocalAddress(address.replace(/^@/, "\0"));
+  const operation = `send a datagram to ${address}`;
+  const s = newSocket(AF_UNIX, SOCK.SOCK_DGRAM);
+  try {
+    const connected = libc().connect(s, name, name.byteLength);
+    if (connected === -1) throw lastUnixError(operation, "connect");
+    while (libc().write(s, bytes, BigInt(bytes.byteLength)) === -1n) {
+      const code = errno();
+      if (!isErrno(code, ...unixSystem().waits.datagram)) throw unixError(code, operation, "write");
+      await unixPoller().prepare().wait(s, "write", { operation }).over;
+    }
+  } finally {
+    libc().close(s);
+  }
+}
+
+/**
+ * Where such directories are made: in the first of these that can be written. Not in the user's own directory for such
+ * files, whose path may leave no room for a name, and may be in the environment.
+ */
+const PARENTS = ["/tmp", "/dev/shm", "/var/tmp"];
+const NAME = "winsock-handoff-";
+const FILE_PATH = new RegExp(`^(?:${PARENTS.join("|")})/${NAME}\\w{6}/[\\w-]+$`);
+
+/** `rwx--x--x`: others can use what they know the name of, and cannot list what there is. */
+const SEARCHABLE = 0o711;
+/** `rwx-wx-wx`: others can also make names. */
+const WRITABLE = 0o733;
+/** `rw-rw-rw-`: connecting to a local socket is writing to its file. */
+const CONNECTABLE = 0o666;
+/** `rw-------` */
+const OWNERS = 0o600;
+const SAME_GROUP = -1;
+
+const functions = libcFunctions({
+  /** `char *mkdtemp(char *template)` */
+  mkdtemp: { parameters: ["buffer"], result: "usize" },
+  /** `int chmod(const char *path, mode_t mode)` */
+  chmod: { parameters: ["buffer", "u32"], result: "i32" },
+  /** `int chown(const char *path, uid_t owner, gid_t group)` */
+  chown: { parameters: ["buffer", "u32", "i32"], result: "i32" },
+  /** `uid_t geteuid(void)` */
+  geteuid: { parameters: [], result: "u32" },
+  /** `int unlink(const char *path)` */
+  unlink: { parameters: ["buffer"], result: "i32" },
+  /** `int rmdir(const char *path)` */
+  rmdir: { parameters: ["buffer"], result: "i32" },
+});
+
+/** A new directory that only this user may enter (mode 0700). */
+export interface PrivateDirectory {
+  readonly path: string;
+  /**
+   * Lets processes of other users use what is in it, if this is root: no other user can have started any. They must know
+   * its name, or have a descriptor of it.
+   *
+   * @param file A socket in it that they may connect to; without one, they may make names in the directory.
+   * @param user Whose processes may connect, where that is known; by default everybody's.
+   */
+  admit(file?: string, user?: number): void;
+  /** Removes it, and the file in it if one is named. */
+  remove(file?: string): void;
+}
+
+/**
+ * Makes a directory whose name ends in six letters nobody else has chosen (mkdtemp(3)).
+ *
+ * @throws {WinsockError} If there is nowhere to make one.
+ */
+export function makePrivateDirectory(): PrivateDirectory {
+  const errors: WinsockError[] = [];
+  for (const parent of PARENTS) {
+    const template = nulTerminated(`${parent}/${NAME}XXXXXX`);
+    const made = functions().mkdtemp(template);
+    if (made !== 0n) return privateDirectory(new TextDecoder().decode(template.subarray(0, -1)));
+    errors.push(lastUnixError(`make a directory in ${parent}`, "mkdtemp"));
+  }
+  throw errors[0]!;
+}
+
+/** Whether a path can be that of a file in such a directory, on this system or another. */
+export function isPrivatePath(path: string): boolean {
+  return FILE_PATH.test(path);
+}
+
+function privateDirectory(path: string): PrivateDirectory {
+  return {
+    path,
+    admit(file, user) {
+      if (functions().geteuid() !== 0 || user === 0) return;
+      change(path, file === undefined ? WRITABLE : SEARCHABLE);
+      if (file === undefined) return;
+      const given = user !== undefined && functions().chown(nulTerminated(file), user, SAME_GROUP) === 0;
+      change(file, given ? OWNERS : CONNECTABLE);
+    },
+    remove(file) {
+      if (file !== undefined) functions().unlink(nulTerminated(file));
+      functions().rmdir(nulTerminated(path));
+    },
+  };
+}
+
+function change(path: string, mode: number): void {
+  const result = functions().chmod(nulTerminated(path), mode);
+  if (result === -1) throw lastUnixError(`let others use ${path}`, "chmod");
+}
+
+/** A text as C takes it: UTF-8 with a NUL behind it. */
+export function nulTerminated(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}

@@ -1,0 +1,175 @@
+/**
+ * ws2_32.dll and kernel32.dll: the functions that the library calls, unchecked. Sockets (winsock2.h); apart from them, as
+ * they are needed less often, those for service providers (ws2spi.h); and sockets as handles.
+ *
+ * @module
+ */
+import { openLibrary, SYSTEM32 } from "../library.ts";
+import { WinsockError } from "../winsock_error.ts";
+
+/** The functions of ws2_32.dll the library binds, with their parameters' types. */
+export const WS2_32_SYMBOLS = {
+  /** `int WSAStartup(WORD wVersionRequested, LPWSADATA lpWSAData)` */
+  WSAStartup: { parameters: ["u16", "buffer"], result: "i32" },
+  /** `int WSAGetLastError()`; belongs in the statement right behind the call it is about */
+  WSAGetLastError: { parameters: [], result: "i32" },
+  /** `SOCKET WSASocketW(int af, int type, int protocol, LPWSAPROTOCOL_INFOW lpProtocolInfo, GROUP g, DWORD dwFlags)` */
+  WSASocketW: { parameters: ["i32", "i32", "i32", "buffer", "u32", "u32"], result: "usize" },
+  /** `int WSADuplicateSocketW(SOCKET s, DWORD dwProcessId, LPWSAPROTOCOL_INFOW lpProtocolInfo)` */
+  WSADuplicateSocketW: { parameters: ["usize", "u32", "buffer"], result: "i32" },
+  /** `int bind(SOCKET s, const struct sockaddr *name, int namelen)` */
+  bind: { parameters: ["usize", "buffer", "i32"], result: "i32" },
+  /** `int listen(SOCKET s, int backlog)` */
+  listen: { parameters: ["usize", "i32"], result: "i32" },
+  /** `SOCKET accept(SOCKET s, struct sockaddr *addr, int *addrlen)` on a pool thread */
+  accept: { parameters: ["usize", "buffer", "buffer"], result: "usize", nonblocking: true },
+  /** `SOCKET accept(SOCKET s, struct sockaddr *addr, int *addrlen)` on the calling thread */
+  acceptNow: { name: "accept", parameters: ["usize", "buffer", "buffer"], result: "usize" },
+  /** `int connect(SOCKET s, const struct sockaddr *name, int namelen)` */
+  connect: { parameters: ["usize", "buffer", "i32"], result: "i32" },
+  /** `int ioctlsocket(SOCKET s, long cmd, u_long *argp)` */
+  ioctlsocket: { parameters: ["usize", "i32", "buffer"], result: "i32" },
+  /** `int WSAPoll(LPWSAPOLLFD fdArray, ULONG fds, INT timeout)` on a pool thread */
+  WSAPoll: { parameters: ["buffer", "u32", "i32"], result: "i32", nonblocking: true },
+  /** `int getsockname(SOCKET s, struct sockaddr *name, int *namelen)` */
+  getsockname: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
+  /** `int getpeername(SOCKET s, struct sockaddr *name, int *namelen)` */
+  getpeername: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
+  /** `int getsockopt(SOCKET s, int level, int optname, char *optval, int *optlen)` */
+  getsockopt: { parameters: ["usize", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  /** `int setsockopt(SOCKET s, int level, int optname, const char *optval, int optlen)` */
+  setsockopt: { parameters: ["usize", "i32", "i32", "buffer", "i32"], result: "i32" },
+  /** `int recv(SOCKET s, char *buf, int len, int flags)` */
+  recv: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
+  /** `INT inet_pton(INT Family, PCSTR pszAddrString, PVOID pAddrBuf)` */
+  inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  /** `PCSTR inet_ntop(INT Family, const VOID *pAddr, PSTR pStringBuf, size_t StringBufSize)` */
+  inet_ntop: { parameters: ["i32", "buffer", "buffer", "usize"], result: "usize" },
+  /** `int closesocket(SOCKET s)` */
+  closesocket: { parameters: ["usize"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+const WINSOCK_2_2 = 0x0202;
+const WSADATA_SIZE = 408;
+
+let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
+
+/**
+ * The functions of `ws2_32.dll`, opened and started (`WSAStartup` 2.2) at the first call.
+ *
+ * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll`.
+ *
+ * @returns The bound functions, raw: nothing is checked.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ * @throws {WinsockError} If `WSAStartup` fails.
+ */
+export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] {
+  if (symbols !== undefined) return symbols;
+  const opened = openLibrary([`${SYSTEM32}\\ws2_32.dll`], WS2_32_SYMBOLS);
+  const code = opened.WSAStartup(WINSOCK_2_2, new Uint8Array(WSADATA_SIZE));
+  if (code !== 0) throw new WinsockError(code, { operation: "start Winsock 2.2", functionName: "WSAStartup" });
+  return symbols = opened;
+}
+
+/**
+ * The error of the Winsock or kernel32 call in the statement before; both keep it in the same slot of the thread.
+ *
+ * @param operation What was being done, to what.
+ * @param functionName The call.
+ * @returns The error.
+ */
+export function lastWinsockError(operation: string, functionName: string): WinsockError {
+  return new WinsockError(ws2_32().WSAGetLastError(), { operation, functionName });
+}
+
+/** `SIO_BASE_HANDLE` of `WSAIoctl`: the base provider's handle under a socket. */
+export const SIO_BASE_HANDLE = 0x48000022;
+
+/** The functions of ws2_32.dll that are about service providers, with their parameters' types. */
+export const WS2SPI_SYMBOLS = {
+  /** `int WSCEnumProtocols(LPINT lpiProtocols, LPWSAPROTOCOL_INFOW lpProtocolBuffer, LPDWORD lpdwBufferLength, LPINT lpErrno)` */
+  WSCEnumProtocols: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
+  /** `int WSCGetProviderPath(LPGUID lpProviderId, WCHAR *lpszProviderDllPath, LPINT lpProviderDllPathLen, LPINT lpErrno)` */
+  WSCGetProviderPath: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
+  /** `int WSADuplicateSocketA(SOCKET s, DWORD dwProcessId, LPWSAPROTOCOL_INFOA lpProtocolInfo)` */
+  WSADuplicateSocketA: { parameters: ["usize", "u32", "buffer"], result: "i32" },
+  /** `SOCKET WSASocketA(int af, int type, int protocol, LPWSAPROTOCOL_INFOA lpProtocolInfo, GROUP g, DWORD dwFlags)` */
+  WSASocketA: { parameters: ["i32", "i32", "i32", "buffer", "u32", "u32"], result: "usize" },
+  /** `int WSAIoctl(SOCKET s, DWORD dwIoControlCode, LPVOID lpvInBuffer, DWORD cbInBuffer, LPVOID lpvOutBuffer, DWORD cbOutBuffer, LPDWORD lpcbBytesReturned, LPWSAOVERLAPPED lpOverlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine)` */
+  WSAIoctl: {
+    parameters: ["usize", "u32", "buffer", "u32", "buffer", "u32", "buffer", "usize", "usize"],
+    result: "i32",
+  },
+  /** `INT WSAAddressToStringW(LPSOCKADDR lpsaAddress, DWORD dwAddressLength, LPWSAPROTOCOL_INFOW lpProtocolInfo, LPWSTR lpszAddressString, LPDWORD lpdwAddressStringLength)` */
+  WSAAddressToStringW: { parameters: ["buffer", "u32", "buffer", "buffer", "buffer"], result: "i32" },
+  /** `INT WSAStringToAddressW(LPWSTR AddressString, INT AddressFamily, LPWSAPROTOCOL_INFOW lpProtocolInfo, LPSOCKADDR lpAddress, LPINT lpAddressLength)` */
+  WSAStringToAddressW: { parameters: ["buffer", "i32", "buffer", "buffer", "buffer"], result: "i32" },
+  /** `WSAEVENT WSACreateEvent()` */
+  WSACreateEvent: { parameters: [], result: "usize" },
+  /** `BOOL WSASetEvent(WSAEVENT hEvent)` */
+  WSASetEvent: { parameters: ["usize"], result: "i32" },
+  /** `BOOL WSAResetEvent(WSAEVENT hEvent)` */
+  WSAResetEvent: { parameters: ["usize"], result: "i32" },
+  /** `BOOL WSACloseEvent(WSAEVENT hEvent)` */
+  WSACloseEvent: { parameters: ["usize"], result: "i32" },
+  /** `DWORD WSAWaitForMultipleEvents(DWORD cEvents, const WSAEVENT *lphEvents, BOOL fWaitAll, DWORD dwTimeout, BOOL fAlertable)` on the calling thread */
+  WSAWaitForMultipleEvents: { parameters: ["u32", "buffer", "i32", "u32", "i32"], result: "u32" },
+  /** `int WSAEventSelect(SOCKET s, WSAEVENT hEventObject, long lNetworkEvents)`; cancels what any descriptor of the socket registered */
+  WSAEventSelect: { parameters: ["usize", "usize", "i32"], result: "i32" },
+  /** `int WSAEnumNetworkEvents(SOCKET s, WSAEVENT hEventObject, LPWSANETWORKEVENTS lpNetworkEvents)` */
+  WSAEnumNetworkEvents: { parameters: ["usize", "usize", "buffer"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let spiSymbols: Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] | undefined;
+
+/**
+ * The functions of `ws2_32.dll` that are about service providers, opened at the first call, with Winsock started.
+ *
+ * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll`.
+ *
+ * @returns The bound functions, raw: nothing is checked. Those named `WSC…` tell their error through `lpErrno`, the others
+ * through `WSAGetLastError`.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ * @throws {WinsockError} If `WSAStartup` fails.
+ */
+export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] {
+  ws2_32();
+  return spiSymbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], WS2SPI_SYMBOLS);
+}
+
+/** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
+export const HANDLE_FLAG_INHERIT = 0x1;
+
+/** The functions of kernel32.dll the library binds, with their parameters' types. */
+export const KERNEL32_SYMBOLS = {
+  /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
+  SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
+  /** `BOOL CancelIoEx(HANDLE hFile, LPOVERLAPPED lpOverlapped)` */
+  CancelIoEx: { parameters: ["usize", "usize"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let kernel32Symbols: Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] | undefined;
+
+/**
+ * The functions of `kernel32.dll`, opened at the first call.
+ *
+ * Needs `--allow-ffi=C:\Windows\System32\kernel32.dll`.
+ *
+ * @returns The bound functions, raw: nothing is checked.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
+  return kernel32Symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], KERNEL32_SYMBOLS);
+}
+
+/**
+ * Keeps child processes from inheriting a socket. `accept` and an opened blob give inheritable handles, and a copy
+ * forgotten in a child would keep the connection open.
+ *
+ * @param s The socket's handle.
+ * @throws {WinsockError} If `SetHandleInformation` fails.
+ */
+export function disinherit(s: bigint): void {
+  const done = kernel32().SetHandleInformation(s, HANDLE_FLAG_INHERIT, 0);
+  if (done === 0) throw lastWinsockError(`keep socket ${s} from being inherited`, "SetHandleInformation");
+}

@@ -1,0 +1,203 @@
+/**
+ * {@linkcode SocketCalls} on ws2_32.
+ *
+ * @module
+ */
+import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../socket_address.ts";
+import { type BerkeleyConstants, BsdSockets } from "../bsd_sockets.ts";
+import { type Acceptor, type DatagramReceiver, INVALID_SOCKET, type SocketMaker, socketName } from "../platform.ts";
+import { PolledReceiver, StreamIo } from "../nonblocking_io.ts";
+import { PollTable } from "../poll_table.ts";
+import { Poller } from "../poller.ts";
+import { WinsockError } from "../winsock_error.ts";
+import { AF, DEFAULT_SOCKET_FLAGS, IPPROTO, SOCK } from "../../structs/constants.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
+import { closeElsewhere, receiveNow, recvNow, sendNow, shutDown, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
+import { disinherit, lastWinsockError, ws2_32 } from "./libraries.ts";
+
+const SOL_SOCKET = 0xffff;
+const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
+const FIONBIO = 0x8004667e | 0;
+
+const CONSTANTS: BerkeleyConstants = {
+  AF_INET6: AF.AF_INET6,
+  SO_TYPE: [SOL_SOCKET, 0x1008],
+  SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
+  SO_ERROR: [SOL_SOCKET, 0x1007],
+  IP_ADD_MEMBERSHIP: [IPPROTO_IP, 12],
+  IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
+  IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12],
+  IPV6_DROP_MEMBERSHIP: [IPPROTO_IPV6, 13],
+  // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could take the port over.
+  LISTENER: [SOL_SOCKET, ~0x0004],
+  lingerWidth: 2,
+  options: {
+    TCP_NODELAY: [IPPROTO_TCP, 0x0001],
+    TCP_KEEPIDLE: [IPPROTO_TCP, 3],
+    TCP_KEEPINTVL: [IPPROTO_TCP, 17],
+    TCP_KEEPCNT: [IPPROTO_TCP, 16],
+    SO_KEEPALIVE: [SOL_SOCKET, 0x0008],
+    SO_LINGER: [SOL_SOCKET, 0x0080],
+    SO_RCVBUF: [SOL_SOCKET, 0x1002],
+    SO_SNDBUF: [SOL_SOCKET, 0x1001],
+    SO_EXCLUSIVEADDRUSE: [SOL_SOCKET, ~0x0004],
+    SO_REUSEADDR: [SOL_SOCKET, 0x0004],
+    SO_REUSEPORT: undefined,
+    SO_BROADCAST: [SOL_SOCKET, 0x0020],
+    IPV6_V6ONLY: [IPPROTO_IPV6, 27],
+    IP_MULTICAST_IF: [IPPROTO_IP, 9],
+    IP_MULTICAST_LOOP: [IPPROTO_IP, 11],
+    IP_MULTICAST_TTL: [IPPROTO_IP, 10],
+    IPV6_MULTICAST_IF: [IPPROTO_IPV6, 9],
+    IPV6_MULTICAST_LOOP: [IPPROTO_IPV6, 11],
+    IPV6_MULTICAST_HOPS: [IPPROTO_IPV6, 10],
+  },
+};
+
+/** Older Windows does not wake WSAPoll for a connection that failed. */
+const ASK_CONNECTING_MS = 100;
+
+/** Winsock's sockets. */
+export class WinsockCalls extends BsdSockets {
+  readonly #poll = new WinsockPoll(this);
+  protected readonly poller: Poller = new Poller(new PollTable(this.#poll));
+
+  constructor() {
+    const ws = ws2_32();
+    super(
+      { ...ws, inet_ntop: (family, address, text, size) => ws.inet_ntop(family, address, text, BigInt(size)) },
+      CONSTANTS,
+    );
+  }
+
+  protected lastError(operation: string, functionName: string): WinsockError {
+    return lastWinsockError(operation, functionName);
+  }
+
+  protected errorOf(code: number, operation: string, functionName: string): WinsockError {
+    return new WinsockError(code, { operation, functionName });
+  }
+
+  protected create(family: number, type: number): bigint {
+    const protocol = type === SOCK.SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    const s = ws2_32().WSASocketW(family, type, protocol, null, 0, DEFAULT_SOCKET_FLAGS);
+    if (s === INVALID_SOCKET) throw this.lastError("make a socket", "WSASocketW");
+    return s;
+  }
+
+  protected encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer> {
+    return "path" in address ? this.openLocal(address.path) : this.addresses.encode(address);
+  }
+
+  openLocal(path: string): never {
+    throw new Deno.errors.NotSupported(`Cannot use the local socket "${path}": Windows cannot hand local sockets over`);
+  }
+
+  async connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void> {
+    const ws = ws2_32();
+    const name = this.encodeAddress(address);
+    const operation = `connect to ${describeAddress(address)}`;
+    this.#setNonBlocking(s, true);
+    const result = ws.connect(s, name, name.byteLength);
+    if (result === -1) {
+      const error = this.lastError(operation, "connect");
+      if (error.code !== WSA_ERRORS.WSAEWOULDBLOCK) throw error;
+      await this.connected(s, operation, signal, ASK_CONNECTING_MS);
+    }
+    this.#setNonBlocking(s, false);
+  }
+
+  protected receiveNow(
+    s: bigint,
+    buffer: Uint8Array<ArrayBuffer>,
+    flags: number,
+    operation: string,
+  ): number | undefined {
+    // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
+    if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
+    return recvNow(s, buffer, flags, () => operation);
+  }
+
+  pair(): [bigint, bigint] {
+    const listener = this.listen({ hostname: "127.0.0.1", port: 0 }, 1);
+    const made: bigint[] = [];
+    try {
+      const near = this.create(AF_INET, SOCK.SOCK_STREAM);
+      made.push(near);
+      const name = this.encodeAddress(this.localAddress(listener));
+      // A local listener's system completes the connection before anyone accepts it.
+      const connected = ws2_32().connect(near, name, name.byteLength);
+      if (connected === -1) throw this.lastError("make a socket pair", "connect");
+      const far = ws2_32().acceptNow(listener, null, null);
+      if (far === INVALID_SOCKET) throw this.lastError("make a socket pair", "accept");
+      made.push(far);
+      disinherit(far);
+      this.#checkPeer(far, near);
+      return [near, far];
+    } catch (error) {
+      for (const s of made) this.close(s);
+      throw error;
+    } finally {
+      this.close(listener);
+    }
+  }
+
+  holdAccepting(): Promise<Disposable> {
+    return holdAccepting();
+  }
+
+  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor {
+    // A listener somebody else made may be non-blocking; here a thread waits in accept.
+    this.#setNonBlocking(listener, false);
+    return new ThreadAcceptor(this, listener, maker, isSole);
+  }
+
+  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
+    const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
+    return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+  }
+
+  unblock(s: bigint): void {
+    this.#setNonBlocking(s, true);
+  }
+
+  receiver(s: bigint): DatagramReceiver {
+    return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
+  }
+
+  shutDown(s: bigint): void {
+    shutDown(s);
+  }
+
+  stream(s: bigint, nonBlocking = false): StreamIo {
+    const poller = this.poller.prepare();
+    if (!nonBlocking) this.unblock(s);
+    return new StreamIo(s, WINSOCK_STREAMS, poller);
+  }
+
+  closeElsewhere(s: bigint, end: boolean): void {
+    closeElsewhere(s, end).catch(() => {});
+  }
+
+  protected closeDescriptor(s: bigint): void {
+    const result = ws2_32().closesocket(s);
+    if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
+  }
+
+  /** Another process may have reached the pair's listener first. */
+  #checkPeer(far: bigint, near: bigint): void {
+    const { hostname, port } = this.remoteAddress(far) as Deno.NetAddr;
+    const expected = this.localAddress(near) as Deno.NetAddr;
+    if (hostname !== expected.hostname || port !== expected.port) {
+      throw new Error(`Cannot make a socket pair: ${hostname} port ${port} connected to it`);
+    }
+  }
+
+  #setNonBlocking(s: bigint, on: boolean): void {
+    const result = ws2_32().ioctlsocket(s, FIONBIO, new Uint32Array([on ? 1 : 0]));
+    if (result === -1) {
+      throw this.lastError(`set ${socketName(s)} to ${on ? "non-blocking" : "blocking"}`, "ioctlsocket");
+    }
+  }
+}

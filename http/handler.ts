@@ -1,0 +1,90 @@
+/**
+ * What a handler is told of the connection of a request, and what becomes of its errors.
+ *
+ * @module
+ */
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import type { HttpSettings } from "./options.ts";
+import { BodyTooLargeError } from "./request.ts";
+import { HandshakeError } from "./web_sockets.ts";
+
+/** What is known of a connection. */
+export interface Peer {
+  readonly localAddr: SocketAddr;
+  readonly remoteAddr: SocketAddr;
+  readonly data: unknown;
+}
+
+/** What handlers are told of the connection a request came on. */
+export class PeerInfo implements Peer {
+  readonly #peer: Peer;
+
+  constructor(peer: Peer) {
+    this.#peer = peer;
+  }
+
+  get localAddr(): SocketAddr {
+    return this.#peer.localAddr;
+  }
+
+  get remoteAddr(): SocketAddr {
+    return this.#peer.remoteAddr;
+  }
+
+  get data(): unknown {
+    return this.#peer.data;
+  }
+}
+
+/**
+ * Tells of an error; one in telling goes to the console. Never rejects.
+ *
+ * @returns What is to be answered to it, if anything.
+ */
+export async function tell(
+  onError: HttpSettings["onError"],
+  error: unknown,
+  request?: Request,
+): Promise<Response | void> {
+  try {
+    return await onError(error, request);
+  } catch (errorOfHandler) {
+    print(errorOfHandler);
+  }
+}
+
+/** Prints an error. What is thrown may be anything, and may throw in being looked at. */
+export function print(error: unknown): void {
+  try {
+    console.error(error);
+  } catch {
+    console.error("An error that cannot be printed");
+  }
+}
+
+/** The response to what is the client's own fault; `undefined` if an error is none of those. */
+export function answerToClient(error: unknown): Response | undefined {
+  if (isA(HandshakeError, error)) return error.response();
+  return isA(BodyTooLargeError, error) ? contentTooLarge() : undefined;
+}
+
+/** `instanceof`, of what may be anything, and may throw in being looked at. */
+export function isA<T>(Class: new (...args: never[]) => T, value: unknown): value is T {
+  try {
+    return value instanceof Class;
+  } catch {
+    return false;
+  }
+}
+
+export function badRequest(): Response {
+  return new Response("Bad Request", { status: 400 });
+}
+
+export function contentTooLarge(): Response {
+  return new Response("Content Too Large", { status: 413 });
+}
+
+export function internalServerError(): Response {
+  return new Response("Internal Server Error", { status: 500 });
+}

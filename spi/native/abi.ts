@@ -1,0 +1,153 @@
+/**
+ * Memory and functions that native code points at. Needs full `--allow-ffi`.
+ *
+ * @module
+ */
+import {
+  asCallback,
+  failure,
+  type SpiFunctionName,
+  WSPPROC_FUNCTIONS,
+  WSPUPCALL_FUNCTIONS,
+} from "../../ffi/spi_functions.ts";
+import { WinsockError } from "../../ffi/winsock_error.ts";
+import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { spiError } from "../service_provider.ts";
+
+/**
+ * Native memory as an array: what is written into it, native code sees.
+ *
+ * @param pointer Where it begins.
+ * @param length How many bytes.
+ */
+export function bytesAt(pointer: Deno.PointerObject, length: number): Uint8Array<ArrayBuffer> {
+  // An array of no bytes cannot be had from the memory itself.
+  return length === 0 ? new Uint8Array(0) : new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, length));
+}
+
+/** Reads an `int`. */
+export function readInt(pointer: Deno.PointerObject): number {
+  return new Deno.UnsafePointerView(pointer).getInt32();
+}
+
+/** Writes an `int`, or nothing where there is no place for it. */
+export function writeInt(pointer: Deno.PointerValue, value: number): void {
+  if (pointer !== null) new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, 4)).setInt32(0, value, true);
+}
+
+/** Writes a `DWORD_PTR` or a pointer. */
+export function writePointer(pointer: Deno.PointerObject, value: bigint): void {
+  new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, 8)).setBigUint64(0, value, true);
+}
+
+/** Reads a text of UTF-16 up to its NUL. */
+export function readWide(pointer: Deno.PointerObject): string {
+  const view = new Deno.UnsafePointerView(pointer);
+  let text = "";
+  for (let unit = view.getUint16(0); unit !== 0; unit = view.getUint16(text.length * 2)) {
+    text += String.fromCharCode(unit);
+  }
+  return text;
+}
+
+/**
+ * Writes a text with its NUL.
+ *
+ * @param pointer Where.
+ * @param room How many UTF-16 units there is room for.
+ * @returns Whether it fits; if not, nothing is written.
+ */
+export function writeWide(pointer: Deno.PointerObject, room: number, text: string): boolean {
+  if (text.length + 1 > room) return false;
+  const view = new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, (text.length + 1) * 2));
+  for (let index = 0; index <= text.length; index++) {
+    view.setUint16(index * 2, index === text.length ? 0 : text.charCodeAt(index), true);
+  }
+  return true;
+}
+
+/**
+ * Calls the native function at an address.
+ *
+ * @param pointer Its address.
+ * @param definition Its types.
+ * @param args What it is given.
+ * @returns What it returns.
+ */
+export function callAt(
+  pointer: Deno.PointerObject,
+  definition: Deno.ForeignFunction,
+  args: readonly unknown[],
+): unknown {
+  const native = new Deno.UnsafeFnPointer(pointer as Deno.PointerObject<typeof definition>, definition);
+  return Reflect.apply(native.call as (...args: unknown[]) => unknown, native, args);
+}
+
+/** What native code gives to a function: numbers, addresses and handles as bigints, pointers. */
+// deno-lint-ignore no-explicit-any -- the types are those of the function's row in the table
+export type NativeArguments = any[];
+
+/** A function of ours; what it throws becomes the code in `lpErrno`. */
+export type Implementation = (...args: NativeArguments) => number | bigint;
+
+/** Functions of ours as pointers, until they are closed. */
+export interface CallbackTable extends Disposable {
+  /** The pointers, in the order of the names. */
+  readonly pointers: BigUint64Array<ArrayBuffer>;
+}
+
+/** Those without `lpErrno`. */
+const SILENT: ReadonlySet<SpiFunctionName> = new Set(["lpWPUFDIsSet", "lpWPUPostMessage"]);
+const DEFINITIONS = { ...WSPPROC_FUNCTIONS, ...WSPUPCALL_FUNCTIONS };
+
+/**
+ * Makes the pointers of a table. A function there is no implementation of fails with WSAEOPNOTSUPP, so that the table has
+ * no holes.
+ *
+ * Needs full `--allow-ffi`.
+ *
+ * @param names The functions of the table, in its order.
+ * @param implementations What they do.
+ */
+export function callbackTable(
+  names: readonly SpiFunctionName[],
+  implementations: { readonly [Name in SpiFunctionName]?: Implementation },
+): CallbackTable {
+  const callbacks = names.map((name) => callback(name, implementations[name] ?? (() => unsupported(name))));
+  return {
+    pointers: BigUint64Array.from(callbacks, ({ pointer }) => Deno.UnsafePointer.value(pointer)),
+    [Symbol.dispose]() {
+      for (const callback of callbacks) callback.close();
+    },
+  };
+}
+
+/** The code an error is to native code. */
+export function codeOf(error: unknown): number {
+  if (error instanceof WinsockError) return error.code;
+  const invalid = error instanceof RangeError || error instanceof TypeError;
+  return invalid ? WSA_ERRORS.WSAEINVAL : WSA_ERRORS.WSASYSCALLFAILURE;
+}
+
+/** A pointer that must not be NULL. */
+export function required(pointer: Deno.PointerValue, functionName: string): Deno.PointerObject {
+  if (pointer !== null) return pointer;
+  throw spiError("WSAEFAULT", functionName, "use a pointer", "it is NULL");
+}
+
+function callback(name: SpiFunctionName, implementation: Implementation): Deno.UnsafeCallback {
+  const definition = DEFINITIONS[name];
+  const call: Implementation = (...args) => {
+    try {
+      return implementation(...args);
+    } catch (error) {
+      if (!SILENT.has(name)) writeInt(args.at(-1), codeOf(error));
+      return failure(name, definition.result);
+    }
+  };
+  return new Deno.UnsafeCallback(asCallback(definition), call as never) as unknown as Deno.UnsafeCallback;
+}
+
+function unsupported(name: SpiFunctionName): never {
+  throw spiError("WSAEOPNOTSUPP", name.slice("lp".length), "use a socket through this table");
+}

@@ -1,0 +1,140 @@
+/**
+ * The structures of the service provider interface besides WSAPROTOCOL_INFO: what `WSAStartup` and `WSPStartup` fill,
+ * buffers of input and output, and the order of the functions in WSPPROC_TABLE and WSPUPCALLTABLE.
+ *
+ * @module
+ */
+import { arrayOf, charArray, i32, named, pointer, type Struct, struct, u16, u32, wcharArray } from "./codec.ts";
+import { FD } from "./constants.ts";
+
+/** [WSADATA](https://learn.microsoft.com/windows/win32/api/winsock/ns-winsock-wsadata) of a 64-bit process, 408 bytes. */
+export interface WSADATA {
+  /** The version of Winsock to be used, its major number in the low byte. */
+  wVersion: number;
+  /** The highest version there is. */
+  wHighVersion: number;
+  /** Not used since Winsock 2. */
+  iMaxSockets: number;
+  /** Not used since Winsock 2. */
+  iMaxUdpDg: number;
+  /** Not used since Winsock 2. */
+  lpVendorInfo: bigint;
+  /** A description of the implementation, at most 257 characters of one byte. */
+  szDescription: string;
+  /** Its status, at most 129 characters of one byte. */
+  szSystemStatus: string;
+}
+
+/** The codec of {@linkcode WSADATA}, 408 bytes; the 6 bytes of padding at the end are not kept. */
+export const WSADATA: Struct<WSADATA> = struct<WSADATA>("WSADATA", {
+  wVersion: u16,
+  wHighVersion: u16,
+  iMaxSockets: u16,
+  iMaxUdpDg: u16,
+  lpVendorInfo: pointer,
+  szDescription: charArray(257),
+  szSystemStatus: charArray(129),
+});
+
+/** [WSPDATA](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspdata), 516 bytes. */
+export interface WSPDATA {
+  /** The version of the SPI to be used, its major number in the low byte. */
+  wVersion: number;
+  /** The highest version the provider has. */
+  wHighVersion: number;
+  /** A description of the provider, at most 256 UTF-16 units. */
+  szDescription: string;
+}
+
+/** The codec of {@linkcode WSPDATA}, 516 bytes. */
+export const WSPDATA: Struct<WSPDATA> = struct<WSPDATA>("WSPDATA", {
+  wVersion: u16,
+  wHighVersion: u16,
+  szDescription: wcharArray(256),
+});
+
+/** [WSANETWORKEVENTS](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsanetworkevents), 44 bytes. */
+export interface WSANETWORKEVENTS {
+  /** Which events occurred, `FD_*` bits. */
+  lNetworkEvents: number;
+  /** The error of each event, ten, in the order of the events' bits. */
+  iErrorCode: readonly number[];
+}
+
+/** The codec of {@linkcode WSANETWORKEVENTS}, 44 bytes. */
+export const WSANETWORKEVENTS: Struct<WSANETWORKEVENTS> = struct<WSANETWORKEVENTS>("WSANETWORKEVENTS", {
+  lNetworkEvents: named(i32, "flags", FD),
+  iErrorCode: arrayOf(i32, 10),
+});
+
+/** [WSABUF](https://learn.microsoft.com/windows/win32/api/ws2def/ns-ws2def-wsabuf) of a 64-bit process, 16 bytes. */
+export interface WSABUF {
+  /** Length of the buffer in bytes. */
+  len: number;
+  /** Address of the buffer. */
+  buf: bigint;
+}
+
+/** The codec of {@linkcode WSABUF}, 16 bytes; the 4 bytes of padding in the middle are not kept. */
+export const WSABUF: Struct<WSABUF> = struct<WSABUF>("WSABUF", { len: u32, buf: pointer });
+
+/**
+ * The functions of
+ * [WSPPROC_TABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspproc_table), 30 pointers, 240 bytes in
+ * a 64-bit process: what `WSPStartup` gives its caller. `WSPDuplicateSocket` is at index 8.
+ */
+export const WSPPROC_TABLE = [
+  "lpWSPAccept",
+  "lpWSPAddressToString",
+  "lpWSPAsyncSelect",
+  "lpWSPBind",
+  "lpWSPCancelBlockingCall",
+  "lpWSPCleanup",
+  "lpWSPCloseSocket",
+  "lpWSPConnect",
+  "lpWSPDuplicateSocket",
+  "lpWSPEnumNetworkEvents",
+  "lpWSPEventSelect",
+  "lpWSPGetOverlappedResult",
+  "lpWSPGetPeerName",
+  "lpWSPGetSockName",
+  "lpWSPGetSockOpt",
+  "lpWSPGetQOSByName",
+  "lpWSPIoctl",
+  "lpWSPJoinLeaf",
+  "lpWSPListen",
+  "lpWSPRecv",
+  "lpWSPRecvDisconnect",
+  "lpWSPRecvFrom",
+  "lpWSPSelect",
+  "lpWSPSend",
+  "lpWSPSendDisconnect",
+  "lpWSPSendTo",
+  "lpWSPSetSockOpt",
+  "lpWSPShutdown",
+  "lpWSPSocket",
+  "lpWSPStringToAddress",
+] as const;
+
+/**
+ * The functions of
+ * [WSPUPCALLTABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspupcalltable), 15 pointers, 120 bytes
+ * in a 64-bit process: what a provider may call back.
+ */
+export const WSPUPCALLTABLE = [
+  "lpWPUCloseEvent",
+  "lpWPUCloseSocketHandle",
+  "lpWPUCreateEvent",
+  "lpWPUCreateSocketHandle",
+  "lpWPUFDIsSet",
+  "lpWPUGetProviderPath",
+  "lpWPUModifyIFSHandle",
+  "lpWPUPostMessage",
+  "lpWPUQueryBlockingCallback",
+  "lpWPUQuerySocketHandleContext",
+  "lpWPUQueueApc",
+  "lpWPUResetEvent",
+  "lpWPUSetEvent",
+  "lpWPUOpenCurrentThread",
+  "lpWPUCloseThread",
+] as const;
