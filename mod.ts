@@ -66,14 +66,27 @@ export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
-export { HandoffError, type HandoffErrorOptions, type HandoffOutcome } from "./handoff/errors.ts";
+export {
+  HandoffError,
+  type HandoffErrorOptions,
+  type HandoffOutcome,
+  type HandoffStep,
+  TRACE_CHANNEL,
+  UpgradeError,
+  type UpgradeOutcome,
+} from "./handoff/errors.ts";
 export { receive } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
-export type { WorkerInfo, WorkerPoolOptions, WorkerStrategy } from "./handoff/pool/options.ts";
-export { type Dispatched, WorkerPool } from "./handoff/pool/pool.ts";
-export type { WorkerPoolStatistics, WorkerState, WorkerStatistics } from "./handoff/pool/options.ts";
-export { WorkerEvent, type WorkerEventType } from "./handoff/pool/pool.ts";
+export type {
+  WorkerInfo,
+  WorkerPoolOptions,
+  WorkerPoolStatistics,
+  WorkerState,
+  WorkerStatistics,
+  WorkerStrategy,
+} from "./handoff/pool/options.ts";
+export { type Dispatched, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
 export type { Program, ScriptOptions } from "./handoff/spawn.ts";
 export {
   HandoffSource,
@@ -81,20 +94,20 @@ export {
   type HandoffSpawnOptions,
   type SendOptions,
 } from "./handoff/source.ts";
-export { type HandoffStep, TRACE_CHANNEL } from "./handoff/errors.ts";
-export { Generation } from "./handoff/upgrade/server_version.ts";
+export { Generation, inherited, type InheritedOptions } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
-export { inherited, type InheritedOptions } from "./handoff/upgrade/server_version.ts";
 export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
-export { UpgradeError, type UpgradeOutcome } from "./handoff/errors.ts";
 export type { SocketAddr } from "./ffi/socket_address.ts";
 export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
-export { DatagramSocket } from "./sockets/datagram_socket.ts";
+export {
+  DatagramSocket,
+  listenDatagram,
+  type ListenDatagramOptions,
+  type MulticastV4Membership,
+  type MulticastV6Membership,
+} from "./sockets/datagram_socket.ts";
 export { duplicateSocket, openSocket, type SharedSocket } from "./sockets/duplicate_socket.ts";
-export { listen, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
-export { listenDatagram, type ListenDatagramOptions } from "./sockets/datagram_socket.ts";
-export { Listener } from "./sockets/listener.ts";
-export type { MulticastV4Membership, MulticastV6Membership } from "./sockets/datagram_socket.ts";
+export { listen, Listener, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
 export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

@@ -29,12 +29,12 @@ export function describeBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[], pa
 }
 
 /** An entry's name and id. */
-export function nameOf({ szProtocol, dwCatalogEntryId }: WSAPROTOCOL_INFOW): string {
+function nameOf({ szProtocol, dwCatalogEntryId }: WSAPROTOCOL_INFOW): string {
   return `"${szProtocol.split("\0")[0]!}" (entry ${dwCatalogEntryId})`;
 }
 
 /** What the doctor looks at, so that a test can show it another system. */
-export interface Patient {
+interface Patient {
   /** The protocol catalogue. */
   entries(): WSAPROTOCOL_INFOW[];
   /** Where a provider's library is. */

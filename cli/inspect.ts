@@ -8,7 +8,7 @@ import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW, type WSAPROTOCOLCHAIN } from "../
 import { styled, type Terminal } from "./terminal.ts";
 
 /** A field's value and what it is called. */
-export interface Description {
+interface Description {
   /** The value as text. */
   readonly text: string;
   /** Names of the value, or of its bits; bits without a name as a number. */

@@ -34,7 +34,7 @@
  *
  * @module
  */
-import { describeWinsockError, WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { describeWinsockError, WSA_ERRORS } from "../structs/constants.ts";
 import { processTerminal, styled, type Terminal } from "./terminal.ts";
 import { requestUpgrade } from "../handoff/upgrade/upgrade_requests.ts";
 import { parseArgs } from "@std/cli/parse-args";

@@ -12,24 +12,16 @@ import {
   type InternetAddress,
   type SocketAddress,
 } from "./socket_address.ts";
-import {
-  type Acceptor,
-  type DatagramReceiver,
-  type SocketCalls,
-  type SocketKind,
-  type SocketMaker,
-  socketName,
-} from "./platform.ts";
+import { type Acceptor, type SocketCalls, type SocketKind, type SocketMaker, socketName } from "./platform.ts";
 import type { Poller, Readiness } from "./poller.ts";
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
-import type { StreamIo } from "./nonblocking_io.ts";
-import { YieldBudget } from "../internal/time.ts";
+import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
+import { YieldBudget } from "../internal/runtime.ts";
 import { WinsockError } from "./winsock_error.ts";
-import { SOCK } from "../structs/constants.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { SOCK, WSA_ERRORS } from "../structs/constants.ts";
 
 /** Berkeley's functions as both libraries export them; -1 says that one failed. */
-export interface BerkeleyFunctions extends AddressFunctions {
+interface BerkeleyFunctions extends AddressFunctions {
   bind(s: bigint, name: BufferSource, namelen: number): number;
   listen(s: bigint, backlog: number): number;
   connect(s: bigint, name: BufferSource, namelen: number): number;
@@ -106,6 +98,7 @@ export abstract class BsdSockets implements SocketCalls {
 
   abstract openLocal(path: string): bigint;
   abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
+  abstract duplicate(s: bigint): bigint;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
   abstract acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;

@@ -41,7 +41,13 @@ export type { SocketOptions } from "./socket_options.ts";
 export { WSP_STARTUP, WSPPROC_FUNCTIONS, WSPUPCALL_FUNCTIONS } from "./spi_functions.ts";
 export { LIBRARY_PATHS } from "./system.ts";
 export { libc, LIBC_SYMBOLS } from "./unix/libc.ts";
-export { kernel32, KERNEL32_SYMBOLS } from "./windows/libraries.ts";
-export { ws2_32, WS2_32_SYMBOLS } from "./windows/libraries.ts";
-export { SIO_BASE_HANDLE, ws2spi, WS2SPI_SYMBOLS } from "./windows/libraries.ts";
+export {
+  kernel32,
+  KERNEL32_SYMBOLS,
+  SIO_BASE_HANDLE,
+  ws2_32,
+  WS2_32_SYMBOLS,
+  ws2spi,
+  WS2SPI_SYMBOLS,
+} from "./windows/libraries.ts";
 export { WinsockError, type WinsockErrorOptions } from "./winsock_error.ts";

@@ -4,10 +4,9 @@
  * @module
  */
 import type { Poller, PollWaiter, Readiness } from "./poller.ts";
-import { YieldBudget } from "../internal/time.ts";
+import { YieldBudget } from "../internal/runtime.ts";
 import { closeAtEnd } from "../internal/unload.ts";
 import { ADDRESS_SIZE, type AddressCodec } from "./socket_address.ts";
-import type { Datagram, DatagramReceiver } from "./platform.ts";
 
 /** A system's calls on connected sockets, none of which waits. */
 export interface StreamCalls {
@@ -193,6 +192,26 @@ export class StreamIo {
     this.#turns.add(Math.max(count, CALL_COUNTS_AS));
     if (this.#turns.over) await this.#turns.next();
   }
+}
+
+/** One datagram that came. */
+export interface Datagram {
+  /** Its bytes, the beginning of the buffer that was given or a copy; what did not fit is lost. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly sender: Deno.NetAddr;
+}
+
+/** Waits for datagrams on one socket, without blocking the event loop. */
+export interface DatagramReceiver {
+  /**
+   * The next datagram; `undefined` once the receiver is stopped. One call at a time.
+   *
+   * @param buffer What to receive into; by default there is room for any.
+   * @throws {WinsockError} If receiving fails for good.
+   */
+  receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
+  /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
+  stop(): Promise<void>;
 }
 
 const MAX_DATAGRAMS_IN_TURN = 64;

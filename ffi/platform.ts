@@ -6,7 +6,7 @@
  */
 import type { InternetAddress, SocketAddress } from "./socket_address.ts";
 import type { SocketOptions } from "./socket_options.ts";
-import type { StreamIo } from "./nonblocking_io.ts";
+import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
 
 /** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
@@ -47,26 +47,6 @@ export interface Acceptor {
   close(): void;
 }
 
-/** One datagram that came. */
-export interface Datagram {
-  /** Its bytes, the beginning of the buffer that was given or a copy; what did not fit is lost. */
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly sender: Deno.NetAddr;
-}
-
-/** Waits for datagrams on one socket, without blocking the event loop. */
-export interface DatagramReceiver {
-  /**
-   * The next datagram; `undefined` once the receiver is stopped. One call at a time.
-   *
-   * @param buffer What to receive into; by default there is room for any.
-   * @throws {WinsockError} If receiving fails for good.
-   */
-  receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
-  /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
-  stop(): Promise<void>;
-}
-
 /**
  * Socket calls that throw. Handles are bigints on every system; errors are {@linkcode WinsockError}s.
  *
@@ -91,6 +71,8 @@ export interface SocketCalls {
   connectDatagram(s: bigint, address: InternetAddress): void;
   /** Two connected local sockets. */
   pair(): [bigint, bigint];
+  /** One more descriptor of the same socket in this process, not inherited by children. */
+  duplicate(s: bigint): bigint;
   /** What `s` is, asked for the sake of `operation`. */
   kind(s: bigint, operation: string): SocketKind;
   /** Whether `s` is a datagram socket (`SO_TYPE`); this is also how a number shows that it is a socket at all. */
@@ -197,8 +179,6 @@ export interface CatalogCalls {
 
 /** Calls on descriptors and addresses that throw a {@linkcode WinsockError}. Levels, options and families are the system's numbers. */
 export interface ProviderCalls {
-  /** One more descriptor of the same socket in this process, not inherited by children. */
-  duplicate(s: bigint): bigint;
   /** `getsockopt` as it is: fills `optval` and returns how many bytes of it were used. */
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number;
   /** `setsockopt` as it is. */

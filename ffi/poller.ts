@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { nextTurn } from "../internal/time.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
+import { nextTurn } from "../internal/runtime.ts";
 import { WinsockError } from "./winsock_error.ts";
 
 /** What a socket is waited for. */
 export type Readiness = "read" | "write";
 
 /** How a socket is waited for. */
-export interface WaitOptions {
+interface WaitOptions {
   /**
    * Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer where a
    * pool thread waits.

@@ -12,7 +12,7 @@ export interface InternetAddress {
 }
 
 /** The address of a local socket: a file, or behind a NUL an abstract name. */
-export interface LocalAddress {
+interface LocalAddress {
   readonly path: string;
 }
 
@@ -26,7 +26,7 @@ export interface AddressFunctions {
 }
 
 /** How a system's addresses begin, and what names its local sockets can have. */
-export interface AddressFormat {
+interface AddressFormat {
   /** Whether they begin with their length, as in 4.4BSD: one byte, and one for the family, instead of two for it. */
   readonly lengthPrefixed: boolean;
   /** Whether local sockets can have names that are no files. */

@@ -9,7 +9,7 @@
 import { INVALID_SOCKET } from "./platform.ts";
 
 /** What a function returns when it fails: `SOCKET_ERROR`. */
-export const SOCKET_ERROR: -1 = -1;
+const SOCKET_ERROR: -1 = -1;
 
 /** The functions of WSPPROC_TABLE by the names of their members; the last parameter of each is `LPINT lpErrno`. */
 export const WSPPROC_FUNCTIONS = {

@@ -3,11 +3,9 @@
  *
  * @module
  */
-import type { ProviderCalls, SocketCalls } from "./platform.ts";
+import type { SocketCalls } from "./platform.ts";
 import { LIBC_PATHS } from "./unix/libc.ts";
-import { UnixProviderCalls } from "./unix/provider_calls.ts";
 import { UnixCalls } from "./unix/sockets.ts";
-import { WinsockProviderCalls } from "./windows/provider_calls.ts";
 import { WinsockCalls } from "./windows/sockets.ts";
 import { SYSTEM32 } from "./library.ts";
 
@@ -29,7 +27,6 @@ export const LIBRARY_PATHS: readonly string[] = Deno.build.os === "windows"
   : LIBC_PATHS;
 
 let calls: SocketCalls | undefined;
-let callsForProviders: ProviderCalls | undefined;
 
 /**
  * The socket calls of the system this runs on; its library is opened at the first call.
@@ -61,13 +58,4 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
         `Cannot use sockets on ${os}: @winsock/handoff has no service provider for it`,
       );
   }
-}
-
-/**
- * What service providers ask of the system this runs on; its library is opened at the first call.
- *
- * @returns The same calls every time.
- */
-export function providerCalls(): ProviderCalls {
-  return callsForProviders ??= Deno.build.os === "windows" ? new WinsockProviderCalls() : new UnixProviderCalls();
 }

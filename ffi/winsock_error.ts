@@ -4,7 +4,7 @@
  * @module
  */
 
-import { describeWinsockError } from "../structs/winsock_errors.ts";
+import { describeWinsockError } from "../structs/constants.ts";
 
 /** What {@linkcode WinsockError} says besides its code. */
 export interface WinsockErrorOptions extends ErrorOptions {

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Channel } from "node:diagnostics_channel";
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 
 /**
  * Why a hand-off did not happen:

@@ -4,8 +4,7 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { nodeBuiltin } from "../internal/node.ts";
-import { settleWithin } from "../internal/time.ts";
+import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 
 /** A frame that waits to leave. */
 export interface QueuedFrame {

@@ -48,7 +48,7 @@ export interface ReceiveOptions {
 }
 
 /** What an {@linkcode IncomingHandoff} asks of the channel. */
-export interface Answers {
+interface Answers {
   /** Decides for this side. Returns whether the source had not decided before. */
   take(): boolean;
   taken(socket: SharedSocket): void;

@@ -118,7 +118,7 @@ interface Slot {
 }
 
 /** How an {@linkcode Outbox} works. */
-export interface OutboxSettings {
+interface OutboxSettings {
   /** How long a target may take for each socket, in milliseconds. */
   readonly timeout: number;
   /** Whether the target's program is trusted. */
@@ -126,7 +126,7 @@ export interface OutboxSettings {
 }
 
 /** What a source is told. */
-export interface OutboxEvents {
+interface OutboxEvents {
   /** The target has closed a socket it was given. */
   released(): void;
   /** The target reads no more. */

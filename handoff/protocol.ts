@@ -7,7 +7,7 @@ import { concat } from "@std/bytes/concat";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /** Version of the protocol. */
-export const PROTOCOL_VERSION = 2;
+const PROTOCOL_VERSION = 2;
 /** `HOFF` in memory: every frame begins with it. */
 const MAGIC = 0x46464f48;
 /** Bytes in front of every payload. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { settleWithin } from "../internal/time.ts";
+import { settleWithin } from "../internal/runtime.ts";
 import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";

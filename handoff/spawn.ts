@@ -44,7 +44,7 @@ export function checkProgram({ script, command, denoFlags }: Program): void {
 }
 
 /** How a program runs beside this one. */
-export interface SpawnOptions {
+interface SpawnOptions {
   /** Where it prints: where this process does, or to this process. */
   output: "inherit" | "piped";
   /** Whether it outlives this process. On Windows a child ends with its parent otherwise. */
@@ -135,7 +135,7 @@ export function openSourceChannel(
  * @returns Nothing where the channel is made when the child runs.
  * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
  */
-export function prepareChannel(): Inheritance | undefined {
+function prepareChannel(): Inheritance | undefined {
   return Deno.build.os === "windows" ? undefined : prepareInheritance();
 }
 

@@ -5,13 +5,12 @@
  */
 import { concat } from "@std/bytes/concat";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
-import { settleWithin } from "../internal/time.ts";
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, whenReleased } from "../sockets/descriptor.ts";
 import { openOffered, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
 import { type FrameInput, stdinInput, streamInput } from "./frame_io.ts";

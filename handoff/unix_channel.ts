@@ -15,7 +15,7 @@ import { closeAtEnd } from "../internal/unload.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { acceptNow, closeOnExec, keepOnExec, newPipe, newSocketPair } from "../ffi/unix/descriptors.ts";
 import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
-import { closeElsewhere, libc } from "../ffi/unix/libc.ts";
+import { closeElsewhere, libc, unixSystem } from "../ffi/unix/libc.ts";
 import {
   connectLocal,
   listenLocal,
@@ -24,12 +24,11 @@ import {
   refuseDescriptors,
 } from "../ffi/unix/local_sockets.ts";
 import { peerProcessId, userOfProcess } from "../ffi/unix/process.ts";
-import { readableWithin, UNIX_PIPES, UNIX_STREAMS, unixPoller } from "../ffi/unix/io.ts";
-import { unixSystem } from "../ffi/unix/system.ts";
-import { canReadResource, type ConnIo, openResourceIo } from "../sockets/conn_io.ts";
-import { adoptPipe } from "../sockets/stream.ts";
+import { UNIX_PIPES, UNIX_STREAMS } from "../ffi/unix/io.ts";
+import { readableWithin, unixPoller } from "../ffi/unix/poller.ts";
+import { adoptPipe, canReadResource, type ConnIo, openResourceIo } from "../sockets/conn_io.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
 import { type FrameInput, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";

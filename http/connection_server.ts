@@ -58,7 +58,7 @@ export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
 type AnyConnection = Socket<SocketAddr> | HttpConnection<SocketAddr>;
 
 /** Yields one connection after the other, until it is stopped. */
-export class Intake {
+class Intake {
   readonly #source: HttpConnections<SocketAddr>;
   #iterator: AsyncIterator<AnyConnection> | undefined;
   #stopped = false;

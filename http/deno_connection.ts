@@ -26,7 +26,7 @@ import {
   print,
   tell,
 } from "./handler.ts";
-import { providerCalls, systemCalls } from "../ffi/system.ts";
+import { systemCalls } from "../ffi/system.ts";
 import { ownSocket, resourceOf, type Socket } from "../sockets/socket.ts";
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
@@ -38,10 +38,10 @@ import type { WsSocket } from "./npm.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
 /** Makes a WebSocket of the connection a request came on. */
-export type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
+type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
 /** What a handler is told besides the request. */
-export class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
+class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
   readonly #info: DenoInfo;
   readonly #upgrade: Upgrade;
   #answered = false;
@@ -70,7 +70,7 @@ export class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
 }
 
 /** A descriptor, and the addresses of the connection it was of. */
-export interface Given {
+interface Given {
   readonly handle: bigint;
   readonly localAddr: Deno.NetAddr;
   readonly remoteAddr: Deno.NetAddr;
@@ -92,12 +92,12 @@ function isConnected({ handle, localAddr, remoteAddr }: Given): boolean {
  * @returns A socket of its own, to be read when Deno has closed the other one; `undefined` if the client has gone.
  * @throws {WinsockError} WSAEMFILE if there is no room.
  */
-export function duplicateOf(given: Given): Socket | undefined {
-  return isConnected(given) ? ownSocket(providerCalls().duplicate(given.handle)) : undefined;
+function duplicateOf(given: Given): Socket | undefined {
+  return isConnected(given) ? ownSocket(systemCalls().duplicate(given.handle)) : undefined;
 }
 
 /** Ends both directions of a connection, whatever Deno or its client wait for. */
-export function cutOff(given: Given): void {
+function cutOff(given: Given): void {
   if (isConnected(given)) systemCalls().shutDown(given.handle);
 }
 

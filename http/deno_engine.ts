@@ -4,7 +4,7 @@
  * @module
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { canAdoptResource } from "../sockets/stream.ts";
+import { canAdoptResource } from "../sockets/conn_io.ts";
 import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { DenoConnection, type DenoContext } from "./deno_connection.ts";
 import { canServeResource } from "./deno_internals.ts";
@@ -16,7 +16,7 @@ import { WebSockets } from "./web_sockets.ts";
 const CHECKS = 4;
 
 /** Whether this Deno's own server can serve connections that it has not accepted. */
-export function canServe(): boolean {
+function canServe(): boolean {
   return canAdoptResource() && canServeResource();
 }
 

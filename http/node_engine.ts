@@ -24,7 +24,7 @@ const MOST_WAITING = 100;
  * Lets one request after the other be answered, as `Deno.serve` does: a client may send many without waiting for
  * responses, and those that wait for their turn cost little.
  */
-export class RequestQueue {
+class RequestQueue {
   readonly #stream: NodeSocket & { _paused?: boolean };
   readonly #waiting: (() => void)[] = [];
   #taken = false;

@@ -25,7 +25,7 @@ interface ServerOptions extends http.ServerOptions {
 }
 
 /** What a {@linkcode NodeServer} tells. */
-export interface NodeServerEvents {
+interface NodeServerEvents {
   request(request: IncomingMessage, response: Outgoing): void;
   /**
    * Whether a request that has come as a whole waits for its response, after which the connection is to be closed: what

@@ -17,7 +17,7 @@ import { atLeast, type HttpSettings, type WebSocketUpgradeOptions } from "./opti
  * @param connection What it is on.
  * @param idleTimeout The time, in milliseconds; 0 for any.
  */
-export function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number): void {
+function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number): void {
   if (idleTimeout === 0) return;
   const half = idleTimeout / 2;
   let heard = performance.now();

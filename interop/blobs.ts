@@ -39,7 +39,7 @@ export async function openBlobs(bytes: Uint8Array): Promise<bigint[]> {
 }
 
 /** The error of bytes that end within a blob. */
-export function truncated(length: number, size: number): Error {
+function truncated(length: number, size: number): Error {
   return new Deno.errors.UnexpectedEof(`Cannot open a shared socket: only ${length} of its ${size} bytes came`);
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";

@@ -21,11 +21,18 @@
  * @module
  */
 export { type BlobForm, type BlobOptions, readBlobs, type ReadBlobsOptions, receiveBlobs, sendBlobs } from "./blobs.ts";
-export { DescriptorChannel } from "./python.ts";
-export type { Environment } from "./passed_sockets.ts";
-export { notify, type NotifyOptions, type NotifyState } from "./systemd.ts";
-export { type PassedHandle, PassedSockets } from "./passed_sockets.ts";
-export { encodePythonMessage, readPythonMessages } from "./python.ts";
+export { DescriptorChannel, encodePythonMessage, readPythonMessages } from "./python.ts";
+export { type Environment, type PassedHandle, PassedSockets } from "./passed_sockets.ts";
+export {
+  notify,
+  type NotifyOptions,
+  type NotifyState,
+  spawnActivated,
+  type SpawnActivatedOptions,
+  type StandardStream,
+  type SystemdOptions,
+  systemdSockets,
+} from "./systemd.ts";
 export {
   duplicateSocketInformation,
   openSocketInformation,
@@ -34,7 +41,10 @@ export {
   SocketInformationOptions,
   stringifySocketInformation,
 } from "./dotnet.ts";
-export { type SystemdOptions, systemdSockets } from "./systemd.ts";
-export { spawnActivated, type SpawnActivatedOptions, type StandardStream } from "./systemd.ts";
-export { receiveSystemfd, type ReceiveSystemfdOptions } from "./systemfd.ts";
-export { serveSystemfd, type ServeSystemfdOptions, type SystemfdServer } from "./systemfd.ts";
+export {
+  receiveSystemfd,
+  type ReceiveSystemfdOptions,
+  serveSystemfd,
+  type ServeSystemfdOptions,
+  type SystemfdServer,
+} from "./systemfd.ts";

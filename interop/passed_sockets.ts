@@ -11,7 +11,7 @@ import type { SharedSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 
 /** Environment variables: what `Deno.env` and a `Map` have in common. */
 export interface Environment {

@@ -7,7 +7,7 @@
 import { concat } from "@std/bytes/concat";
 import { setBlocking } from "../ffi/unix/descriptors.ts";
 import { MAX_DESCRIPTORS, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
-import { unixPoller } from "../ffi/unix/io.ts";
+import { unixPoller } from "../ffi/unix/poller.ts";
 import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { closeAtEnd } from "../internal/unload.ts";

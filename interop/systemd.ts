@@ -7,7 +7,7 @@
 import { closeOnExec, duplicateFrom, inheritable, setStatusFlags, statusFlags } from "../ffi/unix/descriptors.ts";
 import { type Environment, type PassedHandle, PassedSockets, requireLinux } from "./passed_sockets.ts";
 import type { ChildProcess } from "node:child_process";
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import type { SharedSocket } from "../sockets/duplicate_socket.ts";
@@ -24,7 +24,7 @@ const VARIABLES = [
 ] as const;
 
 /** `SD_LISTEN_FDS_START`: behind stdin, stdout and stderr. */
-export const FIRST_DESCRIPTOR = 3;
+const FIRST_DESCRIPTOR = 3;
 const UNNAMED = "unknown";
 
 /** Where {@linkcode systemdSockets} looks. */

@@ -4,13 +4,12 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { validateDuration } from "../internal/time.ts";
+import { nodeBuiltin, validateDuration } from "../internal/runtime.ts";
 import { connect } from "../sockets/connect.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { type Environment, PassedSockets } from "./passed_sockets.ts";
 import { openBlobs } from "./blobs.ts";
-import { nodeBuiltin } from "../internal/node.ts";
 import { acceptNext, listen, type Listener } from "../sockets/listener.ts";
 import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -24,7 +23,7 @@ import { defaultProvider } from "../spi/default_provider.ts";
  * @returns What `talk` returns.
  * @throws {Deno.errors.TimedOut} If it takes longer.
  */
-export async function converse<T>(conn: Deno.TcpConn, milliseconds: number, talk: () => Promise<T>): Promise<T> {
+async function converse<T>(conn: Deno.TcpConn, milliseconds: number, talk: () => Promise<T>): Promise<T> {
   let late = false;
   const timer = setTimeout(() => {
     late = true;
@@ -48,7 +47,7 @@ export async function converse<T>(conn: Deno.TcpConn, milliseconds: number, talk
  * @returns The bytes.
  * @throws {RangeError} If it says more; nothing more is read.
  */
-export async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];
   const buffer = new Uint8Array(Math.min(most + 1, 65_536));
   for (let length = 0;;) {
@@ -61,9 +60,9 @@ export async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8
 }
 
 /** The variable with the server's address, `127.0.0.1:PORT`. */
-export const SYSTEMFD_SOCKET_SERVER = "SYSTEMFD_SOCKET_SERVER";
+const SYSTEMFD_SOCKET_SERVER = "SYSTEMFD_SOCKET_SERVER";
 /** The variable with the secret that the server wants to hear, a UUID. */
-export const SYSTEMFD_SOCKET_SECRET = "SYSTEMFD_SOCKET_SECRET";
+const SYSTEMFD_SOCKET_SECRET = "SYSTEMFD_SOCKET_SECRET";
 
 /** Most sockets a server may send. */
 const MAX_SOCKETS = 1024;

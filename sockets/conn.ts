@@ -12,7 +12,7 @@ import type { ConnIo } from "./conn_io.ts";
 const CHUNK_SIZE = 65_536;
 
 /** What a {@linkcode StreamConn} is made of. */
-export interface StreamConnOptions<A extends SocketAddr> {
+interface StreamConnOptions<A extends SocketAddr> {
   /** The descriptor, for its options. */
   readonly handle: bigint;
   /** Reads and writes the descriptor, and closes it. */

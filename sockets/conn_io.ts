@@ -4,11 +4,67 @@
  *
  * @module
  */
+import type net from "node:net";
+import { nodeBinding, nodeBuiltin } from "../internal/runtime.ts";
+import { socketName } from "../ffi/platform.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
-import { adoptResource, canAdoptResource } from "./stream.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
+
+/** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
+export interface TcpHandle {
+  open(descriptor: number): number;
+  /** Makes a resource of the socket, which is no longer this object's. */
+  takeStream?(): number;
+  writeUtf8String(request: object, text: string): number;
+  writeLatin1String(request: object, text: string): number;
+  close(): void;
+}
+
+type TcpConstructor = new (type: number) => TcpHandle;
+const SOCKET_TYPE = 0;
+
+/** Whether this Deno can adopt descriptors. */
+export function canAdopt(): boolean {
+  return tcpConstructor() !== undefined;
+}
+
+/**
+ * Makes a handle of Node's of a connected stream socket.
+ *
+ * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
+ */
+export function openTcp(handle: bigint): TcpHandle {
+  const TCP = tcpConstructor();
+  if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
+  const tcp = new TCP(SOCKET_TYPE);
+  const code = tcp.open(Number(handle));
+  if (code === 0) return tcp;
+  const operation = `make a stream of ${socketName(handle)}`;
+  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "TCP.open", detail: `code ${code}` });
+}
+
+function tcpConstructor(): TcpConstructor | undefined {
+  const TCP = nodeBinding<{ TCP: TcpConstructor }>("tcp_wrap")?.TCP;
+  return typeof TCP?.prototype.open === "function" ? TCP : undefined;
+}
+
+/**
+ * Turns the reading end of a pipe into a `node:net` socket, which owns it from then on.
+ *
+ * @param fd The descriptor.
+ * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
+ */
+export function adoptPipe(fd: bigint): net.Socket | undefined {
+  const Pipe = canAdopt() ? nodeBinding<{ Pipe: TcpConstructor }>("pipe_wrap")?.Pipe : undefined;
+  if (typeof Pipe?.prototype.open !== "function") return undefined;
+  const handle = new Pipe(SOCKET_TYPE);
+  if (handle.open(Number(fd)) !== 0) return undefined;
+  const { Socket } = nodeBuiltin("node:net");
+  return new Socket({ handle, readable: true, writable: false } as unknown as net.SocketConstructorOpts);
+}
 
 /**
  * Reads and writes a connected stream socket. Reads are served in the order of the calls, and so are writes.
@@ -200,4 +256,23 @@ const DENO_ERRORS: Record<number, new (message: string, options: ErrorOptions) =
 function toDenoError(error: unknown): unknown {
   const Class = error instanceof WinsockError ? DENO_ERRORS[error.code] : undefined;
   return Class === undefined ? error : new Class((error as Error).message, { cause: error });
+}
+
+/** Whether this Deno can make resources of its own of descriptors. */
+export function canAdoptResource(): boolean {
+  return typeof tcpConstructor()?.prototype.takeStream === "function";
+}
+
+/**
+ * Turns a connected TCP socket into a resource of Deno's, such as `Deno.Conn` has, which owns it from then on.
+ *
+ * @param handle The descriptor. It is left alone if this throws.
+ * @returns The resource's number.
+ * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ */
+export function adoptResource(handle: bigint): number {
+  const tcp = openTcp(handle);
+  const resource = tcp.takeStream!();
+  tcp.close();
+  return resource;
 }

@@ -3,14 +3,15 @@
  *
  * @module
  */
-import type { Datagram, DatagramReceiver, SocketMaker } from "../ffi/platform.ts";
+import type { Datagram, DatagramReceiver } from "../ffi/nonblocking_io.ts";
+import type { SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { Descriptor } from "./descriptor.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { toAddress } from "../ffi/socket_address.ts";
 
 /** What receives for a socket, as long as it is open and nobody has paused or finished it. */
-export class PausableReceiver {
+class PausableReceiver {
   readonly #descriptor: Descriptor;
   #receiver: DatagramReceiver | undefined;
   #last: Promise<unknown> = Promise.resolve();

@@ -8,7 +8,7 @@ import { systemCalls } from "../ffi/system.ts";
 import { closeAtEnd } from "../internal/unload.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 
 const owned = new Map<bigint, Descriptor>();
 

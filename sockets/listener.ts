@@ -4,7 +4,7 @@
  * @module
  */
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 import type { Acceptor, SocketMaker } from "../ffi/platform.ts";
@@ -38,7 +38,7 @@ export async function acceptNext<A extends SocketAddr>(
 }
 
 /** Throws an error that does not go by itself, as a shortage of descriptors or memory does. */
-export function unlessShortage(error: unknown): void {
+function unlessShortage(error: unknown): void {
   const { code } = error instanceof WinsockError ? error : {};
   if (code !== WSA_ERRORS.WSAEMFILE && code !== WSA_ERRORS.WSAENOBUFS) throw error;
 }

@@ -6,7 +6,7 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";

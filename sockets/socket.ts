@@ -5,16 +5,17 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import { type SocketMaker, socketName } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../structs/constants.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { StreamConn } from "./conn.ts";
 import { Descriptor } from "./descriptor.ts";
-import { adoptResource, openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
+import { adoptResource } from "./conn_io.ts";
+import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
 /** How a {@linkcode Socket} is made from a handle. */
 export interface FromHandleOptions {

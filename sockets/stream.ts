@@ -2,41 +2,27 @@
  * Streams on descriptors: Deno's own where Deno can adopt the descriptor, and otherwise ones that need foreign functions
  * only.
  *
- * This module, `sockets/conn_io.ts` and `ffi/unix/event_loop.ts` touch how Deno keeps its sockets;
+ * This module, `sockets/conn_io.ts` and `ffi/unix/poller.ts` touch how Deno keeps its sockets;
  * `http/deno_internals.ts` touches how it serves HTTP on them.
  *
  * @module
  */
 import type net from "node:net";
-import { nodeBinding, nodeBuiltin } from "../internal/node.ts";
-import { socketName } from "../ffi/platform.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
 import { canceledError, joined, nodeError, openPolledStream } from "./polled_stream.ts";
-import { canReadResource, type ConnIo, openPlainIo, openResourceIo } from "./conn_io.ts";
-
-/** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
-interface TcpHandle {
-  open(descriptor: number): number;
-  /** Makes a resource of the socket, which is no longer this object's. */
-  takeStream?(): number;
-  writeUtf8String(request: object, text: string): number;
-  writeLatin1String(request: object, text: string): number;
-  close(): void;
-}
+import {
+  canAdopt,
+  canReadResource,
+  type ConnIo,
+  openPlainIo,
+  openResourceIo,
+  openTcp,
+  type TcpHandle,
+} from "./conn_io.ts";
 
 const DIRECT_WRITES = ["writeUtf8String", "writeLatin1String"] as const;
-
-type TcpConstructor = new (type: number) => TcpHandle;
-
-const SOCKET_TYPE = 0;
-
-/** Whether this Deno can adopt descriptors. */
-export function canAdopt(): boolean {
-  return tcpConstructor() !== undefined;
-}
 
 /**
  * Turns a connected stream socket into a `node:net` socket, which owns it from then on.
@@ -49,7 +35,7 @@ export function canAdopt(): boolean {
  * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
-export function adoptStream(handle: bigint): net.Socket {
+function adoptStream(handle: bigint): net.Socket {
   const { Socket } = nodeBuiltin("node:net");
   return new Socket(socketOptions(openTcp(handle)));
 }
@@ -67,7 +53,7 @@ let AdoptedSocket: ReturnType<typeof defineAdoptedSocket> | undefined;
  * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
-export function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
+function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
   AdoptedSocket ??= defineAdoptedSocket();
   return new AdoptedSocket(openTcp(handle), handle, shared);
 }
@@ -198,55 +184,6 @@ function defineAdoptedSocket() {
 
 function socketOptions(handle: TcpHandle): net.SocketConstructorOpts {
   return { handle, allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts;
-}
-
-/** Whether this Deno can make resources of its own of descriptors. */
-export function canAdoptResource(): boolean {
-  return typeof tcpConstructor()?.prototype.takeStream === "function";
-}
-
-/**
- * Turns a connected TCP socket into a resource of Deno's, such as `Deno.Conn` has, which owns it from then on.
- *
- * @param handle The descriptor. It is left alone if this throws.
- * @returns The resource's number.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
- */
-export function adoptResource(handle: bigint): number {
-  const tcp = openTcp(handle);
-  const resource = tcp.takeStream!();
-  tcp.close();
-  return resource;
-}
-
-/**
- * Turns the reading end of a pipe into a `node:net` socket, which owns it from then on.
- *
- * @param fd The descriptor.
- * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
- */
-export function adoptPipe(fd: bigint): net.Socket | undefined {
-  const Pipe = canAdopt() ? nodeBinding<{ Pipe: TcpConstructor }>("pipe_wrap")?.Pipe : undefined;
-  if (typeof Pipe?.prototype.open !== "function") return undefined;
-  const handle = new Pipe(SOCKET_TYPE);
-  if (handle.open(Number(fd)) !== 0) return undefined;
-  const { Socket } = nodeBuiltin("node:net");
-  return new Socket({ handle, readable: true, writable: false } as unknown as net.SocketConstructorOpts);
-}
-
-function tcpConstructor(): TcpConstructor | undefined {
-  const TCP = nodeBinding<{ TCP: TcpConstructor }>("tcp_wrap")?.TCP;
-  return typeof TCP?.prototype.open === "function" ? TCP : undefined;
-}
-
-function openTcp(handle: bigint): TcpHandle {
-  const TCP = tcpConstructor();
-  if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
-  const tcp = new TCP(SOCKET_TYPE);
-  const code = tcp.open(Number(handle));
-  if (code === 0) return tcp;
-  const operation = `make a stream of ${socketName(handle)}`;
-  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "TCP.open", detail: `code ${code}` });
 }
 
 /** How a socket becomes a stream. */

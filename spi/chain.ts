@@ -4,7 +4,6 @@
  * @module
  */
 import { equals } from "@std/bytes/equals";
-import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /** The part of a WSAPROTOCOL_INFOW that says whose it is: `ProviderId`, `dwCatalogEntryId` and `ProtocolChain`. */
 const IDENTITY_OFFSET = 20;
@@ -101,9 +100,4 @@ function withIdentity(blob: Uint8Array, from: Uint8Array, to: Uint8Array): Uint8
     identity.set(to.subarray(IDENTITY_OFFSET, IDENTITY_END));
   }
   return bytes;
-}
-
-/** Whether bytes are a catalogue entry itself, and so ask for a new socket; if not, they are a blob. */
-export function isEntry(info: Uint8Array, entry: WSAPROTOCOL_INFOW): boolean {
-  return equals(info, WSAPROTOCOL_INFOW.encode(entry));
 }

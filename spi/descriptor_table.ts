@@ -4,7 +4,7 @@
  * @module
  */
 import { type EventCalls, INVALID_SOCKET } from "../ffi/platform.ts";
-import { providerCalls } from "../ffi/system.ts";
+import { providerCalls } from "../ffi/provider_platform.ts";
 import type { Upcalls } from "./provider_functions.ts";
 import { spiError } from "./service_provider.ts";
 

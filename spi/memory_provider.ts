@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { providerCalls, systemCalls } from "../ffi/system.ts";
-import type { WinsockErrorName } from "../structs/winsock_errors.ts";
+import { systemCalls } from "../ffi/system.ts";
+import type { WinsockErrorName } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { isEntry } from "./chain.ts";
-import { type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
+import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
 /** The in-memory provider's GUID. */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
@@ -119,7 +118,7 @@ export class MemoryProvider implements ServiceProvider {
       throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "there is no such process");
     }
     const number = ++this.#shared.lastNumber;
-    this.#shared.waiting.set(number, { descriptor: providerCalls().duplicate(s), processId });
+    this.#shared.waiting.set(number, { descriptor: systemCalls().duplicate(s), processId });
     return WSAPROTOCOL_INFOW.encode({ ...this.protocolInfo, dwProviderReserved: number });
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { nodeBuiltin } from "../internal/node.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import { formatGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ChainPlace } from "./chain.ts";

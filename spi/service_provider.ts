@@ -3,10 +3,10 @@
  *
  * @module
  */
+import { equals } from "@std/bytes/equals";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { type WinsockErrorName, WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { AF, IPPROTO, SOCK, type WinsockErrorName, WSA_ERRORS, XP1 } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { AF, IPPROTO, SOCK, XP1 } from "../structs/constants.ts";
 
 /** The error a function of the interface leaves in `lpErrno`. */
 export function spiError(
@@ -142,3 +142,8 @@ export const TCP_ENTRY: Omit<WSAPROTOCOL_INFOW, "ProviderId" | "szProtocol"> = {
   iSocketType: SOCK.SOCK_STREAM,
   iProtocol: IPPROTO.IPPROTO_TCP,
 };
+
+/** Whether bytes are a catalogue entry itself, and so ask for a new socket; if not, they are a blob. */
+export function isEntry(info: Uint8Array, entry: WSAPROTOCOL_INFOW): boolean {
+  return equals(info, WSAPROTOCOL_INFOW.encode(entry));
+}

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { providerCalls, systemCalls } from "../ffi/system.ts";
+import { providerCalls } from "../ffi/provider_platform.ts";
+import { systemCalls } from "../ffi/system.ts";
 import { AF, PFL, SOCK, XP1 } from "../structs/constants.ts";
 import { parseGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { providerCalls } from "../ffi/system.ts";
+import { providerCalls } from "../ffi/provider_platform.ts";
 import type { WSPDATA } from "../structs/spi.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import {
@@ -18,7 +18,7 @@ import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../structs/constants.t
 import { DescriptorTable } from "./descriptor_table.ts";
 
 /** A base provider's functions; its descriptors are the system's, and so are their options. */
-export class ProviderAdapter implements ProviderFunctions {
+class ProviderAdapter implements ProviderFunctions {
   readonly #provider: ServiceProvider;
   readonly #startups = new StartupCounter<{ upcalls: Upcalls; catalogEntryId: number }>();
 

@@ -5,8 +5,7 @@
  */
 import { systemCalls } from "../ffi/system.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { isEntry } from "./chain.ts";
-import { type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
+import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
 /** The GUID of the provider that shares nothing. */
 export const UNSUPPORTED_PROVIDER_ID = "c7a8a3f6-9b1a-4d0e-8f55-2c9f6a1f7b20";

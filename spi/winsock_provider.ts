@@ -7,8 +7,7 @@ import { disinherit, lastWinsockError, ws2_32, ws2spi } from "../ffi/windows/lib
 import { INVALID_SOCKET } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, WSA_FLAG } from "../structs/constants.ts";
-import { WSA_ERRORS } from "../structs/winsock_errors.ts";
+import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, WSA_ERRORS, WSA_FLAG } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 

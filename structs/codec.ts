@@ -262,10 +262,10 @@ export interface Struct<T> {
 }
 
 /** The field types of a structure `T`, one for each of its members, in memory order. */
-export type FieldTypes<T> = { readonly [K in keyof T]-?: FieldType<T[K]> };
+type FieldTypes<T> = { readonly [K in keyof T]-?: FieldType<T[K]> };
 
 /** A structure's members read and written one after the other, for a structure whose speed matters. */
-export interface StraightCodec<T> {
+interface StraightCodec<T> {
   decode(view: DataView): T;
   encode(view: DataView, value: T): void;
 }

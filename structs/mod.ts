@@ -32,27 +32,23 @@ export type { Field, FieldNames, FieldType, Struct } from "./codec.ts";
 export {
   AF,
   BYTE_ORDER,
+  describeWinsockError,
   FD,
   FROM_PROTOCOL_INFO,
   IPPROTO,
   PFL,
   SECURITY_PROTOCOL,
   SOCK,
-  WSA_FLAG,
-  XP1,
-} from "./constants.ts";
-export { WSPPROC_TABLE, WSPUPCALLTABLE } from "./spi.ts";
-export { formatGuid, parseGuid } from "./guid.ts";
-export { WSABUF, WSANETWORKEVENTS } from "./spi.ts";
-export { SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_STORAGE, SOCKADDR_UN } from "./sockaddr.ts";
-export { WSADATA, WSPDATA } from "./spi.ts";
-export {
-  describeWinsockError,
   WINSOCK_ERROR_TABLE,
   type WinsockErrorEntry,
   type WinsockErrorName,
   WSA_ERRORS,
-} from "./winsock_errors.ts";
+  WSA_FLAG,
+  XP1,
+} from "./constants.ts";
+export { WSABUF, WSADATA, WSANETWORKEVENTS, WSPDATA, WSPPROC_TABLE, WSPUPCALLTABLE } from "./spi.ts";
+export { formatGuid, parseGuid } from "./guid.ts";
+export { SOCKADDR_IN, SOCKADDR_IN6, SOCKADDR_STORAGE, SOCKADDR_UN } from "./sockaddr.ts";
 export {
   MAX_PROTOCOL_CHAIN,
   WSAPROTOCOL_INFOA,

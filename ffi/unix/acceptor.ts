@@ -5,7 +5,7 @@
  */
 import type { Poller, PollWaiter } from "../poller.ts";
 import type { Acceptor, SocketMaker } from "../platform.ts";
-import { YieldBudget } from "../../internal/time.ts";
+import { YieldBudget } from "../../internal/runtime.ts";
 import { acceptNow, setNonblocking } from "./descriptors.ts";
 import { Look, POLLIN } from "./io.ts";
 

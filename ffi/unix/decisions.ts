@@ -6,11 +6,10 @@
  */
 import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { closeOnExec, fcntl } from "./descriptors.ts";
-import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { makePrivateDirectory, nulTerminated, type PrivateDirectory } from "./local_sockets.ts";
-import { unixSystem } from "./system.ts";
 
 /** Bytes of a slot: a cache line, so that two processes that decide two slots do not wait for each other. */
 const SLOT_SIZE = 64;

@@ -7,8 +7,7 @@
  *
  * @module
  */
-import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
-import { unixSystem } from "./system.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { AF_UNIX } from "../socket_address.ts";
 import { SOCK } from "../../structs/constants.ts";
 

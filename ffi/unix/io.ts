@@ -4,12 +4,9 @@
  * @module
  */
 import { closeAtEnd } from "../../internal/unload.ts";
-import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { newWakerEnds } from "./descriptors.ts";
-import { type PollSystem, PollTable, type PollWaker } from "../poll_table.ts";
-import { Poller } from "../poller.ts";
-import { Epoll } from "./epoll.ts";
-import { unixSystem } from "./system.ts";
+import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { ReceiveNow, StreamCalls } from "../nonblocking_io.ts";
 import type { ErrnoName } from "./unix_system.ts";
 
@@ -102,18 +99,6 @@ const wakerFunctions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
-let poller: Poller | undefined;
-
-/**
- * Waits for sockets, and whatever else can be polled, on one pool thread for the whole program.
- *
- * @returns The same poller every time.
- */
-export function unixPoller(): Poller {
-  const { epoll } = unixSystem();
-  return poller ??= new Poller(epoll === undefined ? new PollTable(UNIX_POLL) : new Epoll(epoll));
-}
-
 /** `poll` of libc. */
 export const UNIX_POLL: PollSystem = {
   size: POLLFD_SIZE,
@@ -148,25 +133,6 @@ export const UNIX_POLL: PollSystem = {
     };
   },
 };
-
-/**
- * Waits through the poller until a descriptor can be read, or has failed, which reading tells.
- *
- * @param fd The descriptor.
- * @param milliseconds How long at most.
- * @param referenced Whether this keeps the process running.
- * @throws {WinsockError} If it cannot be waited for, such as WSAEMFILE.
- */
-export async function readableWithin(fd: bigint, milliseconds: number, referenced: boolean = true): Promise<void> {
-  const waiting = unixPoller().prepare().wait(fd, "read", { referenced, outlives: true });
-  const late = setTimeout(() => unixPoller().cancel(waiting), milliseconds);
-  if (!referenced) Deno.unrefTimer(late);
-  try {
-    await waiting.over;
-  } finally {
-    clearTimeout(late);
-  }
-}
 
 const SHUT_WR = 1;
 

@@ -1,16 +1,29 @@
 /**
- * libc: the functions of Unix that the library calls, unchecked; errno in Winsock's terms; the monotonic clock.
+ * libc of the Unix this runs on: its functions, unchecked; errno in Winsock's terms; the monotonic clock.
  *
  * Parameters are integers and buffers only, so that a grant for the one file is enough. Descriptors are declared `usize`,
  * so that one bigint is a socket's handle on every system.
  *
  * @module
  */
+import { DARWIN } from "./darwin.ts";
+import { LINUX } from "./linux.ts";
+import type { ErrnoName, UnixSystem } from "./unix_system.ts";
 import { openLibrary } from "../library.ts";
-import { unixSystem } from "./system.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { type WinsockErrorName, WSA_ERRORS } from "../../structs/winsock_errors.ts";
-import type { ErrnoName } from "./unix_system.ts";
+import { type WinsockErrorName, WSA_ERRORS } from "../../structs/constants.ts";
+
+let system: UnixSystem = Deno.build.os === "darwin" ? DARWIN : LINUX;
+
+/** The system this runs on. */
+export function unixSystem(): UnixSystem {
+  return system;
+}
+
+/** Makes the calls be made as another system would have them, before the first of them: for tests. */
+export function useUnixSystem(chosen: UnixSystem): void {
+  system = chosen;
+}
 
 /** The functions of libc that nearly every process needs, with their parameters' types. */
 export const LIBC_SYMBOLS = {
@@ -257,7 +270,7 @@ const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
 let names: ReadonlyMap<number | undefined, ErrnoName> | undefined;
 
 /** What the system calls an error; `undefined` for one that the library does not know. */
-export function errnoName(number: number): ErrnoName | undefined {
+function errnoName(number: number): ErrnoName | undefined {
   names ??= new Map((Object.keys(WINSOCK) as ErrnoName[]).map((name) => [unixSystem().errno[name], name]));
   return names.get(number);
 }

@@ -5,12 +5,11 @@
  * @module
  */
 import { AF_UNIX, describeAddress, writeFamily } from "../socket_address.ts";
-import { unixSystem } from "./system.ts";
+import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import type { UnixSystem } from "./unix_system.ts";
 import { SOCK } from "../../structs/constants.ts";
-import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
 import { newSocket } from "./descriptors.ts";
-import { unixPoller } from "./io.ts";
+import { unixPoller } from "./poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
 
 /**

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { nulTerminated } from "./local_sockets.ts";
-import { unixSystem } from "./system.ts";
 import { Look, POLLIN } from "./io.ts";
 import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec } from "./descriptors.ts";
@@ -113,7 +112,7 @@ const pidfdFunctions = libcFunctions({
 });
 
 /** A process by a descriptor of it (`pidfd_open(2)`), which is readable from its end on. */
-export class PidfdReference implements ProcessReference {
+class PidfdReference implements ProcessReference {
   readonly #pidfd: bigint;
   readonly #end: Look;
 
@@ -172,7 +171,7 @@ const kqueueFunctions = libcFunctions({
 });
 
 /** A process by the event of its end (`EVFILT_PROC`, kqueue(2)), which no later process with its id causes. */
-export class KqueueReference implements ProcessReference {
+class KqueueReference implements ProcessReference {
   readonly #kqueue: bigint;
   #ended = false;
 

@@ -7,9 +7,8 @@ import { AF_INET, readFamily } from "../socket_address.ts";
 import type { ProviderCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../../structs/sockaddr.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { unixAddresses } from "./sockets.ts";
-import { duplicateFrom } from "./descriptors.ts";
 import { lastUnixError, libc } from "./libc.ts";
 
 /** `1.2.3.4`, `1.2.3.4:80`, `::1%2` or `[::1%2]:80`. */
@@ -20,10 +19,6 @@ const ADDRESS_TEXT =
 export class UnixProviderCalls implements ProviderCalls {
   readonly events = undefined;
   readonly catalog = undefined;
-
-  duplicate(s: bigint): bigint {
-    return duplicateFrom(s, 0, `duplicate socket ${s}`);
-  }
 
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {
     const length = new Int32Array([optval.byteLength]);

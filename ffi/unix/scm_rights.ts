@@ -6,8 +6,7 @@
  */
 import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec, prepareAll } from "./descriptors.ts";
-import { errno, isErrno, libc, unixError } from "./libc.ts";
-import { unixSystem } from "./system.ts";
+import { errno, isErrno, libc, unixError, unixSystem } from "./libc.ts";
 
 const SCM_RIGHTS = 1;
 const DESCRIPTOR_SIZE = 4;
@@ -19,7 +18,7 @@ const MSG_CONTROLLEN = 40;
 const IOVEC_SIZE = 16;
 
 /** What one message brought. */
-export interface ReceivedMessage {
+interface ReceivedMessage {
   /** Its bytes; none at the end of the connection. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Its descriptors. */

@@ -18,19 +18,29 @@ import {
   readFamily,
   type SocketAddress,
 } from "../socket_address.ts";
-import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, SHUT_RDWR, unixError } from "./libc.ts";
-import { unixSystem } from "./system.ts";
+import {
+  closeElsewhere,
+  errno,
+  isErrno,
+  lastUnixError,
+  libc,
+  libcFunctions,
+  SHUT_RDWR,
+  unixError,
+  unixSystem,
+} from "./libc.ts";
 import { AF, IPPROTO, SOCK } from "../../structs/constants.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/unload.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, type DatagramReceiver, type SocketMaker, socketName } from "../platform.ts";
-import { PolledReceiver, StreamIo } from "../nonblocking_io.ts";
+import { type Acceptor, type SocketMaker, socketName } from "../platform.ts";
+import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { UnixAcceptor } from "./acceptor.ts";
-import { receiveNow, recvNow, sendNow, UNIX_STREAMS, unixPoller } from "./io.ts";
-import { newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
+import { receiveNow, recvNow, sendNow, UNIX_STREAMS } from "./io.ts";
+import { unixPoller } from "./poller.ts";
+import { duplicateFrom, newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
 import { encodeLocalAddress } from "./local_sockets.ts";
 
 let addresses: AddressCodec | undefined;
@@ -61,7 +71,7 @@ const infoFunctions = libcFunctions({
  * @param operation What it is needed for, for the error.
  * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
  */
-export function hasListened(s: bigint, operation: string): boolean {
+function hasListened(s: bigint, operation: string): boolean {
   const info = new Uint8Array(SIZE);
   const size = infoFunctions().proc_pidfdinfo(Deno.pid, s, PROC_PIDFDSOCKETINFO, info, SIZE);
   if (size <= 0) throw lastUnixError(operation, "proc_pidfdinfo");
@@ -118,7 +128,7 @@ const threadEndFunctions = libcFunctions({
 });
 
 /** The streams of one thread, each with a descriptor, or to be had. */
-export class GlibcThreadEnd implements ThreadEnd {
+class GlibcThreadEnd implements ThreadEnd {
   readonly #fclose: bigint;
   readonly #streams = new Map<bigint, bigint>();
   readonly #spare: bigint[] = [];
@@ -244,6 +254,10 @@ export class UnixCalls extends BsdSockets {
     operation: string,
   ): number | undefined {
     return recvNow(s, buffer, flags, () => operation);
+  }
+
+  duplicate(s: bigint): bigint {
+    return duplicateFrom(s, 0, `duplicate socket ${s}`);
   }
 
   pair(): [bigint, bigint] {

@@ -9,10 +9,10 @@
  */
 import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { disinherit, kernel32, ws2_32 } from "./libraries.ts";
 import { Look } from "./io.ts";
-import { YieldBudget } from "../../internal/time.ts";
+import { YieldBudget } from "../../internal/runtime.ts";
 
 /** How often an accept that fails on an open listener is tried again, and how long to wait before. */
 const RETRIES = 5;

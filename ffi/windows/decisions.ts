@@ -5,8 +5,7 @@
  * @module
  */
 import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
-import { openLibrary, SYSTEM32 } from "../library.ts";
-import { lastWinsockError } from "./libraries.ts";
+import { kernel32Functions, lastWinsockError } from "./libraries.ts";
 
 const PROCESS_DUP_HANDLE = 0x0040;
 const SYNCHRONIZE = 0x0010_0000;
@@ -15,8 +14,7 @@ const WAIT_FAILED = 0xffff_ffff;
 /** What `GetCurrentProcess` returns. */
 const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 
-/** Apart from the rest of kernel32, since each function takes its time to bind and most processes need none of these. */
-const SYMBOLS = {
+const kernel32 = kernel32Functions({
   /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
   CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
   /** `BOOL SetEvent(HANDLE hEvent)` */
@@ -29,13 +27,7 @@ const SYMBOLS = {
   DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
   /** `BOOL CloseHandle(HANDLE hObject)` */
   CloseHandle: { parameters: ["usize"], result: "i32" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
-
-function kernel32(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
-}
+});
 
 /** One event of a table. */
 interface EventSlot {

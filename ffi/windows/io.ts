@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { openLibrary, SYSTEM32 } from "../library.ts";
 import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { SocketCalls } from "../platform.ts";
 import { closeAtEnd } from "../../internal/unload.ts";
-import { lastWinsockError, ws2_32 } from "./libraries.ts";
+import { lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 import type { ReceiveNow, StreamCalls } from "../nonblocking_io.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 
 /** Something to read or accept. */
 const POLLRDNORM = 0x0100;
@@ -20,13 +19,10 @@ const FAILED = 0x0001 | 0x0004;
 const POLLHUP = 0x0002;
 const POLLFD_SIZE = 16;
 
-/** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
-const POLL_SYMBOLS = {
+const pollFunctions = winsockFunctions({
   /** `int WSAPoll(LPWSAPOLLFD fdArray, ULONG fds, INT timeout)` on the calling thread */
   WSAPoll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let pollSymbols: Deno.DynamicLibrary<typeof POLL_SYMBOLS>["symbols"] | undefined;
+});
 
 /** Looks at one socket again and again, without waiting. */
 export class Look {
@@ -43,10 +39,6 @@ export class Look {
   ready(): boolean {
     return pollFunctions().WSAPoll(this.#fd, 1, 0) > 0;
   }
-}
-
-function pollFunctions(): Deno.DynamicLibrary<typeof POLL_SYMBOLS>["symbols"] {
-  return pollSymbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], POLL_SYMBOLS);
 }
 
 /** `WSAPoll`. */
@@ -112,8 +104,7 @@ export class WinsockPoll implements PollSystem {
 
 const SD = { sending: 1, both: 2 } as const;
 
-/** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
-const STREAM_SYMBOLS = {
+const streamFunctions = winsockFunctions({
   /** `int send(SOCKET s, const char *buf, int len, int flags)` */
   send: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
   /** `int shutdown(SOCKET s, int how)` */
@@ -122,14 +113,7 @@ const STREAM_SYMBOLS = {
   shutdownElsewhere: { name: "shutdown", parameters: ["usize", "i32"], result: "i32", nonblocking: true },
   /** `int closesocket(SOCKET s)` on a pool thread */
   closeElsewhere: { name: "closesocket", parameters: ["usize"], result: "i32", nonblocking: true },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let streamSymbols: Deno.DynamicLibrary<typeof STREAM_SYMBOLS>["symbols"] | undefined;
-
-function streamFunctions(): Deno.DynamicLibrary<typeof STREAM_SYMBOLS>["symbols"] {
-  ws2_32();
-  return streamSymbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], STREAM_SYMBOLS);
-}
+});
 
 /**
  * `recv` on a socket that is non-blocking or readable; `undefined` if nothing is there.
@@ -194,20 +178,12 @@ export async function closeElsewhere(s: bigint, end: boolean): Promise<void> {
  */
 const ANSWERS: readonly number[] = [WSA_ERRORS.WSAECONNRESET, WSA_ERRORS.WSAENETRESET];
 
-/** Apart from the rest of ws2_32, since each function takes its time to bind and most processes need none of these. */
-const DATAGRAM_SYMBOLS = {
+const datagramFunctions = winsockFunctions({
   /** `int sendto(SOCKET s, const char *buf, int len, int flags, const struct sockaddr *to, int tolen)` */
   sendto: { parameters: ["usize", "buffer", "i32", "i32", "buffer", "i32"], result: "i32" },
   /** `int recvfrom(SOCKET s, char *buf, int len, int flags, struct sockaddr *from, int *fromlen)` */
   recvfrom: { parameters: ["usize", "buffer", "i32", "i32", "buffer", "buffer"], result: "i32" },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-let datagramSymbols: Deno.DynamicLibrary<typeof DATAGRAM_SYMBOLS>["symbols"] | undefined;
-
-function datagramFunctions(): Deno.DynamicLibrary<typeof DATAGRAM_SYMBOLS>["symbols"] {
-  ws2_32();
-  return datagramSymbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], DATAGRAM_SYMBOLS);
-}
+});
 
 /**
  * Sends one datagram without waiting, on a non-blocking socket.

@@ -82,6 +82,31 @@ export function lastWinsockError(operation: string, functionName: string): Winso
   return new WinsockError(ws2_32().WSAGetLastError(), { operation, functionName });
 }
 
+/**
+ * Further functions of ws2_32.dll, opened at the first call, with Winsock started: apart from the rest, since each function
+ * takes its time to bind and most processes need none of these.
+ *
+ * @param symbols The functions.
+ * @returns Returns the bound functions.
+ */
+export function winsockFunctions<const Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): () => Deno.DynamicLibrary<Symbols>["symbols"] {
+  let opened: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
+  return () => {
+    if (opened === undefined) ws2_32();
+    return opened ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], symbols);
+  };
+}
+
+/** The same for functions of kernel32.dll. */
+export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): () => Deno.DynamicLibrary<Symbols>["symbols"] {
+  let opened: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
+  return () => opened ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], symbols);
+}
+
 /** `SIO_BASE_HANDLE` of `WSAIoctl`: the base provider's handle under a socket. */
 export const SIO_BASE_HANDLE = 0x48000022;
 
@@ -120,7 +145,7 @@ export const WS2SPI_SYMBOLS = {
   WSAEnumNetworkEvents: { parameters: ["usize", "usize", "buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-let spiSymbols: Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] | undefined;
+const openedSpi = winsockFunctions(WS2SPI_SYMBOLS);
 
 /**
  * The functions of `ws2_32.dll` that are about service providers, opened at the first call, with Winsock started.
@@ -133,8 +158,7 @@ let spiSymbols: Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] | undefine
  * @throws {WinsockError} If `WSAStartup` fails.
  */
 export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] {
-  ws2_32();
-  return spiSymbols ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], WS2SPI_SYMBOLS);
+  return openedSpi();
 }
 
 /** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
@@ -148,7 +172,7 @@ export const KERNEL32_SYMBOLS = {
   CancelIoEx: { parameters: ["usize", "usize"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-let kernel32Symbols: Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] | undefined;
+const openedKernel32 = kernel32Functions(KERNEL32_SYMBOLS);
 
 /**
  * The functions of `kernel32.dll`, opened at the first call.
@@ -159,7 +183,7 @@ let kernel32Symbols: Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] | u
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
 export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
-  return kernel32Symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], KERNEL32_SYMBOLS);
+  return openedKernel32();
 }
 
 /**

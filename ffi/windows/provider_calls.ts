@@ -3,20 +3,19 @@
  *
  * @module
  */
-import { type CatalogCalls, type EventCalls, INVALID_SOCKET, type ProviderCalls } from "../platform.ts";
+import type { CatalogCalls, EventCalls, ProviderCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
-import { decodeUtf16, encodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
-import { disinherit, lastWinsockError, SIO_BASE_HANDLE, ws2_32, ws2spi } from "./libraries.ts";
-import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../../structs/constants.ts";
+import { decodeUtf16, encodeUtf16 } from "../library.ts";
+import { kernel32Functions, lastWinsockError, SIO_BASE_HANDLE, ws2_32, ws2spi } from "./libraries.ts";
 
 const { size: PROTOCOL_INFO_SIZE } = WSAPROTOCOL_INFOW;
 const SOCKET_ERROR = -1;
 const MAX_PATH = 260;
 
 /** Windows' catalogue of service providers. */
-export class WinsockCatalogCalls implements CatalogCalls {
+class WinsockCatalogCalls implements CatalogCalls {
   entries(): Uint8Array<ArrayBuffer>[] {
     const lpErrno = new Int32Array(1);
     const length = new Uint32Array(1);
@@ -56,19 +55,17 @@ export class WinsockCatalogCalls implements CatalogCalls {
   }
 }
 
-const SYMBOLS = {
+const functions = kernel32Functions({
   /** `BOOL GetModuleHandleExW(DWORD dwFlags, LPCWSTR lpModuleName, HMODULE *phModule)`, the name an address */
   GetModuleHandleExW: { parameters: ["u32", "usize", "buffer"], result: "i32" },
   /** `HMODULE LoadLibraryW(LPCWSTR lpLibFileName)` */
   LoadLibraryW: { parameters: ["buffer"], result: "usize" },
-} as const satisfies Deno.ForeignLibraryInterface;
+});
 
 const FROM_ADDRESS_UNCHANGED_REFCOUNT = 0x4 | 0x2;
 /** What Wine's tools write behind the header of every library that is a part of Wine. */
 const SIGNATURE = "Wine builtin DLL";
 const SIGNATURE_OFFSET = 0x40;
-
-let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
 
 /**
  * Whether code is in one of Wine's own libraries. Wine has no service providers: where one of its libraries exports
@@ -80,8 +77,8 @@ let symbols: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] | undefined;
  * @returns Whether it is Wine's; `false` for code that is in no library.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
-export function isWineBuiltin(code: string | bigint): boolean {
-  const kernel32 = symbols ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], SYMBOLS);
+function isWineBuiltin(code: string | bigint): boolean {
+  const kernel32 = functions();
   const module = new BigUint64Array(1);
   if (typeof code === "string") module[0] = kernel32.LoadLibraryW(encodeUtf16(code));
   else kernel32.GetModuleHandleExW(FROM_ADDRESS_UNCHANGED_REFCOUNT, code, module);
@@ -117,23 +114,6 @@ export class WinsockProviderCalls implements ProviderCalls {
       if (done === 0) throw lastWinsockError(`close event ${event}`, "WSACloseEvent");
     },
   };
-
-  /** A SOCKET is duplicated as for another process: DuplicateHandle would not tell Winsock of it. */
-  duplicate(s: bigint): bigint {
-    const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
-    const result = ws2_32().WSADuplicateSocketW(s, Deno.pid, info);
-    if (result !== 0) throw lastWinsockError(`duplicate socket ${s}`, "WSADuplicateSocketW");
-    const any = FROM_PROTOCOL_INFO;
-    const copy = ws2_32().WSASocketW(any, any, any, info, 0, DEFAULT_SOCKET_FLAGS);
-    if (copy === INVALID_SOCKET) throw lastWinsockError(`duplicate socket ${s}`, "WSASocketW");
-    try {
-      disinherit(copy);
-      return copy;
-    } catch (error) {
-      ws2_32().closesocket(copy);
-      throw error;
-    }
-  }
 
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {
     const length = new Int32Array([optval.byteLength]);

@@ -5,13 +5,13 @@
  */
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../socket_address.ts";
 import { type BerkeleyConstants, BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, type DatagramReceiver, INVALID_SOCKET, type SocketMaker, socketName } from "../platform.ts";
-import { PolledReceiver, StreamIo } from "../nonblocking_io.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketMaker, socketName } from "../platform.ts";
+import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import { PollTable } from "../poll_table.ts";
 import { Poller } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { AF, DEFAULT_SOCKET_FLAGS, IPPROTO, SOCK } from "../../structs/constants.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { AF, DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
+import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { closeElsewhere, receiveNow, recvNow, sendNow, shutDown, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
 import { disinherit, lastWinsockError, ws2_32 } from "./libraries.ts";
@@ -117,6 +117,23 @@ export class WinsockCalls extends BsdSockets {
     // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
     if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
     return recvNow(s, buffer, flags, () => operation);
+  }
+
+  /** A SOCKET is duplicated as for another process: DuplicateHandle would not tell Winsock of it. */
+  duplicate(s: bigint): bigint {
+    const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
+    const result = ws2_32().WSADuplicateSocketW(s, Deno.pid, info);
+    if (result !== 0) throw lastWinsockError(`duplicate socket ${s}`, "WSADuplicateSocketW");
+    const any = FROM_PROTOCOL_INFO;
+    const copy = ws2_32().WSASocketW(any, any, any, info, 0, DEFAULT_SOCKET_FLAGS);
+    if (copy === INVALID_SOCKET) throw lastWinsockError(`duplicate socket ${s}`, "WSASocketW");
+    try {
+      disinherit(copy);
+      return copy;
+    } catch (error) {
+      ws2_32().closesocket(copy);
+      throw error;
+    }
   }
 
   pair(): [bigint, bigint] {

@@ -3,10 +3,7 @@
  *
  * @module
  */
-import { validateDuration } from "../../internal/time.ts";
-import { checkProgram, type Program } from "../spawn.ts";
-import { checkedTimeout } from "../source.ts";
-import { nodeBuiltin } from "../../internal/node.ts";
+import type { Program } from "../spawn.ts";
 
 /** Which worker gets the next socket: the one with the fewest, or each in turn. */
 export type WorkerStrategy = "least-loaded" | "round-robin";
@@ -59,31 +56,6 @@ export interface WorkerPoolOptions extends Program {
 /** Options with everything filled in that has a default. */
 export type PoolSettings = WorkerPoolOptions & Required<Omit<WorkerPoolOptions, keyof Program | "prefix" | "signal">>;
 
-/** Fills in the defaults. Throws what is wrong with the options. */
-export function poolSettings(options: WorkerPoolOptions): PoolSettings {
-  checkProgram(options);
-  const settings: PoolSettings = {
-    ...options,
-    size: options.size ?? navigator.hardwareConcurrency,
-    strategy: options.strategy ?? "least-loaded",
-    credit: options.credit ?? 1024,
-    maxWaiting: options.maxWaiting ?? 1024,
-    attempts: options.attempts ?? 3,
-    timeout: checkedTimeout(options.timeout ?? 10_000),
-    restartDelay: validateDuration("The pool's restartDelay", options.restartDelay ?? 100),
-    maxRestartDelay: validateDuration("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
-    maxRestarts: options.maxRestarts ?? 10,
-    trusted: options.trusted ?? true,
-  };
-  for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
-  for (const name of ["maxWaiting", "maxRestarts"] as const) atLeast(0, name, settings[name]);
-  return settings;
-}
-
-function atLeast(least: number, name: string, value: number): void {
-  if (!(value >= least)) throw new RangeError(`The pool's ${name} is ${value}, not ${least} or more`);
-}
-
 /**
  * Where the worker of a place stands:
  * `starting`, it was spawned and has not called `receive` yet; `ready`, it takes sockets; `leaving`, the pool is closing
@@ -125,27 +97,4 @@ export interface WorkerPoolStatistics {
   readonly timeToTake: { readonly p50: number; readonly p99: number; readonly max: number };
   /** Each place of the pool. */
   readonly workers: readonly WorkerStatistics[];
-}
-
-/** Counts offers, in constant memory however many there are. */
-export class Counters {
-  readonly #microseconds = nodeBuiltin("node:perf_hooks").createHistogram();
-  offered = 0;
-  taken = 0;
-  returned = 0;
-
-  take(milliseconds: number): void {
-    this.taken++;
-    this.#microseconds.record(Math.max(1, Math.round(milliseconds * 1000)));
-  }
-
-  get timeToTake(): WorkerPoolStatistics["timeToTake"] {
-    if (this.taken === 0) return { p50: 0, p99: 0, max: 0 };
-    const histogram = this.#microseconds;
-    return {
-      p50: histogram.percentile(50) / 1000,
-      p99: histogram.percentile(99) / 1000,
-      max: histogram.max / 1000,
-    };
-  }
 }

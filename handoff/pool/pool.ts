@@ -3,18 +3,12 @@
  *
  * @module
  */
-import {
-  Counters,
-  type PoolSettings,
-  poolSettings,
-  type WorkerInfo,
-  type WorkerPoolOptions,
-  type WorkerPoolStatistics,
-} from "./options.ts";
+import type { PoolSettings, WorkerInfo, WorkerPoolOptions, WorkerPoolStatistics } from "./options.ts";
+import { nodeBuiltin, validateDuration } from "../../internal/runtime.ts";
+import { checkedTimeout, type SendOptions } from "../source.ts";
+import { checkProgram } from "../spawn.ts";
 import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
-import { validateDuration } from "../../internal/time.ts";
-import type { SendOptions } from "../source.ts";
 import { noWorker, poolClosed, Scheduler } from "./scheduler.ts";
 import { Place } from "./worker_slot.ts";
 
@@ -52,6 +46,54 @@ export interface Dispatched {
   readonly worker: WorkerInfo;
   /** How many workers it was offered to. */
   readonly attempts: number;
+}
+
+/** Fills in the defaults. Throws what is wrong with the options. */
+function poolSettings(options: WorkerPoolOptions): PoolSettings {
+  checkProgram(options);
+  const settings: PoolSettings = {
+    ...options,
+    size: options.size ?? navigator.hardwareConcurrency,
+    strategy: options.strategy ?? "least-loaded",
+    credit: options.credit ?? 1024,
+    maxWaiting: options.maxWaiting ?? 1024,
+    attempts: options.attempts ?? 3,
+    timeout: checkedTimeout(options.timeout ?? 10_000),
+    restartDelay: validateDuration("The pool's restartDelay", options.restartDelay ?? 100),
+    maxRestartDelay: validateDuration("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
+    maxRestarts: options.maxRestarts ?? 10,
+    trusted: options.trusted ?? true,
+  };
+  for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
+  for (const name of ["maxWaiting", "maxRestarts"] as const) atLeast(0, name, settings[name]);
+  return settings;
+}
+
+function atLeast(least: number, name: string, value: number): void {
+  if (!(value >= least)) throw new RangeError(`The pool's ${name} is ${value}, not ${least} or more`);
+}
+
+/** Counts offers, in constant memory however many there are. */
+class Counters {
+  readonly #microseconds = nodeBuiltin("node:perf_hooks").createHistogram();
+  offered = 0;
+  taken = 0;
+  returned = 0;
+
+  take(milliseconds: number): void {
+    this.taken++;
+    this.#microseconds.record(Math.max(1, Math.round(milliseconds * 1000)));
+  }
+
+  get timeToTake(): WorkerPoolStatistics["timeToTake"] {
+    if (this.taken === 0) return { p50: 0, p99: 0, max: 0 };
+    const histogram = this.#microseconds;
+    return {
+      p50: histogram.percentile(50) / 1000,
+      p99: histogram.percentile(99) / 1000,
+      max: histogram.max / 1000,
+    };
+  }
 }
 
 /**

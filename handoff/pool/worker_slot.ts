@@ -41,7 +41,7 @@ function lineEnd(bytes: Uint8Array): number {
 }
 
 /** Spawns a worker for a place in the pool. */
-export async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
+async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
   const { prefix } = settings;
   const child = await spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
@@ -89,7 +89,7 @@ function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, t
 const SHORT_LIFE_MS = 1_000;
 
 /** What a pool is told of a place. */
-export interface PlaceEvents {
+interface PlaceEvents {
   /** It may be able to take a socket now, or never will again. */
   changed(): void;
   started(place: Place): void;

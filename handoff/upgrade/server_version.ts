@@ -30,7 +30,7 @@ export interface GenerationState {
 }
 
 /** Makes a generation, for {@linkcode inherited} alone. */
-export let makeGeneration: (
+let makeGeneration: (
   inheritance: Inheritance | undefined,
   predecessor: number,
   sockets: InheritedOptions["sockets"],

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { settleWithin, validateDuration } from "../../internal/time.ts";
+import { settleWithin, validateDuration } from "../../internal/runtime.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { checkOpen, duplicateSocket, openSocket, type SharedSocket } from "../../sockets/duplicate_socket.ts";
@@ -11,7 +11,7 @@ import type { SocketAddr } from "../../ffi/socket_address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
 import { ownSocket, Socket } from "../../sockets/socket.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { checkProgram, describeEnd, endProcess, type Program, spawnProgram } from "../spawn.ts";
 import { HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource, MAX_TIMEOUT_MS } from "../source.ts";

@@ -4,11 +4,11 @@
  * @module
  */
 import { acceptNext, listen, type Listener } from "../../sockets/listener.ts";
-import { nodeBuiltin } from "../../internal/node.ts";
+import { nodeBuiltin } from "../../internal/runtime.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { connect } from "../../sockets/connect.ts";
 import type { Socket } from "../../sockets/socket.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import type { UpgradeResult } from "./upgrade.ts";
 import { UpgradeError } from "../errors.ts";
 
@@ -24,7 +24,7 @@ interface Control {
 const OWNER_ONLY = 0o600;
 
 /** The listener that a control file leads to. */
-export class ControlListener implements Disposable {
+class ControlListener implements Disposable {
   readonly listener: Listener = listen({ hostname: "127.0.0.1", port: 0 });
   readonly secret: string = crypto.randomUUID();
   readonly #path: string;
@@ -85,7 +85,7 @@ export class ControlListener implements Disposable {
  *
  * @throws {Deno.errors.InvalidData} If it is none.
  */
-export async function readControlFile(path: string): Promise<Control> {
+async function readControlFile(path: string): Promise<Control> {
   return decodeControl(path, await Deno.readTextFile(path));
 }
 

@@ -11,7 +11,7 @@ import {
   WSPUPCALL_FUNCTIONS,
 } from "../../ffi/spi_functions.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { spiError } from "../service_provider.ts";
 
 /**
@@ -85,10 +85,10 @@ export function callAt(
 
 /** What native code gives to a function: numbers, addresses and handles as bigints, pointers. */
 // deno-lint-ignore no-explicit-any -- the types are those of the function's row in the table
-export type NativeArguments = any[];
+type NativeArguments = any[];
 
 /** A function of ours; what it throws becomes the code in `lpErrno`. */
-export type Implementation = (...args: NativeArguments) => number | bigint;
+type Implementation = (...args: NativeArguments) => number | bigint;
 
 /** Functions of ours as pointers, until they are closed. */
 export interface CallbackTable extends Disposable {

@@ -30,7 +30,7 @@ type Name = keyof typeof WSPUPCALL_FUNCTIONS;
 const LONGEST_PATH = 260;
 
 /** Calls the functions of a native table. Needs full `--allow-ffi`. */
-export class NativeUpcalls implements Upcalls {
+class NativeUpcalls implements Upcalls {
   readonly #table: BigUint64Array;
 
   /**

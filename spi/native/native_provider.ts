@@ -22,9 +22,9 @@ import {
 import { failure, WSP_STARTUP, WSPPROC_FUNCTIONS } from "../../ffi/spi_functions.ts";
 import { decodeUtf16, encodeUtf16 } from "../../ffi/library.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { isAbsolute } from "node:path";
-import { providerCalls } from "../../ffi/system.ts";
+import { providerCalls } from "../../ffi/provider_platform.ts";
 import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { DescriptorTable } from "../descriptor_table.ts";
 import { TableProvider } from "../table_provider.ts";
@@ -42,7 +42,7 @@ const TRUE = 1;
  *
  * @param upcalls What native code calls.
  */
-export function upcallTable(upcalls: Upcalls): CallbackTable {
+function upcallTable(upcalls: Upcalls): CallbackTable {
   return callbackTable(WSPUPCALLTABLE, {
     lpWPUModifyIFSHandle: (entryId: number, handle: bigint) => upcalls.WPUModifyIFSHandle(entryId, handle),
     lpWPUCreateSocketHandle: (entryId: number, context: bigint) => upcalls.WPUCreateSocketHandle(entryId, context),
@@ -93,7 +93,7 @@ export function upcallTable(upcalls: Upcalls): CallbackTable {
 }
 
 /** A native `WSPStartup`. */
-export type NativeStartup = Deno.FromForeignFunction<typeof WSP_STARTUP>;
+type NativeStartup = Deno.FromForeignFunction<typeof WSP_STARTUP>;
 
 type Name = keyof typeof WSPPROC_FUNCTIONS;
 type Arguments<N extends Name> = Parameters<Deno.FromForeignFunction<typeof WSPPROC_FUNCTIONS[N]>>;
@@ -103,7 +103,7 @@ const LONGEST_TEXT = 256;
 const LONGEST_ADDRESS = 128;
 
 /** Calls native code; a code in `lpErrno` becomes a {@linkcode WinsockError}. Needs full `--allow-ffi`. */
-export class NativeFunctions implements ProviderFunctions {
+class NativeFunctions implements ProviderFunctions {
   readonly #name: string;
   readonly #startup: NativeStartup;
   readonly #startups = new StartupCounter<BigUint64Array<ArrayBuffer>>();

@@ -14,13 +14,13 @@ import {
   makePrivateDirectory,
   type PrivateDirectory,
 } from "../../ffi/unix/local_sockets.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { closeElsewhere, libc, unixSystem } from "../../ffi/unix/libc.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
-import { closeElsewhere, libc } from "../../ffi/unix/libc.ts";
 import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
-import { Look, POLLIN, pollNow, readableWithin } from "../../ffi/unix/io.ts";
+import { Look, POLLIN, pollNow } from "../../ffi/unix/io.ts";
+import { readableWithin } from "../../ffi/unix/poller.ts";
 
 /** The version of blobs and of claims. Blobs of version 1 had no secret, and did not say their version. */
 export const CLAIM_VERSION = 2;
@@ -72,7 +72,7 @@ export function claimError(
 }
 
 /** A rendezvous that was opened. */
-export interface RendezvousSocket {
+interface RendezvousSocket {
   /** What targets connect to: a file, or `@` and an abstract name. */
   readonly name: string;
   /** The listening socket. */
@@ -115,7 +115,7 @@ export function openRendezvous(user?: number): RendezvousSocket {
  * @returns The connected socket; `undefined` while too many others wait there.
  * @throws {WinsockError} WSAECONNREFUSED if nobody listens there.
  */
-export function connectRendezvous(name: string): bigint | undefined {
+function connectRendezvous(name: string): bigint | undefined {
   try {
     return connectLocal(pathOf(name));
   } catch (error) {

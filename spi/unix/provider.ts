@@ -3,15 +3,13 @@
  *
  * @module
  */
-import { validateDuration } from "../../internal/time.ts";
+import { validateDuration } from "../../internal/runtime.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { isRoot, userOfProcess } from "../../ffi/unix/process.ts";
 import { describeSocket, type SocketDescription } from "../../ffi/unix/sockets.ts";
-import { AF, PFL, SOCK, XP1 } from "../../structs/constants.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { AF, PFL, SOCK, WSA_ERRORS, XP1 } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
-import { isEntry } from "../chain.ts";
-import { type ServiceProvider, TCP_ENTRY } from "../service_provider.ts";
+import { isEntry, type ServiceProvider, TCP_ENTRY } from "../service_provider.ts";
 import { type Claim, claim, CLAIM_VERSION, claimError, claimNow, isRendezvousName, SECRET_SIZE } from "./claims.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
@@ -40,7 +38,7 @@ const ADDRESS_SIZES: Readonly<Record<number, readonly [most: number, least: numb
 const PLACE = /^(?<secret>[0-9a-f]+) (?<rendezvous>.+)$/;
 
 /** A duplicate that waits to be claimed: where, how, and what it is. */
-export interface Duplicate {
+interface Duplicate {
   /** The source's rendezvous. */
   readonly rendezvous: string;
   /** What its claim says there. */

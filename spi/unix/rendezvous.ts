@@ -14,17 +14,16 @@
  */
 import { AF_UNIX } from "../../ffi/socket_address.ts";
 import { acceptNow, duplicateFrom, newSocket } from "../../ffi/unix/descriptors.ts";
-import { closeElsewhere, CloseQueue, errno, isErrno, libc, unixError } from "../../ffi/unix/libc.ts";
+import { closeElsewhere, CloseQueue, errno, isErrno, libc, unixError, unixSystem } from "../../ffi/unix/libc.ts";
 import { refuseDescriptors } from "../../ffi/unix/local_sockets.ts";
 import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
-import { Look, POLLIN, readableWithin, unixPoller } from "../../ffi/unix/io.ts";
+import { Look, POLLIN } from "../../ffi/unix/io.ts";
+import { readableWithin, unixPoller } from "../../ffi/unix/poller.ts";
 import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
-import { nextTurn } from "../../internal/time.ts";
+import { nextTurn } from "../../internal/runtime.ts";
 import type { PollWaiter } from "../../ffi/poller.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
-import { SOCK } from "../../structs/constants.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import {
   ANSWER_SIZE,
   BUSY,

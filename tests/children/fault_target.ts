@@ -1,7 +1,7 @@
 // Takes one socket and does with it what an owner does, with a fault at one step: PLAN GATE.
 import { receive, type Received, TRACE_CHANNEL } from "@winsock/handoff";
 import diagnostics from "node:diagnostics_channel";
-import { unixPoller } from "../../ffi/unix/io.ts";
+import { unixPoller } from "../../ffi/unix/poller.ts";
 import { freeze, kill } from "../kit/faults/acts.ts";
 import { report } from "../kit/faults/events.ts";
 import { comesLate, FaultPoint } from "../kit/faults/fault_point.ts";

@@ -6,10 +6,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { LIBRARY_PATHS, WinsockError } from "@winsock/handoff";
 import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../../ffi/decisions.ts";
-import { libc } from "../../ffi/unix/libc.ts";
+import { libc, unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { newDecisions, openDecisions } from "../../ffi/unix/decisions.ts";
 import { closeOnExec, fcntl, keepOnExec, newPipe } from "../../ffi/unix/descriptors.ts";
-import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
 import { SourceEvents, TargetEvents } from "../../ffi/windows/decisions.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";

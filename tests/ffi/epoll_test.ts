@@ -3,10 +3,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, listen, WinsockError } from "@winsock/handoff";
 import { Poller } from "../../ffi/poller.ts";
-import { Epoll } from "../../ffi/unix/epoll.ts";
-import { libc } from "../../ffi/unix/libc.ts";
+import { Epoll } from "../../ffi/unix/poller.ts";
+import { libc, unixSystem } from "../../ffi/unix/libc.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
 import { connection, writeText } from "../kit/connections.ts";
 import { endChild, lines, RUN, until, within } from "../kit/process.ts";
 import { moduleUrl } from "../kit/run.ts";
@@ -250,7 +249,7 @@ Deno.test("a process runs as long as a wait is to keep it running, and no longer
     const writer = child.stdin.getWriter();
     await writer.write(new TextEncoder().encode(`
       import { connect } from ${moduleUrl("mod.ts")};
-      import { unixPoller } from ${moduleUrl("ffi/unix/io.ts")};
+      import { unixPoller } from ${moduleUrl("ffi/unix/poller.ts")};
       const s = (await connect({ port: ${listener.addr.port} })).detach();
       const poller = unixPoller().prepare();
       const heard = () => console.log("heard");

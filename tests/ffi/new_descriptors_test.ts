@@ -4,7 +4,7 @@ import { connect, listen } from "@winsock/handoff";
 import { WinsockError } from "@winsock/handoff/ffi";
 import { AF_UNIX } from "../../ffi/socket_address.ts";
 import { acceptNow, newSocket, newSocketPair } from "../../ffi/unix/descriptors.ts";
-import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 

@@ -1,6 +1,6 @@
 // What makes a start slow is kept out of what an import loads; `deno task bench:startup` measures it.
 import { assert, assertEquals } from "@std/assert";
-import { nodeBuiltin } from "../../internal/node.ts";
+import { nodeBuiltin } from "../../internal/runtime.ts";
 import net from "node:net";
 import process from "node:process";
 

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type PollSystem, PollTable, type PollWaker } from "../../ffi/poll_table.ts";
 import { Poller } from "../../ffi/poller.ts";
 import { type StreamCalls, StreamIo } from "../../ffi/nonblocking_io.ts";
-import { nextTurn } from "../../internal/time.ts";
+import { nextTurn } from "../../internal/runtime.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { until, within } from "../kit/process.ts";
 

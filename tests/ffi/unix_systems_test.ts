@@ -3,10 +3,9 @@ import { assertEquals, assertThrows } from "@std/assert";
 import os from "node:os";
 import { AddressCodec } from "../../ffi/socket_address.ts";
 import { encodeExitEvent } from "../../ffi/unix/process.ts";
-import { libc } from "../../ffi/unix/libc.ts";
+import { libc, unixSystem } from "../../ffi/unix/libc.ts";
 import { encodeLocalAddress } from "../../ffi/unix/local_sockets.ts";
 import { MessageBlock } from "../../ffi/unix/scm_rights.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
 import { DARWIN } from "../../ffi/unix/darwin.ts";
 import { LINUX } from "../../ffi/unix/linux.ts";
 import golden from "../golden/darwin.json" with { type: "json" };
@@ -86,7 +85,7 @@ Deno.test("an error of the network that comes with a connection does not end acc
   const said = await runCode(
     `
     import { acceptNow, newSocket } from ${moduleUrl("ffi/unix/descriptors.ts")};
-    import { useUnixSystem } from ${moduleUrl("ffi/unix/system.ts")};
+    import { useUnixSystem } from ${moduleUrl("ffi/unix/libc.ts")};
     import { LINUX } from ${moduleUrl("ffi/unix/linux.ts")};
     const errno = { ...LINUX.errno, EINVAL: 9999 };
     useUnixSystem({ ...LINUX, errno });

@@ -5,7 +5,7 @@
  * The names of the constants are ours, their values the compiler's.
  */
 import * as constants from "../../structs/constants.ts";
-import { WSA_ERRORS } from "../../structs/winsock_errors.ts";
+import { WSA_ERRORS } from "../../structs/constants.ts";
 import { MAX_PROTOCOL_CHAIN, WSAPROTOCOL_LEN } from "../../structs/wsaprotocol_info.ts";
 import { windowsLane } from "../../tools/windows.ts";
 

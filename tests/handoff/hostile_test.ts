@@ -11,7 +11,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
-import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { duplicates, outcome } from "../kit/handoffs.ts";

@@ -4,7 +4,7 @@ import { connect, listen, Socket } from "@winsock/handoff";
 import { serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { connect as connectHttp2 } from "node:http2";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { connection } from "../kit/connections.ts";
 import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";

@@ -1,7 +1,7 @@
 // Whatever a handler returns or throws, and whatever onError does then, the client is answered 500 and the server goes on.
 import { assert, assertEquals } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";

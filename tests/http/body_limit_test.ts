@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
 import { connect as connectHttp2 } from "node:http2";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { listen } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { within } from "../kit/process.ts";
 

@@ -2,7 +2,7 @@
 // is what the engine of that name is held to.
 import { assertEquals } from "@std/assert";
 import type { HttpHandler } from "@winsock/handoff/http";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";

@@ -1,7 +1,7 @@
 // What becomes of a connection whose request is answered before all of its body has come.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";

@@ -1,7 +1,7 @@
 // No upload ends the process, whatever the handler does with the body and wherever the client or the handler breaks it off.
 import { assert, assertEquals } from "@std/assert";
 import { CERTIFICATE } from "../../examples/certificate.ts";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 
 const PATHS = [

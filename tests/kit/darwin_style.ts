@@ -3,7 +3,7 @@
  * a directory, copies of what is on its way. `tests/native/darwin.c` has the calls that Linux lacks. To be preloaded.
  */
 import { fileURLToPath } from "node:url";
-import { useUnixSystem } from "../../ffi/unix/system.ts";
+import { useUnixSystem } from "../../ffi/unix/libc.ts";
 import { DARWIN } from "../../ffi/unix/darwin.ts";
 import { LINUX } from "../../ffi/unix/linux.ts";
 

@@ -1,7 +1,7 @@
 /** HTTP servers of this process for tests. */
 import { listen } from "@winsock/handoff";
 import { type HttpHandler, serveHttp, type ServeHttpOptions } from "@winsock/handoff/http";
-import { canAdoptResource } from "../../sockets/stream.ts";
+import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { within } from "./process.ts";
 
 const ENGINES = ["node:http", "Deno.serve"] as const;

@@ -1,5 +1,5 @@
 /** What a test needs of the system, and why some systems do not have it. */
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 
 const onWindows = Deno.build.os === "windows";
 

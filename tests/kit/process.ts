@@ -1,6 +1,6 @@
 /** Child processes for tests: this Deno, one script of `tests/children`, a deadline on everything. */
 import { LIBRARY_PATHS } from "@winsock/handoff";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { DARWIN } from "../../ffi/unix/darwin.ts";
 import { LINUX } from "../../ffi/unix/linux.ts";
 

@@ -2,7 +2,7 @@
 import net from "node:net";
 import { libc } from "@winsock/handoff/ffi";
 import { MessageBlock } from "../../ffi/unix/scm_rights.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { AF, IPPROTO, SOCK } from "@winsock/handoff/structs";
 import { ANSWER_SIZE, openRendezvous, SECRET_SIZE } from "../../spi/unix/claims.ts";
 import { encodeBlob } from "../../spi/unix/provider.ts";

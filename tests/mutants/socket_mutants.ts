@@ -90,7 +90,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "lingering-registration",
     breaks: "A socket stays in the system's list when nobody waits for it any more.",
-    file: "ffi/unix/epoll.ts",
+    file: "ffi/unix/poller.ts",
     text: "    this.#control(this.#opened!.epoll, EPOLL_CTL_DEL, watched.s, 0, watched.place);\n",
     replacement: "",
     tests: { files: ["tests/ffi/epoll_test.ts"], filter: "nothing stays" },
@@ -322,7 +322,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "deaf-loop",
     breaks: "Nothing is accepted any more in a Deno that does not tell of what there is to read.",
-    file: "ffi/unix/epoll.ts",
+    file: "ffi/unix/poller.ts",
     text: "times === 0 ? this.#giveUp() : this.#prove(times - 1)",
     replacement: "{}",
     tests: { files: ["tests/sockets/event_loop_test.ts"], filter: "does not say" },
@@ -330,7 +330,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-running",
     breaks: "A wait that is not to keep the process running does.",
-    file: "ffi/unix/epoll.ts",
+    file: "ffi/unix/poller.ts",
     text: "    else this.#pipe.unref();\n",
     replacement: "",
     tests: { files: ["tests/ffi/epoll_test.ts"], filter: "and no longer" },
@@ -338,7 +338,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "unended-request",
     breaks: "What the event loop has asked the system for stays when a program is restarted.",
-    file: "ffi/unix/epoll.ts",
+    file: "ffi/unix/poller.ts",
     text: "    this.#request[Symbol.dispose]();\n",
     replacement: "",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is watched" },

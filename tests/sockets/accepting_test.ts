@@ -2,7 +2,7 @@
 // `without_event_loop_test.ts` runs this once more where a pool thread waits.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, duplicateSocket, HandoffSource, listen, Listener, openSocket, type Socket } from "@winsock/handoff";
-import { nextTurn } from "../../internal/time.ts";
+import { nextTurn } from "../../internal/runtime.ts";
 import { isInEpollSet, statusFlags } from "../kit/descriptors.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";

@@ -1,9 +1,8 @@
 // Waiting in Deno's event loop, which this Deno and this system can; and what is done where they cannot.
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, listen, listenDatagram } from "@winsock/handoff";
-import { nodeBinding } from "../../internal/node.ts";
-import { nextTurn } from "../../internal/time.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { nextTurn, nodeBinding } from "../../internal/runtime.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { connection, writeText } from "../kit/connections.ts";
 import { isInEpollSet } from "../kit/descriptors.ts";
 import { within } from "../kit/process.ts";
@@ -151,7 +150,7 @@ for (const [fault, code] of Object.entries(FAULTS)) {
         `
         import process from "node:process";
         import { connect, listen } from ${moduleUrl("mod.ts")};
-        import { useUnixSystem } from ${moduleUrl("ffi/unix/system.ts")};
+        import { useUnixSystem } from ${moduleUrl("ffi/unix/libc.ts")};
         import { LINUX } from ${moduleUrl("ffi/unix/linux.ts")};
         const { binding } = process;
         const { Pipe } = binding("pipe_wrap");
@@ -243,7 +242,7 @@ Deno.test(
 );
 
 Deno.test("timers and others get their turns while something is ready all the time", waitsInLoop, async () => {
-  const { unixPoller } = await import("../../ffi/unix/io.ts");
+  const { unixPoller } = await import("../../ffi/unix/poller.ts");
   using pair = await connection();
   let [waits, turns, going] = [0, 0, true];
   const waiting = (async () => {

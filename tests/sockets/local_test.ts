@@ -11,7 +11,7 @@ import {
   WinsockError,
 } from "@winsock/handoff";
 import { readEnd, readText, writeText } from "../kit/connections.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";

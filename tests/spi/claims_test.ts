@@ -1,7 +1,7 @@
 // Who gets what waits at a rendezvous, and what those who do not can do to its source.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { UnixProvider } from "@winsock/handoff/spi";
-import { unixSystem, useUnixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { type Claim, encodeClaim } from "../../spi/unix/claims.ts";
 import { decodeBlob } from "../../spi/unix/provider.ts";
 import { Attacker, startWithId, withAttackers, withRoot } from "../kit/attacker.ts";

@@ -13,7 +13,7 @@ import { defaultProvider, openProvider, UNIX_PROVIDER_ID, UnixProvider } from "@
 import { AF, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { openCalls, systemCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/descriptors.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { openRendezvous } from "../../spi/unix/claims.ts";
 import { descriptorsLike } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";

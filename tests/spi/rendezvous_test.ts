@@ -1,7 +1,7 @@
 // Where a rendezvous is, and who can find it there.
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { fileURLToPath } from "node:url";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";

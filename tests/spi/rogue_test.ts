@@ -7,7 +7,7 @@ import { UnixProvider } from "@winsock/handoff/spi";
 import { duplicateFrom, newPipe } from "../../ffi/unix/descriptors.ts";
 import { countDescriptors, descriptorsLike } from "../kit/descriptors.ts";
 import { openRendezvous } from "../../spi/unix/claims.ts";
-import { unixSystem } from "../../ffi/unix/system.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { blobFor, RogueRendezvous } from "../kit/rogue_rendezvous.ts";

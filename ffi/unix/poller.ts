@@ -1,5 +1,6 @@
 /**
- * Waiting on Linux: epoll(7), watched by Deno's own event loop, so that no thread of the pool has to wait.
+ * The {@linkcode Poller} of Unix. On Linux it is epoll(7), watched by Deno's own event loop, so that no thread of the pool
+ * has to wait; elsewhere it is `poll`, on a pool thread.
  *
  * The kernel keeps the list of what is waited for, so one socket more or less costs one short call, however many there are.
  * A registration belongs to the underlying socket and outlives `close` while another process has that too. So each ends
@@ -15,14 +16,14 @@
  *
  * @module
  */
-import { nodeBinding } from "../../internal/node.ts";
+import { nodeBinding } from "../../internal/runtime.ts";
 import { callAtUnload, closeAtEnd, inWorker } from "../../internal/unload.ts";
-import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError } from "./libc.ts";
+import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { newWakerEnds } from "./descriptors.ts";
-import { unixSystem } from "./system.ts";
 import type { UnixSystem } from "./unix_system.ts";
-import { ENDED, READ, type Report, type Watched, type WatchSet, WRITE } from "../poller.ts";
-import { Waker } from "./io.ts";
+import { PollTable } from "../poll_table.ts";
+import { ENDED, Poller, READ, type Report, type Watched, type WatchSet, WRITE } from "../poller.ts";
+import { UNIX_POLL, Waker } from "./io.ts";
 
 /** `Pipe` of Node's internal `pipe_wrap`; an eventfd does as well. */
 interface PipeHandle {
@@ -49,7 +50,7 @@ const PROOF_MS = 100;
 const FIRST_COUNT = 1n;
 
 /** Tells when a descriptor is ready. */
-export class EventLoop {
+class EventLoop {
   readonly #request: PollRequest;
   readonly #pipe: PipeHandle;
   readonly #leave: () => void;
@@ -450,4 +451,35 @@ function toEvents(events: number): number {
   return (failed || (events & (EPOLLIN | EPOLLRDHUP)) !== 0 ? READ : 0) |
     (failed || (events & EPOLLOUT) !== 0 ? WRITE : 0) |
     ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0 ? ENDED : 0);
+}
+
+let poller: Poller | undefined;
+
+/**
+ * Waits for sockets, and whatever else can be polled, on one pool thread for the whole program.
+ *
+ * @returns The same poller every time.
+ */
+export function unixPoller(): Poller {
+  const { epoll } = unixSystem();
+  return poller ??= new Poller(epoll === undefined ? new PollTable(UNIX_POLL) : new Epoll(epoll));
+}
+
+/**
+ * Waits through the poller until a descriptor can be read, or has failed, which reading tells.
+ *
+ * @param fd The descriptor.
+ * @param milliseconds How long at most.
+ * @param referenced Whether this keeps the process running.
+ * @throws {WinsockError} If it cannot be waited for, such as WSAEMFILE.
+ */
+export async function readableWithin(fd: bigint, milliseconds: number, referenced: boolean = true): Promise<void> {
+  const waiting = unixPoller().prepare().wait(fd, "read", { referenced, outlives: true });
+  const late = setTimeout(() => unixPoller().cancel(waiting), milliseconds);
+  if (!referenced) Deno.unrefTimer(late);
+  try {
+    await waiting.over;
+  } finally {
+    clearTimeout(late);
+  }
 }
