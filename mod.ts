@@ -7,7 +7,7 @@
  *
  * - {@linkcode HandoffSource} hands sockets to a child process, {@linkcode receive} takes them there;
  * - {@linkcode WorkerPool} keeps workers running behind one listener;
- * - {@linkcode inherited} and {@linkcode upgrade} replace a running server by its next version;
+ * - {@linkcode inherit} and {@linkcode upgrade} replace a running server by its next version;
  * - {@linkcode duplicateSocket} and {@linkcode openSocket} are the two native calls, for any way to pass 628 bytes;
  * - {@linkcode listen}, {@linkcode connect} and {@linkcode listenDatagram} make sockets without net permission.
  *
@@ -86,15 +86,15 @@ export type {
   WorkerStatistics,
   WorkerStrategy,
 } from "./handoff/pool/options.ts";
-export { type Dispatched, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
-export type { Program, ScriptOptions } from "./handoff/spawn.ts";
+export { type DispatchResult, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
+export type { ScriptOptions, WorkerCommand } from "./handoff/spawn.ts";
 export {
   HandoffSource,
   type HandoffSourceOptions,
   type HandoffSpawnOptions,
   type SendOptions,
 } from "./handoff/source.ts";
-export { Generation, inherited, type InheritedOptions } from "./handoff/upgrade/server_version.ts";
+export { inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
 export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
@@ -107,7 +107,7 @@ export {
   type MulticastV4Membership,
   type MulticastV6Membership,
 } from "./sockets/datagram_socket.ts";
-export { duplicateSocket, openSocket, type SharedSocket } from "./sockets/duplicate_socket.ts";
+export { type AnySocket, duplicateSocket, openSocket } from "./sockets/duplicate_socket.ts";
 export { listen, Listener, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
 export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

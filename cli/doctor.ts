@@ -34,7 +34,7 @@ function nameOf({ szProtocol, dwCatalogEntryId }: WSAPROTOCOL_INFOW): string {
 }
 
 /** What the doctor looks at, so that a test can show it another system. */
-interface Patient {
+interface SystemProbe {
   /** The protocol catalogue. */
   entries(): WSAPROTOCOL_INFOW[];
   /** Where a provider's library is. */
@@ -61,7 +61,7 @@ interface Finding {
  * @param patient What to examine. Default: this system.
  * @returns 0, or 1 if hand-offs cannot work.
  */
-export async function doctor(terminal: Terminal, json: boolean, patient: Patient = thisSystem()): Promise<number> {
+export async function doctor(terminal: Terminal, json: boolean, patient: SystemProbe = thisSystem()): Promise<number> {
   const results = [
     await examine("library", () => {
       systemCalls();
@@ -107,7 +107,7 @@ function print(terminal: Terminal, { check, ok, findings }: Finding): void {
   for (const finding of findings) terminal.print(`${mark}  ${styled(terminal, "name", check.padEnd(8))}  ${finding}`);
 }
 
-function thisSystem(): Patient {
+function thisSystem(): SystemProbe {
   return {
     entries: protocolCatalog,
     pathOf: providerPath,

@@ -81,7 +81,7 @@ export async function inspect(terminal: Terminal, path: string, json: boolean): 
   const bytes = await terminal.read(path);
   const struct = [WSAPROTOCOL_INFOW, WSAPROTOCOL_INFOA].find(({ size }) => size === bytes.byteLength);
   if (struct === undefined) {
-    terminal.complain(
+    terminal.printError(
       `${path}: expected 628 bytes (WSAPROTOCOL_INFOW) or 372 (WSAPROTOCOL_INFOA), got ${bytes.byteLength}`,
     );
     return 1;
@@ -91,7 +91,7 @@ export async function inspect(terminal: Terminal, path: string, json: boolean): 
   else dump(terminal, struct, rows);
   const problems = rows.filter(({ problem }) => problem !== undefined);
   for (const { field, problem } of problems) {
-    terminal.complain(`${path}: ${field.name} at offset ${field.offset}: ${problem}`);
+    terminal.printError(`${path}: ${field.name} at offset ${field.offset}: ${problem}`);
   }
   return problems.length === 0 ? 0 : 1;
 }

@@ -25,7 +25,7 @@
  * const code = await main(["errors", "WSAENOTSOCK", "--json"], {
  *   read: (path) => Deno.readFile(path),
  *   print: (line) => void lines.push(line),
- *   complain: (line) => void lines.push(line),
+ *   printError: (line) => void lines.push(line),
  *   columns: 80,
  *   color: false,
  * });
@@ -55,7 +55,7 @@ export function errors(terminal: Terminal, query: string, json: boolean): number
   const code = codeOf(query);
   const known = code === undefined ? undefined : describeWinsockError(code);
   if (code === undefined || known === undefined) {
-    terminal.complain(`"${query}" is no Winsock error`);
+    terminal.printError(`"${query}" is no Winsock error`);
     return 1;
   }
   if (json) terminal.print(JSON.stringify({ code, ...known }));
@@ -146,13 +146,13 @@ export async function main(args: readonly string[], terminal: Terminal = process
         return misused(terminal, command === undefined ? "a command is missing" : `${command} is no command`);
     }
   } catch (error) {
-    terminal.complain(`handoff: ${error instanceof Error ? error.message : String(error)}`);
+    terminal.printError(`handoff: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   }
 }
 
 function misused(terminal: Terminal, problem: string): number {
-  terminal.complain(`handoff: ${problem}; --help tells more`);
+  terminal.printError(`handoff: ${problem}; --help tells more`);
   return 2;
 }
 

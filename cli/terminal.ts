@@ -12,7 +12,7 @@ export interface Terminal {
   /** Writes a line to standard output. */
   print(line: string): void;
   /** Writes a line to standard error. */
-  complain(line: string): void;
+  printError(line: string): void;
   /** Columns there are for a line. */
   readonly columns: number;
   /** Whether to use colours. */
@@ -34,7 +34,7 @@ export function processTerminal(): Terminal {
       return path === "-" ? await new Response(Deno.stdin.readable).bytes() : await Deno.readFile(path);
     },
     print: (line) => console.log(line),
-    complain: (line) => console.error(line),
+    printError: (line) => console.error(line),
     columns: Deno.stdout.isTerminal() ? Deno.consoleSize().columns : 80,
     color: Deno.stdout.isTerminal() && !Deno.noColor,
   };

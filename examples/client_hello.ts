@@ -6,7 +6,7 @@
 import { concat } from "@std/bytes/concat";
 
 /** The longest that is looked at, in bytes with all that frames it: what comes from strangers has a bound. */
-export const MOST_BYTES = 16_384;
+export const MAX_BYTES = 16_384;
 const TLS_HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
@@ -50,7 +50,7 @@ export function findClientHello(bytes: Uint8Array): ClientHello {
 }
 
 function bounded(length: number): number {
-  if (length > MOST_BYTES) throw new RangeError(`The ClientHello is longer than ${MOST_BYTES} bytes`);
+  if (length > MAX_BYTES) throw new RangeError(`The ClientHello is longer than ${MAX_BYTES} bytes`);
   return length;
 }
 

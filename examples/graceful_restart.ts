@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { inherited, onUpgradeRequest, upgrade } from "@winsock/handoff";
+import { inherit, onUpgradeRequest, upgrade } from "@winsock/handoff";
 import http from "node:http";
 
 const GREETING = "Hello";
@@ -17,8 +17,8 @@ const CONTROL_FILE = "server.control";
 const DRAIN_MS = 5_000;
 
 const [port = "8080"] = Deno.args;
-const generation = await inherited();
-const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+const version = await inherit();
+const listener = version.listen("http", { hostname: "127.0.0.1", port: Number(port) });
 
 let retired = false;
 const server = http.createServer((_request, response) => {
@@ -29,11 +29,11 @@ const server = http.createServer((_request, response) => {
 // The server itself does not listen, and Deno would close each connection after one response.
 Object.defineProperty(server, "listening", { value: true });
 
-generation.retired.then(() => retired = true);
-await generation.ready();
+version.retired.then(() => retired = true);
+await version.markReady();
 const { addr } = listener;
 onUpgradeRequest(() => {
-  return upgrade(generation, {
+  return upgrade(version, {
     script: import.meta.url,
     denoFlags: [
       "--allow-run",

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { inherited, upgrade, WorkerPool } from "@winsock/handoff";
+import { inherit, upgrade, WorkerPool } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 import { liveView } from "./live_view/handler.ts";
 import { Monitor } from "./live_view/monitor.ts";
@@ -18,24 +18,24 @@ import { Monitor } from "./live_view/monitor.ts";
 const WORKERS = 4;
 const DRAIN_MS = 10_000;
 
-const [port = "8080", pagePort = "8081", version = "1"] = Deno.args;
-const generation = await inherited();
-const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
-const pageListener = generation.listen("page", { hostname: "127.0.0.1", port: Number(pagePort) });
+const [port = "8080", pagePort = "8081", number = "1"] = Deno.args;
+const version = await inherit();
+const listener = version.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+const pageListener = version.listen("page", { hostname: "127.0.0.1", port: Number(pagePort) });
 const { addr } = listener;
 const { addr: pageAddr } = pageListener;
 
 const pool = new WorkerPool({ script: new URL("hono_worker.ts", import.meta.url), size: WORKERS });
 const monitor = new Monitor(pool, {
-  version: Number(version),
-  predecessor: generation.predecessor,
+  version: Number(number),
+  predecessor: version.predecessor,
   url: `http://127.0.0.1:${addr.port}`,
 });
 const view = liveView(monitor, replace);
 const pages = serveHttp(pageListener, view.handler, { keepAliveTimeout: 1_000, shutdownTimeout: 2 * DRAIN_MS });
 
 await pool.ready;
-await generation.ready();
+await version.markReady();
 monitor.become("serving");
 console.log(
   `Process ${Deno.pid} serves http://127.0.0.1:${addr.port}, and shows it at http://127.0.0.1:${pageAddr.port}`,
@@ -48,10 +48,10 @@ async function replace(): Promise<void> {
   if (monitor.state !== "serving") return;
   monitor.become("upgrading");
   try {
-    await upgrade(generation, {
+    await upgrade(version, {
       script: import.meta.url,
       denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
-      args: [`${addr.port}`, `${pageAddr.port}`, `${Number(version) + 1}`],
+      args: [`${addr.port}`, `${pageAddr.port}`, `${Number(number) + 1}`],
       // Connections are the workers', which finish them below.
       drainTimeout: 0,
     });

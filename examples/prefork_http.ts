@@ -11,7 +11,7 @@ const [port = "8080"] = Deno.args;
 using listener = listen({ hostname: "127.0.0.1", port: Number(port) });
 await using pool = new WorkerPool({
   script: new URL("http_worker.ts", import.meta.url),
-  prefix: ({ index }) => `worker ${index}: `,
+  outputPrefix: ({ index }) => `worker ${index}: `,
 });
 pool.addEventListener("workerend", ({ worker, reason }) => {
   console.log(`worker ${worker.index}, process ${worker.processId}, ended: ${reason}`);

@@ -16,7 +16,7 @@ import { concat } from "@std/bytes/concat";
 import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, type Socket } from "@winsock/handoff";
 
 /** The longest line, in bytes: what comes from strangers has a bound. */
-const MOST_BYTES = 4_096;
+const MAX_BYTES = 4_096;
 const PATIENCE_MS = 5_000;
 const NEWLINE = 10;
 
@@ -45,9 +45,9 @@ async function readLine(socket: Socket): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   let bytes: Uint8Array = new Uint8Array(0);
   while (!bytes.includes(NEWLINE)) {
-    if (bytes.byteLength >= MOST_BYTES) throw new RangeError(`The line is longer than ${MOST_BYTES} bytes`);
+    if (bytes.byteLength >= MAX_BYTES) throw new RangeError(`The line is longer than ${MAX_BYTES} bytes`);
     // A stream would read ahead, and nobody gets that back from it.
-    const more = await socket.read(MOST_BYTES, { signal });
+    const more = await socket.read(MAX_BYTES, { signal });
     if (more.byteLength === 0) throw new Error("The client has gone");
     bytes = concat([bytes, more]);
   }

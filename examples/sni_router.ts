@@ -9,7 +9,7 @@
  * @module
  */
 import { HandoffSource, LIBRARY_PATHS, listen, type Socket } from "@winsock/handoff";
-import { findClientHello, MOST_BYTES, serverNameOf } from "./client_hello.ts";
+import { findClientHello, MAX_BYTES, serverNameOf } from "./client_hello.ts";
 
 const PATIENCE_MS = 5_000;
 
@@ -35,7 +35,7 @@ async function route(socket: Socket): Promise<void> {
 async function serverName(socket: Socket): Promise<string | undefined> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   for (let atLeast = 1;;) {
-    const bytes = await socket.peek(MOST_BYTES, { atLeast, signal });
+    const bytes = await socket.peek(MAX_BYTES, { atLeast, signal });
     if (bytes.byteLength < atLeast) throw new Error("the client has gone");
     const hello = findClientHello(bytes);
     if ("message" in hello) return serverNameOf(hello.message);

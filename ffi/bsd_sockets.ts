@@ -50,7 +50,7 @@ export interface BerkeleyConstants {
 
 const MSG_PEEK = 2;
 /** Calls that need not wait, in one turn of the event loop. */
-const MOST_IN_TURN = 64;
+const MAX_IN_TURN = 64;
 
 /** An option's value and its size, of one call at a time. */
 const optionValue = new Int32Array(1);
@@ -61,7 +61,7 @@ const addressLength = new Int32Array(1);
 /** Base of both systems' {@linkcode SocketCalls}. */
 export abstract class BsdSockets implements SocketCalls {
   readonly #values: OptionValues;
-  readonly #turns = new YieldBudget(MOST_IN_TURN);
+  readonly #turns = new YieldBudget(MAX_IN_TURN);
 
   protected constructor(
     readonly functions: BerkeleyFunctions,
@@ -76,7 +76,7 @@ export abstract class BsdSockets implements SocketCalls {
   /** Closes the descriptor, and nothing else. */
   protected abstract closeDescriptor(s: bigint): void;
   /** `recv` without waiting; `undefined` if nothing is there. */
-  protected abstract receiveNow(
+  protected abstract tryReceive(
     s: bigint,
     buffer: Uint8Array<ArrayBuffer>,
     flags: number,
@@ -281,15 +281,15 @@ export abstract class BsdSockets implements SocketCalls {
     signal?.throwIfAborted();
     let count: number | undefined;
     const done = (ended: boolean) => {
-      count = this.receiveNow(s, buffer, flags, operation);
+      count = this.tryReceive(s, buffer, flags, operation);
       return count !== undefined && (count === 0 || count >= atLeast || ended);
     };
     if (!done(false)) {
-      this.#turns.rest();
+      this.#turns.reset();
       await this.#wait(s, "read", { operation, signal, done });
     } else {
-      this.#turns.add();
-      if (this.#turns.over) await this.#turns.next();
+      this.#turns.spend();
+      if (this.#turns.exhausted) await this.#turns.yield();
     }
     return count!;
   }

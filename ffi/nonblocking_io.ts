@@ -29,7 +29,7 @@ export interface StreamCalls {
 }
 
 /** No call is given more; what is to be sent may be any amount. */
-const LONGEST_CALL = 262_144;
+const MAX_CALL = 262_144;
 /** What one call reads at most, in bytes. */
 const CHUNK_SIZE = 65_536;
 /** Bytes that are read and written before the event loop gets a turn; a call with few counts as one with more. */
@@ -80,7 +80,7 @@ export class StreamIo {
   async send(bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     for (let begin = 0; begin < bytes.byteLength;) {
       if (this.#closed) return false;
-      const count = this.calls.send(this.s, bytes.subarray(begin, begin + LONGEST_CALL));
+      const count = this.calls.send(this.s, bytes.subarray(begin, begin + MAX_CALL));
       if (count === undefined) {
         await this.#ready("write");
         continue;
@@ -97,7 +97,7 @@ export class StreamIo {
    * @returns How many bytes were sent.
    * @throws {WinsockError} Such as WSAECONNRESET.
    */
-  sendNow(bytes: Uint8Array<ArrayBuffer>): number {
+  trySend(bytes: Uint8Array<ArrayBuffer>): number {
     return this.#closed ? 0 : this.calls.send(this.s, bytes) ?? 0;
   }
 
@@ -108,7 +108,7 @@ export class StreamIo {
    * @throws {WinsockError} Such as WSAECONNRESET.
    */
   receiveInto(buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, LONGEST_CALL)));
+    return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, MAX_CALL)));
   }
 
   /**
@@ -118,7 +118,7 @@ export class StreamIo {
    * @throws {WinsockError} Such as WSAECONNRESET.
    */
   sendSome(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, LONGEST_CALL)));
+    return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, MAX_CALL)));
   }
 
   /** Ends this side: the peer reads the end. */
@@ -169,7 +169,7 @@ export class StreamIo {
   }
 
   async #ready(readiness: Readiness): Promise<void> {
-    this.#turns.rest();
+    this.#turns.reset();
     const options = { referenced: this.#referenced, outlives: true, repeated: readiness === "read" };
     const waiting = this.poller.wait(this.s, readiness, options);
     this.#waiting.set(readiness, waiting);
@@ -189,8 +189,8 @@ export class StreamIo {
 
   /** Lets others have a turn when it is time. */
   async #did(count: number): Promise<void> {
-    this.#turns.add(Math.max(count, CALL_COUNTS_AS));
-    if (this.#turns.over) await this.#turns.next();
+    this.#turns.spend(Math.max(count, CALL_COUNTS_AS));
+    if (this.#turns.exhausted) await this.#turns.yield();
   }
 }
 
@@ -216,7 +216,7 @@ export interface DatagramReceiver {
 
 const MAX_DATAGRAMS_IN_TURN = 64;
 /** No UDP datagram is longer. */
-const LONGEST_DATAGRAM = 65_535;
+const MAX_DATAGRAM = 65_535;
 
 /** What is received into where the caller gives no buffer: copied before anybody else can receive. */
 let datagramScratch: Uint8Array<ArrayBuffer> | undefined;
@@ -230,7 +230,7 @@ const nameLength = new Int32Array(1);
  *
  * @throws {WinsockError} If receiving fails for good.
  */
-export type ReceiveNow = (
+export type TryReceive = (
   s: bigint,
   buffer: Uint8Array<ArrayBuffer>,
   name: Uint8Array<ArrayBuffer>,
@@ -246,24 +246,24 @@ export class PolledReceiver implements DatagramReceiver {
   constructor(
     readonly s: bigint,
     readonly addresses: AddressCodec,
-    readonly receiveNow: ReceiveNow,
+    readonly receiveNow: TryReceive,
     readonly poller: Poller,
   ) {}
 
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
     // Whoever takes datagrams is to get a turn at answering them.
-    if (this.#turns.over) await this.#turns.next();
+    if (this.#turns.exhausted) await this.#turns.yield();
     while (!this.#stopped) {
       nameLength[0] = ADDRESS_SIZE;
-      const into = buffer ?? (datagramScratch ??= new Uint8Array(LONGEST_DATAGRAM));
+      const into = buffer ?? (datagramScratch ??= new Uint8Array(MAX_DATAGRAM));
       const length = this.receiveNow(this.s, into, name, nameLength);
       if (length !== undefined) {
-        this.#turns.add();
+        this.#turns.spend();
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
         return { data, sender: this.addresses.decodeInternet(name, "udp") };
       }
       // A turn of the event loop costs less than waiting, and where several came the next is not far.
-      await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
+      await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
     return undefined;
   }
@@ -277,7 +277,7 @@ export class PolledReceiver implements DatagramReceiver {
   }
 
   async #wait(): Promise<void> {
-    this.#turns.rest();
+    this.#turns.reset();
     this.#waiting = this.poller.wait(this.s, "read", { outlives: true, repeated: true });
     try {
       await this.#waiting.over;

@@ -26,7 +26,7 @@ export interface PollSystem {
    *
    * @throws {WinsockError} If it cannot be asked.
    */
-  pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number;
+  pollSync(fds: Uint8Array<ArrayBuffer>, count: number): number;
   /** Makes what wakes a pending {@linkcode PollSystem.poll}. */
   waker(): PollWaker;
 }
@@ -44,7 +44,7 @@ export interface PollWaker {
  * the first time, and at most.
  */
 const FIRST_PAUSE_MS = 10;
-const LONGEST_PAUSE_MS = 500;
+const MAX_PAUSE_MS = 500;
 
 /** Until when a socket is left alone. */
 interface Pause {
@@ -125,7 +125,7 @@ export class PollTable implements WatchSet {
   }
 
   #ask(asked: readonly Watched[], fds: Uint8Array<ArrayBuffer>, view: DataView, report: Report): void {
-    if (asked.length > 0 && this.#system.pollNow(fds, asked.length) > 0) this.#report([...asked], view, report);
+    if (asked.length > 0 && this.#system.pollSync(fds, asked.length) > 0) this.#report([...asked], view, report);
   }
 
   #report(asked: readonly Watched[], view: DataView, report: Report): void {
@@ -140,7 +140,7 @@ export class PollTable implements WatchSet {
 
   #pause(watched: Watched): void {
     const before = this.#pauses.get(watched)?.length ?? FIRST_PAUSE_MS / 2;
-    const length = Math.min(before * 2, LONGEST_PAUSE_MS);
+    const length = Math.min(before * 2, MAX_PAUSE_MS);
     this.#pauses.set(watched, { due: performance.now() + length, length });
     this.#changed.add(watched);
   }

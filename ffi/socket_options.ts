@@ -100,7 +100,7 @@ const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
 };
 
 const MOST = 0x7fff_ffff;
-const LONGEST_LINGER = 0xffff;
+const MAX_LINGER = 0xffff;
 
 /** How values stand in the memory of one system. */
 export class OptionValues {
@@ -127,7 +127,7 @@ export class OptionValues {
     else if (KINDS[name] !== "linger") put(0, checked(name, Number(value), MOST));
     else if (value !== null) {
       put(0, 1, this.#lingerWidth);
-      put(this.#lingerWidth, checked(name, Number(value), LONGEST_LINGER), this.#lingerWidth);
+      put(this.#lingerWidth, checked(name, Number(value), MAX_LINGER), this.#lingerWidth);
     }
     return bytes;
   }

@@ -167,7 +167,7 @@ function pause(): Promise<void> {
 }
 
 /** Bytes as they arrive. */
-export interface FrameInput {
+export interface FrameReader {
   /** The next bytes, the caller's for good; `undefined` at the end. */
   read(): Promise<Uint8Array | undefined>;
   /** Ends a pending read, and reads no more. */
@@ -177,7 +177,7 @@ export interface FrameInput {
 const BUFFER_SIZE = 16 * 1024;
 
 /** This process's stdin, without the stream Deno has around it: that costs a fifth of the way of a small frame. */
-export function stdinInput(): FrameInput {
+export function stdinInput(): FrameReader {
   return {
     async read() {
       const buffer = new Uint8Array(BUFFER_SIZE);
@@ -189,7 +189,7 @@ export function stdinInput(): FrameInput {
 }
 
 /** A stream. */
-export function streamInput(stream: ReadableStream<Uint8Array>): FrameInput {
+export function streamInput(stream: ReadableStream<Uint8Array>): FrameReader {
   const reader = stream.getReader();
   return {
     async read() {

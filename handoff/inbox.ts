@@ -3,13 +3,13 @@
  *
  * @module
  */
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { HandoffError } from "./errors.ts";
 import type { OfferPayload } from "./protocol.ts";
 
 /** A socket that arrived. */
-export interface Received<S extends SharedSocket = Socket> {
+export interface Received<S extends AnySocket = Socket> {
   /** The socket. Where sockets are accepted by hand it must not be used before {@linkcode Received.accept} has resolved. */
   readonly socket: S;
   /** The `data` of {@linkcode HandoffSource.send}; `undefined` if there was none. */
@@ -51,7 +51,7 @@ export interface ReceiveOptions {
 interface Answers {
   /** Decides for this side. Returns whether the source had not decided before. */
   take(): boolean;
-  taken(socket: SharedSocket): void;
+  taken(socket: AnySocket): void;
   reject(reason: string): void;
 }
 
@@ -66,7 +66,7 @@ export class IncomingHandoff {
   data: unknown;
   readonly #answers: Answers;
   #state: State = "offered";
-  #socket: SharedSocket | undefined;
+  #socket: AnySocket | undefined;
   /** Why it is closed, for a program that asks for it. */
   #reason: Error | undefined;
 
@@ -77,7 +77,7 @@ export class IncomingHandoff {
     this.#answers = answers;
   }
 
-  get socket(): SharedSocket {
+  get socket(): AnySocket {
     return this.#socket!;
   }
 
@@ -91,7 +91,7 @@ export class IncomingHandoff {
   }
 
   /** The duplicate is open. Returns whether it is still wanted; if not, it is closed. */
-  opened(socket: SharedSocket): boolean {
+  opened(socket: AnySocket): boolean {
     this.#socket = socket;
     if (this.#state === "offered") this.#state = "open";
     else socket.close();
@@ -145,14 +145,14 @@ export class IncomingHandoff {
 }
 
 /** What the program gets: the documented members, and no way to the others. */
-export class ReceivedSocket implements Received<SharedSocket> {
+export class ReceivedSocket implements Received<AnySocket> {
   readonly #incoming: IncomingHandoff;
 
   constructor(incoming: IncomingHandoff) {
     this.#incoming = incoming;
   }
 
-  get socket(): SharedSocket {
+  get socket(): AnySocket {
     return this.#incoming.socket;
   }
 

@@ -14,7 +14,7 @@ import {
   markShared,
   markSuspect,
 } from "../sockets/descriptor.ts";
-import { checkOpen, duplicateSocket, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, checkOpen, duplicateSocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
@@ -43,7 +43,7 @@ type State = "waiting" | "offered" | "settled";
 
 /** One socket on its way out of this process. */
 export class OutgoingHandoff implements QueuedFrame {
-  readonly socket: SharedSocket;
+  readonly socket: AnySocket;
   /** Settles with the hand-off: resolves when the target owns the socket, and it is closed here. */
   readonly settled: Promise<void>;
   /** Bytes its OFFER takes, in memory and on the wire. */
@@ -61,7 +61,7 @@ export class OutgoingHandoff implements QueuedFrame {
   readonly #done = Promise.withResolvers<void>();
 
   constructor(
-    socket: SharedSocket,
+    socket: AnySocket,
     data: Uint8Array,
     initialBytes: Uint8Array,
     trusted: boolean,
@@ -188,7 +188,7 @@ export class Outbox {
   }
 
   /** Puts a socket on its way. */
-  add(socket: SharedSocket, data: Uint8Array, initialBytes: Uint8Array): OutgoingHandoff {
+  add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array): OutgoingHandoff {
     const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer);
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
@@ -344,7 +344,7 @@ export class Outbox {
   }
 
   /** From now on the target may have a descriptor. If the socket comes back, closing it here still ends the connection. */
-  #noteShared(socket: SharedSocket): number {
+  #noteShared(socket: AnySocket): number {
     const kind = kindOfSocket(socket);
     if (kind !== "connection") {
       markDuplicated(socket);

@@ -4,7 +4,7 @@
  * @module
  */
 import type { DatagramSocket } from "../sockets/datagram_socket.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { type Received, ReceivedSocket, type ReceiveOptions } from "./inbox.ts";
@@ -75,7 +75,7 @@ export function receive(
 export function receive(
   options: ReceiveOptions,
 ): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
-export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<SharedSocket>, void, void> {
+export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<AnySocket>, void, void> {
   return new ReceivedSockets(options);
 }
 
@@ -83,7 +83,7 @@ export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<S
  * What {@linkcode receive} returns. It is not a generator function's object, which would let `return` wait for the socket
  * that a pending `next` waits for.
  */
-class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, void> {
+class ReceivedSockets implements AsyncGenerator<Received<AnySocket>, void, void> {
   readonly #target: Target;
   #over = false;
 
@@ -92,7 +92,7 @@ class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, vo
     this.#target = new Target(options);
   }
 
-  async next(): Promise<IteratorResult<Received<SharedSocket>, void>> {
+  async next(): Promise<IteratorResult<Received<AnySocket>, void>> {
     if (this.#over) return { done: true, value: undefined };
     try {
       const incoming = await this.#target.next();
@@ -106,12 +106,12 @@ class ReceivedSockets implements AsyncGenerator<Received<SharedSocket>, void, vo
   }
 
   // deno-lint-ignore require-await -- an iterator's `return` is asynchronous
-  async return(): Promise<IteratorResult<Received<SharedSocket>, void>> {
+  async return(): Promise<IteratorResult<Received<AnySocket>, void>> {
     this.#leave();
     return { done: true, value: undefined };
   }
 
-  async throw(error: unknown): Promise<IteratorResult<Received<SharedSocket>, void>> {
+  async throw(error: unknown): Promise<IteratorResult<Received<AnySocket>, void>> {
     await this.return();
     throw error;
   }

@@ -4,11 +4,11 @@
  * @module
  */
 import { settleWithin } from "../internal/runtime.ts";
-import { checkOpen, kindOfSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
-import { describeEnd, openSourceChannel, type ScriptOptions, spawnProgram } from "./spawn.ts";
+import { describeExit, openSourceChannel, type ScriptOptions, spawnWorkerCommand } from "./spawn.ts";
 import { Outbox, type OutgoingHandoff } from "./outbox.ts";
 import {
   decodeReady,
@@ -65,7 +65,7 @@ export interface SendOptions {
 }
 
 /** Listeners and datagram sockets on their way, whichever source sends them: none is offered twice at a time. */
-const onTheirWay = new WeakSet<SharedSocket>();
+const onTheirWay = new WeakSet<AnySocket>();
 
 /**
  * Hands sockets to a child process, which takes them with {@linkcode receive}. The child's stdin becomes the source's; its
@@ -130,7 +130,7 @@ export class HandoffSource implements AsyncDisposable {
   static async spawn(script: string | URL, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
     const { timeout, trusted, onRelease, ...program } = options;
     checkedTimeout(timeout ?? 0.1);
-    const child = await spawnProgram({ ...program, script }, { output: "inherit" });
+    const child = await spawnWorkerCommand({ ...program, script }, { output: "inherit" });
     const sourceOptions: HandoffSourceOptions = {};
     if (timeout !== undefined) sourceOptions.timeout = timeout;
     if (trusted !== undefined) sourceOptions.trusted = trusted;
@@ -209,7 +209,7 @@ export class HandoffSource implements AsyncDisposable {
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted before the target took the socket.
    */
-  async send(socket: SharedSocket, options: SendOptions = {}): Promise<void> {
+  async send(socket: AnySocket, options: SendOptions = {}): Promise<void> {
     const data = encodeData(options.data);
     const initialBytes = checkedInitialBytes(socket, options.initialBytes);
     const { signal } = options;
@@ -232,7 +232,7 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /** With a listener a process can stop, or take, all that arrives. */
-  #checkTrust(socket: SharedSocket): void {
+  #checkTrust(socket: AnySocket): void {
     if (this.#trusted || kindOfSocket(socket) !== "listener") return;
     throw new TypeError(`Cannot hand off listener ${socket.handle}: process ${this.#child.pid} is not trusted`);
   }
@@ -386,7 +386,7 @@ export function checkedTimeout(timeout: number): number {
 }
 
 /** The bytes that go along with a socket: those given, or those it came with. */
-function checkedInitialBytes(socket: SharedSocket, given: Uint8Array | undefined): Uint8Array {
+function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): Uint8Array {
   if (kindOfSocket(socket) !== "connection") {
     if (given !== undefined) throw new TypeError("Invalid `initialBytes`: only a connection has any");
     return new Uint8Array(0);
@@ -403,7 +403,7 @@ function sourceClosed(): HandoffError {
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {
-  return new HandoffError("target-exited", `process ${processId} ${describeEnd(status)}`);
+  return new HandoffError("target-exited", `process ${processId} ${describeExit(status)}`);
 }
 
 /**
@@ -411,7 +411,7 @@ function exited(processId: number, status: Deno.CommandStatus): HandoffError {
  *
  * @returns Puts it into use again.
  */
-function takeOutOfUse(socket: SharedSocket): () => void {
+function takeOutOfUse(socket: AnySocket): () => void {
   if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
   if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
   onTheirWay.add(socket);

@@ -5,7 +5,7 @@
  */
 import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
 import type { HandoffChild, SourceChannel, TargetChannel } from "./channel.ts";
-import type { FrameInput } from "./frame_io.ts";
+import type { FrameReader } from "./frame_io.ts";
 import type { Hello } from "./protocol.ts";
 import { type Inheritance, openUnixSourceChannel, openUnixTargetChannel, prepareInheritance } from "./unix_channel.ts";
 import { openWinsockSourceChannel, openWinsockTargetChannel } from "./winsock_channel.ts";
@@ -26,7 +26,7 @@ export interface ScriptOptions {
 }
 
 /** A program that takes sockets. Give `script` or `command`. */
-export interface Program extends ScriptOptions {
+export interface WorkerCommand extends ScriptOptions {
   /** A Deno program, run with ffi access to the system's socket library. */
   script?: string | URL;
   /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
@@ -34,7 +34,7 @@ export interface Program extends ScriptOptions {
 }
 
 /** Throws if it cannot be told what to run. */
-export function checkProgram({ script, command, denoFlags }: Program): void {
+export function checkWorkerCommand({ script, command, denoFlags }: WorkerCommand): void {
   if ((script === undefined) === (command === undefined)) {
     throw new TypeError("Give a script or a command to run, and not both");
   }
@@ -55,12 +55,12 @@ interface SpawnOptions {
  * Starts it, with its stdin for a source, whose channel it inherits where that can be; it inherits no connection that is
  * being accepted.
  */
-export async function spawnProgram(
-  program: Program,
+export async function spawnWorkerCommand(
+  program: WorkerCommand,
   { output, detached = false }: SpawnOptions,
 ): Promise<Deno.ChildProcess> {
   const options: Deno.CommandOptions = {
-    args: programArguments(program),
+    args: commandArguments(program),
     stdin: "piped",
     stdout: output,
     stderr: output,
@@ -74,7 +74,7 @@ export async function spawnProgram(
   if (channel === undefined) return command.spawn();
   try {
     const spawned = channel.spawn(() => command.spawn());
-    bringChannel(spawned.child, spawned.channel);
+    attachChannel(spawned.child, spawned.channel);
     return spawned.child;
   } catch (error) {
     channel.close();
@@ -83,7 +83,7 @@ export async function spawnProgram(
 }
 
 /** Ends a process at once; one that has ended is left alone. */
-export function endProcess(child: Deno.ChildProcess): void {
+export function killProcess(child: Deno.ChildProcess): void {
   try {
     child.kill("SIGKILL");
   } catch {
@@ -92,11 +92,11 @@ export function endProcess(child: Deno.ChildProcess): void {
 }
 
 /** How a process ended, in words: `exited with 3`, or by which signal of the system. */
-export function describeEnd({ code, signal }: Pick<Deno.CommandStatus, "code" | "signal">): string {
+export function describeExit({ code, signal }: Pick<Deno.CommandStatus, "code" | "signal">): string {
   return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
 }
 
-function programArguments({ script, denoFlags, args }: Program): string[] {
+function commandArguments({ script, denoFlags, args }: WorkerCommand): string[] {
   if (script === undefined) return [...args ?? []];
   const flags = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...denoFlags ?? []];
   return ["run", "--quiet", "--no-prompt", ...flags, String(script), ...args ?? []];
@@ -106,7 +106,7 @@ function programArguments({ script, denoFlags, args }: Program): string[] {
 const prepared = new WeakMap<HandoffChild, SourceChannel>();
 
 /** Has a channel used for a child, in place of a new one. */
-export function bringChannel(child: HandoffChild, channel: SourceChannel): void {
+export function attachChannel(child: HandoffChild, channel: SourceChannel): void {
   prepared.set(child, channel);
 }
 
@@ -147,7 +147,7 @@ function prepareChannel(): Inheritance | undefined {
  * @throws {WinsockError} If the source is gone, or the system has no room.
  * @throws {RangeError} If it does not make sense here.
  */
-export async function openTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
+export async function openTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   const open = Deno.build.os === "windows" ? openWinsockTargetChannel : openUnixTargetChannel;
   return await open(hello, input);
 }

@@ -8,12 +8,12 @@ import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { markShared, whenReleased } from "../sockets/descriptor.ts";
-import { openOffered, ownOffered, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { markShared, onRelease } from "../sockets/descriptor.ts";
+import { type AnySocket, openOffered, ownOffered } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
-import { type FrameInput, stdinInput, streamInput } from "./frame_io.ts";
+import { type FrameReader, stdinInput, streamInput } from "./frame_io.ts";
 import { Inbox, IncomingHandoff, type ReceiveOptions } from "./inbox.ts";
 import { openTargetChannel } from "./spawn.ts";
 import {
@@ -47,7 +47,7 @@ const ANSWER_STEPS = {
 /** Reads frames, opens what is offered, and answers. */
 export class Target {
   readonly #options: ReceiveOptions;
-  readonly #input: FrameInput;
+  readonly #input: FrameReader;
   readonly #inbox: Inbox;
   /** Answered last: a WITHDRAW of the source may cross the answer. */
   readonly #answered = new Set<number>();
@@ -225,7 +225,7 @@ export class Target {
     }
   }
 
-  #openDescriptor({ sequence, payload, initialBytes }: IncomingHandoff): SharedSocket {
+  #openDescriptor({ sequence, payload, initialBytes }: IncomingHandoff): AnySocket {
     const descriptor = this.#channel!.takeDescriptor(sequence);
     if (descriptor !== undefined) return ownOffered(descriptor, kindOf(payload.kind), { initialBytes });
     throw new WinsockError(WSA_ERRORS.WSAEMFILE, {
@@ -243,7 +243,7 @@ export class Target {
     );
   }
 
-  #opened(incoming: IncomingHandoff, socket: SharedSocket): void {
+  #opened(incoming: IncomingHandoff, socket: AnySocket): void {
     if (!incoming.opened(socket)) return;
     trace("opened", incoming.sequence, this.#source);
     try {
@@ -276,12 +276,12 @@ export class Target {
     }
   }
 
-  #taken(sequence: number, socket: SharedSocket, kind: number): void {
+  #taken(sequence: number, socket: AnySocket, kind: number): void {
     this.#answer(FrameType.TAKEN, sequence);
     // The source has a copy until it reads TAKEN: its own end must not keep the peer from reading this one's.
     if (kind === OfferedKind.connection) markShared(socket);
     this.#held++;
-    whenReleased(socket, () => {
+    onRelease(socket, () => {
       this.#held--;
       this.#answer(FrameType.DONE, sequence);
     });

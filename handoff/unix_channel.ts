@@ -31,7 +31,7 @@ import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
-import { type FrameInput, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";
+import { type FrameReader, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";
 import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./protocol.ts";
 
 const SHUT_RD = 0;
@@ -270,7 +270,7 @@ class UnixSourceChannel implements SourceChannel {
 }
 
 /** Opens the target's end. */
-export async function openUnixTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
+export async function openUnixTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   const ends = hello.kind === ChannelKind.INHERITED ? inheritedEnds(hello) : await passedEnds(hello);
   // Nothing else comes this way; and what this process spawns must not find anything there.
   input.cancel();
@@ -407,7 +407,7 @@ function outgoing(): NativeMessage {
 }
 
 function incoming(): NativeMessage {
-  const { closesUntaken, mostDescriptors } = unixSystem();
+  const { closesTruncatedDescriptors: closesUntaken, mostDescriptors } = unixSystem();
   const room = closesUntaken ? MAX_DESCRIPTORS_AT_ONCE : mostDescriptors;
   return received ??= new NativeMessage(room, MAX_DESCRIPTORS_AT_ONCE * SEQUENCE_SIZE);
 }
@@ -418,7 +418,7 @@ const tails = new WeakMap<StreamIo, Promise<void>>();
 /** Writes without waiting if that is possible: then returns nothing. Throws what a first call to the system says. */
 function writeNow(io: StreamIo, bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
   const before = tails.get(io);
-  const count = before === undefined ? io.sendNow(bytes) : 0;
+  const count = before === undefined ? io.trySend(bytes) : 0;
   if (count === bytes.byteLength) return undefined;
   const rest = bytes.subarray(count);
   const tail = (before ?? Promise.resolve()).then(() => io.send(rest)).then(() => {

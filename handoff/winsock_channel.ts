@@ -12,7 +12,7 @@ import { WINSOCK_STREAMS } from "../ffi/windows/io.ts";
 import { openStream } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
-import type { FrameInput } from "./frame_io.ts";
+import type { FrameReader } from "./frame_io.ts";
 import { ChannelKind, FrameError, type Hello } from "./protocol.ts";
 
 /** Opens the source's end. */
@@ -85,7 +85,7 @@ class WinsockSourceChannel implements SourceChannel {
 }
 
 /** Opens the target's end. */
-export async function openWinsockTargetChannel(hello: Hello, input: FrameInput): Promise<TargetChannel> {
+export async function openWinsockTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   if (hello.kind !== ChannelKind.STDIN) throw new RangeError(`HELLO announces a channel of kind ${hello.kind}`);
   const control = await defaultProvider().socket(hello.way);
   return new WinsockTargetChannel(control, openStream(control), input);
@@ -95,10 +95,10 @@ class WinsockTargetChannel implements TargetChannel {
   readonly decisions: TargetDecisions = new TargetEvents();
   readonly #s: bigint;
   readonly #control: net.Socket;
-  readonly #input: FrameInput;
+  readonly #input: FrameReader;
   #listening = true;
 
-  constructor(s: bigint, control: net.Socket, input: FrameInput) {
+  constructor(s: bigint, control: net.Socket, input: FrameReader) {
     this.#s = s;
     this.#control = control;
     this.#input = input;

@@ -4,9 +4,9 @@
  * @module
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { acceptNext, Listener } from "../sockets/listener.ts";
+import { acceptWithRetry, Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
-import { tell } from "./handler.ts";
+import { reportError } from "./handler.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
 
 /** How long a connection that waits for a request has at the shutdown, in milliseconds: one may be on its way. */
@@ -58,7 +58,7 @@ export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
 type AnyConnection = Socket<SocketAddr> | HttpConnection<SocketAddr>;
 
 /** Yields one connection after the other, until it is stopped. */
-class Intake {
+class ConnectionSource {
   readonly #source: HttpConnections<SocketAddr>;
   #iterator: AsyncIterator<AnyConnection> | undefined;
   #stopped = false;
@@ -76,7 +76,7 @@ class Intake {
    */
   async next(onError: (error: unknown) => void): Promise<HttpConnection<SocketAddr> | undefined> {
     if (this.#stopped) return undefined;
-    const next = this.#source instanceof Listener ? await acceptNext(this.#source, onError) : await this.#pull();
+    const next = this.#source instanceof Listener ? await acceptWithRetry(this.#source, onError) : await this.#pull();
     if (next instanceof Socket) return { socket: next };
     if (next === undefined || next.socket instanceof Socket) return next;
     throw new TypeError("What connections yields is no Socket");
@@ -118,7 +118,7 @@ export class ConnectionServer implements HttpServer {
 
   readonly #settings: HttpSettings;
   readonly #engine: HttpEngine;
-  readonly #intake: Intake;
+  readonly #intake: ConnectionSource;
   /** Connections that are accepted, and not served yet. */
   #accepting = 0;
   #room: PromiseWithResolvers<void> | undefined;
@@ -140,7 +140,7 @@ export class ConnectionServer implements HttpServer {
   ) {
     this.#settings = settings;
     this.#engine = makeEngine(() => this.#changed());
-    this.#intake = new Intake(connections);
+    this.#intake = new ConnectionSource(connections);
     this.addr = connections instanceof Listener ? connections.addr : undefined;
     this.finished = this.#finished.promise;
     this.finished.catch(() => {});
@@ -173,13 +173,13 @@ export class ConnectionServer implements HttpServer {
     try {
       for (;;) {
         while (this.connectionCount >= this.#settings.maxConnections) await this.#untilRoom();
-        const connection = await this.#intake.next((error) => tell(this.#settings.onError, error));
+        const connection = await this.#intake.next((error) => reportError(this.#settings.onError, error));
         if (connection === undefined) break;
         this.#take(connection);
       }
     } catch (error) {
       this.#failure = { error };
-      tell(this.#settings.onError, error);
+      reportError(this.#settings.onError, error);
     }
     this.#drain();
   }
@@ -196,7 +196,7 @@ export class ConnectionServer implements HttpServer {
       socket.close();
       // A peer that has reset the connection already has no address.
       if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) {
-        tell(this.#settings.onError, error);
+        reportError(this.#settings.onError, error);
       }
     } finally {
       this.#accepting--;
@@ -221,7 +221,7 @@ export class ConnectionServer implements HttpServer {
       this.#changed();
     };
     const late = setTimeout(closed, CLOSE_MS);
-    await this.#intake.stop().catch((error) => void tell(this.#settings.onError, error));
+    await this.#intake.stop().catch((error) => void reportError(this.#settings.onError, error));
     clearTimeout(late);
     closed();
   }

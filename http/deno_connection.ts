@@ -18,13 +18,13 @@ import {
 import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import {
   answerToClient,
+  ConnectionDetails,
+  type ConnectionInfo,
   contentTooLarge,
   internalServerError,
   isA,
-  type Peer,
-  PeerInfo,
   print,
-  tell,
+  reportError,
 } from "./handler.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { ownSocket, resourceOf, type Socket } from "../sockets/socket.ts";
@@ -41,12 +41,12 @@ import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.t
 type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
 /** What a handler is told besides the request. */
-class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
+class DenoExchange extends ConnectionDetails implements HttpInfo<SocketAddr> {
   readonly #info: DenoInfo;
   readonly #upgrade: Upgrade;
   #answered = false;
 
-  constructor(peer: Peer, info: DenoInfo, upgrade: Upgrade) {
+  constructor(peer: ConnectionInfo, info: DenoInfo, upgrade: Upgrade) {
     super(peer);
     this.#info = info;
     this.#upgrade = upgrade;
@@ -70,14 +70,14 @@ class DenoExchange extends PeerInfo implements HttpInfo<SocketAddr> {
 }
 
 /** A descriptor, and the addresses of the connection it was of. */
-interface Given {
+interface ServedSocket {
   readonly handle: bigint;
   readonly localAddr: Deno.NetAddr;
   readonly remoteAddr: Deno.NetAddr;
 }
 
 /** Whether the descriptor is still the connection's, and the client there. */
-function isConnected({ handle, localAddr, remoteAddr }: Given): boolean {
+function isConnected({ handle, localAddr, remoteAddr }: ServedSocket): boolean {
   try {
     const calls = systemCalls();
     return isSame(calls.remoteAddress(handle), remoteAddr) && isSame(calls.localAddress(handle), localAddr);
@@ -92,12 +92,12 @@ function isConnected({ handle, localAddr, remoteAddr }: Given): boolean {
  * @returns A socket of its own, to be read when Deno has closed the other one; `undefined` if the client has gone.
  * @throws {WinsockError} WSAEMFILE if there is no room.
  */
-function duplicateOf(given: Given): Socket | undefined {
+function reclaimSocket(given: ServedSocket): Socket | undefined {
   return isConnected(given) ? ownSocket(systemCalls().duplicate(given.handle)) : undefined;
 }
 
 /** Ends both directions of a connection, whatever Deno or its client wait for. */
-function cutOff(given: Given): void {
+function shutdownSocket(given: ServedSocket): void {
   if (isConnected(given)) systemCalls().shutDown(given.handle);
 }
 
@@ -109,7 +109,7 @@ const SWITCHING_PROTOCOLS = 101;
 /** How long a connection that was let go may take for it at the shutdown, in milliseconds. */
 const LEAVE_MS = 1_000;
 /** How long a program may read the body of a request that it has answered, in milliseconds. */
-const LONGEST_READ = 60_000;
+const MAX_READ = 60_000;
 
 /** What all connections of a server share. */
 export interface DenoContext {
@@ -132,7 +132,7 @@ export class DenoConnection {
   readonly closed: Promise<void>;
 
   readonly #context: DenoContext;
-  readonly #peer: Peer & Given;
+  readonly #peer: ConnectionInfo & ServedSocket;
   readonly #server: DenoServer;
   readonly #ended = Promise.withResolvers<void>();
   /** Whether the server has no connection any more, or is not waited for. */
@@ -186,7 +186,7 @@ export class DenoConnection {
 
   /** Closes it. Of a request that is never answered Deno keeps the descriptor, with nothing behind it. */
   end(): void {
-    cutOff(this.#peer);
+    shutdownSocket(this.#peer);
     this.#upgraded?.stream.destroy();
     this.#server.close();
     this.#ended.resolve();
@@ -293,7 +293,7 @@ export class DenoConnection {
     if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
     const connection = Promise.withResolvers<NodeSocket>();
     const stream = deferredStream(connection.promise);
-    const socket = this.#left ? undefined : duplicateOf(this.#peer);
+    const socket = this.#left ? undefined : reclaimSocket(this.#peer);
     try {
       if (socket === undefined) throw new HandshakeError("the client has gone");
       const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
@@ -314,7 +314,7 @@ export class DenoConnection {
   }
 
   async #report(error: unknown, request?: Request): Promise<Response> {
-    const response = await tell(this.#context.settings.onError, error, request);
+    const response = await reportError(this.#context.settings.onError, error, request);
     if (!isA(Response, response)) return internalServerError();
     try {
       checkSendable(response);
@@ -357,7 +357,7 @@ function heldOpen(response: Response, requestBody: ReadableStream): Response {
     if (bytes === undefined) yield* body!;
     else if (bytes.length > 0) yield bytes;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, LONGEST_READ);
+      const timer = setTimeout(resolve, MAX_READ);
       finished(requestBody as unknown as NodeJS.ReadableStream, () => {
         clearTimeout(timer);
         resolve();

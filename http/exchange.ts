@@ -6,8 +6,16 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { answerToClient, badRequest, internalServerError, type Peer, PeerInfo, print, tell } from "./handler.ts";
-import type { Outgoing } from "./response.ts";
+import {
+  answerToClient,
+  badRequest,
+  ConnectionDetails,
+  type ConnectionInfo,
+  internalServerError,
+  print,
+  reportError,
+} from "./handler.ts";
+import type { NodeResponse } from "./response.ts";
 import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./npm.ts";
 import { makeRequest, type RequestBody } from "./request.ts";
@@ -27,10 +35,10 @@ export interface Upgrade {
 }
 
 /** Lets the handler answer a request, and sends what it answers. */
-export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
+export class Exchange extends ConnectionDetails implements HttpInfo<SocketAddr> {
   readonly #context: ExchangeContext;
   readonly #incoming: IncomingMessage;
-  readonly #outgoing: Outgoing;
+  readonly #outgoing: NodeResponse;
   readonly #body: RequestBody;
   readonly #upgrade: Upgrade | undefined;
   /** Aborts the signal of the request, if anybody has looked at it. */
@@ -44,9 +52,9 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
 
   constructor(
     context: ExchangeContext,
-    peer: Peer,
+    peer: ConnectionInfo,
     incoming: IncomingMessage,
-    outgoing: Outgoing,
+    outgoing: NodeResponse,
     body: RequestBody,
     upgrade?: Upgrade,
   ) {
@@ -182,7 +190,7 @@ export class Exchange extends PeerInfo implements HttpInfo<SocketAddr> {
   ): Promise<Response | undefined> {
     if (this.#reported || clientGone && this.#isAbort(error)) return undefined;
     this.#reported = true;
-    return toResponse(await tell(this.#context.onError, error, this.#request));
+    return toResponse(await reportError(this.#context.onError, error, this.#request));
   }
 
   /** Whether an error says no more than that the client, which has gone, has gone. */

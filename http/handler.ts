@@ -9,17 +9,17 @@ import { BodyTooLargeError } from "./request.ts";
 import { HandshakeError } from "./web_sockets.ts";
 
 /** What is known of a connection. */
-export interface Peer {
+export interface ConnectionInfo {
   readonly localAddr: SocketAddr;
   readonly remoteAddr: SocketAddr;
   readonly data: unknown;
 }
 
 /** What handlers are told of the connection a request came on. */
-export class PeerInfo implements Peer {
-  readonly #peer: Peer;
+export class ConnectionDetails implements ConnectionInfo {
+  readonly #peer: ConnectionInfo;
 
-  constructor(peer: Peer) {
+  constructor(peer: ConnectionInfo) {
     this.#peer = peer;
   }
 
@@ -41,7 +41,7 @@ export class PeerInfo implements Peer {
  *
  * @returns What is to be answered to it, if anything.
  */
-export async function tell(
+export async function reportError(
   onError: HttpSettings["onError"],
   error: unknown,
   request?: Request,

@@ -11,14 +11,14 @@ import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_
 import { Exchange, type ExchangeContext, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
-import type { Outgoing } from "./response.ts";
-import type { Peer } from "./handler.ts";
+import type { NodeResponse } from "./response.ts";
+import type { ConnectionInfo } from "./handler.ts";
 import { SlowClients } from "./slow_clients.ts";
 import { asksForUpgrade, refusalOf, RequestBody } from "./request.ts";
 import { WebSockets } from "./web_sockets.ts";
 
 /** How many requests may wait for their turn before no more are read; of those that came along with it, all do. */
-const MOST_WAITING = 100;
+const MAX_WAITING = 100;
 
 /**
  * Lets one request after the other be answered, as `Deno.serve` does: a client may send many without waiting for
@@ -34,7 +34,7 @@ class RequestQueue {
   }
 
   /** Whether no request is being answered. */
-  get free(): boolean {
+  get idle(): boolean {
     return !this.#taken;
   }
 
@@ -44,19 +44,19 @@ class RequestQueue {
   }
 
   /** Answers a request when all before it are answered. */
-  take(answer: () => void): void {
-    if (this.free) {
+  run(answer: () => void): void {
+    if (this.idle) {
       this.#taken = true;
       return answer();
     }
-    if (this.#waiting.push(answer) < MOST_WAITING) return;
+    if (this.#waiting.push(answer) < MAX_WAITING) return;
     // What the server itself does when too much waits to be sent; without the mark it would read on after each response.
     this.#stream._paused = true;
     this.#stream.pause();
   }
 
   /** A response has been sent, or cannot be. */
-  pass(): void {
+  next(): void {
     if (!this.#stream.writable) this.#waiting.length = 0;
     const next = this.#waiting.shift();
     // With this the server reads on: the body of the last may be on its way. Deno's own does not always say it.
@@ -67,13 +67,13 @@ class RequestQueue {
 }
 
 /** A connection that is served. */
-interface Connection extends Peer {
+interface Connection extends ConnectionInfo {
   readonly stream: NodeSocket;
   /** What responses are written to: the stream, or TLS on it. */
   readonly served: NodeSocket;
   readonly turns: RequestQueue;
   /** The last one, sent or not. */
-  response?: Outgoing;
+  response?: NodeResponse;
   /** The one that is under way. */
   exchange?: Exchange;
   /** That of the last request. */
@@ -91,7 +91,7 @@ export class NodeEngine implements HttpEngine {
   readonly #slowClients: SlowClients;
   readonly #open = new Set<Connection>();
   readonly #peers = new WeakMap<NodeSocket, Connection>();
-  readonly #responses = new Set<Outgoing>();
+  readonly #responses = new Set<NodeResponse>();
   readonly #farewells = new Set<ReturnType<typeof setTimeout>>();
   #draining = false;
 
@@ -102,7 +102,7 @@ export class NodeEngine implements HttpEngine {
     this.#changed = changed;
     this.#node = new NodeServer(settings, {
       request: (request, response) => {
-        this.#peers.get(request.socket as NodeSocket)!.turns.take(() => this.#exchange(request, response));
+        this.#peers.get(request.socket as NodeSocket)!.turns.run(() => this.#exchange(request, response));
       },
       isAnswering: (socket) => {
         const { turns, response, exchange } = this.#peers.get(socket) ?? {};
@@ -110,7 +110,7 @@ export class NodeEngine implements HttpEngine {
         response!.shouldKeepAlive = false;
         return true;
       },
-      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.free,
+      mayUpgrade: ({ socket }) => this.#peers.get(socket as NodeSocket)!.turns.idle,
       upgrade: (request, response, socket, head) => this.#exchange(request, response, { socket, head }),
     });
     this.#slowClients = new SlowClients(settings.sendTimeout, settings.minSendRate);
@@ -156,7 +156,7 @@ export class NodeEngine implements HttpEngine {
     this.#slowClients.stop();
   }
 
-  #exchange(request: IncomingMessage, response: Outgoing, upgrade?: Upgrade): void {
+  #exchange(request: IncomingMessage, response: NodeResponse, upgrade?: Upgrade): void {
     const peer = this.#peers.get(request.socket as NodeSocket)!;
     const body = new RequestBody(request, response, this.#settings.maxRequestBodySize);
     const exchange = new Exchange(this.#context, peer, request, response, body, upgrade);
@@ -169,7 +169,7 @@ export class NodeEngine implements HttpEngine {
       this.#responses.delete(response);
       if (peer.exchange === exchange) delete peer.exchange;
       exchange.closed();
-      peer.turns.pass();
+      peer.turns.next();
       if (this.#draining) this.#letGo([peer]);
     });
     if (peer.halfOpen) exchange.abort();

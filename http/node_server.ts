@@ -13,7 +13,7 @@ import { setImmediate } from "node:timers";
 import tls from "node:tls";
 import { deferredStream } from "./deferred_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
-import { Outgoing } from "./response.ts";
+import { NodeResponse } from "./response.ts";
 import { asksForWebSocket } from "./request.ts";
 
 /** What requests that Node gives up are answered, by its codes; 400 for all others. */
@@ -26,7 +26,7 @@ interface ServerOptions extends http.ServerOptions {
 
 /** What a {@linkcode NodeServer} tells. */
 interface NodeServerEvents {
-  request(request: IncomingMessage, response: Outgoing): void;
+  request(request: IncomingMessage, response: NodeResponse): void;
   /**
    * Whether a request that has come as a whole waits for its response, after which the connection is to be closed: what
    * comes after it, and is not HTTP or not to be answered, would be refused in its place.
@@ -35,7 +35,7 @@ interface NodeServerEvents {
   /** Whether a request for a WebSocket may be one; if not, it is a request as any other. */
   mayUpgrade(request: IncomingMessage): boolean;
   /** A request for a WebSocket; without one, the response is to be sent as ever. */
-  upgrade(request: IncomingMessage, response: Outgoing, socket: NodeSocket, head: Uint8Array): void;
+  upgrade(request: IncomingMessage, response: NodeResponse, socket: NodeSocket, head: Uint8Array): void;
 }
 
 /** Parses requests and sends responses; all of it Node's own code. */
@@ -50,7 +50,7 @@ export class NodeServer {
       requestTimeout,
       keepAliveTimeout,
       maxHeaderSize,
-      ServerResponse: Outgoing as unknown as typeof http.ServerResponse,
+      ServerResponse: NodeResponse as unknown as typeof http.ServerResponse,
       connectionsCheckingInterval: Math.max(1, Math.ceil(headersTimeout / 4)),
       shouldUpgradeCallback: (request) => asksForWebSocket(request) && events.mayUpgrade(request),
     };
@@ -61,18 +61,18 @@ export class NodeServer {
     Object.assign(this.#server, { httpAllowHalfOpen: true });
     // The server itself does not listen, and Deno would close each connection after one response.
     Object.defineProperty(this.#server, "listening", { value: true });
-    this.#server.on("request", (request, response) => events.request(request, response as Outgoing));
+    this.#server.on("request", (request, response) => events.request(request, response as NodeResponse));
     this.#server.on("checkContinue", (request, response) => {
-      (response as Outgoing).expectContinue();
-      events.request(request, response as Outgoing);
+      (response as NodeResponse).expectContinue();
+      events.request(request, response as NodeResponse);
     });
     // Other expectations are none that this server knows: as with Deno.serve, they are not looked at.
-    this.#server.on("checkExpectation", (request, response) => events.request(request, response as Outgoing));
+    this.#server.on("checkExpectation", (request, response) => events.request(request, response as NodeResponse));
     this.#server.on("clientError", (error, socket) => {
       if (!events.isAnswering(socket as NodeSocket)) refuse(error, socket);
     });
     this.#server.on("upgrade", (request, socket, head) => {
-      const response = new Outgoing(request);
+      const response = new NodeResponse(request);
       response.shouldKeepAlive = false;
       response.assignSocket(socket as NodeSocket);
       // The server has let go of the socket: what it does for a response is to be done here.

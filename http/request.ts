@@ -11,7 +11,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
-import type { Outgoing } from "./response.ts";
+import type { NodeResponse } from "./response.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { freezeHeaders, lazyRequest } from "./deno_internals.ts";
 
@@ -36,7 +36,7 @@ export class BodyTooLargeError extends RangeError {
 /** Reads a request's body for the handler, and throws away what the handler leaves of it. */
 export class RequestBody {
   readonly #incoming: IncomingMessage;
-  readonly #outgoing: Outgoing;
+  readonly #outgoing: NodeResponse;
   readonly #connection: NodeSocket;
   readonly #limit: number;
   #stream: ReadableStream | undefined;
@@ -55,7 +55,7 @@ export class RequestBody {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param limit How long it may be, in bytes. */
-  constructor(incoming: IncomingMessage, outgoing: Outgoing, limit: number) {
+  constructor(incoming: IncomingMessage, outgoing: NodeResponse, limit: number) {
     this.#incoming = incoming;
     this.#outgoing = outgoing;
     this.#connection = incoming.socket as NodeSocket;
@@ -258,7 +258,7 @@ function brokenOff(): Error {
 }
 
 /** How many headers a request may have. Those of Node's own limit vanish without a word. */
-const MOST_HEADERS = 1_000;
+const MAX_HEADERS = 1_000;
 /** What may stand in a Host line, so that it ends where the path begins. */
 const HOST = /^[^\s/\\?#]*$/;
 
@@ -271,7 +271,7 @@ export function refusalOf(
   { rawHeaders, headers, httpVersion }: IncomingMessage,
   body: RequestBody,
 ): number | undefined {
-  if (rawHeaders.length > 2 * MOST_HEADERS) return 431;
+  if (rawHeaders.length > 2 * MAX_HEADERS) return 431;
   // Node would take the first, and what stands before it perhaps another.
   if (linesOf(rawHeaders, "host").length > 1) return 400;
   // Whether what follows is a body or the next request, each proxy may see otherwise.
@@ -283,7 +283,7 @@ export function refusalOf(
 /** Whether a request may ask for a WebSocket. Others, such as curl's for HTTP/2, may be answered as if they had not asked. */
 export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): boolean {
   if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0) return false;
-  return isWebSocket(headers) && rawHeaders.length <= 2 * MOST_HEADERS && linesOf(rawHeaders, "host").length <= 1;
+  return isWebSocket(headers) && rawHeaders.length <= 2 * MAX_HEADERS && linesOf(rawHeaders, "host").length <= 1;
 }
 
 /** Whether a request asks for another protocol: Node reads no other request after it. */

@@ -9,7 +9,7 @@ import { setImmediate } from "node:timers";
 import { takeReadyBody } from "./deno_internals.ts";
 
 /** The longest text that is written as such, in characters. */
-const MOST_TEXT = 8_192;
+const MAX_TEXT = 8_192;
 /** How much of a stream is read before its headers are sent, so that an error in it can still be answered. */
 const LOOK_AHEAD = 16 * 1024;
 // deno-lint-ignore no-control-regex
@@ -111,7 +111,7 @@ class Body {
 }
 
 /** A response that knows why it broke off. */
-export class Outgoing extends http.ServerResponse {
+export class NodeResponse extends http.ServerResponse {
   /** What made its body fail, and whether the client had gone by then. */
   failure: { readonly error: unknown; readonly clientGone: boolean } | undefined;
   /** Whether the client waits to be told to send the body. */
@@ -238,7 +238,7 @@ export class Outgoing extends http.ServerResponse {
     }
     this.writes++;
     // Text is written past the stream, where nobody sees whether a client takes it; and the headers with it, as UTF-8.
-    this.end(typeof body !== "string" || ascii && body.length <= MOST_TEXT ? body : Buffer.from(body));
+    this.end(typeof body !== "string" || ascii && body.length <= MAX_TEXT ? body : Buffer.from(body));
   }
 }
 

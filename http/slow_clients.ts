@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { Socket as NodeSocket } from "node:net";
 import { setImmediate } from "node:timers";
-import type { Outgoing } from "./response.ts";
+import type { NodeResponse } from "./response.ts";
 
 /** The most bytes written at a time: of one write it cannot be seen how much the client has taken. */
 const PIECE = 256 * 1024;
@@ -46,7 +46,7 @@ export class SlowClients {
    * @param connection What is reset when the client is too slow.
    * @param response Tells the response it had last, if any.
    */
-  watch(stream: NodeSocket, connection: NodeSocket, response: () => Outgoing | undefined): void {
+  watch(stream: NodeSocket, connection: NodeSocket, response: () => NodeResponse | undefined): void {
     if (this.#timer === undefined) return;
     const output = new Output(stream, connection, response);
     this.#outputs.add(output);
@@ -63,13 +63,13 @@ export class SlowClients {
 class Output {
   readonly #stream: NodeSocket;
   readonly #connection: NodeSocket;
-  readonly #response: () => Outgoing | undefined;
+  readonly #response: () => NodeResponse | undefined;
   /** What waited at the last look; and since the client's time began, how often it did, and how many bytes it took. */
-  #waiting: NodeSocket | Outgoing | undefined;
+  #waiting: NodeSocket | NodeResponse | undefined;
   #looks = 0;
   #taken = 0;
 
-  constructor(stream: NodeSocket, connection: NodeSocket, response: () => Outgoing | undefined) {
+  constructor(stream: NodeSocket, connection: NodeSocket, response: () => NodeResponse | undefined) {
     this.#stream = stream;
     this.#connection = connection;
     this.#response = response;
@@ -98,7 +98,7 @@ class Output {
   }
 
   /** What waits: the stream, or a small response, which Deno writes past it. */
-  #look(): NodeSocket | Outgoing | undefined {
+  #look(): NodeSocket | NodeResponse | undefined {
     if (this.#stream.writableLength > 0) return this.#stream;
     const response = this.#response();
     return response?.writableEnded && !response.sent ? response : undefined;

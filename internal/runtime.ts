@@ -100,27 +100,27 @@ export class YieldBudget {
   constructor(readonly most: number) {}
 
   /** How much was done in this turn. */
-  get done(): number {
+  get spent(): number {
     return this.#done;
   }
 
   /** Whether others are to have a turn now. */
-  get over(): boolean {
+  get exhausted(): boolean {
     return this.#done >= this.most;
   }
 
   /** Counts something that was done. */
-  add(amount: number = 1): void {
+  spend(amount: number = 1): void {
     this.#done += amount;
   }
 
   /** A new turn begins by itself, for there is nothing to do. */
-  rest(): void {
+  reset(): void {
     this.#done = 0;
   }
 
   /** Waits for the next turn. */
-  next(): Promise<void> {
+  yield(): Promise<void> {
     this.#done = 0;
     return nextTurn();
   }

@@ -8,7 +8,7 @@ import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_inf
 import { defaultProvider } from "../spi/default_provider.ts";
 import { concat } from "@std/bytes/concat";
 import { toAnsi, toWide } from "../spi/ansi.ts";
-import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, duplicateSocket, openSocket } from "../sockets/duplicate_socket.ts";
 
 /**
  * Opens blobs that stand one after the other. If one cannot be opened the others are opened all the same and closed: a
@@ -81,7 +81,7 @@ export interface ReadBlobsOptions extends BlobOptions {
 export async function* receiveBlobs(
   stream: ReadableStream<Uint8Array>,
   options: ReadBlobsOptions = {},
-): AsyncGenerator<SharedSocket<Deno.NetAddr>, void, void> {
+): AsyncGenerator<AnySocket<Deno.NetAddr>, void, void> {
   for await (const blob of readBlobs(stream, options)) yield await openSocket(blob);
 }
 
@@ -125,7 +125,7 @@ export async function* readBlobs(
  */
 export async function sendBlobs(
   stream: WritableStream<Uint8Array>,
-  sockets: readonly SharedSocket[],
+  sockets: readonly AnySocket[],
   processId: number,
   { form = "W" }: BlobOptions = {},
 ): Promise<void> {

@@ -4,7 +4,7 @@
  * @module
  */
 import { nodeBuiltin } from "../internal/runtime.ts";
-import { duplicateSocket, openSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, duplicateSocket, openSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
@@ -55,7 +55,7 @@ export interface SocketInformation {
  * @returns The information; its options say `Connected` or `Listening`, and of a datagram socket neither.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
  */
-export function duplicateSocketInformation(socket: SharedSocket, processId: number): SocketInformation {
+export function duplicateSocketInformation(socket: AnySocket, processId: number): SocketInformation {
   const { Connected, Listening } = SocketInformationOptions;
   return {
     ProtocolInformation: duplicateSocket(socket, processId),
@@ -72,7 +72,7 @@ export function duplicateSocketInformation(socket: SharedSocket, processId: numb
  * @throws {RangeError} If its bytes are no WSAPROTOCOL_INFOW.
  * @throws {WinsockError} If the system refuses it.
  */
-export async function openSocketInformation(information: SocketInformation): Promise<SharedSocket<Deno.NetAddr>> {
+export async function openSocketInformation(information: SocketInformation): Promise<AnySocket<Deno.NetAddr>> {
   return await openSocket(information.ProtocolInformation);
 }
 

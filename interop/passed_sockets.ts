@@ -7,7 +7,7 @@
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DatagramSocket } from "../sockets/datagram_socket.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -86,7 +86,7 @@ export class PassedSockets implements Disposable {
    * object of this process already; it stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
    */
-  take(which: number | string): SharedSocket | undefined {
+  take(which: number | string): AnySocket | undefined {
     return this.#take(which, (handle) => {
       const kind = kindOf(handle);
       if (kind === "datagram") return DatagramSocket.fromHandle(handle);

@@ -12,7 +12,7 @@ import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { closeAtEnd } from "../internal/unload.ts";
 import type { PollWaiter } from "../ffi/poller.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { PassedSockets, requireLinux } from "./passed_sockets.ts";
 
 /** The most bytes a message may have here; a blob has 628. */
@@ -156,7 +156,7 @@ export class DescriptorChannel implements Disposable {
    * @throws {WinsockError} WSAENOTSOCK if a socket was closed or given up; WSAESHUTDOWN if the other end is closed.
    * @throws {Deno.errors.BadResource} If the channel is closed meanwhile.
    */
-  async send(sockets: readonly SharedSocket[]): Promise<void> {
+  async send(sockets: readonly AnySocket[]): Promise<void> {
     checkCount(sockets.length);
     const handles = sockets.map(({ handle }) => handle);
     for (const handle of handles) systemCalls().kind(handle, `send ${socketName(handle)}`);

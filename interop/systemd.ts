@@ -10,7 +10,7 @@ import type { ChildProcess } from "node:child_process";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import type { SharedSocket } from "../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { monotonicMicroseconds } from "../ffi/unix/libc.ts";
 import { sendLocalDatagram } from "../ffi/unix/local_sockets.ts";
 
@@ -180,7 +180,7 @@ const NAME = /^[ -9;-~]{1,255}$/;
  */
 export function spawnActivated(
   command: string,
-  sockets: Iterable<readonly [name: string, socket: SharedSocket]>,
+  sockets: Iterable<readonly [name: string, socket: AnySocket]>,
   options: SpawnActivatedOptions = {},
 ): ChildProcess {
   requireLinux(`pass sockets to ${command}`);

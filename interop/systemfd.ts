@@ -10,8 +10,8 @@ import type { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { type Environment, PassedSockets } from "./passed_sockets.ts";
 import { openBlobs } from "./blobs.ts";
-import { acceptNext, listen, type Listener } from "../sockets/listener.ts";
-import { duplicateSocket, type SharedSocket } from "../sockets/duplicate_socket.ts";
+import { acceptWithRetry, listen, type Listener } from "../sockets/listener.ts";
+import { type AnySocket, duplicateSocket } from "../sockets/duplicate_socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 
 /**
@@ -23,7 +23,7 @@ import { defaultProvider } from "../spi/default_provider.ts";
  * @returns What `talk` returns.
  * @throws {Deno.errors.TimedOut} If it takes longer.
  */
-async function converse<T>(conn: Deno.TcpConn, milliseconds: number, talk: () => Promise<T>): Promise<T> {
+async function withDeadline<T>(conn: Deno.TcpConn, milliseconds: number, talk: () => Promise<T>): Promise<T> {
   let late = false;
   const timer = setTimeout(() => {
     late = true;
@@ -127,7 +127,7 @@ async function ask(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const started = performance.now();
   const conn = (await connectWithin(timeout, address)).toConn();
-  return await converse(conn, timeout - (performance.now() - started), async () => {
+  return await withDeadline(conn, timeout - (performance.now() - started), async () => {
     await conn.write(new TextEncoder().encode(request));
     await conn.closeWrite();
     return await readToEnd(conn, MAX_SOCKETS * WSAPROTOCOL_INFOW.size);
@@ -177,7 +177,7 @@ export interface ServeSystemfdOptions {
 export class SystemfdServer implements AsyncDisposable {
   /** The variables for the environment of whoever is to have the sockets. Who knows them can have the sockets. */
   readonly env: Readonly<Record<"SYSTEMFD_SOCKET_SERVER" | "SYSTEMFD_SOCKET_SECRET", string>>;
-  readonly #sockets: readonly SharedSocket[];
+  readonly #sockets: readonly AnySocket[];
   readonly #options: ServeSystemfdOptions;
   readonly #timeout: number;
   readonly #maxClients: number;
@@ -195,7 +195,7 @@ export class SystemfdServer implements AsyncDisposable {
    * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days; if
    * `maxClients` is less than 1.
    */
-  constructor(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}) {
+  constructor(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}) {
     const secret = crypto.randomUUID();
     const { maxClients = 16 } = options;
     if (!(maxClients >= 1)) throw new RangeError(`maxClients must be at least 1, not ${maxClients}`);
@@ -226,7 +226,7 @@ export class SystemfdServer implements AsyncDisposable {
 
   async #accept(): Promise<void> {
     for (;;) {
-      using socket = await acceptNext(this.#listener, (error) => this.#report(error));
+      using socket = await acceptWithRetry(this.#listener, (error) => this.#report(error));
       // A client may come while the server is being closed; nobody would end it any more.
       if (socket === undefined || this.#closed) return;
       this.#talk(socket);
@@ -237,7 +237,7 @@ export class SystemfdServer implements AsyncDisposable {
   #talk(socket: Socket): void {
     try {
       const conn = socket.toConn();
-      const talking = converse(conn, this.#timeout, () => this.#serve(conn))
+      const talking = withDeadline(conn, this.#timeout, () => this.#serve(conn))
         .catch((error) => this.#report(error))
         .finally(() => this.#clients.delete(talking));
       this.#clients.set(talking, conn);
@@ -311,6 +311,6 @@ export class SystemfdServer implements AsyncDisposable {
  * `maxClients` is less than 1.
  * @throws {WinsockError} If the system has no port left.
  */
-export function serveSystemfd(sockets: readonly SharedSocket[], options: ServeSystemfdOptions = {}): SystemfdServer {
+export function serveSystemfd(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}): SystemfdServer {
   return new SystemfdServer(sockets, options);
 }

@@ -25,7 +25,7 @@ export function isOwned(handle: bigint): boolean {
  *
  * @param owner What has it; if it has not any more, the callback comes at once.
  */
-export function whenReleased(owner: { readonly handle: bigint }, callback: () => void): void {
+export function onRelease(owner: { readonly handle: bigint }, callback: () => void): void {
   const descriptor = owned.get(owner.handle);
   if (descriptor === undefined) callback();
   else descriptor.released = callback;

@@ -23,7 +23,7 @@ const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
  *
  * @typeParam A What its addresses are, if that is known.
  */
-export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket;
+export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket;
 
 /**
  * Prepares one more descriptor of a socket for another process, or this one
@@ -39,7 +39,7 @@ export type SharedSocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listen
  * @returns A WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Opaque: send it as it is.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
  */
-export function duplicateSocket(socket: SharedSocket, processId: number): Uint8Array<ArrayBuffer> {
+export function duplicateSocket(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
   checkOpen(socket);
   const info = defaultProvider().duplicateSocket(socket.handle, processId);
   markDuplicated(socket);
@@ -47,7 +47,7 @@ export function duplicateSocket(socket: SharedSocket, processId: number): Uint8A
 }
 
 /** Throws what {@linkcode duplicateSocket} throws if a socket was closed or given up. */
-export function checkOpen(socket: SharedSocket): void {
+export function checkOpen(socket: AnySocket): void {
   if (socket.handle !== INVALID_SOCKET) return;
   throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, {
     operation: "share a socket",
@@ -82,14 +82,14 @@ export function checkOpen(socket: SharedSocket): void {
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options: FromHandleOptions = {},
-): Promise<SharedSocket<A>> {
+): Promise<AnySocket<A>> {
   const provider = defaultProvider();
   const handle = await openHandle(protocolInfo, provider);
   const kind = () => {
     if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return "datagram";
     return systemCalls().isListening(handle, "open a shared socket") ? "listener" : "connection";
   };
-  return own(handle, kind, options, provider) as SharedSocket<A>;
+  return own(handle, kind, options, provider) as AnySocket<A>;
 }
 
 /**
@@ -104,7 +104,7 @@ export async function openOffered(
   protocolInfo: Uint8Array,
   kind: SocketKind,
   options: FromHandleOptions,
-): Promise<SharedSocket> {
+): Promise<AnySocket> {
   const provider = defaultProvider();
   return own(await openHandle(protocolInfo, provider), () => kind, options, provider);
 }
@@ -116,7 +116,7 @@ export async function openOffered(
  * @param kind What it is.
  * @param options What else is known about it.
  */
-export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): SharedSocket {
+export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): AnySocket {
   return own(handle, () => kind, options);
 }
 
@@ -131,7 +131,7 @@ async function openHandle(protocolInfo: Uint8Array, provider: ServiceProvider): 
 }
 
 /** @param maker What has made the descriptor, if it was not the system itself. */
-function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOptions, maker?: SocketMaker): SharedSocket {
+function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOptions, maker?: SocketMaker): AnySocket {
   try {
     const kind = kindOf();
     if (kind === "datagram") return ownDatagramSocket(handle, maker);
@@ -149,7 +149,7 @@ function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOption
  *
  * @throws {TypeError} If it is not one of this copy of the library's: what another copy's knows would be lost.
  */
-export function kindOfSocket(socket: SharedSocket): SocketKind {
+export function kindOfSocket(socket: AnySocket): SocketKind {
   if (socket instanceof Socket) return "connection";
   if (socket instanceof Listener) return "listener";
   if (socket instanceof DatagramSocket) return "datagram";

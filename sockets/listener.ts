@@ -10,7 +10,7 @@ import { ownSocket, type Socket } from "./socket.ts";
 import type { Acceptor, SocketMaker } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { Descriptor, whenReleased } from "./descriptor.ts";
+import { Descriptor, onRelease } from "./descriptor.ts";
 
 /** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
 const RETRY_MS = 100;
@@ -22,7 +22,7 @@ const RETRY_MS = 100;
  * @param onError Told of what kept the system from accepting; what it throws ends this.
  * @returns The connection; `undefined` once the listener is closed or given up.
  */
-export async function acceptNext<A extends SocketAddr>(
+export async function acceptWithRetry<A extends SocketAddr>(
   listener: Listener<A>,
   onError: (error: unknown) => void = () => {},
 ): Promise<Socket<A> | undefined> {
@@ -38,7 +38,7 @@ export async function acceptNext<A extends SocketAddr>(
 }
 
 /** Throws an error that does not go by itself, as a shortage of descriptors or memory does. */
-function unlessShortage(error: unknown): void {
+function throwUnlessTransient(error: unknown): void {
   const { code } = error instanceof WinsockError ? error : {};
   if (code !== WSA_ERRORS.WSAEMFILE && code !== WSA_ERRORS.WSAENOBUFS) throw error;
 }
@@ -124,7 +124,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    * @throws {WinsockError} As {@linkcode Listener.accept} otherwise. That ends the loop, and another can follow it.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
-    const next = () => acceptNext(this, unlessShortage);
+    const next = () => acceptWithRetry(this, throwUnlessTransient);
     for (let socket = await next(); socket !== undefined; socket = await next()) yield socket;
   }
 
@@ -239,7 +239,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   #own(handle: bigint): Socket<A> {
     const socket = ownSocket<A>(handle);
     this.#connections++;
-    whenReleased(socket, () => {
+    onRelease(socket, () => {
       if (--this.#connections > 0) return;
       this.#drained.resolve();
       this.#drained = Promise.withResolvers();

@@ -13,9 +13,9 @@ import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 
 /** The longest time a timer knows, in milliseconds. */
-const LONGEST_TIMEOUT = 2 ** 31 - 1;
+const MAX_TIMEOUT = 2 ** 31 - 1;
 /** What is written in one call where it comes in several parts, in bytes. */
-const LONGEST_JOINED = 65_536;
+const MAX_JOINED = 65_536;
 
 /** Node's callback of everything that takes time. */
 type Callback = (error?: Error | null) => void;
@@ -122,7 +122,7 @@ function definePolledStream() {
     setTimeout(timeout: number, callback?: () => void): this {
       if (typeof timeout !== "number") throw new TypeError(`The timeout is ${timeout}, not a number`);
       if (!(timeout >= 0 && timeout < Infinity)) throw new RangeError(`The timeout is ${timeout}, not from 0 on`);
-      this.timeout = Math.min(timeout, LONGEST_TIMEOUT);
+      this.timeout = Math.min(timeout, MAX_TIMEOUT);
       if (callback !== undefined) {
         if (timeout === 0) this.off("timeout", callback);
         else this.once("timeout", callback);
@@ -253,7 +253,7 @@ export function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array
   let short: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   for (const chunk of chunks) {
-    if (length > 0 && length + chunk.byteLength > LONGEST_JOINED) {
+    if (length > 0 && length + chunk.byteLength > MAX_JOINED) {
       yield concat(short);
       [short, length] = [[], 0];
     }

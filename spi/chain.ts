@@ -17,12 +17,12 @@ const IDENTITY_END = 72;
  * provider's own structure. So base providers never see chains.
  *
  * The rule is the same for `WSPStartup`, `WSPSocket`, `WSPDuplicateSocket`, `WSPAddressToString` and
- * `WSPStringToAddress`. For a blob on its way down through `WSPSocket` see {@linkcode blobForNext}.
+ * `WSPStringToAddress`. For a blob on its way down through `WSPSocket` see {@linkcode duplicateForNext}.
  *
  * @experimental
  * @example
  * ```ts
- * import { structureForNext, UnixProvider } from "@winsock/handoff/spi";
+ * import { entryForNext, UnixProvider } from "@winsock/handoff/spi";
  * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
  * import { assertEquals } from "@std/assert";
  *
@@ -32,15 +32,15 @@ const IDENTITY_END = 72;
  *   dwCatalogEntryId: 3,
  *   ProtocolChain: { ChainLen: 2, ChainEntries: [2, 1, 0, 0, 0, 0, 0] },
  * });
- * assertEquals(structureForNext(chain, { chain, base, nextIsBase: false }), chain);
- * assertEquals(structureForNext(chain, { chain, base, nextIsBase: true }), base);
+ * assertEquals(entryForNext(chain, { chain, base, nextIsBase: false }), chain);
+ * assertEquals(entryForNext(chain, { chain, base, nextIsBase: true }), base);
  * ```
  *
  * @param lpProtocolInfo What the layer was given, 628 bytes.
  * @param place Where in the chain it goes next.
  * @returns The same array, or the base provider's catalogue entry in a new one.
  */
-export function structureForNext(
+export function entryForNext(
   lpProtocolInfo: Uint8Array<ArrayBuffer>,
   { base, nextIsBase }: ChainPlace,
 ): Uint8Array<ArrayBuffer> {
@@ -56,8 +56,8 @@ export function structureForNext(
  * @param place Where in the chain it goes next.
  * @returns The same array, or the base provider's structure in a new one.
  */
-export function blobForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: ChainPlace): Uint8Array<ArrayBuffer> {
-  if (!place.nextIsBase || equals(lpProtocolInfo, place.chain)) return structureForNext(lpProtocolInfo, place);
+export function duplicateForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: ChainPlace): Uint8Array<ArrayBuffer> {
+  if (!place.nextIsBase || equals(lpProtocolInfo, place.chain)) return entryForNext(lpProtocolInfo, place);
   return withIdentity(lpProtocolInfo, place.chain, place.base);
 }
 
@@ -71,7 +71,7 @@ export function blobForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: Chai
  * @param place Where the base is.
  * @returns 628 bytes.
  */
-export function blobForCaller(
+export function duplicateForCaller(
   filled: Uint8Array,
   { chain, base }: Pick<ChainPlace, "chain" | "base">,
 ): Uint8Array<ArrayBuffer> {

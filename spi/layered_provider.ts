@@ -6,7 +6,7 @@
 import { equals } from "@std/bytes/equals";
 import { XP1 } from "../structs/constants.ts";
 import type { WSPDATA } from "../structs/spi.ts";
-import { blobForCaller, blobForNext, structureForNext } from "./chain.ts";
+import { duplicateForCaller, duplicateForNext, entryForNext } from "./chain.ts";
 import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 import { type ProviderFunctions, StartupCounter, type Upcalls } from "./provider_functions.ts";
 import { spiError } from "./service_provider.ts";
@@ -20,7 +20,7 @@ interface Started {
 /**
  * A layer that passes every call to the next provider of its chain, by the documented rule: the same unmodified structure
  * while the next is a layer, the base provider's own structure when the next is the base. See
- * {@linkcode structureForNext}.
+ * {@linkcode entryForNext}.
  *
  * A layer with something to do extends this class and overrides the functions it cares for. What it must not do is to
  * change a structure on its way.
@@ -69,7 +69,7 @@ export class LayeredProvider implements ProviderFunctions {
 
   WSPStartup(wVersionRequested: number, lpProtocolInfo: Uint8Array<ArrayBuffer>, upcalls: Upcalls): WSPDATA {
     const next = this.#nextIn(lpProtocolInfo);
-    const data = next.functions.WSPStartup(wVersionRequested, structureForNext(lpProtocolInfo, next), upcalls);
+    const data = next.functions.WSPStartup(wVersionRequested, entryForNext(lpProtocolInfo, next), upcalls);
     this.#next = next;
     this.#startups.add({ next, upcalls });
     return data;
@@ -84,7 +84,7 @@ export class LayeredProvider implements ProviderFunctions {
     dwFlags: number,
   ): bigint {
     const { next, upcalls } = this.#started("WSPSocket");
-    const lower = next.functions.WSPSocket(af, type, protocol, blobForNext(lpProtocolInfo, next), g, dwFlags);
+    const lower = next.functions.WSPSocket(af, type, protocol, duplicateForNext(lpProtocolInfo, next), g, dwFlags);
     try {
       return this.ifs
         ? upcalls.WPUModifyIFSHandle(this.catalogEntryId, lower)
@@ -97,9 +97,9 @@ export class LayeredProvider implements ProviderFunctions {
 
   WSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
     const { next } = this.#started("WSPDuplicateSocket");
-    const structure = structureForNext(lpProtocolInfo, next);
+    const structure = entryForNext(lpProtocolInfo, next);
     next.functions.WSPDuplicateSocket(this.#lower(s, "WSPDuplicateSocket"), dwProcessId, structure);
-    if (next.nextIsBase) lpProtocolInfo.set(blobForCaller(structure, next));
+    if (next.nextIsBase) lpProtocolInfo.set(duplicateForCaller(structure, next));
   }
 
   WSPCloseSocket(s: bigint): void {
@@ -120,7 +120,7 @@ export class LayeredProvider implements ProviderFunctions {
 
   WSPAddressToString(lpsaAddress: Uint8Array<ArrayBuffer>, lpProtocolInfo: Uint8Array<ArrayBuffer>): string {
     const { next } = this.#started("WSPAddressToString");
-    return next.functions.WSPAddressToString(lpsaAddress, structureForNext(lpProtocolInfo, next));
+    return next.functions.WSPAddressToString(lpsaAddress, entryForNext(lpProtocolInfo, next));
   }
 
   WSPStringToAddress(
@@ -129,7 +129,7 @@ export class LayeredProvider implements ProviderFunctions {
     lpProtocolInfo: Uint8Array<ArrayBuffer>,
   ): Uint8Array<ArrayBuffer> {
     const { next } = this.#started("WSPStringToAddress");
-    return next.functions.WSPStringToAddress(AddressString, AddressFamily, structureForNext(lpProtocolInfo, next));
+    return next.functions.WSPStringToAddress(AddressString, AddressFamily, entryForNext(lpProtocolInfo, next));
   }
 
   WSPCleanup(): void {
@@ -140,7 +140,7 @@ export class LayeredProvider implements ProviderFunctions {
 
   withdraw(lpProtocolInfo: Uint8Array<ArrayBuffer>): void {
     const { next } = this.#started("WSPDuplicateSocket");
-    next.functions.withdraw?.(blobForNext(lpProtocolInfo, next));
+    next.functions.withdraw?.(duplicateForNext(lpProtocolInfo, next));
   }
 
   /** The next provider; the same for every startup, for only one chain goes through this object. */

@@ -124,10 +124,10 @@ export class MemoryProvider implements ServiceProvider {
 
   // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
   async socket(info: Uint8Array): Promise<bigint> {
-    return this.socketNow(info);
+    return this.socketSync(info);
   }
 
-  socketNow(info: Uint8Array): bigint {
+  socketSync(info: Uint8Array): bigint {
     const { ProviderId, dwProviderReserved } = WSAPROTOCOL_INFOW.decode(info);
     this.#failIfTold("socket", "WSPSocket", "open a socket");
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");

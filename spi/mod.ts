@@ -34,7 +34,7 @@
  */
 export { duplicateSocketA, socketA, toAnsi, toWide } from "./ansi.ts";
 export { baseHandle, type BrokenHandoff, findBrokenHandoffs, protocolCatalog, providerPath } from "./system_catalog.ts";
-export { blobForCaller, blobForNext, type ChainPlace, structureForNext } from "./chain.ts";
+export { type ChainPlace, duplicateForCaller, duplicateForNext, entryForNext } from "./chain.ts";
 export { defaultProvider, openProvider, useProvider } from "./default_provider.ts";
 export { DescriptorTable, type DescriptorTableOptions } from "./descriptor_table.ts";
 export { LayeredProvider } from "./layered_provider.ts";

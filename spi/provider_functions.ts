@@ -19,7 +19,7 @@ export const SPI_VERSION = 0x0202;
  * {@linkcode ProviderFunctions.WSPStartup}, or after as many calls of {@linkcode ProviderFunctions.WSPCleanup}, fails with
  * WSANOTINITIALISED.
  *
- * `lpProtocolInfo` is 628 bytes everywhere. What goes into it in a chain, {@linkcode structureForNext} says.
+ * `lpProtocolInfo` is 628 bytes everywhere. What goes into it in a chain, {@linkcode entryForNext} says.
  */
 export interface ProviderFunctions {
   /**

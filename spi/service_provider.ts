@@ -109,7 +109,7 @@ export interface ServiceProvider {
    * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
    * @throws {WinsockError} If the provider refuses it.
    */
-  socketNow?(info: Uint8Array, flags?: number): bigint;
+  socketSync?(info: Uint8Array, flags?: number): bigint;
 
   /**
    * Takes back a duplicate that its process will not open, where the system can do so from the source. A duplicate that

@@ -43,10 +43,10 @@ class ProviderAdapter implements ProviderFunctions {
   ): bigint {
     const operation = "open a socket";
     const { upcalls, catalogEntryId } = this.#startups.current("WSPSocket", operation);
-    if (this.#provider.socketNow === undefined) {
+    if (this.#provider.socketSync === undefined) {
       throw spiError("WSAEOPNOTSUPP", "WSPSocket", operation, "the provider must wait, and its caller cannot");
     }
-    const s = this.#provider.socketNow(lpProtocolInfo, dwFlags);
+    const s = this.#provider.socketSync(lpProtocolInfo, dwFlags);
     try {
       return upcalls.WPUModifyIFSHandle(catalogEntryId, s);
     } catch (error) {
@@ -137,10 +137,10 @@ export class TableProvider implements ServiceProvider, Disposable {
 
   // deno-lint-ignore require-await -- the contract is asynchronous, the interface is not
   async socket(info: Uint8Array, flags?: number): Promise<bigint> {
-    return this.socketNow(info, flags);
+    return this.socketSync(info, flags);
   }
 
-  socketNow(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
+  socketSync(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     return this.#start().WSPSocket(
       FROM_PROTOCOL_INFO,
@@ -242,7 +242,7 @@ export class TableProvider implements ServiceProvider, Disposable {
  * The functions of any provider, for layers above it and for native code.
  *
  * @experimental
- * @param provider Any provider. One without `socketNow` cannot open sockets this way (WSAEOPNOTSUPP).
+ * @param provider Any provider. One without `socketSync` cannot open sockets this way (WSAEOPNOTSUPP).
  * @returns Its functions, not started.
  */
 export function functionsOf(provider: ServiceProvider): ProviderFunctions {

@@ -52,10 +52,10 @@ export class UnsupportedProvider implements ServiceProvider {
 
   // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
   async socket(info: Uint8Array): Promise<bigint> {
-    return this.socketNow(info);
+    return this.socketSync(info);
   }
 
-  socketNow(info: Uint8Array): bigint {
+  socketSync(info: Uint8Array): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     throw spiError("WSASYSCALLFAILURE", "WSPSocket", "open a shared socket", DETAIL);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { disinherit, lastWinsockError, ws2_32, ws2spi } from "../ffi/windows/libraries.ts";
+import { clearInheritFlag, lastWinsockError, ws2_32, ws2spi } from "../ffi/windows/libraries.ts";
 import { INVALID_SOCKET } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -42,10 +42,10 @@ export class WinsockProvider implements ServiceProvider {
 
   // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
   async socket(info: Uint8Array, flags?: number): Promise<bigint> {
-    return this.socketNow(info, flags);
+    return this.socketSync(info, flags);
   }
 
-  socketNow(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
+  socketSync(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOW.decode(info);
     const own = info.slice();
     const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
@@ -70,7 +70,7 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   /**
-   * The A form of {@linkcode WinsockProvider.socketNow}
+   * The A form of {@linkcode WinsockProvider.socketSync}
    * ([WSASocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketa)).
    *
    * @param info A WSAPROTOCOL_INFOA, 372 bytes.
@@ -98,7 +98,7 @@ export class WinsockProvider implements ServiceProvider {
   #opened(s: bigint, flags: number, functionName: string): bigint {
     checkSocket(s, functionName);
     try {
-      if ((flags & WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT) !== 0) disinherit(s);
+      if ((flags & WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT) !== 0) clearInheritFlag(s);
       return s;
     } catch (error) {
       this.closeSocket(s);

@@ -265,7 +265,7 @@ export interface Struct<T> {
 type FieldTypes<T> = { readonly [K in keyof T]-?: FieldType<T[K]> };
 
 /** A structure's members read and written one after the other, for a structure whose speed matters. */
-interface StraightCodec<T> {
+interface UnrolledCodec<T> {
   decode(view: DataView): T;
   encode(view: DataView, value: T): void;
 }
@@ -278,9 +278,9 @@ interface StraightCodec<T> {
  * @param straight The same members without a loop over the table; tests hold it against the table.
  * @returns The structure.
  */
-export function struct<T extends object>(name: string, types: FieldTypes<T>, straight?: StraightCodec<T>): Struct<T> {
+export function struct<T extends object>(name: string, types: FieldTypes<T>, straight?: UnrolledCodec<T>): Struct<T> {
   const { fields, size, padded } = layOut(types);
-  const loop: StraightCodec<T> = {
+  const loop: UnrolledCodec<T> = {
     decode(view) {
       const value: Record<string, unknown> = {};
       for (const field of fields) {

@@ -40,7 +40,7 @@ export interface ClientSample {
 /** A connection without an answer for so long has stalled: the slowest contestant takes a hundredth of it. */
 const PATIENCE_MS = 2000;
 /** So many lost connections in a row end a sample: the contestant is gone. */
-const MOST_LOST = 100;
+const MAX_LOST = 100;
 
 function takeSample({ port, inFlight, seconds }: SampleRequest): ClientSample {
   using epoll = new Epoll(calls);
@@ -64,7 +64,7 @@ function takeSample({ port, inFlight, seconds }: SampleRequest): ClientSample {
   const end = start + seconds * 1000;
   for (let count = 0; count < inFlight; count++) open(performance.now());
   let nextLook = start + PATIENCE_MS;
-  for (let now = start; now < end && lost < MOST_LOST; now = performance.now()) {
+  for (let now = start; now < end && lost < MAX_LOST; now = performance.now()) {
     for (const descriptor of epoll.wait(Math.ceil(Math.min(end - now, 250)))) {
       const answered = performance.now();
       if (calls.readSome(descriptor) > 0) {
@@ -80,7 +80,7 @@ function takeSample({ port, inFlight, seconds }: SampleRequest): ClientSample {
       }
       nextLook = now + 250;
     }
-    while (begun.size < inFlight && lost < MOST_LOST) open(performance.now());
+    while (begun.size < inFlight && lost < MAX_LOST) open(performance.now());
   }
   // What is under way is answered before the next sample begins, and not counted.
   for (const deadline = performance.now() + PATIENCE_MS; begun.size > 0 && performance.now() < deadline;) {

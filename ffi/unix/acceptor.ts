@@ -7,14 +7,14 @@ import type { Poller, PollWaiter } from "../poller.ts";
 import type { Acceptor, SocketMaker } from "../platform.ts";
 import { YieldBudget } from "../../internal/runtime.ts";
 import { acceptNow, setNonblocking } from "./descriptors.ts";
-import { Look, POLLIN } from "./io.ts";
+import { POLLIN, PollProbe } from "./io.ts";
 
-const MOST_IN_TURN = 16;
+const MAX_IN_TURN = 16;
 
 /** Nothing is accepted ahead: what is not asked for stays in the backlog, for what else has the socket. */
 export class UnixAcceptor implements Acceptor {
-  readonly #turns = new YieldBudget(MOST_IN_TURN);
-  readonly #look: Look;
+  readonly #turns = new YieldBudget(MAX_IN_TURN);
+  readonly #look: PollProbe;
   #stopping: Promise<void> | undefined;
   /** Whether the poller has just said that a connection is there. */
   #woken = false;
@@ -22,21 +22,21 @@ export class UnixAcceptor implements Acceptor {
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
   constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {
-    this.#look = new Look(listener, POLLIN);
+    this.#look = new PollProbe(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
 
   async accept(): Promise<bigint | undefined> {
     // Whoever takes connections is to get a turn at using them.
-    if (this.#turns.over) await this.#turns.next();
+    if (this.#turns.exhausted) await this.#turns.yield();
     while (this.#stopping === undefined) {
       const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
       if (s !== undefined) {
-        this.#turns.add();
+        this.#turns.spend();
         return s;
       }
       // A turn of the event loop costs less than waiting, and where several came the next is not far.
-      await (this.#turns.done > 1 ? this.#turns.next() : this.#wait());
+      await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
     return undefined;
   }
@@ -63,7 +63,7 @@ export class UnixAcceptor implements Acceptor {
   }
 
   async #wait(): Promise<void> {
-    this.#turns.rest();
+    this.#turns.reset();
     this.#waiting = this.poller.wait(this.listener, "read", { outlives: true, repeated: true });
     try {
       await this.#waiting.over;

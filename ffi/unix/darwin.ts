@@ -100,7 +100,7 @@ export const DARWIN: UnixSystem = {
     },
   },
   SOL_SOCKET,
-  tellsListening: false,
+  hasAcceptConnOption: false,
   SO_PROTOCOL: undefined,
   SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares multicast addresses only
   CLOCK_MONOTONIC: 6,
@@ -129,8 +129,8 @@ export const DARWIN: UnixSystem = {
   MSG_CMSG_CLOEXEC: 0,
   messageLengthSize: 4,
   mostDescriptors: 512, // UIPC_MAX_CMSG_FD
-  closesUntaken: false,
-  sweepsMessages: true,
+  closesTruncatedDescriptors: false,
+  collectsInFlightSockets: true,
   acceptAgain: ["EAGAIN", "EINTR", "ECONNABORTED"],
   // EMSGSIZE: the limit that a message's descriptors must keep to shrinks as the receiver's queue grows.
   waits: {

@@ -7,7 +7,7 @@ import { closeAtEnd } from "../../internal/unload.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { newWakerEnds } from "./descriptors.ts";
 import type { PollSystem, PollWaker } from "../poll_table.ts";
-import type { ReceiveNow, StreamCalls } from "../nonblocking_io.ts";
+import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import type { ErrnoName } from "./unix_system.ts";
 
 /** `POLLIN`: something to read or accept. */
@@ -33,12 +33,12 @@ export async function poll(timeout: number, ...wanted: readonly [fd: bigint, eve
  * @param wanted Descriptors, each with the events wanted.
  * @returns How many are ready; 0 after the timeout.
  */
-export function pollNow(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): number {
+export function pollSync(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): number {
   return libc().pollNow(pollfds(wanted), BigInt(wanted.length), timeout);
 }
 
 /** Looks at one descriptor again and again, without waiting. */
-export class Look {
+export class PollProbe {
   readonly #fds: Uint8Array<ArrayBuffer>;
 
   /**
@@ -115,7 +115,7 @@ export const UNIX_POLL: PollSystem = {
 
   poll: (fds, count, timeout) => libc().poll(fds, BigInt(count), timeout),
 
-  pollNow(fds, count) {
+  pollSync(fds, count) {
     const ready = libc().pollNow(fds, BigInt(count), 0);
     if (ready !== -1) return ready;
     const code = errno();
@@ -149,7 +149,7 @@ const streamFunctions = libcFunctions({
  * @param flags Further `MSG_*`.
  * @param operation What an error says that cannot be done.
  */
-export function recvNow(
+export function tryRecv(
   s: bigint,
   buffer: Uint8Array<ArrayBuffer>,
   flags: number,
@@ -167,7 +167,7 @@ export function recvNow(
 
 /** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
 export const UNIX_STREAMS: StreamCalls = {
-  receive: (s, buffer) => recvNow(s, buffer, 0, () => `receive on socket ${s}`),
+  receive: (s, buffer) => tryRecv(s, buffer, 0, () => `receive on socket ${s}`),
 
   send(s, bytes) {
     const { send } = streamFunctions();
@@ -229,7 +229,7 @@ const datagramFunctions = libcFunctions({
  * @param operation What is being done, for the error.
  * @returns The bytes sent, or `undefined` if there is no room at the moment.
  */
-export function sendNow(
+export function trySend(
   s: bigint,
   data: Uint8Array<ArrayBuffer>,
   name: Uint8Array<ArrayBuffer>,
@@ -247,7 +247,7 @@ export function sendNow(
 }
 
 /** `recvfrom`. */
-export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
+export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   const { recvfrom } = datagramFunctions();
   const { MSG_DONTWAIT } = unixSystem();
   for (;;) {

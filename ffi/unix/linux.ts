@@ -110,7 +110,7 @@ export const LINUX: UnixSystem = {
     },
   },
   SOL_SOCKET,
-  tellsListening: true,
+  hasAcceptConnOption: true,
   SO_PROTOCOL: [SOL_SOCKET, 38],
   SHARED_DATAGRAM: [[SOL_SOCKET, 2]],
   CLOCK_MONOTONIC: 1,
@@ -142,8 +142,8 @@ export const LINUX: UnixSystem = {
   MSG_CMSG_CLOEXEC: 0x40000000,
   messageLengthSize: 8,
   mostDescriptors: 253, // SCM_MAX_FD
-  closesUntaken: true,
-  sweepsMessages: false,
+  closesTruncatedDescriptors: true,
+  collectsInFlightSockets: false,
   // accept(2): what is the matter with the network comes with a new connection.
   acceptAgain: [
     "EAGAIN",

@@ -181,12 +181,12 @@ const POLLIN = 0x001;
 const IOCB_CMD_POLL = 5;
 const IOCB_FLAG_RESFD = 1;
 /** How many requests may have been completed before what became of them is taken from the kernel's list. */
-const MOST_COMPLETED = 64;
+const MAX_COMPLETED = 64;
 /** One block of native memory: `struct iocb`, a list with its address, `aio_context_t`, a list of `struct io_event`. */
 const LIST = 64;
 const CONTEXT = LIST + 8;
 const EVENTS = CONTEXT + 8;
-const BLOCK_SIZE = EVENTS + MOST_COMPLETED * 32;
+const BLOCK_SIZE = EVENTS + MAX_COMPLETED * 32;
 
 const eventLoopFunctions = libcFunctions({
   /** `long syscall(long number, ...)`, with five integer arguments */
@@ -237,7 +237,7 @@ class PollRequest implements Disposable {
   /** Makes room in the kernel's list, whose entries say nothing that the counter did not. Returns whether there was one. */
   #takeCompleted(): boolean {
     const events = this.#block + BigInt(EVENTS);
-    return this.#call(this.#numbers.io_getevents, this.#context, 0n, BigInt(MOST_COMPLETED), events) > 0n;
+    return this.#call(this.#numbers.io_getevents, this.#context, 0n, BigInt(MAX_COMPLETED), events) > 0n;
   }
 
   #call(number: bigint, a: bigint, b = 0n, c = 0n, d = 0n): bigint {
@@ -281,7 +281,7 @@ const EPOLLRDHUP = 0x2000;
 const EPOLLET = 1 << 31;
 
 /** How many sockets one call tells of. */
-const MOST_EVENTS = 256;
+const MAX_EVENTS = 256;
 /** What stands for the waker; sockets count from 1. */
 const WAKER_TOKEN = 0;
 
@@ -331,7 +331,7 @@ export class Epoll implements WatchSet {
     this.#dataOffset = dataOffset;
     this.#event = new Uint8Array(eventSize);
     this.#eventView = new DataView(this.#event.buffer);
-    this.#events = new Uint8Array(eventSize * MOST_EVENTS);
+    this.#events = new Uint8Array(eventSize * MAX_EVENTS);
     this.#eventsView = new DataView(this.#events.buffer);
   }
 
@@ -390,7 +390,7 @@ export class Epoll implements WatchSet {
 
   look(_all: boolean, report: Report): void {
     if (this.#watched.size === 0) return;
-    const count = epollFunctions().epollNow(this.#opened!.epoll, this.#events, MOST_EVENTS, 0);
+    const count = epollFunctions().epollNow(this.#opened!.epoll, this.#events, MAX_EVENTS, 0);
     if (count === -1) {
       const code = errno();
       if (!isErrno(code, "EINTR")) throw unixError(code, `wait for ${this.#watched.size} sockets`, "epoll_wait");
@@ -411,7 +411,7 @@ export class Epoll implements WatchSet {
     const { epoll } = this.#opened!;
     // The event loop may have told until now.
     const { memory } = this.#thread ??= this.#openThread(epoll);
-    const count = await epollFunctions().epoll_wait(epoll, memory, MOST_EVENTS, milliseconds);
+    const count = await epollFunctions().epoll_wait(epoll, memory, MAX_EVENTS, milliseconds);
     // Why it failed stayed with the thread. Asking on this one tells, unless it was a signal.
     if (count === -1) return this.look(true, report);
     if (count > 0) libc().copyOut(this.#events, memory, BigInt(count * this.#eventSize));

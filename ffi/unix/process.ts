@@ -6,7 +6,7 @@
  */
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { nulTerminated } from "./local_sockets.ts";
-import { Look, POLLIN } from "./io.ts";
+import { POLLIN, PollProbe } from "./io.ts";
 import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec } from "./descriptors.ts";
 
@@ -114,11 +114,11 @@ const pidfdFunctions = libcFunctions({
 /** A process by a descriptor of it (`pidfd_open(2)`), which is readable from its end on. */
 class PidfdReference implements ProcessReference {
   readonly #pidfd: bigint;
-  readonly #end: Look;
+  readonly #end: PollProbe;
 
   private constructor(readonly pid: number, pidfd: bigint) {
     this.#pidfd = pidfd;
-    this.#end = new Look(pidfd, POLLIN);
+    this.#end = new PollProbe(pidfd, POLLIN);
   }
 
   /** Refers to the process that has an id now. */

@@ -38,7 +38,7 @@ import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_
 import type { Poller } from "../poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
 import { UnixAcceptor } from "./acceptor.ts";
-import { receiveNow, recvNow, sendNow, UNIX_STREAMS } from "./io.ts";
+import { tryReceive, tryRecv, trySend, UNIX_STREAMS } from "./io.ts";
 import { unixPoller } from "./poller.ts";
 import { duplicateFrom, newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
 import { encodeLocalAddress } from "./local_sockets.ts";
@@ -216,7 +216,7 @@ export class UnixCalls extends BsdSockets {
   }
 
   override isListening(s: bigint, operation: string): boolean {
-    return unixSystem().tellsListening ? super.isListening(s, operation) : hasListened(s, operation);
+    return unixSystem().hasAcceptConnOption ? super.isListening(s, operation) : hasListened(s, operation);
   }
 
   protected override get sharedDatagram(): readonly OptionNumbers[] {
@@ -247,13 +247,13 @@ export class UnixCalls extends BsdSockets {
     await this.connected(s, operation, signal);
   }
 
-  protected receiveNow(
+  protected tryReceive(
     s: bigint,
     buffer: Uint8Array<ArrayBuffer>,
     flags: number,
     operation: string,
   ): number | undefined {
-    return recvNow(s, buffer, flags, () => operation);
+    return tryRecv(s, buffer, flags, () => operation);
   }
 
   duplicate(s: bigint): bigint {
@@ -275,14 +275,14 @@ export class UnixCalls extends BsdSockets {
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
-    return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+    return trySend(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
   }
 
   /** Nothing to do: each call says that it must not wait. */
   unblock(): void {}
 
   receiver(s: bigint): DatagramReceiver {
-    return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
+    return new PolledReceiver(s, this.addresses, tryReceive, this.poller.prepare());
   }
 
   shutDown(s: bigint): void {

@@ -71,7 +71,7 @@ export interface UnixSystem {
   readonly berkeley: BerkeleyConstants;
   readonly SOL_SOCKET: number;
   /** Whether `getsockopt` tells SO_ACCEPTCONN; without it, the process looks at its own descriptors. */
-  readonly tellsListening: boolean;
+  readonly hasAcceptConnOption: boolean;
   /** The option that tells a socket's protocol; without it, it is the usual one. */
   readonly SO_PROTOCOL: OptionNumbers | undefined;
   /** What lets two datagram sockets have one address, if both have it set. */
@@ -134,9 +134,9 @@ export interface UnixSystem {
   /** The most descriptors that one message can carry. */
   readonly mostDescriptors: number;
   /** Whether the descriptors that a receiver has no room for are closed; otherwise they stay open in its process, unknown. */
-  readonly closesUntaken: boolean;
+  readonly closesTruncatedDescriptors: boolean;
   /** Whether a socket may be shut down while only a message holds it, so that its sender must keep it until it has come. */
-  readonly sweepsMessages: boolean;
+  readonly collectsInFlightSockets: boolean;
   /** What accepting fails with where it is to be tried again: some say what became of the connection, not of the listener. */
   readonly acceptAgain: readonly ErrnoName[];
   /** What sending a descriptor, or a datagram, fails with while there is no room. */

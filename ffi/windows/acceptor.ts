@@ -10,8 +10,8 @@
 import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
-import { disinherit, kernel32, ws2_32 } from "./libraries.ts";
-import { Look } from "./io.ts";
+import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
+import { PollProbe } from "./io.ts";
 import { YieldBudget } from "../../internal/runtime.ts";
 
 /** How often an accept that fails on an open listener is tried again, and how long to wait before. */
@@ -43,12 +43,12 @@ export async function holdAccepting(): Promise<Disposable> {
 }
 
 /** Connections that are accepted in one turn of the event loop. */
-const MOST_IN_TURN = 16;
+const MAX_IN_TURN = 16;
 
 /** Waits on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
-  readonly #turns = new YieldBudget(MOST_IN_TURN);
-  readonly #look: Look;
+  readonly #turns = new YieldBudget(MAX_IN_TURN);
+  readonly #look: PollProbe;
   #pending: Promise<bigint> | undefined;
   #stopped = false;
   /** Settles when no thread uses the handle any more, and it is closed if it was to be. */
@@ -62,15 +62,15 @@ export class ThreadAcceptor implements Acceptor {
     readonly maker: SocketMaker,
     readonly isSole: () => boolean,
   ) {
-    this.#look = new Look(listener);
+    this.#look = new PollProbe(listener);
   }
 
   async accept(): Promise<bigint | undefined> {
     // What takes connections is to get a turn at using them.
-    if (this.#turns.over) await this.#turns.next();
+    if (this.#turns.exhausted) await this.#turns.yield();
     const waiting = this.#acceptWaiting();
     if (waiting !== undefined) return waiting;
-    this.#turns.rest();
+    this.#turns.reset();
     return await this.#acceptNext();
   }
 
@@ -79,7 +79,7 @@ export class ThreadAcceptor implements Acceptor {
     if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;
     const s = ws2_32().acceptNow(this.listener, null, null);
     if (s === INVALID_SOCKET) return undefined;
-    this.#turns.add();
+    this.#turns.spend();
     return this.#keep(s);
   }
 
@@ -134,7 +134,7 @@ export class ThreadAcceptor implements Acceptor {
 
   #keep(s: bigint): bigint {
     try {
-      disinherit(s);
+      clearInheritFlag(s);
       return s;
     } catch (error) {
       this.calls.close(s);

@@ -7,7 +7,7 @@ import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { SocketCalls } from "../platform.ts";
 import { closeAtEnd } from "../../internal/unload.ts";
 import { lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
-import type { ReceiveNow, StreamCalls } from "../nonblocking_io.ts";
+import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 
 /** Something to read or accept. */
@@ -25,7 +25,7 @@ const pollFunctions = winsockFunctions({
 });
 
 /** Looks at one socket again and again, without waiting. */
-export class Look {
+export class PollProbe {
   readonly #fd = new Uint8Array(POLLFD_SIZE);
 
   /** @param s The socket, which is looked at for something to read or accept. */
@@ -62,7 +62,7 @@ export class WinsockPoll implements PollSystem {
   /** Whether a socket can be read without waiting, or reading it tells why not. */
   isReadable(s: bigint): boolean {
     this.encode(this.#oneView, 0, s, true, false);
-    return this.pollNow(this.#one, 1) > 0;
+    return this.pollSync(this.#one, 1) > 0;
   }
 
   revents(view: DataView, offset: number): number {
@@ -73,7 +73,7 @@ export class WinsockPoll implements PollSystem {
     return ws2_32().WSAPoll(fds, count, timeout);
   }
 
-  pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number {
+  pollSync(fds: Uint8Array<ArrayBuffer>, count: number): number {
     const ready = pollFunctions().WSAPoll(fds, count, 0);
     if (ready === -1) throw lastWinsockError(`wait for ${count} sockets`, "WSAPoll");
     return ready;
@@ -120,7 +120,7 @@ const streamFunctions = winsockFunctions({
  *
  * @param operation What an error says that cannot be done.
  */
-export function recvNow(
+export function tryRecv(
   s: bigint,
   buffer: Uint8Array<ArrayBuffer>,
   flags: number,
@@ -135,7 +135,7 @@ export function recvNow(
 
 /** On non-blocking sockets. */
 export const WINSOCK_STREAMS: StreamCalls = {
-  receive: (s, buffer) => recvNow(s, buffer, 0, () => `receive on socket ${s}`),
+  receive: (s, buffer) => tryRecv(s, buffer, 0, () => `receive on socket ${s}`),
 
   send(s, bytes) {
     const count = streamFunctions().send(s, bytes, bytes.byteLength, 0);
@@ -191,7 +191,7 @@ const datagramFunctions = winsockFunctions({
  * @param operation What is being done, for the error.
  * @returns The bytes sent, or `undefined` if there is no room at the moment.
  */
-export function sendNow(
+export function trySend(
   s: bigint,
   data: Uint8Array<ArrayBuffer>,
   name: Uint8Array<ArrayBuffer>,
@@ -206,7 +206,7 @@ export function sendNow(
 }
 
 /** `recvfrom`, on a non-blocking socket. */
-export const receiveNow: ReceiveNow = (s, buffer, name, nameLength) => {
+export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   const { recvfrom } = datagramFunctions();
   for (;;) {
     const received = recvfrom(s, buffer, buffer.byteLength, 0, name, nameLength);

@@ -193,7 +193,7 @@ export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbol
  * @param s The socket's handle.
  * @throws {WinsockError} If `SetHandleInformation` fails.
  */
-export function disinherit(s: bigint): void {
+export function clearInheritFlag(s: bigint): void {
   const done = kernel32().SetHandleInformation(s, HANDLE_FLAG_INHERIT, 0);
   if (done === 0) throw lastWinsockError(`keep socket ${s} from being inherited`, "SetHandleInformation");
 }

@@ -90,7 +90,7 @@ function isWineBuiltin(code: string | bigint): boolean {
 
 /** Characters of `[ffff:…:255.255.255.255%4294967295]:65535` and its NUL. */
 const ADDRESS_TEXT_SIZE = 70;
-const LONGEST_ADDRESS = 128;
+const MAX_ADDRESS = 128;
 
 /** What providers ask of Windows. */
 export class WinsockProviderCalls implements ProviderCalls {
@@ -136,8 +136,8 @@ export class WinsockProviderCalls implements ProviderCalls {
   }
 
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer> {
-    const address = new Uint8Array(LONGEST_ADDRESS);
-    const length = new Int32Array([LONGEST_ADDRESS]);
+    const address = new Uint8Array(MAX_ADDRESS);
+    const length = new Int32Array([MAX_ADDRESS]);
     const result = ws2spi().WSAStringToAddressW(encodeUtf16(text), family, null, address, length);
     if (result !== 0) throw lastWinsockError(`read the address "${text}"`, "WSAStringToAddressW");
     return address.slice(0, length[0]);

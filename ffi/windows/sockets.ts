@@ -13,8 +13,8 @@ import { WinsockError } from "../winsock_error.ts";
 import { AF, DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
-import { closeElsewhere, receiveNow, recvNow, sendNow, shutDown, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
-import { disinherit, lastWinsockError, ws2_32 } from "./libraries.ts";
+import { closeElsewhere, shutDown, tryReceive, tryRecv, trySend, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
+import { clearInheritFlag, lastWinsockError, ws2_32 } from "./libraries.ts";
 
 const SOL_SOCKET = 0xffff;
 const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
@@ -108,7 +108,7 @@ export class WinsockCalls extends BsdSockets {
     this.#setNonBlocking(s, false);
   }
 
-  protected receiveNow(
+  protected tryReceive(
     s: bigint,
     buffer: Uint8Array<ArrayBuffer>,
     flags: number,
@@ -116,7 +116,7 @@ export class WinsockCalls extends BsdSockets {
   ): number | undefined {
     // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
     if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
-    return recvNow(s, buffer, flags, () => operation);
+    return tryRecv(s, buffer, flags, () => operation);
   }
 
   /** A SOCKET is duplicated as for another process: DuplicateHandle would not tell Winsock of it. */
@@ -128,7 +128,7 @@ export class WinsockCalls extends BsdSockets {
     const copy = ws2_32().WSASocketW(any, any, any, info, 0, DEFAULT_SOCKET_FLAGS);
     if (copy === INVALID_SOCKET) throw lastWinsockError(`duplicate socket ${s}`, "WSASocketW");
     try {
-      disinherit(copy);
+      clearInheritFlag(copy);
       return copy;
     } catch (error) {
       ws2_32().closesocket(copy);
@@ -149,7 +149,7 @@ export class WinsockCalls extends BsdSockets {
       const far = ws2_32().acceptNow(listener, null, null);
       if (far === INVALID_SOCKET) throw this.lastError("make a socket pair", "accept");
       made.push(far);
-      disinherit(far);
+      clearInheritFlag(far);
       this.#checkPeer(far, near);
       return [near, far];
     } catch (error) {
@@ -172,7 +172,7 @@ export class WinsockCalls extends BsdSockets {
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
-    return sendNow(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+    return trySend(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
   }
 
   unblock(s: bigint): void {
@@ -180,7 +180,7 @@ export class WinsockCalls extends BsdSockets {
   }
 
   receiver(s: bigint): DatagramReceiver {
-    return new PolledReceiver(s, this.addresses, receiveNow, this.poller.prepare());
+    return new PolledReceiver(s, this.addresses, tryReceive, this.poller.prepare());
   }
 
   shutDown(s: bigint): void {

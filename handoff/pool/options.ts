@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Program } from "../spawn.ts";
+import type { WorkerCommand } from "../spawn.ts";
 
 /** Which worker gets the next socket: the one with the fewest, or each in turn. */
 export type WorkerStrategy = "least-loaded" | "round-robin";
@@ -17,15 +17,15 @@ export interface WorkerInfo {
 }
 
 /** How a {@linkcode WorkerPool} works: what its workers run, and the rest. */
-export interface WorkerPoolOptions extends Program {
+export interface WorkerPoolOptions extends WorkerCommand {
   /** How many workers. Default `navigator.hardwareConcurrency`. */
   size?: number;
   /** Which worker gets the next socket. Default `least-loaded`. */
   strategy?: WorkerStrategy;
   /** How many sockets a worker may have: on their way to it, or its own and not closed. Default 1024. */
-  credit?: number;
+  maxSocketsPerWorker?: number;
   /** How many sockets may wait in the pool for a worker that has credit; more are refused. Default 1024. */
-  maxWaiting?: number;
+  maxQueue?: number;
   /** How many workers a socket is offered to, one after the other, before it comes back. Default 3. */
   attempts?: number;
   /**
@@ -44,17 +44,19 @@ export interface WorkerPoolOptions extends Program {
   /** The longest that a place stays empty, in milliseconds: from 0 to 2 147 483 647. Default 10 000. */
   maxRestartDelay?: number;
   /** How many workers in a row may end within a second before their place is given up. Default 10. */
-  maxRestarts?: number;
+  maxFailures?: number;
   /** Whether the workers run programs of one's own, as {@linkcode HandoffSourceOptions.trusted} says. Defaults to true. */
   trusted?: boolean;
   /** Put before each line a worker prints. Without it, workers print where this process does, untouched. */
-  prefix?: string | ((worker: WorkerInfo) => string);
+  outputPrefix?: string | ((worker: WorkerInfo) => string);
   /** Ends the pool at once, workers included. */
   signal?: AbortSignal;
 }
 
 /** Options with everything filled in that has a default. */
-export type PoolSettings = WorkerPoolOptions & Required<Omit<WorkerPoolOptions, keyof Program | "prefix" | "signal">>;
+export type PoolSettings =
+  & WorkerPoolOptions
+  & Required<Omit<WorkerPoolOptions, keyof WorkerCommand | "outputPrefix" | "signal">>;
 
 /**
  * Where the worker of a place stands:

@@ -6,11 +6,11 @@
 import type { PoolSettings, WorkerInfo, WorkerPoolOptions, WorkerPoolStatistics } from "./options.ts";
 import { nodeBuiltin, validateDuration } from "../../internal/runtime.ts";
 import { checkedTimeout, type SendOptions } from "../source.ts";
-import { checkProgram } from "../spawn.ts";
-import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
+import { checkWorkerCommand } from "../spawn.ts";
+import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
 import { noWorker, poolClosed, Scheduler } from "./scheduler.ts";
-import { Place } from "./worker_slot.ts";
+import { WorkerSlot } from "./worker_slot.ts";
 
 /** What happens to a pool's workers. */
 export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "workergiveup";
@@ -41,7 +41,7 @@ export class WorkerEvent extends Event {
 const NOT_READY = "The pool does not become ready";
 
 /** Who got a socket, and after how many offers. */
-export interface Dispatched {
+export interface DispatchResult {
   /** The worker that owns the socket now. */
   readonly worker: WorkerInfo;
   /** How many workers it was offered to. */
@@ -50,22 +50,22 @@ export interface Dispatched {
 
 /** Fills in the defaults. Throws what is wrong with the options. */
 function poolSettings(options: WorkerPoolOptions): PoolSettings {
-  checkProgram(options);
+  checkWorkerCommand(options);
   const settings: PoolSettings = {
     ...options,
     size: options.size ?? navigator.hardwareConcurrency,
     strategy: options.strategy ?? "least-loaded",
-    credit: options.credit ?? 1024,
-    maxWaiting: options.maxWaiting ?? 1024,
+    maxSocketsPerWorker: options.maxSocketsPerWorker ?? 1024,
+    maxQueue: options.maxQueue ?? 1024,
     attempts: options.attempts ?? 3,
     timeout: checkedTimeout(options.timeout ?? 10_000),
     restartDelay: validateDuration("The pool's restartDelay", options.restartDelay ?? 100),
     maxRestartDelay: validateDuration("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
-    maxRestarts: options.maxRestarts ?? 10,
+    maxFailures: options.maxFailures ?? 10,
     trusted: options.trusted ?? true,
   };
-  for (const name of ["size", "credit", "attempts"] as const) atLeast(1, name, settings[name]);
-  for (const name of ["maxWaiting", "maxRestarts"] as const) atLeast(0, name, settings[name]);
+  for (const name of ["size", "maxSocketsPerWorker", "attempts"] as const) atLeast(1, name, settings[name]);
+  for (const name of ["maxQueue", "maxFailures"] as const) atLeast(0, name, settings[name]);
   return settings;
 }
 
@@ -104,7 +104,7 @@ class Counters {
  * workers cannot stay is given up (`workergiveup`); when all are, {@linkcode WorkerPool.failed} tells. A worker that does not answer gets nothing more, and is ended when it
  * stays silent for as long as `timeout` again.
  *
- * What waits is bounded: `maxWaiting` sockets here and `credit` for each worker.
+ * What waits is bounded: `maxQueue` sockets here and `maxSocketsPerWorker` for each worker.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` for the workers' command: for a `script`, this
  * Deno's own path.
@@ -134,12 +134,12 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly failed: Promise<HandoffError>;
 
   readonly #settings: PoolSettings;
-  readonly #places: Place[];
+  readonly #places: WorkerSlot[];
   readonly #counters = new Counters();
   readonly #queue: Scheduler;
   readonly #ready = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<HandoffError>();
-  readonly #neverReady: Set<Place>;
+  readonly #neverReady: Set<WorkerSlot>;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
   readonly #abort = () => {
@@ -162,12 +162,15 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.failed = this.#failed.promise;
     const events = {
       changed: () => this.#queue.assign(),
-      started: (place: Place) => this.#tell("workerstart", place),
-      ready: (place: Place) => this.#becomeReady(place),
-      ended: (place: Place, reason: string) => this.#tell("workerend", place, reason),
-      givenUp: (place: Place) => this.#giveUp(place),
+      started: (place: WorkerSlot) => this.#tell("workerstart", place),
+      ready: (place: WorkerSlot) => this.#becomeReady(place),
+      ended: (place: WorkerSlot, reason: string) => this.#tell("workerend", place, reason),
+      givenUp: (place: WorkerSlot) => this.#giveUp(place),
     };
-    this.#places = Array.from({ length: this.#settings.size }, (_, index) => new Place(index, this.#settings, events));
+    this.#places = Array.from(
+      { length: this.#settings.size },
+      (_, index) => new WorkerSlot(index, this.#settings, events),
+    );
     this.#queue = new Scheduler(this.#places, this.#settings);
     this.#neverReady = new Set(this.#places);
     this.#settings.signal?.addEventListener("abort", this.#abort);
@@ -207,7 +210,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted first.
    */
-  async dispatch(socket: SharedSocket, options: SendOptions = {}): Promise<Dispatched> {
+  async dispatch(socket: AnySocket, options: SendOptions = {}): Promise<DispatchResult> {
     const tried = new Set<number>();
     let lastError: unknown;
     for (let attempts = 1;;) {
@@ -326,13 +329,13 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#settings.signal?.removeEventListener("abort", this.#abort);
   }
 
-  #becomeReady(place: Place): void {
+  #becomeReady(place: WorkerSlot): void {
     this.#neverReady.delete(place);
     if (this.#neverReady.size === 0) this.#ready.resolve();
     this.#tell("workerready", place);
   }
 
-  #giveUp(place: Place): void {
+  #giveUp(place: WorkerSlot): void {
     this.#neverReady.delete(place);
     if (this.#places.every(({ alive }) => !alive)) {
       this.#ready.reject(noWorker({ what: NOT_READY }));
@@ -343,7 +346,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#tell("workergiveup", place);
   }
 
-  #tell(type: WorkerEventType, { index, processId }: Place, reason?: string): void {
+  #tell(type: WorkerEventType, { index, processId }: WorkerSlot, reason?: string): void {
     this.dispatchEvent(new WorkerEvent(type, { index, processId }, reason));
   }
 }

@@ -5,25 +5,25 @@
  */
 import { HandoffError, type HandoffErrorOptions } from "../errors.ts";
 import type { PoolSettings } from "./options.ts";
-import type { Place } from "./worker_slot.ts";
+import type { WorkerSlot } from "./worker_slot.ts";
 
 /** A socket that waits for a worker. */
-interface Waiting {
+interface QueuedSocket {
   /** Processes that have had their chance. */
   readonly tried: ReadonlySet<number>;
-  readonly place: PromiseWithResolvers<Place>;
+  readonly place: PromiseWithResolvers<WorkerSlot>;
   readonly lastError: unknown;
 }
 
 /** Sockets on the one side, places on the other. */
 export class Scheduler {
-  readonly #places: readonly Place[];
+  readonly #places: readonly WorkerSlot[];
   readonly #settings: PoolSettings;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<QueuedSocket>();
   #next = 0;
   #closed = false;
 
-  constructor(places: readonly Place[], settings: PoolSettings) {
+  constructor(places: readonly WorkerSlot[], settings: PoolSettings) {
     this.#places = places;
     this.#settings = settings;
   }
@@ -40,14 +40,14 @@ export class Scheduler {
    * @param lastError What to say if there is nobody left.
    * @param signal Ends the wait.
    */
-  async pick(tried: ReadonlySet<number>, lastError: unknown, signal: AbortSignal | undefined): Promise<Place> {
+  async pick(tried: ReadonlySet<number>, lastError: unknown, signal: AbortSignal | undefined): Promise<WorkerSlot> {
     signal?.throwIfAborted();
     if (this.#closed) throw lastError ?? poolClosed();
-    const waiting: Waiting = { tried, lastError, place: Promise.withResolvers() };
+    const waiting: QueuedSocket = { tried, lastError, place: Promise.withResolvers() };
     // Those that wait already come first, for any worker they have not tried.
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.place.promise;
-    if (this.#waiting.size >= this.#settings.maxWaiting) {
+    if (this.#waiting.size >= this.#settings.maxQueue) {
       throw new HandoffError("overloaded", `${this.#waiting.size} sockets wait for a worker already`);
     }
     const { timeout } = this.#settings;
@@ -85,7 +85,7 @@ export class Scheduler {
   }
 
   /** Finds a worker for one socket, or that there can be none. Returns whether it need not wait any longer. */
-  #offerTo({ tried, lastError, place }: Waiting): boolean {
+  #offerTo({ tried, lastError, place }: QueuedSocket): boolean {
     const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
     if (candidates.length === 0) {
       place.reject(lastError ?? noWorker());
@@ -100,11 +100,11 @@ export class Scheduler {
   }
 
   /** The first in turn, or of those with the least to do the first in turn. */
-  #choose(free: Place[]): Place | undefined {
+  #choose(free: WorkerSlot[]): WorkerSlot | undefined {
     const size = this.#places.length;
-    const turn = ({ index }: Place) => (index - this.#next + size) % size;
+    const turn = ({ index }: WorkerSlot) => (index - this.#next + size) % size;
     const leastLoaded = this.#settings.strategy === "least-loaded";
-    return free.reduce<Place | undefined>((best, place) => {
+    return free.reduce<WorkerSlot | undefined>((best, place) => {
       if (best === undefined) return place;
       const difference = leastLoaded ? place.load - best.load : 0;
       return (difference || turn(place) - turn(best)) < 0 ? place : best;

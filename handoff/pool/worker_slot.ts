@@ -4,9 +4,9 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { endProcess, spawnProgram } from "../spawn.ts";
+import { killProcess, spawnWorkerCommand } from "../spawn.ts";
 import type { PoolSettings, WorkerState, WorkerStatistics } from "./options.ts";
-import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
 import { HandoffSource, type SendOptions } from "../source.ts";
 
@@ -42,8 +42,8 @@ function lineEnd(bytes: Uint8Array): number {
 
 /** Spawns a worker for a place in the pool. */
 async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
-  const { prefix } = settings;
-  const child = await spawnProgram(settings, { output: prefix === undefined ? "inherit" : "piped" });
+  const { outputPrefix: prefix } = settings;
+  const child = await spawnWorkerCommand(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
     const text = prefixOf(prefix, child, index);
     passOn(child.stdout, text, stdout);
@@ -52,11 +52,11 @@ async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.
   return child;
 }
 
-function prefixOf(prefix: NonNullable<PoolSettings["prefix"]>, child: Deno.ChildProcess, index: number): string {
+function prefixOf(prefix: NonNullable<PoolSettings["outputPrefix"]>, child: Deno.ChildProcess, index: number): string {
   try {
     return typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
   } catch (error) {
-    endProcess(child);
+    killProcess(child);
     throw error;
   }
 }
@@ -89,13 +89,13 @@ function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, t
 const SHORT_LIFE_MS = 1_000;
 
 /** What a pool is told of a place. */
-interface PlaceEvents {
+interface WorkerSlotEvents {
   /** It may be able to take a socket now, or never will again. */
   changed(): void;
-  started(place: Place): void;
-  ready(place: Place): void;
-  ended(place: Place, reason: string): void;
-  givenUp(place: Place): void;
+  started(place: WorkerSlot): void;
+  ready(place: WorkerSlot): void;
+  ended(place: WorkerSlot, reason: string): void;
+  givenUp(place: WorkerSlot): void;
 }
 
 /** One worker process. */
@@ -105,7 +105,7 @@ interface Worker {
 }
 
 /** Keeps one worker running. */
-export class Place {
+export class WorkerSlot {
   readonly index: number;
   /** Of the process that has the place; 0 while there is none. */
   processId = 0;
@@ -116,7 +116,7 @@ export class Place {
   /** Sockets that were promised to this worker and are not on their way yet. */
   promised = 0;
   readonly #settings: PoolSettings;
-  readonly #events: PlaceEvents;
+  readonly #events: WorkerSlotEvents;
   #worker: Worker | undefined;
   #readyAt = Infinity;
   #shortLives = 0;
@@ -128,7 +128,7 @@ export class Place {
   /** All worker processes of this place that have not ended. */
   readonly #running = new Set<Deno.ChildProcess>();
 
-  constructor(index: number, settings: PoolSettings, events: PlaceEvents) {
+  constructor(index: number, settings: PoolSettings, events: WorkerSlotEvents) {
     this.index = index;
     this.#settings = settings;
     this.#events = events;
@@ -140,7 +140,7 @@ export class Place {
 
   /** Whether the worker can take one more socket now. */
   get free(): boolean {
-    return this.state === "ready" && this.load < this.#settings.credit && !this.#silent;
+    return this.state === "ready" && this.load < this.#settings.maxSocketsPerWorker && !this.#silent;
   }
 
   /** Whether this place has, or will have, a worker. */
@@ -166,7 +166,7 @@ export class Place {
     try {
       child = await spawnWorker(this.#settings, this.index);
     } catch (error) {
-      return this.#vacate(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
+      return this.#clear(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
     }
     this.processId = child.pid;
     this.#running.add(child);
@@ -180,8 +180,8 @@ export class Place {
         onRelease: () => this.#events.changed(),
       });
     } catch (error) {
-      endProcess(child);
-      return this.#vacate(`no channel to it can be opened: ${error instanceof Error ? error.message : error}`);
+      killProcess(child);
+      return this.#clear(`no channel to it can be opened: ${error instanceof Error ? error.message : error}`);
     }
     const worker = this.#worker = { child, source };
     this.state = "starting";
@@ -191,7 +191,7 @@ export class Place {
   }
 
   /** Hands a socket to the worker. */
-  async send(socket: SharedSocket, options: SendOptions): Promise<void> {
+  async send(socket: AnySocket, options: SendOptions): Promise<void> {
     const worker = this.#worker;
     if (worker === undefined) throw new HandoffError("target-exited", "the worker has ended");
     const began = performance.now();
@@ -200,7 +200,7 @@ export class Place {
       this.taken++;
     } catch (error) {
       this.returned++;
-      if (error instanceof HandoffError && error.outcome === "timeout") this.#suspect(worker, began);
+      if (error instanceof HandoffError && error.outcome === "timeout") this.#markUnresponsive(worker, began);
       throw error;
     }
   }
@@ -219,7 +219,7 @@ export class Place {
 
   /** Ends all processes of this place at once. */
   kill(): void {
-    for (const child of this.#running) endProcess(child);
+    for (const child of this.#running) killProcess(child);
   }
 
   get #silent(): boolean {
@@ -238,11 +238,11 @@ export class Place {
   }
 
   /** A worker that let an offer expire gets nothing until it is heard of, and is ended if it is not for as long again. */
-  #suspect(worker: Worker, since: number): void {
+  #markUnresponsive(worker: Worker, since: number): void {
     if (worker !== this.#worker || worker.source.lastHeard > since) return;
     this.#silentSince ??= since;
     const timer = setTimeout(() => {
-      if (worker === this.#worker && this.#silent) endProcess(worker.child);
+      if (worker === this.#worker && this.#silent) killProcess(worker.child);
       else this.#events.changed();
     }, this.#settings.timeout);
     Deno.unrefTimer(timer);
@@ -254,17 +254,17 @@ export class Place {
     const { child } = worker;
     if (this.#closed) {
       this.state = "leaving";
-      child.status.then(() => this.#vacate("the pool was closed"));
+      child.status.then(() => this.#clear("the pool was closed"));
       return;
     }
-    if (failure?.outcome === "channel-broken" || failure?.outcome === "timeout") endProcess(child);
-    const deadline = setTimeout(() => endProcess(child), this.#settings.timeout);
+    if (failure?.outcome === "channel-broken" || failure?.outcome === "timeout") killProcess(child);
+    const deadline = setTimeout(() => killProcess(child), this.#settings.timeout);
     child.status.then(() => clearTimeout(deadline));
-    this.#vacate(failure?.reason ?? "it takes no more sockets");
+    this.#clear(failure?.reason ?? "it takes no more sockets");
   }
 
   /** The place is empty: a new worker takes it after a while. */
-  #vacate(reason: string): void {
+  #clear(reason: string): void {
     this.state = "ended";
     this.#events.ended(this, reason);
     this.#worker = undefined;
@@ -272,7 +272,7 @@ export class Place {
     if (this.#closed) return;
     const short = performance.now() - this.#readyAt < SHORT_LIFE_MS || this.#readyAt === Infinity;
     this.#shortLives = short ? this.#shortLives + 1 : 0;
-    if (this.#shortLives > this.#settings.maxRestarts) {
+    if (this.#shortLives > this.#settings.maxFailures) {
       this.state = "given-up";
       this.#events.givenUp(this);
       return this.#events.changed();

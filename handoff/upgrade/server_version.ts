@@ -7,42 +7,42 @@ import { listen, type Listener, type ListenLocalOptions, type ListenOptions } fr
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from "../../sockets/datagram_socket.ts";
 import {
-  type Conversation,
   type Inheritance,
   type InheritedConnection,
   PREDECESSOR_VARIABLE,
   takeInheritance,
+  type UpgradeChannel,
 } from "./upgrade_channel.ts";
 import { UpgradeError } from "../errors.ts";
 
-/** What the other files of an upgrade may know of a {@linkcode Generation}. */
-export interface GenerationState {
+/** What the other files of an upgrade may know of a {@linkcode ServerVersion}. */
+export interface ServerVersionState {
   readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
   readonly datagrams: ReadonlyMap<string, DatagramSocket>;
   /** Whether an upgrade is under way or done. */
   upgrading: boolean;
   /** Where this version only keeps the listeners: the version that serves. */
-  successor: Conversation | undefined;
+  successor: UpgradeChannel | undefined;
   /** Resolves when nothing is accepted or received any more. */
   readonly pause: () => Promise<void>;
   readonly resume: () => void;
   retire(): void;
 }
 
-/** Makes a generation, for {@linkcode inherited} alone. */
-let makeGeneration: (
+/** Makes a version, for {@linkcode inherit} alone. */
+let makeServerVersion: (
   inheritance: Inheritance | undefined,
   predecessor: number,
-  sockets: InheritedOptions["sockets"],
-) => Generation;
+  sockets: InheritOptions["sockets"],
+) => ServerVersion;
 
-/** The state of a generation, for {@linkcode upgrade} alone. */
-export let stateOf: (generation: Generation) => GenerationState;
+/** The state of a version, for {@linkcode upgrade} alone. */
+export let stateOf: (version: ServerVersion) => ServerVersionState;
 
 /**
- * One version of a server. {@linkcode inherited} makes it, {@linkcode upgrade} replaces it.
+ * One version of a server. {@linkcode inherit} makes it, {@linkcode upgrade} replaces it.
  */
-export class Generation implements Disposable {
+export class ServerVersion implements Disposable {
   /** The process this one takes over from; `undefined` at a first start. */
   readonly predecessor: number | undefined;
   /** Resolves when a successor serves and this version accepts nothing any more. */
@@ -52,14 +52,14 @@ export class Generation implements Disposable {
   readonly #untakenDatagrams: Map<string, DatagramSocket>;
   readonly #listeners = new Map<string, Listener<SocketAddr>>();
   readonly #datagrams = new Map<string, DatagramSocket>();
-  readonly #sockets: InheritedOptions["sockets"];
-  readonly #conversation: Conversation | undefined;
+  readonly #sockets: InheritOptions["sockets"];
+  readonly #channel: UpgradeChannel | undefined;
   readonly #connections: readonly InheritedConnection[];
   /** Whether the program knows, or will, what connections came along. */
   #takesConnections = false;
   readonly #confirmed = Promise.withResolvers<void>();
   readonly #retired = Promise.withResolvers<void>();
-  readonly #state: GenerationState = {
+  readonly #state: ServerVersionState = {
     listeners: this.#listeners,
     datagrams: this.#datagrams,
     upgrading: false,
@@ -70,25 +70,25 @@ export class Generation implements Disposable {
   };
   #serving = false;
 
-  private constructor(inheritance: Inheritance | undefined, predecessor: number, sockets: InheritedOptions["sockets"]) {
+  private constructor(inheritance: Inheritance | undefined, predecessor: number, sockets: InheritOptions["sockets"]) {
     this.predecessor = inheritance === undefined ? undefined : predecessor;
     this.#connections = inheritance?.connections ?? [];
     this.#confirmed.promise.catch(() => {});
     this.retired = this.#retired.promise;
     this.#untaken = inheritance?.listeners ?? new Map();
     this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
-    this.#conversation = inheritance?.conversation;
+    this.#channel = inheritance?.channel;
     this.#sockets = sockets;
   }
 
   static {
-    makeGeneration = (inheritance, predecessor, sockets) => new Generation(inheritance, predecessor, sockets);
-    stateOf = (generation) => generation.#state;
+    makeServerVersion = (inheritance, predecessor, sockets) => new ServerVersion(inheritance, predecessor, sockets);
+    stateOf = (version) => version.#state;
   }
 
   /**
    * Established connections that came along, in order; whoever takes them owns them. What is read from one before
-   * {@linkcode Generation.confirmed} has resolved may be read again by the predecessor. They are closed when the trial is
+   * {@linkcode ServerVersion.confirmed} has resolved may be read again by the predecessor. They are closed when the trial is
    * over if the program has neither asked for them nor called `confirmed` by then.
    */
   get connections(): readonly InheritedConnection[] {
@@ -102,7 +102,7 @@ export class Generation implements Disposable {
   }
 
   /**
-   * Takes the listener of that name, or makes one. It accepts from {@linkcode Generation.ready} on; connections that
+   * Takes the listener of that name, or makes one. It accepts from {@linkcode ServerVersion.markReady} on; connections that
    * arrive earlier wait.
    *
    * @param name The listener's name; the next version asks for it by the same.
@@ -135,7 +135,7 @@ export class Generation implements Disposable {
   }
 
   /**
-   * Takes the datagram socket of that name, or makes one. It receives from {@linkcode Generation.ready} on; datagrams
+   * Takes the datagram socket of that name, or makes one. It receives from {@linkcode ServerVersion.markReady} on; datagrams
    * that arrive earlier wait, as many as there is room for. When a successor serves it receives no more, and can still
    * answer until it is closed.
    *
@@ -159,37 +159,37 @@ export class Generation implements Disposable {
    * Says that this version can serve. The predecessor stops accepting and receiving, and this one begins; listeners and
    * datagram sockets that nobody took are closed.
    *
-   * Then its trial begins, the predecessor's `trialTime`. If it crashes or freezes before the end of that it is ended, and
-   * what it has read from {@linkcode Generation.connections} is gone: the predecessor goes on with them, and has their
-   * `initialBytes` still. What must not be done twice waits for {@linkcode Generation.confirmed}.
+   * Then its trial begins, the predecessor's `probation`. If it crashes or freezes before the end of that it is ended, and
+   * what it has read from {@linkcode ServerVersion.connections} is gone: the predecessor goes on with them, and has their
+   * `initialBytes` still. What must not be done twice waits for {@linkcode ServerVersion.confirmed}.
    *
    * @returns Resolves when this version accepts and receives.
    */
-  async ready(): Promise<void> {
+  async markReady(): Promise<void> {
     if (this.#serving) return;
     this.#closeUntaken();
-    this.#conversation?.say({ say: "ready" });
+    this.#channel?.send({ type: "ready" });
     // A predecessor that is gone accepts nothing either.
-    await this.#conversation?.stayFor(this.#conversation.next());
+    await this.#channel?.keepAliveWhile(this.#channel.receive());
     this.#serve();
-    this.#conversation?.say({ say: "serving" });
+    this.#channel?.send({ type: "serving" });
     this.#obey();
   }
 
   /**
    * Waits until this version's trial is over and the predecessor has closed the connections it handed over, or until the
-   * predecessor has ended, which leaves them to this version too; at a first start until {@linkcode Generation.ready} was
+   * predecessor has ended, which leaves them to this version too; at a first start until {@linkcode ServerVersion.markReady} was
    * called. Waiting keeps this process running. A version that fails its trial is ended, and hears nothing.
    *
    * @example Connections that came along are left unread until nobody else reads them
    * ```ts ignore
    * import { inherited } from "@winsock/handoff";
    *
-   * const generation = await inherited();
-   * const listener = generation.listen("echo", { port: 8080 });
-   * await generation.ready();
-   * generation.confirmed().then(() => {
-   *   for (const { socket } of generation.connections) echo(socket.toConn());
+   * const version = await inherit();
+   * const listener = version.listen("echo", { port: 8080 });
+   * await version.markReady();
+   * version.confirmed().then(() => {
+   *   for (const { socket } of version.connections) echo(socket.toConn());
    * });
    * for await (const socket of listener) echo(socket.toConn());
    *
@@ -199,11 +199,11 @@ export class Generation implements Disposable {
    * ```
    *
    * @returns Resolves when nobody but this version has its connections.
-   * @throws {UpgradeError} `refused`, if this version has called {@linkcode Generation.refuse}.
+   * @throws {UpgradeError} `refused`, if this version has called {@linkcode ServerVersion.refuse}.
    */
   async confirmed(): Promise<void> {
     this.#takesConnections = true;
-    await (this.#conversation?.stayFor(this.#confirmed.promise) ?? this.#confirmed.promise);
+    await (this.#channel?.keepAliveWhile(this.#confirmed.promise) ?? this.#confirmed.promise);
   }
 
   /**
@@ -215,7 +215,7 @@ export class Generation implements Disposable {
   async refuse(reason: string): Promise<void> {
     this[Symbol.dispose]();
     this.#confirmed.reject(new UpgradeError("refused", reason));
-    await this.#conversation?.finish({ say: "refuse", reason });
+    await this.#channel?.finish({ type: "refuse", reason });
   }
 
   /**
@@ -275,25 +275,25 @@ export class Generation implements Disposable {
 
   /** Answers the predecessor. A supervisor that keeps the listeners replaces this version when it has another. */
   async #obey(): Promise<void> {
-    const conversation = this.#conversation;
-    if (conversation === undefined) return this.#confirm();
+    const channel = this.#channel;
+    if (channel === undefined) return this.#confirm();
     let paused = false;
-    for (let message = await conversation.next(); message !== undefined;) {
-      if (message.say === "check") {
-        conversation.say({ say: "alive" });
-      } else if (message.say === "confirm") {
+    for (let message = await channel.receive(); message !== undefined;) {
+      if (message.type === "check") {
+        channel.send({ type: "alive" });
+      } else if (message.type === "confirm") {
         this.#confirm();
-      } else if (message.say === "pause") {
+      } else if (message.type === "pause") {
         paused = true;
         await this.#pause();
-        conversation.say({ say: "paused" });
-      } else if (message.say === "resume") {
+        channel.send({ type: "paused" });
+      } else if (message.type === "resume") {
         paused = false;
         this.#serve();
-      } else if (message.say === "retire") {
+      } else if (message.type === "retire") {
         return this.#retire();
       }
-      message = await (paused ? conversation.stayFor(conversation.next()) : conversation.next());
+      message = await (paused ? channel.keepAliveWhile(channel.receive()) : channel.receive());
     }
     this.#confirm();
     // The supervisor died between two versions.
@@ -301,8 +301,8 @@ export class Generation implements Disposable {
   }
 }
 
-/** Where {@linkcode inherited} looks. */
-export interface InheritedOptions {
+/** Where {@linkcode inherit} looks. */
+export interface InheritOptions {
   /**
    * Listeners, and datagram sockets, that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A
    * predecessor's come first.
@@ -325,18 +325,18 @@ export interface InheritedOptions {
  *
  * @example A server that can be replaced
  * ```ts ignore
- * import { inherited, onUpgradeRequest, upgrade } from "@winsock/handoff";
+ * import { inherit, onUpgradeRequest, upgrade } from "@winsock/handoff";
  *
- * const generation = await inherited();
- * const listener = generation.listen("echo", { port: 8080 });
+ * const version = await inherit();
+ * const listener = version.listen("echo", { port: 8080 });
  * const script = new URL("server.ts", import.meta.url);
  * const control = ["--allow-read=server.control", "--allow-write=server.control"];
  * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", ...control];
- * onUpgradeRequest(() => upgrade(generation, { script, denoFlags, drainTimeout: 10_000 }), {
+ * onUpgradeRequest(() => upgrade(version, { script, denoFlags, drainTimeout: 10_000 }), {
  *   controlFile: "server.control",
  *   onUpgraded: () => Deno.exit(),
  * });
- * await generation.ready();
+ * await version.markReady();
  * for await (const socket of listener) {
  *   const conn = socket.toConn();
  *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
@@ -344,15 +344,15 @@ export interface InheritedOptions {
  * ```
  *
  * @param options Where to look.
- * @returns The version; call {@linkcode Generation.ready} when it can serve.
+ * @returns The version; call {@linkcode ServerVersion.markReady} when it can serve.
  * @throws {Deno.errors.NotCapable} Without the permission for the environment variable.
  * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
  * @throws {TypeError} If what arrives is sockets, and not from a predecessor. They are closed, as after any error.
  */
-export async function inherited(options: InheritedOptions = {}): Promise<Generation> {
+export async function inherit(options: InheritOptions = {}): Promise<ServerVersion> {
   const predecessor = options.predecessor ?? takePredecessor();
   const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
-  return makeGeneration(inheritance, predecessor, options.sockets);
+  return makeServerVersion(inheritance, predecessor, options.sockets);
 }
 
 function takePredecessor(): number {

@@ -6,42 +6,42 @@
 import type net from "node:net";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { DatagramSocket } from "../../sockets/datagram_socket.ts";
-import type { SharedSocket } from "../../sockets/duplicate_socket.ts";
+import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { Listener } from "../../sockets/listener.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { receive } from "../receive.ts";
 
 /** One thing said. */
-export type Message =
+export type UpgradeMessage =
   /** New to old: its listeners are taken, and it can serve. */
-  | { readonly say: "ready" }
+  | { readonly type: "ready" }
   /** New to old: it will not serve. */
-  | { readonly say: "refuse"; readonly reason: string }
+  | { readonly type: "refuse"; readonly reason: string }
   /** Old to new: nobody accepts now but you. */
-  | { readonly say: "go" }
+  | { readonly type: "activate" }
   /** New to old: it accepts. */
-  | { readonly say: "serving" }
+  | { readonly type: "serving" }
   /** Old to new, at the end of its trial: does your event loop run? */
-  | { readonly say: "check" }
+  | { readonly type: "check" }
   /** Its answer. */
-  | { readonly say: "alive" }
+  | { readonly type: "alive" }
   /** Old to new: the trial is over, and what was handed over is yours alone. */
-  | { readonly say: "confirm" }
+  | { readonly type: "confirm" }
   /** Supervisor to the version that serves: stop accepting. */
-  | { readonly say: "pause" }
+  | { readonly type: "pause" }
   /** Its answer. */
-  | { readonly say: "paused" }
+  | { readonly type: "paused" }
   /** Supervisor to the version that paused: its successor has failed. */
-  | { readonly say: "resume" }
+  | { readonly type: "resume" }
   /** Supervisor to the version that paused: its successor serves. */
-  | { readonly say: "retire" };
+  | { readonly type: "retire" };
 
 const MAX_LINE = 64 * 1024;
 
 /** One end of the connection. */
-export class Conversation {
+export class UpgradeChannel {
   readonly #socket: net.Socket;
-  readonly #messages: Message[] = [];
+  readonly #messages: UpgradeMessage[] = [];
   #text = "";
   #ended = false;
   /** How many wait for something that is to keep this process running. */
@@ -58,14 +58,14 @@ export class Conversation {
     socket.unref();
   }
 
-  say(message: Message): void {
+  send(message: UpgradeMessage): void {
     if (!this.#ended) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
   /** Says a last thing; resolves when the other end will hear it even if this process ends, or is gone. */
-  async finish(message: Message): Promise<void> {
+  async finish(message: UpgradeMessage): Promise<void> {
     if (this.#ended) return;
-    await this.stayFor(
+    await this.keepAliveWhile(
       new Promise<void>((resolve) => {
         this.#socket.once("close", () => resolve());
         this.#socket.end(`${JSON.stringify(message)}\n`, () => resolve());
@@ -75,7 +75,7 @@ export class Conversation {
   }
 
   /** The next message; `undefined` when the other end is gone. */
-  async next(): Promise<Message | undefined> {
+  async receive(): Promise<UpgradeMessage | undefined> {
     for (;;) {
       const message = this.#messages.shift();
       if (message !== undefined || this.#ended) return message;
@@ -84,7 +84,7 @@ export class Conversation {
   }
 
   /** Waits for a promise, and keeps this process running meanwhile, which may have nothing else to do. */
-  async stayFor<T>(promise: Promise<T>): Promise<T> {
+  async keepAliveWhile<T>(promise: Promise<T>): Promise<T> {
     if (this.#staying++ === 0) this.#socket.ref();
     try {
       return await promise;
@@ -145,7 +145,7 @@ export interface InheritedConnection {
 
 /** All that came. */
 export interface Inheritance {
-  readonly conversation: Conversation;
+  readonly channel: UpgradeChannel;
   readonly listeners: Map<string, Listener<SocketAddr>>;
   readonly datagrams: Map<string, DatagramSocket>;
   readonly connections: InheritedConnection[];
@@ -159,7 +159,7 @@ export interface Inheritance {
  */
 export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
   const received = receive({ listeners: true, datagrams: true, ...input === undefined ? {} : { input } });
-  const taken: SharedSocket[] = [];
+  const taken: AnySocket[] = [];
   try {
     const first = (await received.next()).value;
     if (first === undefined) return undefined;
@@ -182,10 +182,10 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
       else if (socket instanceof DatagramSocket) datagrams.set(datagramNames[datagrams.size]!, socket);
       else connections.push({ socket, data });
     }
-    const conversation = new Conversation(first.socket.toNodeSocket());
+    const channel = new UpgradeChannel(first.socket.toNodeSocket());
     // What is left to come is the end of stdin; the loop must see it, and closes nothing that was taken.
     received.next().catch(() => {});
-    return { conversation, listeners, datagrams, connections };
+    return { channel, listeners, datagrams, connections };
   } catch (error) {
     for (const socket of taken) socket.close();
     await received.return();

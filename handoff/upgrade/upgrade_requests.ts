@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { acceptNext, listen, type Listener } from "../../sockets/listener.ts";
+import { acceptWithRetry, listen, type Listener } from "../../sockets/listener.ts";
 import { nodeBuiltin } from "../../internal/runtime.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { connect } from "../../sockets/connect.ts";
@@ -243,13 +243,13 @@ async function attempt(
     return await upgrade();
   } catch (error) {
     // What is busy is another upgrade, which may succeed yet, or has.
-    if (!(error instanceof UpgradeError && error.outcome === "busy")) reclaim(control);
+    if (!(error instanceof UpgradeError && error.outcome === "busy")) retake(control);
     throw error;
   }
 }
 
 /** Of the two failures the upgrade's is the one to throw. */
-function reclaim(control: ControlListener | undefined): void {
+function retake(control: ControlListener | undefined): void {
   try {
     control?.reclaim();
   } catch (error) {
@@ -262,7 +262,7 @@ async function answerAll(
   upgrade: () => Promise<UpgradeResult>,
   onUpgraded: OnUpgradeRequestOptions["onUpgraded"],
 ): Promise<void> {
-  for (let socket = await acceptNext(listener); socket !== undefined; socket = await acceptNext(listener)) {
+  for (let socket = await acceptWithRetry(listener); socket !== undefined; socket = await acceptWithRetry(listener)) {
     answer(socket, secret, upgrade).then((result) => result && onUpgraded?.(result));
   }
 }

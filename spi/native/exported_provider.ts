@@ -27,7 +27,7 @@ import { functionsOf } from "../table_provider.ts";
 
 type Name = keyof typeof WSPUPCALL_FUNCTIONS;
 
-const LONGEST_PATH = 260;
+const MAX_PATH = 260;
 
 /** Calls the functions of a native table. Needs full `--allow-ffi`. */
 class NativeUpcalls implements Upcalls {
@@ -61,8 +61,8 @@ class NativeUpcalls implements Upcalls {
   }
 
   WPUGetProviderPath(lpProviderId: string): string {
-    const path = new Uint16Array(LONGEST_PATH);
-    const length = new Int32Array([LONGEST_PATH]);
+    const path = new Uint16Array(MAX_PATH);
+    const length = new Int32Array([MAX_PATH]);
     this.#call("lpWPUGetProviderPath", (lpErrno) => [parseGuid(lpProviderId), path, length, lpErrno]);
     return decodeUtf16(path);
   }
@@ -131,7 +131,7 @@ export interface ExportedProvider extends Disposable {
  * assertThrows(() => native.duplicateSocket(listener.handle, Deno.pid), WinsockError, "WSAENOBUFS (10055)");
  * ```
  *
- * @param provider Any provider. One without `socketNow` fails in `WSPSocket` with WSAEOPNOTSUPP.
+ * @param provider Any provider. One without `socketSync` fails in `WSPSocket` with WSAEOPNOTSUPP.
  * @returns The pointer; the caller's to dispose of, when native code calls it no more.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */

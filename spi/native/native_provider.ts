@@ -99,8 +99,8 @@ type Name = keyof typeof WSPPROC_FUNCTIONS;
 type Arguments<N extends Name> = Parameters<Deno.FromForeignFunction<typeof WSPPROC_FUNCTIONS[N]>>;
 type WithoutErrno<T extends unknown[]> = T extends [...infer Rest, unknown] ? Rest : never;
 
-const LONGEST_TEXT = 256;
-const LONGEST_ADDRESS = 128;
+const MAX_TEXT = 256;
+const MAX_ADDRESS = 128;
 
 /** Calls native code; a code in `lpErrno` becomes a {@linkcode WinsockError}. Needs full `--allow-ffi`. */
 class NativeFunctions implements ProviderFunctions {
@@ -173,8 +173,8 @@ class NativeFunctions implements ProviderFunctions {
   }
 
   WSPAddressToString(lpsaAddress: Uint8Array<ArrayBuffer>, lpProtocolInfo: Uint8Array<ArrayBuffer>): string {
-    const text = new Uint16Array(LONGEST_TEXT);
-    const length = new Uint32Array([LONGEST_TEXT]);
+    const text = new Uint16Array(MAX_TEXT);
+    const length = new Uint32Array([MAX_TEXT]);
     const operation = "write an address as text";
     const { byteLength } = lpsaAddress;
     this.#call("lpWSPAddressToString", operation, lpsaAddress, byteLength, lpProtocolInfo, text, length);
@@ -186,8 +186,8 @@ class NativeFunctions implements ProviderFunctions {
     AddressFamily: number,
     lpProtocolInfo: Uint8Array<ArrayBuffer>,
   ): Uint8Array<ArrayBuffer> {
-    const address = new Uint8Array(LONGEST_ADDRESS);
-    const length = new Int32Array([LONGEST_ADDRESS]);
+    const address = new Uint8Array(MAX_ADDRESS);
+    const length = new Int32Array([MAX_ADDRESS]);
     const operation = `read the address "${AddressString}"`;
     const text = encodeUtf16(AddressString);
     this.#call("lpWSPStringToAddress", operation, text, AddressFamily, lpProtocolInfo, address, length);

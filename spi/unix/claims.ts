@@ -19,7 +19,7 @@ import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
 import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
-import { Look, POLLIN, pollNow } from "../../ffi/unix/io.ts";
+import { POLLIN, PollProbe, pollSync } from "../../ffi/unix/io.ts";
 import { readableWithin } from "../../ffi/unix/poller.ts";
 
 /** The version of blobs and of claims. Blobs of version 1 had no secret, and did not say their version. */
@@ -172,19 +172,19 @@ export async function claim(rendezvous: string, claim: Claim): Promise<bigint> {
  * @returns The descriptor, closed on exec; the caller's to close.
  * @throws {WinsockError} If the source refuses, is gone, or does not answer in 5 seconds.
  */
-export function claimNow(rendezvous: string, claim: Claim): bigint {
+export function claimSync(rendezvous: string, claim: Claim): bigint {
   const deadline = performance.now() + TIMEOUT_NOW_MS;
   for (;;) {
     using connection = ClaimConnection.open(rendezvous, claim);
     while (connection?.busy === false) {
       // A signal may end the poll early: only the answer itself says that it has come.
-      pollNow(left(deadline), [connection.fd, POLLIN]);
+      pollSync(left(deadline), [connection.fd, POLLIN]);
       const descriptor = connection.receive();
       if (descriptor !== undefined) return descriptor;
       if (left(deadline) === 0) throw unanswered();
     }
     if (left(deadline) === 0) throw unaccepted();
-    pollNow(connection === undefined ? CONNECT_DELAY_MS : BUSY_DELAY_MS);
+    pollSync(connection === undefined ? CONNECT_DELAY_MS : BUSY_DELAY_MS);
   }
 }
 
@@ -197,7 +197,7 @@ function left(deadline: number): number {
 class ClaimConnection implements Disposable {
   readonly fd: bigint;
   readonly #rendezvous: string;
-  readonly #look: Look;
+  readonly #look: PollProbe;
   /** Whether the source asks to be asked again, on another connection. */
   busy = false;
   /** Keeps room for the descriptor: an answer that finds none is lost, and so is the duplicate. */
@@ -206,7 +206,7 @@ class ClaimConnection implements Disposable {
   private constructor(fd: bigint, rendezvous: string) {
     this.fd = fd;
     this.#rendezvous = rendezvous;
-    this.#look = new Look(fd, POLLIN);
+    this.#look = new PollProbe(fd, POLLIN);
   }
 
   /** Connects, without waiting, and sends the claim; `undefined` while too many others wait there. */
@@ -299,6 +299,6 @@ function outgoing(): NativeMessage {
 
 /** The memory of an answer: with room for one descriptor where the system closes the others. */
 function incoming(): NativeMessage {
-  const { closesUntaken, mostDescriptors } = unixSystem();
+  const { closesTruncatedDescriptors: closesUntaken, mostDescriptors } = unixSystem();
   return answerMessage ??= new NativeMessage(closesUntaken ? 1 : mostDescriptors, ANSWER_SIZE);
 }

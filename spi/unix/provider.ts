@@ -10,7 +10,7 @@ import { describeSocket, type SocketDescription } from "../../ffi/unix/sockets.t
 import { AF, PFL, SOCK, WSA_ERRORS, XP1 } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, TCP_ENTRY } from "../service_provider.ts";
-import { type Claim, claim, CLAIM_VERSION, claimError, claimNow, isRendezvousName, SECRET_SIZE } from "./claims.ts";
+import { type Claim, claim, CLAIM_VERSION, claimError, claimSync, isRendezvousName, SECRET_SIZE } from "./claims.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
 /** The GUID of the provider of Linux and macOS, which its blobs name. */
@@ -168,8 +168,8 @@ export class UnixProvider implements ServiceProvider {
   }
 
   /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this provider. */
-  socketNow(info: Uint8Array): bigint {
-    return this.#openHere(info) ?? claimNow(...this.#place(info));
+  socketSync(info: Uint8Array): bigint {
+    return this.#openHere(info) ?? claimSync(...this.#place(info));
   }
 
   withdraw(info: Uint8Array): void {

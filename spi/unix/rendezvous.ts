@@ -17,7 +17,7 @@ import { acceptNow, duplicateFrom, newSocket } from "../../ffi/unix/descriptors.
 import { closeElsewhere, CloseQueue, errno, isErrno, libc, unixError, unixSystem } from "../../ffi/unix/libc.ts";
 import { refuseDescriptors } from "../../ffi/unix/local_sockets.ts";
 import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
-import { Look, POLLIN } from "../../ffi/unix/io.ts";
+import { POLLIN, PollProbe } from "../../ffi/unix/io.ts";
 import { readableWithin, unixPoller } from "../../ffi/unix/poller.ts";
 import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
 import { nextTurn } from "../../internal/runtime.ts";
@@ -81,7 +81,7 @@ export class Rendezvous {
   readonly #listener: bigint;
   /** Whether nothing can come that to close would wait for: connections have what their listener has. */
   readonly #refusesDescriptors: boolean;
-  readonly #look: Look;
+  readonly #look: PollProbe;
   readonly #timeToLive: number;
   readonly #waiting = new Map<number, WaitingDuplicate>();
   /** By process id; those that waited for a process that had the id before are not there. */
@@ -110,7 +110,7 @@ export class Rendezvous {
     this.name = name;
     this.#listener = fd;
     this.#refusesDescriptors = refuseDescriptors(fd);
-    this.#look = new Look(fd, POLLIN);
+    this.#look = new PollProbe(fd, POLLIN);
     this.#reserve = new Reserve();
     // The process may go on: `deno run --watch` begins anew in it.
     addEventListener("unload", () => this.#end());
@@ -313,7 +313,7 @@ export class Rendezvous {
     const { descriptor } = this.#remove(claim.number);
     try {
       // A socket that only a message holds may be shut down there: the target closes the connection when it has it.
-      if (unixSystem().sweepsMessages) await closedByPeer(connection, performance.now() + KEPT_MS);
+      if (unixSystem().collectsInFlightSockets) await closedByPeer(connection, performance.now() + KEPT_MS);
     } finally {
       // The target has it now: it may have closed it, and had it linger.
       closeElsewhere(descriptor);
@@ -339,7 +339,7 @@ async function receiveClaim(connection: bigint, deadline: number): Promise<Uint8
 
 /** Waits until the peer has closed its end, which the claim that is left unread hides from a read. */
 async function closedByPeer(connection: bigint, deadline: number): Promise<void> {
-  const hangUp = new Look(connection, 0);
+  const hangUp = new PollProbe(connection, 0);
   for (let pause = 1; !hangUp.ready() && performance.now() < deadline; pause = Math.min(pause * 2, MAX_KEPT_PAUSE_MS)) {
     await unreferenced(pause);
   }

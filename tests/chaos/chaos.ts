@@ -137,7 +137,7 @@ function startPool(): WorkerPool {
     args: ["20"],
     size: WORKERS,
     restartDelay: 50,
-    maxRestarts: 1_000,
+    maxFailures: 1_000,
     attempts: 20,
   });
 }

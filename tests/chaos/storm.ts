@@ -60,7 +60,7 @@ export type Blow = typeof BLOWS[number];
 const SOURCES = 3;
 const IN_FLIGHT = 48;
 const WARM_UP_CONNECTIONS = 200;
-const LONGEST_FREEZE_MS = 2_500;
+const MAX_FREEZE_MS = 2_500;
 const HUNG_AFTER_MS = 60_000;
 const SCRIPT = new URL("storm_source.ts", import.meta.url).href;
 
@@ -193,7 +193,7 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
     log?.(`${answers.length} ended: ${blow} ${victim}`);
     if (blow.startsWith("freeze")) {
       freeze(victim);
-      const rest = new Promise<void>((resolve) => setTimeout(resolve, next() * LONGEST_FREEZE_MS));
+      const rest = new Promise<void>((resolve) => setTimeout(resolve, next() * MAX_FREEZE_MS));
       const thawed = rest.then(() => thaw(victim)).finally(() => thawing.delete(thawed));
       thawing.add(thawed);
       return;

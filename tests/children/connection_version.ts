@@ -1,17 +1,17 @@
 // A version of a server that gets a connection along and answers a line on it: MODE. In every mode but "ignore" it waits
 // until the connection is its own alone; in the mode "crash" it ends before.
-import { inherited } from "@winsock/handoff";
+import { inherit } from "@winsock/handoff";
 
 const [mode] = Deno.args;
-const generation = await inherited();
-const listener = generation.listen("http", { hostname: "127.0.0.1", port: 0 });
-await generation.ready();
+const version = await inherit();
+const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+await version.markReady();
 if (mode === "crash") setTimeout(() => Deno.exit(6), 100);
-if (mode !== "ignore") generation.confirmed().then(answerAll);
+if (mode !== "ignore") version.confirmed().then(answerAll);
 for await (const socket of listener) socket.close();
 
 async function answerAll(): Promise<void> {
-  for (const { socket } of generation.connections) {
+  for (const { socket } of version.connections) {
     using conn = socket.toConn();
     const buffer = new Uint8Array(100);
     const length = await conn.read(buffer);

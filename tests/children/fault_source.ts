@@ -1,6 +1,6 @@
 // Hands one connection after the other to a target of its own, each with a fault at one step, as it is told on stdin.
 import { connect, HandoffError, HandoffSource, listen, type Socket } from "@winsock/handoff";
-import { spawnProgram } from "../../handoff/spawn.ts";
+import { spawnWorkerCommand } from "../../handoff/spawn.ts";
 import { freeze, kill, thaw } from "../kit/faults/acts.ts";
 import { PAST_THE_DEADLINE_MS } from "../kit/faults/cell.ts";
 import { report } from "../kit/faults/events.ts";
@@ -162,7 +162,9 @@ function nameOf({ type }: Frame): string {
 async function spawnTarget(plan: FaultPlan, gate: string, inherits: boolean): Promise<Deno.ChildProcess> {
   const args = [...RUN, "--allow-all", TARGET, JSON.stringify(plan), gate];
   // Without `detached` Windows ends it together with this process.
-  if (inherits) return await spawnProgram({ command: Deno.execPath(), args }, { output: "inherit", detached: true });
+  if (inherits) {
+    return await spawnWorkerCommand({ command: Deno.execPath(), args }, { output: "inherit", detached: true });
+  }
   const options = { args, stdin: "piped", stdout: "inherit", stderr: "inherit", detached: true } as const;
   return new Deno.Command(Deno.execPath(), options).spawn();
 }

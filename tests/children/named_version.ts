@@ -1,19 +1,19 @@
 // One version of a server with a UDP socket, and on Linux a local one, that can be replaced: VERSION PORT PATH.
 // An abstract name is written with an @, since no argument can hold its NUL.
 // "upgrade" over UDP replaces it and says how that went; everything else is answered after a moment.
-import { inherited, type Listener, type SocketAddr, upgrade, UpgradeError } from "@winsock/handoff";
+import { inherit, type Listener, type SocketAddr, upgrade, UpgradeError } from "@winsock/handoff";
 
-const [version = "1", port = "0", path = ""] = Deno.args;
-const generation = await inherited();
-const { names } = generation;
-const socket = generation.listenDatagram("echo", { hostname: "127.0.0.1", port: Number(port) });
-if (path !== "") greet(generation.listen("local", { path: path.replace(/^@/, "\0") }));
+const [number = "1", port = "0", path = ""] = Deno.args;
+const version = await inherit();
+const { names } = version;
+const socket = version.listenDatagram("echo", { hostname: "127.0.0.1", port: Number(port) });
+if (path !== "") greet(version.listen("local", { path: path.replace(/^@/, "\0") }));
 let unanswered = 0;
 const receiving = serve();
-await generation.ready();
-console.log(JSON.stringify({ version, pid: Deno.pid, port: socket.addr.port, names }));
+await version.markReady();
+console.log(JSON.stringify({ version: number, pid: Deno.pid, port: socket.addr.port, names }));
 await receiving;
-await generation.retired;
+await version.retired;
 while (unanswered > 0) await new Promise((resolve) => setTimeout(resolve, 5));
 Deno.exit();
 
@@ -30,17 +30,17 @@ async function serve(): Promise<void> {
 
 async function slowly(text: string): Promise<string> {
   await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
-  return `${version} ${Deno.pid} ${text}`;
+  return `${number} ${Deno.pid} ${text}`;
 }
 
 async function replace(args: string): Promise<string> {
   try {
-    const { processId } = await upgrade(generation, {
+    const { processId } = await upgrade(version, {
       script: args === "crash" ? "data:text/javascript,Deno.exit(3)" : import.meta.url,
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
-      args: [String(Number(version) + 1), String(socket.addr.port), path],
+      args: [String(Number(number) + 1), String(socket.addr.port), path],
       timeout: 10_000,
-      trialTime: 200,
+      probation: 200,
       drainTimeout: 0,
     });
     return JSON.stringify({ processId });
@@ -52,6 +52,6 @@ async function replace(args: string): Promise<string> {
 async function greet(listener: Listener<SocketAddr>): Promise<void> {
   for await (const connection of listener) {
     using conn = connection.toConn();
-    await conn.write(new TextEncoder().encode(`${version} ${Deno.pid}`));
+    await conn.write(new TextEncoder().encode(`${number} ${Deno.pid}`));
   }
 }

@@ -1,7 +1,7 @@
 // Opens the blobs written to its stdin, 628 bytes each, says what happened, and keeps what it opened until stdin ends.
-import { openSocket, type SharedSocket } from "@winsock/handoff";
+import { type AnySocket, openSocket } from "@winsock/handoff";
 
-const open: SharedSocket[] = [];
+const open: AnySocket[] = [];
 let bytes = new Uint8Array(0);
 console.log("started");
 for await (const chunk of Deno.stdin.readable) {

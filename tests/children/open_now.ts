@@ -10,7 +10,7 @@ for await (const chunk of Deno.stdin.readable) {
     const blob = bytes.slice(0, 628);
     bytes = bytes.slice(628);
     try {
-      provider.socketNow(blob);
+      provider.socketSync(blob);
       console.log("opened");
     } catch (error) {
       console.log(`refused ${(error as { codeName?: string }).codeName}`);

@@ -3,44 +3,46 @@
 // server that had it is killed.
 import {
   connect,
-  type Generation,
-  inherited,
+  inherit,
   listen,
   type Listener,
+  type ServerVersion,
   type Socket,
   upgrade,
   UpgradeError,
 } from "@winsock/handoff";
 import http from "node:http";
 
-const [version = "1", mode = "well", port = "0"] = Deno.args;
+const [number = "1", mode = "well", port = "0"] = Deno.args;
 if (mode === "crash early") Deno.exit(3);
 if (mode === "deaf") await new Promise((resolve) => setTimeout(resolve, 60_000));
 
-const generation = await inherited();
+const version = await inherit();
 if (mode === "crash") Deno.exit(4);
 if (mode === "be killed") Deno.kill(Deno.pid, "SIGKILL");
 if (mode === "refuse") {
-  await generation.refuse("not in the mood");
+  await version.refuse("not in the mood");
   Deno.exit(0);
 }
 if (mode === "slow") console.log("initialising");
 if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, 1_000));
 if (mode === "hang") await new Promise((resolve) => setTimeout(resolve, 60_000));
 
-const listener = generation.listen("http", { hostname: "127.0.0.1", port: Number(port) });
+const listener = version.listen("http", { hostname: "127.0.0.1", port: Number(port) });
 const server = http.createServer((request, response) => answer(request, response));
 Object.defineProperty(server, "listening", { value: true });
 let retired = false;
-generation.retired.then(drain);
-for (const { socket, data } of generation.connections) {
+version.retired.then(drain);
+for (const { socket, data } of version.connections) {
   const conn = socket.toConn();
   await conn.write(new TextEncoder().encode(`${data} ${Deno.pid}`));
   conn.close();
 }
 const accepting = serve(listener);
-await generation.ready();
-console.log(JSON.stringify({ version, pid: Deno.pid, port: listener.addr.port, predecessor: generation.predecessor }));
+await version.markReady();
+console.log(
+  JSON.stringify({ version: number, pid: Deno.pid, port: listener.addr.port, predecessor: version.predecessor }),
+);
 if (mode === "crash after ready") setTimeout(() => Deno.exit(5), 100);
 if (mode === "freeze after ready") {
   setTimeout(() => {
@@ -57,20 +59,20 @@ function answer(request: http.IncomingMessage, response: http.ServerResponse): v
   if (retired) response.setHeader("connection", "close");
   const [, pid, next] = /^\/(\d+)\/(.+)$/.exec(request.url ?? "") ?? [];
   if (next === undefined || Number(pid) !== Deno.pid) {
-    return void response.end(`${version} ${Deno.pid} ${"x".repeat(2_000)}`);
+    return void response.end(`${number} ${Deno.pid} ${"x".repeat(2_000)}`);
   }
-  replace(generation, decodeURIComponent(next)).then((result) => response.end(JSON.stringify(result)));
+  replace(version, decodeURIComponent(next)).then((result) => response.end(JSON.stringify(result)));
 }
 
-async function replace(generation: Generation, next: string): Promise<unknown> {
+async function replace(version: ServerVersion, next: string): Promise<unknown> {
   try {
     const pair = next === "take along" ? await connectedPair() : undefined;
-    const { processId } = await upgrade(generation, {
+    const { processId } = await upgrade(version, {
       script: import.meta.url,
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
-      args: [String(Number(version) + 1), next, String(listener.addr.port)],
+      args: [String(Number(number) + 1), next, String(listener.addr.port)],
       timeout: 4_000,
-      trialTime: 400,
+      probation: 400,
       drainTimeout: 0,
       connections: pair === undefined ? [] : [{ socket: pair.server, data: "along" }],
     });

@@ -24,7 +24,7 @@ async function run(args: string[], bytes = W, shape: Partial<Terminal> = {}): Pr
   const terminal: Terminal = {
     read: () => Promise.resolve(bytes),
     print: (line) => void out.push(...line.split("\n")),
-    complain: (line) => void err.push(line),
+    printError: (line) => void err.push(line),
     columns: 80,
     color: false,
     ...shape,

@@ -82,7 +82,7 @@ Deno.test("getting started: a pool whose workers cannot be started again ends, a
   await using snippets = await layOutSnippets(PAGE, ["worker.ts", "pool.ts"], port);
   const server = new URL("pool.ts", snippets.folder);
   const code = await Deno.readTextFile(server);
-  await Deno.writeTextFile(server, code.replace("size: 2,", "size: 2, maxRestarts: 1, restartDelay: 10,"));
+  await Deno.writeTextFile(server, code.replace("size: 2,", "size: 2, maxFailures: 1, restartDelay: 10,"));
   const pool = startSnippet(snippets, "pool.ts", ["--allow-run", FFI_GRANT]);
   try {
     assertEquals(await lines(pool)(), `Process ${pool.pid} listens on port ${port}`);

@@ -52,7 +52,7 @@ class FakePoll implements PollSystem, PollWaker {
     return promise;
   }
 
-  pollNow(fds: Uint8Array<ArrayBuffer>, count: number): number {
+  pollSync(fds: Uint8Array<ArrayBuffer>, count: number): number {
     this.looksNow++;
     this.askedNow.push(count);
     if (this.failure !== undefined) throw this.failure;

@@ -18,7 +18,7 @@ for (const engine of ["node:http", "Deno.serve"] as const) {
       size: 2,
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-sys"],
       restartDelay: 20,
-      prefix: "",
+      outputPrefix: "",
     });
     const ends: string[] = [];
     pool.addEventListener("workerend", ({ reason }) => void ends.push(reason));

@@ -12,7 +12,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
-import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
+import { killProcess, spawnWorkerCommand } from "../../handoff/spawn.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { duplicates, outcome } from "../kit/handoffs.ts";
 import { endChild, lines, STYLE, within } from "../kit/process.ts";
@@ -95,7 +95,7 @@ function directories(): string[] {
 }
 
 async function endTarget({ child }: HandoffSource): Promise<void> {
-  endProcess(child as Deno.ChildProcess);
+  killProcess(child as Deno.ChildProcess);
   await within(10_000, child.status);
 }
 
@@ -144,7 +144,7 @@ async function spawnHostile(
   mode: string,
 ): Promise<{ source: HandoffSource; line: () => Promise<string | undefined> } & AsyncDisposable> {
   const script = new URL("../children/hostile_target.ts", import.meta.url);
-  const child = await spawnProgram({ script, denoFlags: FLAGS, args: [mode] }, { output: "piped" });
+  const child = await spawnWorkerCommand({ script, denoFlags: FLAGS, args: [mode] }, { output: "piped" });
   child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }).catch(() => {});
   const source = new HandoffSource(child, { timeout: 3_000 });
   return {

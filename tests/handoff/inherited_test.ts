@@ -2,12 +2,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import {
   connect,
-  type Generation,
   type HandoffChild,
   HandoffError,
   HandoffSource,
-  inherited,
+  inherit,
   listen,
+  type ServerVersion,
   UpgradeError,
 } from "@winsock/handoff";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
@@ -18,8 +18,8 @@ const VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
 
 Deno.test("the variable that tells of a predecessor is not passed on", async () => {
   Deno.env.set(VARIABLE, "0");
-  using generation = await inherited();
-  assertEquals([generation.predecessor, Deno.env.get(VARIABLE)], [undefined, undefined]);
+  using version = await inherit();
+  assertEquals([version.predecessor, Deno.env.get(VARIABLE)], [undefined, undefined]);
 });
 
 /** Sends something to this process as if it were the next version of a server; returns how it does not become one. */
@@ -28,7 +28,7 @@ async function failWith(
 ): Promise<Error> {
   const { child, input, exit, inject } = injectingChild();
   const source = new HandoffSource(child, { timeout: 5_000 });
-  const failed = assertRejects(() => inherited({ predecessor: 1, input }), Error);
+  const failed = assertRejects(() => inherit({ predecessor: 1, input }), Error);
   try {
     await send(source, inject);
     const error = await within(10_000, failed);
@@ -72,7 +72,7 @@ Deno.test("of an inheritance that ends in an error nothing stays open", async ()
 
 /** Makes this process the next version of a server of which a test says what it says. */
 async function withPredecessor(
-  test: (generation: Generation, conversation: Deno.Conn, along: Deno.Conn) => Promise<void>,
+  test: (version: ServerVersion, conversation: Deno.Conn, along: Deno.Conn) => Promise<void>,
 ): Promise<void> {
   using conversation = await connection();
   using along = await connection();
@@ -80,21 +80,21 @@ async function withPredecessor(
   const status = Promise.withResolvers<Deno.CommandStatus>();
   const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
   const source = new HandoffSource(child, { timeout: 5_000 });
-  const inheriting = inherited({ predecessor: 1, input: stdin.readable });
+  const inheriting = inherit({ predecessor: 1, input: stdin.readable });
   await source.send(conversation.server, { data: { upgrade: 1, listeners: [], connections: 1 } });
   await source.send(along.server);
-  using generation = await within(10_000, inheriting);
+  using version = await within(10_000, inheriting);
   await source.close();
   using said = conversation.client.toConn();
   using client = along.client.toConn();
-  await test(generation, said, client);
+  await test(version, said, client);
 }
 
 /** Has it serve; returns whether its trial is over. */
-async function beginTrial(generation: Generation, said: Deno.Conn): Promise<() => boolean> {
+async function beginTrial(version: ServerVersion, said: Deno.Conn): Promise<() => boolean> {
   let over = false;
-  generation.confirmed().then(() => over = true);
-  const ready = generation.ready();
+  version.confirmed().then(() => over = true);
+  const ready = version.markReady();
   assertEquals(await within(10_000, readText(said, 16)), '{"say":"ready"}\n');
   await writeText(said, '{"say":"go"}\n');
   await within(10_000, ready);
@@ -103,24 +103,24 @@ async function beginTrial(generation: Generation, said: Deno.Conn): Promise<() =
 }
 
 Deno.test("a version answers at the end of its trial, and knows when it is over", async () => {
-  await withPredecessor(async (generation, said) => {
-    const over = await beginTrial(generation, said);
+  await withPredecessor(async (version, said) => {
+    const over = await beginTrial(version, said);
     await writeText(said, '{"say":"check"}\n');
     assertEquals(await within(10_000, readText(said, 16)), '{"say":"alive"}\n');
     assertEquals(over(), false);
     await writeText(said, '{"say":"confirm"}\n');
-    await within(10_000, generation.confirmed());
-    assertEquals(generation.connections.length, 1);
-    for (const { socket } of generation.connections) socket.close();
+    await within(10_000, version.confirmed());
+    assertEquals(version.connections.length, 1);
+    for (const { socket } of version.connections) socket.close();
   });
 });
 
 Deno.test("the trial of a version is over when its predecessor ends", async () => {
-  await withPredecessor(async (generation, said, client) => {
-    await beginTrial(generation, said);
+  await withPredecessor(async (version, said, client) => {
+    await beginTrial(version, said);
     said.close();
-    await within(10_000, generation.confirmed());
-    for (const { socket } of generation.connections) {
+    await within(10_000, version.confirmed());
+    for (const { socket } of version.connections) {
       using conn = socket.toConn();
       await writeText(conn, "mine");
     }
@@ -129,10 +129,10 @@ Deno.test("the trial of a version is over when its predecessor ends", async () =
 });
 
 Deno.test("a version that refuses is told that its trial never ends", async () => {
-  await withPredecessor(async (generation, said, client) => {
-    await within(10_000, generation.refuse("not today"));
+  await withPredecessor(async (version, said, client) => {
+    await within(10_000, version.refuse("not today"));
     assertEquals(await within(10_000, readText(said, 100)), '{"say":"refuse","reason":"not today"}\n');
-    const { outcome } = await within(10_000, assertRejects(() => generation.confirmed(), UpgradeError));
+    const { outcome } = await within(10_000, assertRejects(() => version.confirmed(), UpgradeError));
     assertEquals(outcome, "refused");
     assertEquals(await within(10_000, readEnd(client)), true, "nobody asked for the connection");
   });

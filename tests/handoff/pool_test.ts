@@ -24,7 +24,7 @@ async function withPool(
   test: (pool: WorkerPool, events: WorkerEvent[]) => Promise<void>,
 ): Promise<void> {
   const denoFlags = ["--no-check", "--cached-only"];
-  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, timeout: 10_000, prefix: "", ...options });
+  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, timeout: 10_000, outputPrefix: "", ...options });
   try {
     await test(pool, record(pool));
   } finally {
@@ -72,7 +72,7 @@ Deno.test("options that make no sense are refused", () => {
   for (const name of ["size", "credit", "attempts"]) {
     assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: 0 }), RangeError, `The pool's ${name} is 0`);
   }
-  assertThrows(() => new WorkerPool({ script: SCRIPT, maxWaiting: NaN }), RangeError, "maxWaiting is NaN");
+  assertThrows(() => new WorkerPool({ script: SCRIPT, maxQueue: NaN }), RangeError, "maxQueue is NaN");
   assertThrows(() => new WorkerPool({ script: SCRIPT, timeout: 40_000 }), RangeError, "timeout");
   for (const name of ["restartDelay", "maxRestartDelay"]) {
     for (const value of [-1, NaN, 2 ** 31, Infinity]) {
@@ -148,7 +148,7 @@ Deno.test("the worker with the fewest open connections gets the next", async () 
 });
 
 Deno.test("no worker gets more than its credit, and what waits is bounded and served in turn", async () => {
-  await withPool({ credit: 1, maxWaiting: 1 }, async (pool) => {
+  await withPool({ maxSocketsPerWorker: 1, maxQueue: 1 }, async (pool) => {
     await within(20_000, pool.ready);
     const open = [await dispatched(pool), await dispatched(pool)];
     const pair = await connection();
@@ -169,7 +169,7 @@ Deno.test("no worker gets more than its credit, and what waits is bounded and se
 });
 
 Deno.test("a socket nobody has room for in time comes back", async () => {
-  await withPool({ credit: 1, size: 1, timeout: 2_000 }, async (pool) => {
+  await withPool({ maxSocketsPerWorker: 1, size: 1, timeout: 2_000 }, async (pool) => {
     await within(20_000, pool.ready);
     const open = await dispatched(pool);
     using pair = await connection();
@@ -191,7 +191,7 @@ Deno.test("a rejected socket is offered to each worker once, and then comes back
 });
 
 Deno.test("a socket that waits for one worker does not keep another from the one that is free", async () => {
-  await withPool({ args: ["reject"], credit: 1, attempts: 9, timeout: 3_000 }, async (pool) => {
+  await withPool({ args: ["reject"], maxSocketsPerWorker: 1, attempts: 9, timeout: 3_000 }, async (pool) => {
     await within(20_000, pool.ready);
     const pairs = await Promise.all(Array.from({ length: 12 }, () => connection()));
     const ends = await Promise.all(pairs.map(({ server }) => rejection(pool.dispatch(server))));
@@ -227,7 +227,7 @@ for (const accept of ["automatic", "manual"]) {
       args: ["20", accept],
       restartDelay: 1,
       maxRestartDelay: 1,
-      maxRestarts: 100,
+      maxFailures: 100,
       attempts: 50,
     };
     await withPool(options, async (pool) => {
@@ -283,7 +283,7 @@ Deno.test("workers inherit no connection that is accepted while they are started
 });
 
 Deno.test("a place whose workers cannot stay is given up, and the sockets come back", async () => {
-  await withPool({ args: ["crash"], size: 1, restartDelay: 1, maxRestarts: 2 }, async (pool, events) => {
+  await withPool({ args: ["crash"], size: 1, restartDelay: 1, maxFailures: 2 }, async (pool, events) => {
     using pair = await connection();
     const dispatching = rejection(pool.dispatch(pair.server));
     const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
@@ -306,7 +306,7 @@ Deno.test("a pool has not failed while one worker can be kept running, nor when 
   await Deno.remove(marker);
   const script = new URL("../children/misbehaving_worker.ts", import.meta.url);
   const denoFlags = ["--allow-read", "--allow-write", "--no-check", "--cached-only"];
-  await withPool({ script, denoFlags, args: [marker, "crash"], maxRestarts: 0 }, async (pool, events) => {
+  await withPool({ script, denoFlags, args: [marker, "crash"], maxFailures: 0 }, async (pool, events) => {
     pool.failed.then(() => failed = true);
     await within(20_000, pool.ready);
     assertEquals(events.filter(({ type }) => type === "workergiveup").length, 1);
@@ -318,7 +318,7 @@ Deno.test("a pool has not failed while one worker can be kept running, nor when 
 });
 
 Deno.test("a command that cannot be spawned is given up too", async () => {
-  const pool = new WorkerPool({ command: "/no/such/program", size: 1, restartDelay: 1, maxRestarts: 1 });
+  const pool = new WorkerPool({ command: "/no/such/program", size: 1, restartDelay: 1, maxFailures: 1 });
   const events = record(pool);
   assertEquals((await rejection(pool.ready))[0], "target-exited");
   assertEquals(events.map(({ type, worker }) => [type, worker.processId]), [
@@ -330,7 +330,7 @@ Deno.test("a command that cannot be spawned is given up too", async () => {
 
 Deno.test("a worker that cannot be spoken to is told of by its process id", async () => {
   using _provider = useProvider(new UnsupportedProvider());
-  await withPool({ size: 1, maxRestarts: 0 }, async (pool, events) => {
+  await withPool({ size: 1, maxFailures: 0 }, async (pool, events) => {
     assertEquals((await rejection(pool.ready))[0], "target-exited");
     assertEquals(events.map(({ type, worker }) => [type, worker.processId > 0]), [
       ["workerend", true],
@@ -341,7 +341,7 @@ Deno.test("a worker that cannot be spoken to is told of by its process id", asyn
 });
 
 Deno.test("a closed pool finishes what it has, and takes no more", async () => {
-  await withPool({ credit: 1, size: 1 }, async (pool) => {
+  await withPool({ maxSocketsPerWorker: 1, size: 1 }, async (pool) => {
     await within(20_000, pool.ready);
     const { client, processId } = await dispatched(pool);
     using waits = await connection();

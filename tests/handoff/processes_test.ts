@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { connect, HandoffSource, type HandoffSpawnOptions, type HandoffStep, TRACE_CHANNEL } from "@winsock/handoff";
 import { inheritable } from "../../ffi/unix/descriptors.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
-import { endProcess, spawnProgram } from "../../handoff/spawn.ts";
+import { killProcess, spawnWorkerCommand } from "../../handoff/spawn.ts";
 import diagnostics from "node:diagnostics_channel";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
@@ -29,7 +29,7 @@ async function spawnTarget(
   timeout = 20_000,
 ): Promise<Spawned> {
   const program = { script: new URL(`../children/${script}`, import.meta.url), denoFlags: [...FLAGS, ...grants], args };
-  const child = await spawnProgram(program, { output: "piped" });
+  const child = await spawnWorkerCommand(program, { output: "piped" });
   child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }).catch(() => {});
   const source = new HandoffSource(child, { timeout });
   return {
@@ -67,7 +67,7 @@ Deno.test("spawn starts a target and a source for it, and says so with the child
     assertEquals((await within(20_000, source.closed))?.reason, `process ${child.pid} takes no more sockets`);
     assertEquals(await outcome(source.send((await connection()).server)).then(([how]) => how), "closed");
   } finally {
-    endProcess(child);
+    killProcess(child);
     await child.status;
   }
   for (const timeout of [0, NaN, 30_001]) {

@@ -7,7 +7,7 @@ import { needs } from "../kit/needs.ts";
 
 const SCRIPT = new URL("../children/lingering_target.ts", import.meta.url);
 /** Closing blocks for three seconds where nothing is done about it. */
-const MOST_STILL_MS = 1_500;
+const MAX_STILL_MS = 1_500;
 
 async function end(source: HandoffSource): Promise<void> {
   (source.child as Deno.ChildProcess).kill("SIGKILL");
@@ -55,7 +55,7 @@ for (const how of ["taken", "withdrawn"]) {
           else await within(20_000, assertRejects(() => source.send(socket), HandoffError, "rejected"));
           socket.close();
         });
-        assert(still < MOST_STILL_MS, `the event loop stood still for ${still} ms`);
+        assert(still < MAX_STILL_MS, `the event loop stood still for ${still} ms`);
         const [after] = await settledDescriptors(Deno.pid);
         assert(after! < before!, `${after} descriptors, ${before} before`);
       } finally {

@@ -3,7 +3,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import {
   connect,
   duplicateSocket,
-  inherited,
+  inherit,
   type Listener,
   Socket,
   upgrade,
@@ -145,22 +145,22 @@ const TRIAL_MS = 1_000;
 
 /** Has another version take a connection along on which `request` was read already. */
 async function takeAlong(mode: string, request: string, options: Partial<UpgradeOptions> = {}) {
-  const generation = await inherited({ predecessor: 0 });
-  generation.listen("http", { hostname: "127.0.0.1", port: 0 });
-  await generation.ready();
+  const version = await inherit({ predecessor: 0 });
+  version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await version.markReady();
   const pair = await connection();
   const initialBytes = new TextEncoder().encode(request);
   const server = Socket.fromHandle(pair.server.detach(), { initialBytes });
-  const upgrading = upgrade(generation, {
+  const upgrading = upgrade(version, {
     script: new URL("../children/connection_version.ts", import.meta.url),
     denoFlags: ["--no-check", "--cached-only", "--allow-env"],
     args: [mode],
-    trialTime: TRIAL_MS,
+    probation: TRIAL_MS,
     drainTimeout: 0,
     connections: [{ socket: server }],
     ...options,
   });
-  return { client: pair.client.toConn(), server, upgrading, [Symbol.dispose]: () => generation[Symbol.dispose]() };
+  return { client: pair.client.toConn(), server, upgrading, [Symbol.dispose]: () => version[Symbol.dispose]() };
 }
 
 Deno.test("a connection that went along is answered when the trial is over, and not before", async () => {
@@ -267,8 +267,8 @@ const quietVersion = (mode: string) => ({
   script: new URL("../children/quiet_version.ts", import.meta.url),
   denoFlags: ["--no-check", "--cached-only", "--allow-env"],
   args: [mode],
-  trialTime: 0,
-  keep: true,
+  probation: 0,
+  supervise: true,
 });
 
 async function untilEnded(processId: number, listener: Listener): Promise<void> {
@@ -283,14 +283,14 @@ async function untilEnded(processId: number, listener: Listener): Promise<void> 
 }
 
 Deno.test("an upgrade waits for the connections that were accepted, and says how many it waited for in vain", async () => {
-  using generation = await inherited({ predecessor: 0 });
-  const listener = generation.listen("http", { hostname: "127.0.0.1", port: 0 });
-  await generation.ready();
+  using version = await inherit({ predecessor: 0 });
+  const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await version.markReady();
   using _client = await connect({ port: listener.addr.port });
   using server = await listener.accept();
-  const first = await upgrade(generation, { ...quietVersion("well"), drainTimeout: 100 });
+  const first = await upgrade(version, { ...quietVersion("well"), drainTimeout: 100 });
   assertEquals(first.remaining, 1);
-  const upgrading = upgrade(generation, { ...quietVersion("well"), drainTimeout: 20_000 });
+  const upgrading = upgrade(version, { ...quietVersion("well"), drainTimeout: 20_000 });
   // Then the second version serves.
   await untilEnded(first.processId, listener);
   server.close();
@@ -300,11 +300,11 @@ Deno.test("an upgrade waits for the connections that were accepted, and says how
 });
 
 Deno.test("a new version that fails is ended, and leaves no descriptor here", async () => {
-  using generation = await inherited({ predecessor: 0 });
-  const listener = generation.listen("http", { hostname: "127.0.0.1", port: 0 });
-  await generation.ready();
+  using version = await inherit({ predecessor: 0 });
+  const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await version.markReady();
   const fail = async (mode: string, timeout: number) => {
-    return await assertRejects(() => upgrade(generation, { ...quietVersion(mode), timeout }), UpgradeError);
+    return await assertRejects(() => upgrade(version, { ...quietVersion(mode), timeout }), UpgradeError);
   };
   const failAll = async () => {
     const hung = await fail("hang", 500);
@@ -322,26 +322,26 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
 });
 
 Deno.test("a connection that was closed is refused before anything is started", async () => {
-  using generation = await inherited({ predecessor: 0 });
+  using version = await inherit({ predecessor: 0 });
   using open = await connection();
   using closed = await connection();
   closed.server.close();
   const connections = [open, closed].map(({ server }) => ({ socket: server }));
   const { codeName, message } = await assertRejects(
-    () => upgrade(generation, { command: "no such program", connections }),
+    () => upgrade(version, { command: "no such program", connections }),
     WinsockError,
   );
   assertEquals([codeName, message.includes("it was closed, handed off or given up before")], ["WSAENOTSOCK", true]);
   assertEquals(open.server.remoteAddr.port > 0, true);
-  await assertRejects(() => upgrade(generation, { command: "no such program" }), UpgradeError, "cannot be started");
+  await assertRejects(() => upgrade(version, { command: "no such program" }), UpgradeError, "cannot be started");
 });
 
 Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
-  using generation = await inherited({ predecessor: 0 });
+  using version = await inherit({ predecessor: 0 });
   const upgradeWith = (options: Partial<UpgradeOptions>) => {
-    return upgrade(generation, { command: "no such program", ...options });
+    return upgrade(version, { command: "no such program", ...options });
   };
-  for (const name of ["timeout", "trialTime", "drainTimeout"] as const) {
+  for (const name of ["timeout", "probation", "drainTimeout"] as const) {
     for (const value of [-1, NaN, 2 ** 31, Infinity]) {
       await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `${name} must be from`);
     }
@@ -353,8 +353,8 @@ Deno.test("durations that no timer can wait for are refused before anything is s
 Deno.test("without the permission to run it, a new version is not said to have crashed", {
   permissions: { ffi: true, read: true },
 }, async () => {
-  using generation = await inherited({ predecessor: 0 });
-  const upgrading = () => upgrade(generation, { script: "server.ts" });
+  using version = await inherit({ predecessor: 0 });
+  const upgrading = () => upgrade(version, { script: "server.ts" });
   await assertRejects(upgrading, Deno.errors.NotCapable, "run access");
   // Nor is the next one said to come during another.
   await assertRejects(upgrading, Deno.errors.NotCapable, "run access");

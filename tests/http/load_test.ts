@@ -52,7 +52,7 @@ for (
       denoFlags: app === "oak" ? ["--allow-env", "--allow-read"] : [],
       size: WORKERS,
       strategy: "round-robin",
-      prefix: "",
+      outputPrefix: "",
     });
     await within(20_000, pool.ready);
     using listener = listen({ hostname: "127.0.0.1", port: 0 });

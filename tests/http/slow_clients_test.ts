@@ -9,7 +9,7 @@ import { until, within } from "../kit/process.ts";
 
 const CHUNK = 65_536;
 /** How many chunks two systems and a server may keep for a client. */
-const MOST_AHEAD = 16 * 1024 ** 2 / CHUNK;
+const MAX_AHEAD = 16 * 1024 ** 2 / CHUNK;
 const UPGRADE = ["GET / HTTP/1.1", "Host: a", ...HANDSHAKE, ""];
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -71,7 +71,7 @@ eachEngine("a body is asked for as much as the client reads", async () => {
   await client.send("GET / HTTP/1.1", "Host: a", "");
   await until(() => counted.pulls > 0, "it is asked for");
   const ahead = await settled(() => counted.pulls);
-  assert(ahead < MOST_AHEAD, `${ahead} chunks were asked for that nobody reads`);
+  assert(ahead < MAX_AHEAD, `${ahead} chunks were asked for that nobody reads`);
   for (let step = 1; step <= 3; step++) {
     let read = 0;
     const buffer = new Uint8Array(CHUNK);
@@ -79,7 +79,7 @@ eachEngine("a body is asked for as much as the client reads", async () => {
     await until(() => counted.pulls > ahead * (step + 0.3), "more is asked for");
     const pulls = await settled(() => counted.pulls);
     // The systems keep more for a client that reads fast.
-    assert(pulls < ahead * step + MOST_AHEAD, `${pulls} chunks were asked for, and ${ahead * step} read`);
+    assert(pulls < ahead * step + MAX_AHEAD, `${pulls} chunks were asked for, and ${ahead * step} read`);
   }
 });
 

@@ -1,6 +1,6 @@
 // Raw blobs in streams and .NET's SocketInformation, within this process, with a child, and in the Windows lane with C.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { connect, listen, Listener, type SharedSocket, Socket, WinsockError } from "@winsock/handoff";
+import { type AnySocket, connect, listen, Listener, Socket, WinsockError } from "@winsock/handoff";
 import {
   duplicateSocketInformation,
   openSocketInformation,
@@ -28,7 +28,7 @@ function streamOf(bytes: Uint8Array, chunk: number): ReadableStream<Uint8Array> 
 }
 
 /** What sendBlobs writes. */
-async function written(sockets: SharedSocket[], form: "W" | "A"): Promise<Uint8Array> {
+async function written(sockets: AnySocket[], form: "W" | "A"): Promise<Uint8Array> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const all = new Response(readable).bytes();
   await sendBlobs(writable, sockets, Deno.pid, { form });
@@ -44,7 +44,7 @@ for (const form of ["W", "A"] as const) {
     for (const chunk of [1, size - 1, size, size + 1, 10_000]) {
       const bytes = await written([listener, pair.server], form);
       assertEquals(bytes.byteLength, 2 * size);
-      const opened: SharedSocket[] = [];
+      const opened: AnySocket[] = [];
       for await (const socket of receiveBlobs(streamOf(bytes, chunk), { form })) opened.push(socket);
       assertEquals(opened.map(({ constructor }) => constructor), [Listener, Socket]);
       assertEquals((opened[0] as Listener).addr, listener.addr);
@@ -159,7 +159,7 @@ async function exchangeWithC(form: "W" | "A"): Promise<void> {
     assertEquals(await readText(client, 12), "hello from C");
     pair.server.close();
     assert(await readEnd(client));
-    const opened: SharedSocket[] = [];
+    const opened: AnySocket[] = [];
     for await (const socket of receiveBlobs(child.stdout, { form })) if (opened.push(socket) === 2) break;
     const [theirs, listener] = opened as [Socket, Listener];
     assertEquals([theirs.constructor, listener.constructor], [Socket, Listener]);

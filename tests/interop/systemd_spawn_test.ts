@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
-import { connect, listen, type Listener, type SharedSocket, WinsockError } from "@winsock/handoff";
+import { type AnySocket, connect, listen, type Listener, WinsockError } from "@winsock/handoff";
 import { spawnActivated } from "@winsock/handoff/interop";
 import { readText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
@@ -24,7 +24,7 @@ function blocks(handle: bigint): boolean {
 /** Runs a program with sockets and returns what it printed. */
 async function printed(
   command: string,
-  sockets: [string, SharedSocket][],
+  sockets: [string, AnySocket][],
   args: string[],
   environment: { env?: Record<string, string>; clearEnv?: boolean } = {},
 ): Promise<string> {

@@ -1,14 +1,7 @@
 // systemd's socket activation, with the real systemd-socket-activate and real children.
 import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { createSocket } from "node:dgram";
-import {
-  connect,
-  inherited as inheritedVersion,
-  listen,
-  type SharedSocket,
-  Socket,
-  WinsockError,
-} from "@winsock/handoff";
+import { type AnySocket, connect, inherit as inheritedVersion, listen, Socket, WinsockError } from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
@@ -26,7 +19,7 @@ const withSystemd = needs("systemd");
 const REPORT = new URL("../children/report_passed.ts", import.meta.url).href;
 
 /** A copy of a socket's descriptor that belongs to nobody yet, as after exec. */
-function inherited(socket: SharedSocket): bigint {
+function inherit(socket: AnySocket): bigint {
   return BigInt(fcntl(socket.handle, 0, 100));
 }
 
@@ -67,7 +60,7 @@ Deno.test({
   ...withSystemd,
   fn: async () => {
     using web = listen({ hostname: "127.0.0.1", port: 0 });
-    const handle = inherited(web);
+    const handle = inherit(web);
     assert(!closesOnExec(handle));
     const env = environment(1, handle, { LISTEN_FDNAMES: "web" });
     const passed = systemdSockets({ env });
@@ -98,7 +91,7 @@ Deno.test({
   fn: () => {
     using web = listen({ hostname: "127.0.0.1", port: 0 });
     for (const empty of [true, false]) {
-      const env = environment(1, inherited(web), { LISTEN_PID: "" });
+      const env = environment(1, inherit(web), { LISTEN_PID: "" });
       if (!empty) env.delete("LISTEN_PID");
       using passed = systemdSockets({ env });
       using taken = passed.takeListener(0);
@@ -119,7 +112,7 @@ Deno.test({
     const before = countDescriptors();
     {
       using pair = await connection();
-      const handle = inherited(pair.server);
+      const handle = inherit(pair.server);
       using passed = systemdSockets({ env: environment(1, handle) });
       assertEquals(passed.names, ["unknown"]);
       assertThrows(() => passed.takeListener(0), TypeError, `Cannot take over socket ${handle}: it is a connection`);
@@ -134,7 +127,7 @@ Deno.test({
     {
       using dns = datagramSocket();
       using web = listen({ hostname: "127.0.0.1", port: 0 });
-      const [datagram, listener] = [inherited(dns), inherited(web)];
+      const [datagram, listener] = [inherit(dns), inherit(web)];
       const locals = [1, 2].map((type) => BigInt(libc().socket(1, type, 0)));
       using passed = new PassedSockets([
         { name: "dns", handle: datagram },
@@ -174,18 +167,18 @@ Deno.test({
     using echo = datagramSocket();
     using dns = datagramSocket();
     using passed = new PassedSockets([
-      { name: "echo", handle: inherited(echo) },
-      { name: "dns", handle: inherited(dns) },
+      { name: "echo", handle: inherit(echo) },
+      { name: "dns", handle: inherit(dns) },
     ]);
     const [{ addr }, { addr: dnsAddr }] = [echo, dns];
     for (const socket of [echo, dns]) socket.close();
-    using generation = await inheritedVersion({ predecessor: 0, sockets: passed });
+    using version = await inheritedVersion({ predecessor: 0, sockets: passed });
     const options = { hostname: "127.0.0.1", port: 0 };
-    const served = generation.listenDatagram("echo", options);
+    const served = version.listenDatagram("echo", options);
     using taken = passed.takeDatagramSocket("dns")!;
     assertEquals([served.addr, taken.addr, passed.takeDatagramSocket(0)], [addr, dnsAddr, undefined]);
-    assertNotEquals(generation.listenDatagram("other", options).addr, addr);
-    await generation.ready();
+    assertNotEquals(version.listenDatagram("other", options).addr, addr);
+    await version.markReady();
     await sendText(taken, "hello", addr);
     assertEquals((await receiveText(served))[0], "hello");
   },
@@ -209,7 +202,7 @@ Deno.test({
       }
     }
     using web = listen({ hostname: "127.0.0.1", port: 0 });
-    const handle = inherited(web);
+    const handle = inherit(web);
     const env = new Guarded(environment(1, handle));
     const before = [...env];
     assertThrows(() => systemdSockets({ env }), Deno.errors.NotCapable, "LISTEN_PIDFDID");
@@ -224,7 +217,7 @@ Deno.test({
   ...withSystemd,
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
-    const handle = inherited(listener);
+    const handle = inherit(listener);
     const wrong: [Map<string, string>, ErrorClass, string][] = [
       [environment("many", handle), TypeError, 'Cannot take over sockets: LISTEN_FDS is "many", no number'],
       [environment("-1", handle), TypeError, 'LISTEN_FDS is "-1", no number'],
@@ -255,7 +248,7 @@ Deno.test({
     const before = countDescriptors();
     const listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;
-    const handle = inherited(listener);
+    const handle = inherit(listener);
     listener.close();
     (await connect({ port })).close();
     systemdSockets({ env: environment(1, handle) }).close();

@@ -12,7 +12,7 @@ useUnixSystem({
   name: "Linux in macOS' way",
   libraryPaths: [fileURLToPath(new URL("../../.cache/native/provider.so", import.meta.url))],
   errnoFunction: DARWIN.errnoFunction,
-  tellsListening: DARWIN.tellsListening,
+  hasAcceptConnOption: DARWIN.hasAcceptConnOption,
   SO_PROTOCOL: DARWIN.SO_PROTOCOL,
   abstractNames: DARWIN.abstractNames,
   newSocketFlags: DARWIN.newSocketFlags,
@@ -23,7 +23,7 @@ useUnixSystem({
   processFiles: DARWIN.processFiles,
   MSG_NOSIGNAL: DARWIN.MSG_NOSIGNAL,
   MSG_CMSG_CLOEXEC: DARWIN.MSG_CMSG_CLOEXEC,
-  closesUntaken: DARWIN.closesUntaken,
-  sweepsMessages: DARWIN.sweepsMessages,
+  closesTruncatedDescriptors: DARWIN.closesTruncatedDescriptors,
+  collectsInFlightSockets: DARWIN.collectsInFlightSockets,
   sharedLocks: DARWIN.sharedLocks,
 });

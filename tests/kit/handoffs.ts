@@ -1,6 +1,7 @@
 /** Sources and targets for tests: both in this process, or one of them saying what the test wants. */
 import { assertEquals, assertRejects } from "@std/assert";
 import {
+  type AnySocket,
   duplicateSocket,
   type HandoffChild,
   HandoffError,
@@ -9,14 +10,13 @@ import {
   openSocket,
   receive,
   type ReceiveOptions,
-  type SharedSocket,
   type Socket,
 } from "@winsock/handoff";
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import type { SourceChannel, TargetChannel } from "../../handoff/channel.ts";
-import { type FrameInput, streamInput } from "../../handoff/frame_io.ts";
-import { bringChannel, openSourceChannel, openTargetChannel } from "../../handoff/spawn.ts";
+import { type FrameReader, streamInput } from "../../handoff/frame_io.ts";
+import { attachChannel, openSourceChannel, openTargetChannel } from "../../handoff/spawn.ts";
 import {
   decodeHello,
   decodeOffer,
@@ -58,7 +58,7 @@ export function injectingChild(): FakeChild & { inject(bytes: Uint8Array<ArrayBu
     const stdin = fake.child.stdin.getWriter();
     const channel = openSourceChannel(fake.child, stdin);
     stdin.releaseLock();
-    bringChannel(fake.child, channel);
+    attachChannel(fake.child, channel);
     inject = (bytes) => void channel.write(bytes);
   }
   return { ...fake, inject: (bytes) => inject(bytes) };
@@ -124,7 +124,7 @@ export async function withFakeTarget(
 }
 
 /** Reads HELLO and opens the channel that it announces. */
-export async function openFakeTarget(input: FrameInput, exit: (code: number) => void): Promise<FakeTarget> {
+export async function openFakeTarget(input: FrameReader, exit: (code: number) => void): Promise<FakeTarget> {
   const hello = await readHello(input);
   const channel = await openTargetChannel(hello, input);
   const next = frameQueue((onBytes, onEnd) => channel.listen(onBytes, onEnd));
@@ -164,7 +164,7 @@ export async function openFakeTarget(input: FrameInput, exit: (code: number) => 
   return target;
 }
 
-async function readHello(input: FrameInput): Promise<Hello> {
+async function readHello(input: FrameReader): Promise<Hello> {
   const decoder = new FrameDecoder();
   for (let chunk = await input.read(); chunk !== undefined; chunk = await input.read()) {
     for (const frame of decoder.push(chunk)) {
@@ -189,7 +189,7 @@ export interface FakeSource {
   say(...frames: Uint8Array[]): void;
   /** Opens a decision and makes the OFFER of a socket; its descriptor is sent at once where one is. */
   offer(
-    socket: SharedSocket,
+    socket: AnySocket,
     sequence: number,
     changes?: { kind?: number; data?: Uint8Array },
   ): Uint8Array<ArrayBuffer>;

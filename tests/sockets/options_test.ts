@@ -1,12 +1,12 @@
 // Options by name: set through one descriptor, read through another of the same socket.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  type AnySocket,
   duplicateSocket,
   HandoffSource,
   listen,
   listenDatagram,
   openSocket,
-  type SharedSocket,
   type SocketOptions,
   WinsockError,
 } from "@winsock/handoff";
@@ -19,7 +19,7 @@ const WINDOWS = Deno.build.os === "windows";
 type Values = { [Name in keyof SocketOptions]?: readonly SocketOptions[Name][] };
 
 /** Sets each value through one descriptor and reads it through another. */
-async function assertShared(socket: SharedSocket, values: Values): Promise<void> {
+async function assertShared(socket: AnySocket, values: Values): Promise<void> {
   using duplicate = await openSocket(duplicateSocket(socket, Deno.pid));
   for (const [key, list] of Object.entries(values)) {
     const name = key as keyof SocketOptions;

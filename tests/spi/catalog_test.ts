@@ -62,7 +62,7 @@ Deno.test(
       const open of [
         () => provider.socketA(real),
         () => provider.socketA(converted),
-        () => provider.socketNow(toWide(provider.duplicateSocketA(handle, Deno.pid))),
+        () => provider.socketSync(toWide(provider.duplicateSocketA(handle, Deno.pid))),
       ]
     ) {
       using socket = Socket.fromHandle(open());

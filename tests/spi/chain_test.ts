@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { Socket, WinsockError } from "@winsock/handoff";
 import {
-  blobForCaller,
   defaultProvider,
+  duplicateForCaller,
   duplicateSocketA,
   MemoryProvider,
   openNativeProvider,
@@ -45,7 +45,7 @@ for (const [name, { make, ignore = false }] of Object.entries(PROVIDERS)) {
       assertEquals(recorder.calls.slice(0, 3).map(({ given }) => given), [chain, chain, base], "WSPStartup");
       recorder.calls.splice(0, 3);
       assertEquals(calls("WSPDuplicateSocket"), [chain, chain, base]);
-      assertEquals(blob, blobForCaller(filledByBase, { chain, base }));
+      assertEquals(blob, duplicateForCaller(filledByBase, { chain, base }));
       const info = WSAPROTOCOL_INFOW.decode(blob);
       assertEquals(
         [info.dwCatalogEntryId, info.ProtocolChain, info.ProviderId],
@@ -59,7 +59,10 @@ for (const [name, { make, ignore = false }] of Object.entries(PROVIDERS)) {
 
       const blobA = duplicateSocketA(provider, handle, Deno.pid);
       const filled = recorder.calls.at(-1)!.returned;
-      assertEquals([blobA.byteLength, blobA], [WSAPROTOCOL_INFOA.size, toAnsi(blobForCaller(filled, { chain, base }))]);
+      assertEquals([blobA.byteLength, blobA], [
+        WSAPROTOCOL_INFOA.size,
+        toAnsi(duplicateForCaller(filled, { chain, base })),
+      ]);
       assertEquals(calls("WSPDuplicateSocket"), [chain, chain, base], "providers know W only");
       const opened = await socketA(provider, blobA);
       assertEquals(calls("WSPSocket"), [toWide(blobA), toWide(blobA), filled]);

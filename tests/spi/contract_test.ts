@@ -76,8 +76,8 @@ for (const [name, { open, ignore = false }] of Object.entries(PROVIDERS)) {
       using pair = await connection();
       const entry = WSAPROTOCOL_INFOW.encode(provider.protocolInfo);
       await assertNothingLeaks(() => {
-        provider.closeSocket(provider.socketNow!(provider.duplicateSocket(pair.server.handle, Deno.pid)));
-        const s = provider.socketNow!(entry);
+        provider.closeSocket(provider.socketSync!(provider.duplicateSocket(pair.server.handle, Deno.pid)));
+        const s = provider.socketSync!(entry);
         assertEquals(systemCalls().kind(s, "look"), "connection");
         provider.closeSocket(s);
       });
@@ -107,8 +107,8 @@ for (const [name, { open, ignore = false }] of Object.entries(PROVIDERS)) {
         if (usesWinsock(name)) return;
         assertEquals((await assertRejects(() => provider.socket(blob), WinsockError)).codeName, "WSAEINVAL");
         const another = provider.duplicateSocket(handle, Deno.pid);
-        provider.closeSocket(provider.socketNow!(another));
-        assertEquals(assertThrows(() => provider.socketNow!(another), WinsockError).codeName, "WSAEINVAL");
+        provider.closeSocket(provider.socketSync!(another));
+        assertEquals(assertThrows(() => provider.socketSync!(another), WinsockError).codeName, "WSAEINVAL");
       });
       assertEquals(pair.server.remoteAddr, pair.client.localAddr);
     },
@@ -219,7 +219,7 @@ Deno.test(
       assertEquals(await open(blob), "refused WSAEINVAL");
       assertEquals(await open(provider.duplicateSocket(pair.server.handle, Deno.pid)), "refused WSAEINVAL");
       const forChild = provider.duplicateSocket(pair.server.handle, child.pid);
-      assertThrows(() => provider.socketNow(forChild), WinsockError, "made for another process");
+      assertThrows(() => provider.socketSync(forChild), WinsockError, "made for another process");
       const info = WSAPROTOCOL_INFOW.decode(blob);
       const nobody = { ...info, szProtocol: `${info.szProtocol}-nobody` };
       assertEquals(await open(WSAPROTOCOL_INFOW.encode(nobody)), "refused WSAECONNREFUSED");

@@ -117,7 +117,7 @@ Deno.test(
        console.log(error.codeName, blobs.length > 0);
      }
      for (const blob of blobs) provider.withdraw(blob);
-     provider.closeSocket(provider.socketNow(provider.duplicateSocket(listener.handle, Deno.pid)));
+     provider.closeSocket(provider.socketSync(provider.duplicateSocket(listener.handle, Deno.pid)));
      console.log("and again");`,
       FFI_GRANT,
     );
@@ -126,5 +126,5 @@ Deno.test(
 );
 
 Deno.test("a structure that is not 628 bytes never reaches the system", () => {
-  assertThrows(() => defaultProvider().socketNow!(new Uint8Array(372)), RangeError, "expected 628 bytes, got 372");
+  assertThrows(() => defaultProvider().socketSync!(new Uint8Array(372)), RangeError, "expected 628 bytes, got 372");
 });

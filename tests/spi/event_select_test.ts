@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { ws2spi } from "@winsock/handoff/ffi";
 import { defaultProvider } from "@winsock/handoff/spi";
 import { FD, WSANETWORKEVENTS } from "@winsock/handoff/structs";
-import { POLLIN, pollNow } from "../../ffi/unix/io.ts";
+import { POLLIN, pollSync } from "../../ffi/unix/io.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { type Connection, connection, writeText } from "../kit/connections.ts";
 import { until } from "../kit/process.ts";
@@ -81,7 +81,7 @@ Deno.test("poll on Linux registers nothing: both descriptors see the same byte",
   const copy = await duplicate(pair);
   using client = pair.client.toConn();
   await writeText(client, "x");
-  await until(() => pollNow(0, [pair.server.handle, POLLIN]) === 1, "the byte is there");
-  assertEquals([pollNow(0, [copy, POLLIN]), pollNow(0, [pair.server.handle, POLLIN])], [1, 1]);
+  await until(() => pollSync(0, [pair.server.handle, POLLIN]) === 1, "the byte is there");
+  assertEquals([pollSync(0, [copy, POLLIN]), pollSync(0, [pair.server.handle, POLLIN])], [1, 1]);
   systemCalls().close(copy);
 });

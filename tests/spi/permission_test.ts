@@ -20,7 +20,7 @@ attempt("chain", () => {
   const base = catalog.addBase(provider);
   const layer = catalog.addLayer("layer", (id) => new spi.LayeredProvider(catalog, id));
   const chain = catalog.open(catalog.addChain("chain", [layer, base]));
-  chain.closeSocket(chain.socketNow(WSAPROTOCOL_INFOW.encode(chain.protocolInfo)));
+  chain.closeSocket(chain.socketSync(WSAPROTOCOL_INFOW.encode(chain.protocolInfo)));
 });
 attempt("export", () => spi.exportProvider(provider)[Symbol.dispose]());
 attempt("native", () => spi.openNativeProvider(path, provider.protocolInfo));

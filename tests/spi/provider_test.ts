@@ -58,8 +58,8 @@ Deno.test("a blob of this process is for one use, for callers that cannot wait t
   using pair = await connection();
   const provider = new UnixProvider();
   const blob = provider.duplicateSocket(pair.server.handle, Deno.pid);
-  provider.closeSocket(provider.socketNow(blob));
-  const error = assertThrows(() => provider.socketNow(blob), WinsockError);
+  provider.closeSocket(provider.socketSync(blob));
+  const error = assertThrows(() => provider.socketSync(blob), WinsockError);
   assertEquals(error.codeName, "WSAEINVAL");
 });
 
@@ -143,7 +143,7 @@ Deno.test("a blob with another secret is refused, and the right one still opens"
     const szProtocol = info.szProtocol.slice(0, index) + digit + info.szProtocol.slice(index + 1);
     const guess = WSAPROTOCOL_INFOW.encode({ ...info, szProtocol });
     source.withdraw(guess);
-    assertThrows(() => source.socketNow(guess), WinsockError, "WSAEINVAL");
+    assertThrows(() => source.socketSync(guess), WinsockError, "WSAEINVAL");
     await assertRejects(() => target.socket(guess), WinsockError, "WSAEINVAL");
   }
   target.closeSocket(await target.socket(blob));

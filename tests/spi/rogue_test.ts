@@ -14,7 +14,7 @@ import { blobFor, RogueRendezvous } from "../kit/rogue_rendezvous.ts";
 
 const withProvider = needs("the unix provider");
 /** Elsewhere a process has fewer descriptors, and takes all of a message before it closes them. */
-const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().closesUntaken };
+const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().closesTruncatedDescriptors };
 
 Deno.test("a descriptor that is no socket is refused and closed", withProvider, async () => {
   const [readable, writable] = newPipe("have what is not a socket");

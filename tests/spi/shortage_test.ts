@@ -12,7 +12,7 @@ import { until, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
 
 /** More than anything here needs. */
-const MOST_ROOM = 10;
+const MAX_ROOM = 10;
 
 Deno.test("a source answers claims with no descriptor left, again and again", withAttackers, async () => {
   using pair = await connection();
@@ -56,7 +56,7 @@ Deno.test("a target without room does not use up the blob", withLimits, async ()
   target.closeSocket(await target.socket(source.duplicateSocket(pair.server.handle, Deno.pid)));
   const [before] = await settledDescriptors(Deno.pid);
   let failures = 0;
-  for (let room = 0; room < MOST_ROOM; room++) {
+  for (let room = 0; room < MAX_ROOM; room++) {
     const blob = source.duplicateSocket(pair.server.handle, Deno.pid);
     let s: bigint | undefined;
     {
@@ -71,7 +71,7 @@ Deno.test("a target without room does not use up the blob", withLimits, async ()
     }
     target.closeSocket(s ?? await within(10_000, target.socket(blob)));
   }
-  assert(failures >= 2 && failures < MOST_ROOM / 2, `${failures} failed`);
+  assert(failures >= 2 && failures < MAX_ROOM / 2, `${failures} failed`);
   await until(() => countDescriptors() <= before!, "nothing is kept");
 });
 
@@ -80,7 +80,7 @@ Deno.test("a source without room duplicates nothing, and loses nothing", withLim
   const source = new UnixProvider();
   source.withdraw(source.duplicateSocket(pair.server.handle, Deno.pid));
   const [before] = await settledDescriptors(Deno.pid);
-  for (let room = 0; room < MOST_ROOM; room++) {
+  for (let room = 0; room < MAX_ROOM; room++) {
     {
       using _ = new Shortage(room);
       if (room < 2) {
@@ -121,7 +121,7 @@ Deno.test("the first duplicate of a process without room fails, and the next wor
     const target = new UnixProvider();
     target.closeSocket(await target.socket(source.duplicateSocket(listener.handle, Deno.pid)));
     console.log("opened");`;
-  const rooms = Array.from({ length: MOST_ROOM }, (_, room) => room);
+  const rooms = Array.from({ length: MAX_ROOM }, (_, room) => room);
   const outputs = await within(60_000, Promise.all(rooms.map((room) => runCode(code(room), "--allow-all"))));
   const firsts = outputs.map((output) => output.split("\n")[0]);
   assertEquals(firsts[0], "WSAEMFILE");

@@ -9,7 +9,7 @@ import { type LoadReport, runUpgrades, startReusePort, startVersions } from "./l
 const options = parseArgs(Deno.args, { string: ["upgrades"], default: { upgrades: "20" } });
 const upgrades = Number(options.upgrades);
 
-const lost = print("upgrade() and inherited()", await run(startVersions));
+const lost = print("upgrade() and inherit()", await run(startVersions));
 if (Deno.build.os === "linux") print("SO_REUSEPORT, for comparison", await run(startReusePort));
 Deno.exit(lost === 0 ? 0 : 1);
 

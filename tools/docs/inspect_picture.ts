@@ -33,7 +33,7 @@ export async function drawInspect(): Promise<string> {
   await main(["inspect", "blob.bin"], {
     read: () => Promise.resolve(Uint8Array.fromHex(blobs.WSAPROTOCOL_INFOW)),
     print: (line) => void lines.push(line),
-    complain: (line) => {
+    printError: (line) => {
       throw new Error(line);
     },
     columns: COLUMNS,

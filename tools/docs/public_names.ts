@@ -30,7 +30,7 @@ export const PUBLIC_NAMES: Readonly<Record<string, Readonly<Record<string, reado
     receive: [],
     WorkerPool: ["dispatch"],
     upgrade: [],
-    inherited: [],
+    inherit: [],
   },
   "./http": { serveHttp: [] },
 };

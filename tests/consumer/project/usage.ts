@@ -1,17 +1,17 @@
 // Programs as somebody else writes them, one for each entry point; they are type-checked, and not run.
 import {
+  type AnySocket,
   connect,
-  type Dispatched,
+  type DispatchResult,
   duplicateSocket,
   HandoffError,
   type HandoffOutcome,
-  inherited,
+  inherit,
   listenDatagram,
   type Listener,
   openSocket,
   type ReceiveOptions,
   type SendOptions,
-  type SharedSocket,
   type Socket,
   upgrade,
   type UpgradeResult,
@@ -47,10 +47,10 @@ const ADVICE: Record<HandoffOutcome, string> = {
   "closed": "The pool was closed",
 };
 
-export async function serveFromPool(listener: Listener, options: SendOptions): Promise<Dispatched[]> {
+export async function serveFromPool(listener: Listener, options: SendOptions): Promise<DispatchResult[]> {
   await using pool = new WorkerPool(READY);
   await pool.ready;
-  const dispatched: Dispatched[] = [];
+  const dispatched: DispatchResult[] = [];
   for await (const socket of listener) {
     try {
       dispatched.push(await pool.dispatch(socket, options));
@@ -71,7 +71,7 @@ export function asNodeSocket(socket: Socket): net.Socket {
   return socket.toNodeSocket();
 }
 
-export async function throughAnyIpc(port: number): Promise<Known<SharedSocket>> {
+export async function throughAnyIpc(port: number): Promise<Known<AnySocket>> {
   using socket = await connect({ hostname: "127.0.0.1", port });
   const blob: Uint8Array = duplicateSocket(socket, Deno.pid);
   return await openSocket(blob);
@@ -84,9 +84,9 @@ export async function answerDatagrams(options: ReceiveOptions): Promise<number> 
 }
 
 export async function replace(script: URL): Promise<UpgradeResult> {
-  using generation = await inherited();
-  generation.listen("web", { hostname: "127.0.0.1", port: 8080 });
-  return await upgrade(generation, { script });
+  using version = await inherit();
+  version.listen("web", { hostname: "127.0.0.1", port: 8080 });
+  return await upgrade(version, { script });
 }
 
 export function serveTls(listener: Listener, tls: Known<HttpTlsOptions>, handler: HttpHandler): HttpServer {

@@ -1,7 +1,7 @@
 /** A source's channel with somebody in the middle, through whom every frame and every answer goes. */
 import type { SourceDecisions } from "../../../ffi/decisions.ts";
 import type { ChannelHello, SourceChannel } from "../../../handoff/channel.ts";
-import { bringChannel, openSourceChannel } from "../../../handoff/spawn.ts";
+import { attachChannel, openSourceChannel } from "../../../handoff/spawn.ts";
 import { encodeFrame, type Frame, FrameDecoder } from "./protocol.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -46,7 +46,7 @@ export class TappedChannel implements SourceChannel {
     });
     const { pid, status } = child;
     this.child = { pid, status, stdin } as Deno.ChildProcess;
-    bringChannel(this.child, this);
+    attachChannel(this.child, this);
   }
 
   sendDescriptors(sequences: readonly number[], descriptors: readonly bigint[]): boolean {
