@@ -5,8 +5,9 @@
  * @module
  */
 import { openStreams } from "../kit/descriptors.ts";
-import { freeze, kill, thaw } from "../kit/faults/acts.ts";
-import { RUN, until } from "../kit/process.ts";
+import { freeze, isAlive, kill, thaw } from "../kit/faults/acts.ts";
+import { Family } from "../kit/faults/family.ts";
+import { RUN, until, within } from "../kit/process.ts";
 import { random } from "../kit/random.ts";
 
 /** What sources and targets say, a line of JSON each. */
@@ -17,6 +18,7 @@ export type StormEvent =
   | { readonly id: number; readonly taken: number }
   | { readonly id: number; readonly given: number }
   | { readonly id: number; readonly returned: string }
+  | { readonly waitsUntil: string }
   | { readonly rests: number }
   | { readonly failed: string };
 
@@ -62,6 +64,9 @@ const IN_FLIGHT = 48;
 const WARM_UP_CONNECTIONS = 200;
 const MAX_FREEZE_MS = 2_500;
 const HUNG_AFTER_MS = 60_000;
+/** A target that is killed in the last moment is replaced, and must be ready, before its source can rest. */
+const REST_MS = 60_000;
+const END_MS = 20_000;
 const SCRIPT = new URL("storm_source.ts", import.meta.url).href;
 
 /** The lines of a stream; the last one may have been cut by the end of its writer. */
@@ -101,10 +106,14 @@ class Source {
   readonly pid: number;
   readonly targets = new Set<number>();
   port = 0;
-  rests: number | undefined;
   readonly #child: Deno.ChildProcess;
+  readonly #family: Family;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
-  readonly done: Promise<void>;
+  readonly #read: Promise<void>;
+  #rests: PromiseWithResolvers<number> | undefined;
+  /** What it has said last that it waits for. */
+  #waitsUntil = "it hears of it";
+  #killed = false;
 
   constructor(ledger: Ledger) {
     this.#child = new Deno.Command(Deno.execPath(), {
@@ -114,9 +123,10 @@ class Source {
       stderr: "inherit",
     }).spawn();
     this.pid = this.#child.pid;
+    this.#family = new Family(this.pid);
     this.#stdin = this.#child.stdin.getWriter();
     this.#stdin.closed.catch(() => {});
-    this.done = this.#read(ledger);
+    this.#read = this.#readEvents(ledger);
   }
 
   tell(command: "go" | "rest"): void {
@@ -130,34 +140,56 @@ class Source {
 
   /** Has it close all its targets, and waits until it has done so. */
   async rest(): Promise<{ descriptors: number; memory: number }> {
-    this.rests = undefined;
+    this.#rests = Promise.withResolvers();
     this.tell("rest");
-    await until(() => this.rests !== undefined, "a source rests");
+    const memory = await within(
+      REST_MS,
+      this.#rests.promise,
+      () => `source ${this.pid} rests: it waits until ${this.#waitsUntil}; ${this.#describeTargets()}`,
+    );
     // What is closed on other threads takes a moment.
     let descriptors = openStreams(this.pid).length;
     for (let round = 0; round < 10; round++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
       descriptors = Math.min(descriptors, openStreams(this.pid).length);
     }
-    return { descriptors, memory: this.rests! };
+    return { descriptors, memory };
   }
 
-  async end(): Promise<void> {
-    kill(this.pid);
-    await this.#child.status;
-    await this.#stdin.abort().catch(() => {});
-    await this.done;
+  /** Ends it at once, and with it what it was about to start. */
+  kill(): void {
+    if (this.#killed) return;
+    this.#killed = true;
+    this.#family.kill();
   }
 
-  async #read(ledger: Ledger): Promise<void> {
+  /** Waits until all is read that it and its targets have said; they have been killed, or end with it. */
+  async ended(): Promise<void> {
+    await within(END_MS, this.#child.status, () => `source ${this.pid} ends, which was killed`);
+    // Not waited for: the last command may never leave.
+    this.#stdin.abort().catch(() => {});
+    await within(
+      END_MS,
+      this.#read,
+      () => `the output of source ${this.pid} ends, which was killed: somebody has it open; ${this.#describeTargets()}`,
+    );
+  }
+
+  #describeTargets(): string {
+    const describe = (pid: number) => `${pid} ${isAlive(pid) ? "lives" : "has ended"}`;
+    return `its targets: ${[...this.targets].map(describe).join(", ") || "none"}`;
+  }
+
+  async #readEvents(ledger: Ledger): Promise<void> {
     for await (const line of readLines(this.#child.stdout)) {
       const event: StormEvent = JSON.parse(line);
       ledger.note(event);
       if ("listens" in event) this.port = event.listens;
       if ("target" in event) this.targets.add(event.target);
+      if ("waitsUntil" in event) this.#waitsUntil = event.waitsUntil;
       if ("rests" in event) {
         this.targets.clear();
-        this.rests = event.rests;
+        this.#rests?.resolve(event.rests);
       }
     }
   }
@@ -205,40 +237,30 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
     const fresh = new Source(ledger);
     all.push(fresh);
     sources[index] = fresh;
-    kill(victim);
+    source.kill();
     await fresh.start();
   };
 
   const one = async (limit: number) => {
-    while (begun < limit) {
+    // What hangs takes its time: one is enough.
+    while (begun < limit && hung.length === 0) {
       const id = begun++;
       const source = sources[Math.floor(next() * sources.length)]!;
       if (source.port === 0) await until(() => source.port !== 0, "a source listens");
-      let conn: Deno.TcpConn;
-      try {
-        conn = await Deno.connect({ hostname: "127.0.0.1", port: source.port });
-      } catch {
-        answers.push({ id, source, answer: "" });
-        continue;
-      }
+      const late = new AbortController();
       const timer = setTimeout(() => {
-        hung.push(`${id}, owned by ${[...ledger.owners.get(id) ?? []]}`);
-        conn.close();
+        hung.push(`${id}, to source ${source.pid}, owned by ${[...ledger.owners.get(id) ?? []]}`);
+        late.abort();
       }, HUNG_AFTER_MS);
-      answers.push({ id, source, answer: await exchange(conn, id) });
+      answers.push({ id, source, answer: await exchange(source.port, id, late.signal) });
       clearTimeout(timer);
     }
   };
   const run = (limit: number) => Promise.all(Array.from({ length: IN_FLIGHT }, () => one(limit)));
 
-  const began = performance.now();
-  await Promise.all(sources.map((source) => source.start()));
-  await run(WARM_UP_CONNECTIONS);
-  const before = await survivor.rest();
-  survivor.tell("go");
-  let struck = 0;
-  const striking = (async () => {
-    while (struck < blows && begun < connections) {
+  const strikeAll = async () => {
+    let struck = 0;
+    while (struck < blows && begun < connections && hung.length === 0) {
       // By what has ended, not by the clock: on a slow machine nothing would.
       const due = WARM_UP_CONNECTIONS + (struck + next()) * (connections - WARM_UP_CONNECTIONS) / (blows + 1);
       if (answers.length >= due) {
@@ -247,13 +269,24 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
       }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-  })();
-  await run(connections);
-  await striking;
-  await Promise.all(thawing);
-  const after = await survivor.rest();
-  await Promise.all(sources.map((source) => source.end()));
-  await Promise.all(all.map((source) => source.done));
+  };
+
+  const runAll = async () => {
+    await Promise.all(sources.map((source) => source.start()));
+    await run(WARM_UP_CONNECTIONS);
+    const before = await survivor.rest();
+    survivor.tell("go");
+    await Promise.all([run(connections), strikeAll()]);
+    await Promise.all(thawing);
+    return [before, await survivor.rest()] as const;
+  };
+
+  const began = performance.now();
+  const [before, after] = await runAll().finally(() => {
+    begun = connections;
+    for (const source of all) source.kill();
+  });
+  await Promise.all(all.map((source) => source.ended()));
 
   return { ...judge(answers, ledger), connections, hung, blows: counts, returned: ledger.returned, ...figures() };
 
@@ -287,9 +320,19 @@ function judge(
 }
 
 /** What comes back until the owner has answered once, and whatever else is said before it has seen this end. */
-async function exchange(conn: Deno.TcpConn, id: number): Promise<string> {
+async function exchange(port: number, id: number, late: AbortSignal): Promise<string> {
   let answer = "";
+  let conn: Deno.TcpConn | undefined;
+  const close = () => {
+    try {
+      conn?.close();
+    } catch {
+      // it is closed
+    }
+  };
   try {
+    conn = await Deno.connect({ hostname: "127.0.0.1", port, signal: late });
+    late.addEventListener("abort", close);
     await conn.write(new TextEncoder().encode(pad(id)));
     const buffer = new Uint8Array(128);
     for (let length = await conn.read(buffer); length !== null; length = await conn.read(buffer)) {
@@ -297,13 +340,9 @@ async function exchange(conn: Deno.TcpConn, id: number): Promise<string> {
       if (answer.endsWith("\n")) conn.closeWrite().catch(() => {});
     }
   } catch {
-    // it was reset
+    // it was refused, or reset, or is late
   }
-  try {
-    conn.close();
-  } catch {
-    // closed by its time limit
-  }
+  close();
   return answer.endsWith("\n") ? answer : "";
 }
 

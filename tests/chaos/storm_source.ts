@@ -31,9 +31,12 @@ async function obey(command: string): Promise<void> {
     keeping = Array.from({ length: TARGETS }, (_, index) => keepTarget(index));
     return;
   }
+  report({ waitsUntil: "all are handed off" });
   await Promise.all(onTheirWay);
   going = false;
+  report({ waitsUntil: "its targets are closed" });
   await Promise.all(targets.map((target) => target?.close()));
+  report({ waitsUntil: "its targets end" });
   await Promise.all(keeping);
   report({ rests: Math.round(Deno.memoryUsage().rss / 2 ** 20) });
 }

@@ -62,10 +62,21 @@ export function lines(child: Deno.ChildProcess): () => Promise<string | undefine
   };
 }
 
-/** The promise's outcome, or a failure when it takes longer. */
-export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+/**
+ * The promise's outcome, or a failure when it takes longer.
+ *
+ * @param what What is waited for, for the failure; asked then.
+ */
+export async function within<T>(
+  milliseconds: number,
+  promise: Promise<T>,
+  what: () => string = () => "something happens",
+): Promise<T> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`Nothing happened in ${milliseconds} ms`)), milliseconds);
+  const timer = setTimeout(
+    () => late.reject(new Error(`Waited ${milliseconds} ms in vain until ${what()}`)),
+    milliseconds,
+  );
   try {
     return await Promise.race([promise, late.promise]);
   } finally {

@@ -1,8 +1,9 @@
 /** Ending and freezing processes, on each system in its own way. */
-import { countThreads, processState } from "../process_state.ts";
+import { countThreads, isRunning, processState } from "../process_state.ts";
 
 const PROCESS_SUSPEND_RESUME = 0x0800;
 const SYNCHRONIZE = 0x00100000;
+const WAIT_OBJECT_0 = 0;
 const DEADLINE_MS = 10_000;
 
 /** Ends a process at once, and returns when the system has done so; for this one it does not return. */
@@ -44,11 +45,22 @@ export function thaw(processId: number): void {
   kernel32().CloseHandle(handle);
 }
 
+/** Whether a process has not ended. */
+export function isAlive(processId: number): boolean {
+  if (Deno.build.os !== "windows") return isRunning(processId);
+  const handle = openProcess(processId);
+  if (handle === 0n) return false;
+  const ended = kernel32().WaitForSingleObject(handle, 0) === WAIT_OBJECT_0;
+  kernel32().CloseHandle(handle);
+  return !ended;
+}
+
 function waitUntilGone(processId: number, handle: bigint): void {
   if (Deno.build.os === "windows") {
     if (handle === 0n) return;
-    kernel32().WaitForSingleObject(handle, DEADLINE_MS);
+    const gone = kernel32().WaitForSingleObject(handle, DEADLINE_MS) === WAIT_OBJECT_0;
     kernel32().CloseHandle(handle);
+    if (!gone) throw new Error(`Process ${processId} did not end`);
     return;
   }
   // The first thread of a process can be gone while others, and with them its descriptors, are not.
