@@ -4,22 +4,35 @@
  *
  *     deno task test [--lane native|windows] [FILTER]
  *
+ * A lane that takes more than 25 minutes, or as many as `LANE_TIMEOUT_MINUTES` says, is ended, and counts as one failure:
+ * the test named last is the one that ran.
+ *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { bundlePrograms } from "./bundles.ts";
+import { killTree } from "./process_tree.ts";
 import { setUpTests } from "./test_setup.ts";
-import { type CommandStreams, LaneUnavailable, windowsLane } from "./windows.ts";
+import { type CommandStreams, endWindows, LaneUnavailable, windowsLane } from "./windows.ts";
 
 interface Counts {
   passed: number;
   failed: number;
 }
 
-/** Makes the command that runs Deno in a lane. */
-type Lane = (args: string[], options?: CommandStreams) => Deno.Command;
+interface Lane {
+  readonly name: string;
+  /** Makes the command that runs Deno in it. */
+  command(args: string[], options?: CommandStreams): Deno.Command;
+  /** Ends what of it does not end with the tests, and their processes. */
+  end?(): Promise<void>;
+}
 
 const PROJECT = new URL("..", import.meta.url);
+/** A lane's own limit: what runs all of it has none that leaves a report. */
+const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 25);
+/** How long what has outlived its lane may keep the lane's output open, in milliseconds. */
+const LAST_OUTPUT_MS = 5_000;
 const options = parseArgs(Deno.args, { string: ["lane"] });
 const filter = options._.length > 0 ? [`--filter=${options._[0]}`] : [];
 
@@ -31,13 +44,16 @@ const counts: Counts = { passed: 0, failed: 0 };
 let native: Promise<void> | undefined;
 if (options.lane !== "windows") {
   await prepare("native");
-  native = runLane(Deno.build.os, (args, options) => new Deno.Command(Deno.execPath(), { ...options, args }));
+  native = runLane({
+    name: Deno.build.os,
+    command: (args, options) => new Deno.Command(Deno.execPath(), { ...options, args }),
+  });
 }
 if (options.lane !== "native" && Deno.build.os !== "windows") {
   try {
-    const windows = await windowsLane();
+    const command = await windowsLane();
     await prepare("windows");
-    await runLane("windows", windows, native);
+    await runLane({ name: "windows", command, end: endWindows }, native);
   } catch (error) {
     if (!(error instanceof LaneUnavailable)) throw error;
     await native;
@@ -61,28 +77,62 @@ async function prepare(lane: "native" | "windows"): Promise<void> {
  * Runs the tests of one lane and counts them; a run that fails otherwise, or runs none, counts as one failure. What it
  * prints is kept back until the lane before it has ended.
  */
-async function runLane(name: string, lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
+async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
+  const { name } = lane;
   const report = `.cache/${name}.xml`;
   await Deno.remove(report).catch(() => {});
   const started = performance.now();
   const args = ["test", "--quiet", "--allow-all", "--no-check", `--junit-path=${report}`, ...filter, "tests"];
-  const child = lane(args, { stdout: "piped", stderr: "piped" }).spawn();
-  const [stdout, stderr] = [child.stdout, child.stderr].map(unbounded);
-  const ended = child.status.then(({ code }) => ({ code, seconds: (performance.now() - started) / 1000 }));
+  const child = lane.command(args, { stdout: "piped", stderr: "piped" }).spawn();
+  const cut = new AbortController();
+  let late = false;
+  const limit = setTimeout(() => {
+    late = true;
+    endLane(lane, child, cut);
+  }, LIMIT_MINUTES * 60_000);
+  const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => unbounded(stream, cut.signal));
+  const ended = child.status.then(({ code }) => {
+    clearTimeout(limit);
+    return { code, seconds: (performance.now() - started) / 1000 };
+  });
   await before;
   console.log(`\n== ${name} lane`);
   await Promise.all([print(stdout!, Deno.stdout), print(stderr!, Deno.stderr)]);
   const { code, seconds } = await ended;
+  if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the test named last`);
   const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
-  const failures = failed === 0 && (code !== 0 || passed === 0) ? 1 : failed;
+  const failures = failed === 0 && (late || code !== 0 || passed === 0) ? 1 : failed;
   console.log(`== ${name} lane: ${passed} passed, ${failures} failed in ${seconds.toFixed(0)} s`);
   counts.passed += passed;
   counts.failed += failures;
 }
 
-/** The same, read as fast as it comes. */
-function unbounded(stream: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
-  return stream.pipeThrough(new TransformStream({}, undefined, { highWaterMark: Infinity }));
+/** Ends a lane that takes too long, and its output a little later. */
+async function endLane(lane: Lane, child: Deno.ChildProcess, output: AbortController): Promise<void> {
+  try {
+    // When its children end it must not go on to the next test.
+    if (Deno.build.os !== "windows") child.kill("SIGSTOP");
+    await killTree(child);
+    await lane.end?.();
+  } catch (error) {
+    console.error(`The ${lane.name} lane does not end: ${error}`);
+  }
+  setTimeout(() => output.abort(), LAST_OUTPUT_MS);
+}
+
+/** The same, read as fast as it comes, until it ends or is cut off. What was read until then stays to be read. */
+function unbounded(stream: ReadableStream<Uint8Array>, cut: AbortSignal): ReadableStream<Uint8Array> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({}, undefined, {
+    highWaterMark: Infinity,
+  });
+  const reader = stream.getReader();
+  cut.addEventListener("abort", () => reader.cancel());
+  const writer = writable.getWriter();
+  (async () => {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) await writer.write(read.value);
+    await writer.close();
+  })().catch((error) => writer.abort(error));
+  return readable;
 }
 
 function print(stream: ReadableStream<Uint8Array>, { writable }: typeof Deno.stdout | typeof Deno.stderr) {

@@ -67,6 +67,13 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }
 
+/** Ends what of Wine outlives the commands: with namespaces of its own nothing does. */
+export async function endWindows(): Promise<void> {
+  const wine = await setUpWine(CACHE);
+  if ("unavailable" in wine || wine.root !== undefined) return;
+  await command(CACHE, wine, ["wineserver", "-k"], { stdout: "null", stderr: "null" }).output();
+}
+
 let turn: Promise<void> | undefined;
 
 /**

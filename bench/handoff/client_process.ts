@@ -6,7 +6,7 @@
 import type { ClientSample, SampleRequest } from "./client.ts";
 import { LineReader, within } from "./lines.ts";
 import { FFI_GRANT, RUN } from "./ours_child.ts";
-import { killTree } from "./process_tree.ts";
+import { killTree } from "../../tools/process_tree.ts";
 
 /** Starts a client when one is needed; one that does not answer is ended, and the next sample has a new one. */
 export class ClientProcess implements AsyncDisposable {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { processTrees, readProc } from "./process_tree.ts";
+import { processTrees, readProc } from "../../tools/process_tree.ts";
 
 /** Who a process is in a hand-off. */
 export type Role = "source" | "target" | "client" | "wineserver";

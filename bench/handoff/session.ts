@@ -5,7 +5,7 @@
  */
 import type { Contestant, StartOptions } from "./lane.ts";
 import { LineReader, within } from "./lines.ts";
-import { killTree } from "./process_tree.ts";
+import { killTree } from "../../tools/process_tree.ts";
 
 /** Wine takes some seconds to begin. */
 const START_TIMEOUT_MS = 60_000;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { killTree, processTrees, readProc } from "../handoff/process_tree.ts";
+import { killTree, processTrees, readProc } from "../../tools/process_tree.ts";
 
 /** MiB of a process. */
 export interface Memory {

@@ -1,5 +1,5 @@
 /**
- * Processes and what descends from them, as `/proc` has it.
+ * Processes and what descends from them, as `/proc` has it; elsewhere than on Linux no more is known than the process itself.
  *
  * @module
  */
@@ -64,6 +64,7 @@ function kill(id: number): void {
 
 function readProcesses(): Map<number, ProcessInfo> {
   const processes = new Map<number, ProcessInfo>();
+  if (Deno.build.os !== "linux") return processes;
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const stat = readProc(`/proc/${name}/stat`);
