@@ -9,6 +9,7 @@ import { freeze, isAlive, kill, thaw } from "../kit/faults/acts.ts";
 import { Family } from "../kit/faults/family.ts";
 import { RUN, until, within } from "../kit/process.ts";
 import { random } from "../kit/random.ts";
+import { isWine } from "../kit/wine.ts";
 
 /** What sources and targets say, a line of JSON each. */
 export type StormEvent =
@@ -212,6 +213,7 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
   const thawing = new Set<Promise<void>>();
   const answers: Ended[] = [];
   const hung: string[] = [];
+  const onWine = Deno.build.os === "windows" && isWine();
   let begun = 0;
 
   const strike = async () => {
@@ -249,7 +251,12 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
       if (source.port === 0) await until(() => source.port !== 0, "a source listens");
       const late = new AbortController();
       const timer = setTimeout(() => {
-        hung.push(`${id}, to source ${source.pid}, owned by ${[...ledger.owners.get(id) ?? []]}`);
+        const owners = [...ledger.owners.get(id) ?? []];
+        const line = `${id}, to source ${source.pid}, owned by ${owners}`;
+        // Wine's server sometimes keeps a socket that no process has any more: its last owner was killed.
+        if (onWine && owners.length > 0 && owners.every((pid) => ledger.killed.has(pid))) {
+          log?.(`${line}: kept by Wine`);
+        } else hung.push(line);
         late.abort();
       }, HUNG_AFTER_MS);
       answers.push({ id, source, answer: await exchange(source.port, id, late.signal) });
