@@ -6,6 +6,7 @@
  */
 import project from "../deno.json" with { type: "json" };
 import { cp } from "node:fs/promises";
+import { readModuleGraph } from "./module_graph.ts";
 
 const PROJECT = new URL("..", import.meta.url);
 const LAID_OUT = new URL(".cache/publish/", PROJECT);
@@ -54,13 +55,7 @@ async function neededFiles(): Promise<string[]> {
   for (const folder of DOCUMENTS.filter((path) => path.endsWith("/"))) {
     for await (const { name } of Deno.readDir(new URL(folder, PROJECT))) needed.add(folder + name);
   }
-  for (const entryPoint of Object.values(project.exports)) {
-    const { modules } = JSON.parse(await deno(PROJECT, "info", "--json", entryPoint));
-    for (const { specifier } of modules as { specifier: string }[]) {
-      if (specifier.startsWith(PROJECT.href)) needed.add(specifier.slice(PROJECT.href.length));
-    }
-  }
-  return [...needed].filter((path) => !path.startsWith("links/"));
+  return [...needed, ...(await readModuleGraph()).keys()];
 }
 
 async function deno(cwd: URL, ...args: string[]): Promise<string> {
@@ -70,7 +65,7 @@ async function deno(cwd: URL, ...args: string[]): Promise<string> {
     env: { NO_COLOR: "1" },
   }).output();
   const text = new TextDecoder();
-  const output = text.decode(stdout) + (args.includes("--json") ? "" : text.decode(stderr));
+  const output = text.decode(stdout) + text.decode(stderr);
   if (!success) throw new Error(`deno ${args.join(" ")} failed:\n${output}`);
   return output;
 }
