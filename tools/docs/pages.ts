@@ -25,7 +25,7 @@ export interface Problem {
 }
 
 /** Where pages are; folders under them are not looked into. */
-const FOLDERS = [".", "docs", "examples", ".github", ".github/ISSUE_TEMPLATE"];
+const FOLDERS = [".", "docs", "examples/live_view", ".github", ".github/ISSUE_TEMPLATE"];
 
 /** The paths of all pages, from the project's folder. */
 export async function pagePaths(): Promise<string[]> {
