@@ -31,7 +31,7 @@ interface PublishedFile {
 export async function layOutPackage(folder: URL, include: string[] = project.publish.include): Promise<void> {
   const from = [...LINKS.map((link) => [link, link]), ...include.map((path) => [path, `package/${path}`])];
   for (const [path, to] of from) await cp(new URL(path!, PROJECT), new URL(to!, folder), { recursive: true });
-  const config = { ...project, links: LINKS.map((link) => link.replace("./", "../")) };
+  const config = { ...project, lock: false, links: LINKS.map((link) => link.replace("./", "../")) };
   await Deno.writeTextFile(new URL("package/deno.json", folder), JSON.stringify(config, undefined, 2));
 }
 
