@@ -16,7 +16,7 @@ const NATIVE = /^(?:[A-Z0-9_]+|[a-z]+_[a-z_]+|(?:WSA|WSP|WSC|WPU)[A-Z]\w*|(?:dw|
 /** The name of a file. */
 const FILE = /^(?:ts|js|md|json|exe|dll|py)$/;
 
-/** Names of others, which nothing here can be asked for. */
+/** Names of other projects, which cannot be looked up here. */
 const FOREIGN = new Set([
   ...["onListen"], // Deno
   ...["Server", "emit", "fork", "schedulingPolicy"], // Node
