@@ -14,7 +14,7 @@ const NAME = /^(?:new )?([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?(\(.*\))?$/s;
 /** Native names, constants and what has an underscore are not ours: `WSAEINVAL`, `dwServiceFlags1`, `send_fds`. */
 const NATIVE = /^(?:[A-Z0-9_]+|[a-z]+_[a-z_]+|(?:WSA|WSP|WSC|WPU)[A-Z]\w*|(?:dw|sz|lp|i)[A-Z]\w*)$/;
 /** The name of a file. */
-const FILE = /^(?:ts|js|md|json|exe|dll|py)$/;
+const FILE = /^(?:ts|js|md|json|lock|exe|dll|py)$/;
 
 /** Names of other projects, which cannot be looked up here. */
 const FOREIGN = new Set([
