@@ -16,6 +16,8 @@ const CHECKS: [name: string, ...args: string[]][] = [
   ["lint", "lint", "--quiet"],
   ["types", "check", "--quiet", "."],
   ["documentation pages", "check", "--quiet", "--doc-only", ...await pagePaths()],
+  ["structure", "run", "--quiet", "--allow-all", "tools/structure.ts"],
+  ["public API", "run", "--quiet", "--allow-all", "tools/api.ts"],
   ["links", "run", "--quiet", "--allow-all", "tools/docs/links.ts"],
   ["names", "run", "--quiet", "--allow-all", "tools/docs/names.ts"],
   ["documentation", "doc", "--lint", ...ENTRY_POINTS],

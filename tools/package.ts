@@ -6,6 +6,7 @@
  */
 import project from "../deno.json" with { type: "json" };
 import { cp } from "node:fs/promises";
+import { readModuleGraph } from "./module_graph.ts";
 
 const PROJECT = new URL("..", import.meta.url);
 const LAID_OUT = new URL(".cache/publish/", PROJECT);
@@ -30,7 +31,7 @@ interface PublishedFile {
 export async function layOutPackage(folder: URL, include: string[] = project.publish.include): Promise<void> {
   const from = [...LINKS.map((link) => [link, link]), ...include.map((path) => [path, `package/${path}`])];
   for (const [path, to] of from) await cp(new URL(path!, PROJECT), new URL(to!, folder), { recursive: true });
-  const config = { ...project, links: LINKS.map((link) => link.replace("./", "../")) };
+  const config = { ...project, lock: false, links: LINKS.map((link) => link.replace("./", "../")) };
   await Deno.writeTextFile(new URL("package/deno.json", folder), JSON.stringify(config, undefined, 2));
 }
 
@@ -54,13 +55,7 @@ async function neededFiles(): Promise<string[]> {
   for (const folder of DOCUMENTS.filter((path) => path.endsWith("/"))) {
     for await (const { name } of Deno.readDir(new URL(folder, PROJECT))) needed.add(folder + name);
   }
-  for (const entryPoint of Object.values(project.exports)) {
-    const { modules } = JSON.parse(await deno(PROJECT, "info", "--json", entryPoint));
-    for (const { specifier } of modules as { specifier: string }[]) {
-      if (specifier.startsWith(PROJECT.href)) needed.add(specifier.slice(PROJECT.href.length));
-    }
-  }
-  return [...needed].filter((path) => !path.startsWith("links/"));
+  return [...needed, ...(await readModuleGraph()).keys()];
 }
 
 async function deno(cwd: URL, ...args: string[]): Promise<string> {
@@ -70,7 +65,7 @@ async function deno(cwd: URL, ...args: string[]): Promise<string> {
     env: { NO_COLOR: "1" },
   }).output();
   const text = new TextDecoder();
-  const output = text.decode(stdout) + (args.includes("--json") ? "" : text.decode(stderr));
+  const output = text.decode(stdout) + text.decode(stderr);
   if (!success) throw new Error(`deno ${args.join(" ")} failed:\n${output}`);
   return output;
 }
@@ -86,5 +81,8 @@ if (import.meta.main) {
   }
   for (const path of listed.difference(needed)) console.error(`${path} is published, and no entry point imports it`);
   for (const path of needed.difference(listed)) console.error(`${path} is needed, and not published`);
-  Deno.exit(listed.symmetricDifference(needed).size === 0 ? 0 : 1);
+  // Pages of the package have drawings only: a screenshot is larger than all of the text.
+  const bitmaps = [...listed].filter((path) => /\.(?:png|jpe?g|gif|webp)$/.test(path));
+  for (const path of bitmaps) console.error(`${path} is too large to be published: link to it outside of the package`);
+  Deno.exit(listed.symmetricDifference(needed).size + bitmaps.length === 0 ? 0 : 1);
 }

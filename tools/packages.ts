@@ -1,10 +1,19 @@
 /**
- * The npm packages that tests and examples use. Their processes run with `--cached-only`, so they must be there.
+ * The npm packages that the project uses: those of tests and examples, whose processes run with `--cached-only`, and the
+ * versions of all of them in deno.lock.
+ *
+ *     deno run -A --no-lock tools/packages.ts
+ *
+ * Writes deno.lock anew, with the newest versions that the imports allow.
  *
  * @module
  */
+import project from "../deno.json" with { type: "json" };
+
 const PROJECT = new URL("..", import.meta.url);
-const FOLDERS = ["tests", "examples", "links"];
+const LOCK = new URL("deno.lock", PROJECT);
+/** Where the modules are whose packages must be there while tests run. */
+const TESTED = ["tests", "examples", "links"];
 
 /**
  * Fetches what is not there yet.
@@ -13,18 +22,40 @@ const FOLDERS = ["tests", "examples", "links"];
  */
 export async function fetchPackages(env: Record<string, string> = {}): Promise<void> {
   const entryPoints: string[] = [];
-  for (const folder of FOLDERS) for await (const file of typescriptFiles(folder)) entryPoints.push(file);
+  for (const folder of TESTED) entryPoints.push(...await modulesIn(folder));
+  await install(entryPoints, env);
+  // A project without this lock file chooses versions itself, from lists that are only fetched when they are needed.
+  await install([...Object.values(project.exports), ...await modulesIn("links")], env, "--no-lock");
+}
+
+/** Writes deno.lock anew. */
+async function lockPackages(): Promise<void> {
+  const entryPoints: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(PROJECT)) {
+    if (isDirectory && !name.startsWith(".") && !project.exclude.includes(name)) {
+      entryPoints.push(...await modulesIn(name));
+    }
+  }
+  await Deno.remove(LOCK).catch(() => {});
+  await install([...Object.values(project.exports), ...entryPoints.sort()], {}, "--frozen=false");
+}
+
+async function install(entryPoints: string[], env: Record<string, string>, ...args: string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["install", "--quiet", "--entrypoint", ...entryPoints],
+    args: ["install", "--quiet", ...args, "--entrypoint", ...entryPoints],
     cwd: PROJECT,
     env,
   }).output();
   if (!success) throw new Error(`Cannot fetch the packages: ${new TextDecoder().decode(stderr)}`);
 }
 
-async function* typescriptFiles(folder: string): AsyncGenerator<string> {
+async function modulesIn(folder: string): Promise<string[]> {
+  const modules: string[] = [];
   for await (const { name, isDirectory } of Deno.readDir(new URL(folder, PROJECT))) {
-    if (isDirectory) yield* typescriptFiles(`${folder}/${name}`);
-    else if (name.endsWith(".ts")) yield `${folder}/${name}`;
+    if (isDirectory) modules.push(...await modulesIn(`${folder}/${name}`));
+    else if (name.endsWith(".ts")) modules.push(`${folder}/${name}`);
   }
+  return modules;
 }
+
+if (import.meta.main) await lockPackages();

@@ -1,59 +1,85 @@
 /**
- * Names in the documentation: what looks like a name of this library must be exported, and so must all that is promised to
- * stay.
+ * Names in the documentation: what looks like a name of this library must be exported.
  *
  *     deno run -A tools/docs/names.ts
  *
  * @module
  */
 import { visit } from "npm:unist-util-visit@^5.1.0";
-import { type Exports, readExports } from "./exports.ts";
-import { FOREIGN_NAMES } from "./foreign_names.ts";
-import { type Page, pagePaths, type Problem, readPage, report } from "./pages.ts";
-import { PUBLIC_NAMES } from "./public_names.ts";
+import { type Api, type Exported, readApi } from "../api/doc.ts";
+import { type Page, pagePaths, type Problem, readPage } from "./pages.ts";
 
 /** `name`, `Name.member` or `variable.member`, maybe with arguments. */
 const NAME = /^(?:new )?([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?(\(.*\))?$/s;
 /** Native names, constants and what has an underscore are not ours: `WSAEINVAL`, `dwServiceFlags1`, `send_fds`. */
 const NATIVE = /^(?:[A-Z0-9_]+|[a-z]+_[a-z_]+|(?:WSA|WSP|WSC|WPU)[A-Z]\w*|(?:dw|sz|lp|i)[A-Z]\w*)$/;
 /** The name of a file. */
-const FILE = /^(?:ts|js|md|json|exe|dll|py)$/;
+const FILE = /^(?:ts|js|md|json|lock|exe|dll|py)$/;
+
+/** Names of other projects, which cannot be looked up here. */
+const FOREIGN = new Set([
+  ...["onListen"], // Deno
+  ...["Server", "emit", "fork", "schedulingPolicy"], // Node
+  ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess", "WaitForSingleObject"],
+  ...["DuplicateAndClose", "Serialize"], // .NET
+  ...["DupFd", "DupSocket", "Queue", "connection", "fromshare", "share"], // Python
+]);
+
 /** Every error has these. */
 const OF_ERRORS = ["message", "cause", "name", "stack"];
 
-/** What the documentation may name. */
+/** Members of what Deno and browsers have: `pipeTo`, `statusText`, `BadResource`. */
+const OF_PLATFORM = new Set(
+  Object.getOwnPropertyNames(globalThis).filter((name) => /^[A-Z]/.test(name))
+    .map((name) => Reflect.get(globalThis, name))
+    .flatMap((value) => [value, value?.prototype, value?.errors])
+    .concat(globalThis)
+    .flatMap((value) => Object.getOwnPropertyNames(value ?? {})),
+);
+
+/** What may be named: the names that are exported, each with its members. */
 class KnownNames {
   readonly #exported: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #members: ReadonlySet<string>;
 
-  constructor(exports: Exports) {
-    const all = [...exports.values()].flatMap((names) => [...names]);
-    this.#exported = new Map(all.map(([name, { members }]) => [name, members]));
-    this.#members = new Set(all.flatMap(([, { members }]) => [...members]));
+  constructor(api: Api) {
+    const all = [...api.values()].flat();
+    this.#exported = new Map(all.map((exported) => [exported.name, membersOf(exported)]));
+    this.#members = new Set([...this.#exported.values()].flatMap((members) => [...members]));
   }
 
   /** What is wrong with a piece of code in a text; `undefined` too if it looks like none of ours. */
   problemOf(code: string): string | undefined {
     const [, head = "", member, call] = NAME.exec(code) ?? [];
-    if (
-      head === "" || head in globalThis || NATIVE.test(head) || NATIVE.test(member ?? "") || FILE.test(member ?? "")
-    ) return;
-    if (FOREIGN_NAMES.has(member ?? head)) return;
-    if (member === undefined) {
-      const ours = /^[a-z]+$/.test(head) && call === undefined;
-      return ours || this.#exported.has(head) || this.#members.has(head) ? undefined : `${head} is not exported`;
-    }
+    if (head === "" || head in globalThis || NATIVE.test(head)) return;
+    if (member === undefined) return this.#isName(head, call !== undefined) ? undefined : `${head} is not exported`;
+    if ([...OF_ERRORS, ...FOREIGN].includes(member) || NATIVE.test(member) || FILE.test(member)) return;
     const members = this.#exported.get(head);
-    // Of a constant the members are not known, of a variable only that somebody has such a member.
-    if (members?.size === 0 || members?.has(member) || OF_ERRORS.includes(member)) return;
+    // Of a constant the members are not known, of a variable only that something has such a member.
+    if (members?.size === 0 || members?.has(member)) return;
     if (members !== undefined) return `${head} has no ${member}`;
-    return this.#members.has(member) ? undefined : `nothing that is exported has a ${member}`;
+    return this.#isMember(member) ? undefined : `nothing that is exported has a ${member}`;
+  }
+
+  #isName(name: string, called: boolean): boolean {
+    const aWord = /^[a-z]+$/.test(name) && !called;
+    return aWord || this.#exported.has(name) || this.#isMember(name);
+  }
+
+  #isMember(name: string): boolean {
+    return this.#members.has(name) || FOREIGN.has(name) || OF_PLATFORM.has(name);
   }
 }
 
-/** The names in a page that nobody exports. */
-export function unknownNames({ path, tree }: Page, exports: Exports): Problem[] {
-  const known = new KnownNames(exports);
+/** The properties and methods of a class or interface. */
+function membersOf({ declarations }: Exported): Set<string> {
+  const defs = declarations.flatMap(({ kind, def }) => kind === "class" || kind === "interface" ? [def] : []);
+  return new Set(defs.flatMap((def) => [...def.properties ?? [], ...def.methods ?? []].map(({ name }) => name)));
+}
+
+/** The names in a page that are not exported. */
+export function unknownNames({ path, tree }: Page, api: Api): Problem[] {
+  const known = new KnownNames(api);
   const problems: Problem[] = [];
   visit(tree, "inlineCode", ({ value, position }) => {
     const text = known.problemOf(value);
@@ -62,27 +88,12 @@ export function unknownNames({ path, tree }: Page, exports: Exports): Problem[] 
   return problems;
 }
 
-/** Names that were promised to stay, and are not there. */
-export function missingNames(exports: Exports): Problem[] {
-  const problems: Problem[] = [];
-  for (const [entry, names] of Object.entries(PUBLIC_NAMES)) {
-    for (const [name, members] of Object.entries(names)) {
-      const exported = exports.get(entry)?.get(name);
-      const lacking = exported === undefined ? [name] : members.filter((member) => !exported.members.has(member));
-      for (const missing of lacking) {
-        problems.push({ path: entry, line: 0, text: `${name}: ${missing} is not exported` });
-      }
-    }
-  }
-  return problems;
-}
-
 if (import.meta.main) {
-  const exports = await readExports();
-  const problems = missingNames(exports);
-  for (const path of await pagePaths()) {
-    // What changed is told in the names of its time.
-    if (path !== "CHANGELOG.md") problems.push(...unknownNames(await readPage(path), exports));
-  }
-  report(problems);
+  Deno.chdir(new URL("../..", import.meta.url));
+  const api = await readApi();
+  // What changed is told in the names of its time.
+  const paths = (await pagePaths()).filter((path) => path !== "CHANGELOG.md");
+  const problems = (await Promise.all(paths.map(readPage))).flatMap((page) => unknownNames(page, api));
+  for (const { path, line, text } of problems) console.error(`${path}:${line}: ${text}`);
+  Deno.exit(problems.length === 0 ? 0 : 1);
 }
