@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { pathToFileURL } from "node:url";
 import { validateDuration } from "../internal/runtime.ts";
 import type { WorkerPoolStatistics } from "../handoff/pool/options.ts";
 import { WorkerPool } from "../handoff/pool/pool.ts";
@@ -136,7 +137,7 @@ export class AppServer implements AsyncDisposable {
   async #shutDown(): Promise<void> {
     this.#requests?.[Symbol.dispose]();
     this.#listener.close();
-    await this.#pool.close({ timeout: this.#drainTimeout });
+    await this.#pool.close({ drainTimeout: this.#drainTimeout });
   }
 }
 
@@ -175,9 +176,9 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     const { addr } = listener;
     const shutdownTimeout = Math.floor(drainTimeout * RESPONSE_SHARE);
     const pool = new WorkerPool({
-      script: workerModule(main, { addr, shutdownTimeout }),
+      script: main,
       size: options.workers ?? navigator.hardwareConcurrency,
-      denoFlags: [...options.denoFlags ?? []],
+      denoFlags: [...options.denoFlags ?? [], `--preload=${workerModule(main, { addr, shutdownTimeout })}`],
       args: [...options.args ?? []],
       outputPrefix: options.outputPrefix ?? (({ index }) => `[${index}] `),
       startTimeout,
@@ -190,7 +191,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       await version?.markReady();
       return new AppServer(pool, listener, addr, drainTimeout, version, requests);
     } catch (error) {
-      await pool.close({ timeout: 0 });
+      await pool.close({ drainTimeout: 0 });
       throw error;
     }
   } catch (error) {
@@ -202,25 +203,21 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
 function moduleUrl(main: string | URL): URL {
   if (main instanceof URL) return main;
   if (typeof main !== "string" || main === "") throw new TypeError("Invalid `main`: must be a path or URL of a module");
-  if (/^[a-z][a-z\d+.-]+:/i.test(main)) return new URL(main);
-  return new URL(main, `${directoryUrl(Deno.cwd())}/`);
-}
-
-function directoryUrl(path: string): URL {
-  const slashes = path.replaceAll("\\", "/");
-  return new URL(`file://${slashes.startsWith("/") ? "" : "/"}${encodeURI(slashes)}`);
+  // A single letter before the colon is a drive of Windows.
+  return /^[a-z][a-z\d+.-]+:/i.test(main) ? new URL(main) : pathToFileURL(main);
 }
 
 /**
- * The program of a worker. It names both modules, so that the worker needs no permission to import them: that of a module
- * whose name is computed would need one.
+ * What a worker runs before the module, as a URL. It names both modules, so that the worker needs no permission to import
+ * them: a module whose name is computed needs one. The module is the program all the same, for Deno looks for its
+ * configuration beside the program.
  */
-function workerModule(main: URL, settings: WorkerSettings): URL {
+function workerModule(main: URL, settings: WorkerSettings): string {
   const text = `import * as app from ${JSON.stringify(main.href)};
 import { serveModule } from ${JSON.stringify(import.meta.resolve("./worker.ts"))};
-await serveModule(${JSON.stringify(main.href)}, app, ${JSON.stringify(settings)});
+serveModule(${JSON.stringify(main.href)}, app, ${JSON.stringify(settings)});
 `;
-  return new URL(`data:application/typescript,${encodeURIComponent(text)}`);
+  return `data:application/typescript,${encodeURIComponent(text)}`;
 }
 
 function openListener(

@@ -1,8 +1,16 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { until, within } from "../kit/process.ts";
 import { get, ServeProcess } from "./serve_process.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
+/** A worker finds the project's configuration, and by that what the library imports, beside its program. */
+const IN_PROJECT = fileURLToPath(new URL("../../.cache", import.meta.url));
+async function makeFolder(): Promise<string> {
+  await Deno.mkdir(IN_PROJECT, { recursive: true });
+  return await Deno.makeTempDir({ dir: IN_PROJECT });
+}
+
 const APP = new URL("app.ts", import.meta.url).href;
 
 Deno.test("serve: all workers answer, under no permission but to run Deno and to use sockets", async () => {
@@ -29,7 +37,7 @@ Deno.test("serve: a worker that ends is replaced, and is told of with its exit c
 });
 
 Deno.test("serve: what cannot be served says why, and ends with 1", async () => {
-  const folder = await Deno.makeTempDir();
+  const folder = await makeFolder();
   try {
     for (
       const [text, message] of [
@@ -89,7 +97,7 @@ Deno.test({
   name: "serve: SIGHUP replaces the workers by what is on disk, and no request fails",
   ignore: ON_WINDOWS,
   async fn() {
-    const folder = await Deno.makeTempDir();
+    const folder = await makeFolder();
     try {
       const main = `${folder}/main.ts`;
       const write = (version: number) =>
@@ -116,7 +124,7 @@ Deno.test({
 });
 
 Deno.test("serve: a control file has the whole server replaced, and no request fails", async () => {
-  const folder = await Deno.makeTempDir();
+  const folder = await makeFolder();
   try {
     const control = `${folder}/control`;
     await using server = await ServeProcess.start(["--workers", "2", "--control", control, APP], [
