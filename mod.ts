@@ -64,30 +64,40 @@
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/platform.ts";
+export type { SocketKind } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export {
   HandoffError,
-  type HandoffErrorOptions,
   type HandoffOutcome,
   type HandoffStep,
   TRACE_CHANNEL,
   UpgradeError,
   type UpgradeOutcome,
 } from "./handoff/errors.ts";
-export { receive } from "./handoff/receive.ts";
-export type { Received, ReceiveOptions } from "./handoff/inbox.ts";
+export { receive, type ReceivedOf } from "./handoff/receive.ts";
+export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
-export type {
-  WorkerInfo,
-  WorkerPoolOptions,
-  WorkerPoolStatistics,
-  WorkerState,
-  WorkerStatistics,
-  WorkerStrategy,
+export {
+  ConnectionDropEvent,
+  type ConnectionExtras,
+  type PoolRestartOptions,
+  type PoolServeOptions,
+  type WorkerEnd,
+  WorkerEvent,
+  type WorkerEventType,
+  type WorkerInfo,
+  type WorkerPoolEventMap,
+  type WorkerPoolListener,
+  type WorkerPoolOptions,
+  type WorkerPoolSettings,
+  type WorkerPoolStatistics,
+  type WorkerState,
+  type WorkerStatistics,
+  type WorkerStrategy,
 } from "./handoff/pool/options.ts";
-export { type DispatchResult, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
-export type { ScriptOptions, WorkerCommand } from "./handoff/spawn.ts";
+export { type DispatchResult, WorkerPool } from "./handoff/pool/pool.ts";
+export type { ScriptOptions, WorkerCommand, WorkerExecutable, WorkerScript } from "./handoff/spawn.ts";
 export {
   HandoffSource,
   type HandoffSourceOptions,
@@ -97,7 +107,7 @@ export {
 export { inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
-export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
+export { upgrade, type UpgradeOptions, type UpgradeResult, type UpgradeSettings } from "./handoff/upgrade/upgrade.ts";
 export type { SocketAddr } from "./ffi/socket_address.ts";
 export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
 export {
