@@ -5,6 +5,7 @@
 // into a call that waits for it; what is not taken is closed and nothing else is done to it; every OFFER has one answer.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { HandoffError, listen, receive, type Socket } from "@winsock/handoff";
+import { observe } from "../../handoff/source.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { decodeReason, encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
@@ -111,7 +112,7 @@ Deno.test("what was withdrawn, rejected or never seen does not keep the connecti
     assertEquals(await readText(client, 5), "alive");
     conn.close();
     assert(await readEnd(client), "there is no other copy");
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("what is not wanted or cannot be opened is rejected before anybody decides", async () => {
@@ -208,7 +209,7 @@ Deno.test("what came before the source's end can still be taken, and is told of 
       using conn = (seen[0]!.socket as Socket).toConn();
       await writeText(conn, "alive");
       assertEquals(await readText(client, 5), "alive");
-    }, { accept: manual ? "manual" : "automatic" });
+    }, { autoAccept: !manual });
   }
 });
 
@@ -226,7 +227,7 @@ Deno.test("a socket withdrawn while the program decides is closed there and open
     assertEquals(await outcome(value!.accept()), ["timeout", "the source has withdrawn it"], "and it stays so");
     value!.reject("late");
     assert(await isOpen(source));
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("what was accepted cannot be rejected, and what was rejected not accepted", async () => {
@@ -245,7 +246,7 @@ Deno.test("what was accepted cannot be rejected, and what was rejected not accep
     await again;
     assertThrows(() => second.reject("too late"), TypeError, "it was accepted");
     second.socket.close();
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("a socket closed right after it was accepted is the target's loss alone", async () => {
@@ -262,8 +263,8 @@ Deno.test("a socket closed right after it was accepted is the target's loss alon
     await next.accept();
     await again;
     next.socket.close();
-    await until(() => source.held === 0, "both are done");
-  }, { accept: "manual" });
+    await until(() => observe(source).held === 0, "both are done");
+  }, { autoAccept: false });
 });
 
 Deno.test("a program sees the documented members of what it receives, and no others", async () => {
@@ -333,10 +334,10 @@ for (const [way, leave] of Object.entries(WAYS)) {
           for (const _ of again) (await within(5_000, others.next())).value?.socket.close();
           await Promise.all(again);
         });
-        assertEquals(source.held, 20);
+        assertEquals(observe(source).held, 20);
         for (const { socket } of seen) socket.close();
-        await until(() => source.held === 0, "a loop that was left still tells what is closed");
-      }, { accept, signal: abort.signal });
+        await until(() => observe(source).held === 0, "a loop that was left still tells what is closed");
+      }, { autoAccept: accept === "automatic", signal: abort.signal });
     });
   }
 }
