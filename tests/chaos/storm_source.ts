@@ -84,6 +84,7 @@ async function send(target: HandoffSource, socket: Socket, id: number): Promise<
 async function keepTarget(index: number): Promise<void> {
   while (going) {
     const source = await HandoffSource.spawn(TARGET, {
+      startTimeout: TIMEOUT_MS,
       sendTimeout: TIMEOUT_MS,
       denoFlags: ["--no-check", "--cached-only"],
     });
