@@ -78,25 +78,28 @@ export {
 export { receive, type ReceivedOf } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
+export type {
+  ConnectionExtras,
+  PoolRestartOptions,
+  PoolServeOptions,
+  WorkerEnd,
+  WorkerEventType,
+  WorkerInfo,
+  WorkerPoolOptions,
+  WorkerPoolSettings,
+  WorkerPoolStatistics,
+  WorkerState,
+  WorkerStatistics,
+  WorkerStrategy,
+} from "./handoff/pool/options.ts";
 export {
   ConnectionDropEvent,
-  type ConnectionExtras,
-  type PoolRestartOptions,
-  type PoolServeOptions,
-  type WorkerEnd,
+  type DispatchResult,
   WorkerEvent,
-  type WorkerEventType,
-  type WorkerInfo,
+  WorkerPool,
   type WorkerPoolEventMap,
   type WorkerPoolListener,
-  type WorkerPoolOptions,
-  type WorkerPoolSettings,
-  type WorkerPoolStatistics,
-  type WorkerState,
-  type WorkerStatistics,
-  type WorkerStrategy,
-} from "./handoff/pool/options.ts";
-export { type DispatchResult, WorkerPool } from "./handoff/pool/pool.ts";
+} from "./handoff/pool/pool.ts";
 export type { ScriptOptions, WorkerCommand, WorkerExecutable, WorkerScript } from "./handoff/spawn.ts";
 export {
   HandoffSource,

@@ -9,12 +9,11 @@ import type {
   PoolRestartOptions,
   PoolServeOptions,
   WorkerEnd,
+  WorkerEventType,
   WorkerInfo,
-  WorkerPoolListener,
   WorkerPoolOptions,
   WorkerPoolStatistics,
 } from "./options.ts";
-import { ConnectionDropEvent, WorkerEvent } from "./options.ts";
 import { nodeBuiltin, validateDuration } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
@@ -37,6 +36,82 @@ export interface DispatchResult {
   /** How many workers it was offered to. */
   readonly attempts: number;
 }
+
+/** Something happened to a worker of a {@linkcode WorkerPool}. */
+export class WorkerEvent extends Event {
+  /** What happened. */
+  declare readonly type: WorkerEventType;
+  /** The worker. */
+  readonly worker: WorkerInfo;
+  /** Why it ended, of `workerend`: how its process ended, or why the pool ended it. */
+  readonly reason: string | undefined;
+  /** The exit code of its process, of `workerend`; `undefined` if there was no process. */
+  readonly exitCode: number | undefined;
+  /** The signal that ended its process, of `workerend`, if one did. */
+  readonly signal: Deno.Signal | undefined;
+
+  /**
+   * Makes the event.
+   *
+   * @param type What happened.
+   * @param worker To which worker.
+   * @param end How it ended, of `workerend`.
+   */
+  constructor(type: WorkerEventType, worker: WorkerInfo, end: Partial<WorkerEnd> = {}) {
+    super(type);
+    this.worker = worker;
+    this.reason = end.reason;
+    this.exitCode = end.exitCode;
+    this.signal = end.signal;
+  }
+}
+
+/** A connection that {@linkcode WorkerPool.serve} accepted was closed, for no worker took it. */
+export class ConnectionDropEvent extends Event {
+  /** Why: a {@linkcode HandoffError}, or what kept the connection from being offered. */
+  readonly error: unknown;
+
+  /**
+   * Makes the event.
+   *
+   * @param type `connectiondrop`.
+   * @param error Why.
+   */
+  constructor(type: "connectiondrop", error: unknown) {
+    super(type);
+    this.error = error;
+  }
+}
+
+/** The events of a {@linkcode WorkerPool}. */
+export interface WorkerPoolEventMap {
+  /** The process of a worker was started. */
+  workerstart: WorkerEvent;
+  /** A worker takes sockets. */
+  workerready: WorkerEvent;
+  /** The process of a worker has ended, or none could be started. */
+  workerend: WorkerEvent;
+  /** Too many workers of one place could not stay: it stays empty. */
+  workergiveup: WorkerEvent;
+  /**
+   * No worker has room: sockets wait, and {@linkcode WorkerPool.serve} accepts no more, so that clients wait in the
+   * listener's backlog. Before the first worker is ready that is so too, and is not told.
+   */
+  poolfull: Event;
+  /** After `poolfull`: a worker has room again, and nothing waits. */
+  poolfree: Event;
+  /** {@linkcode WorkerPool.serve} has closed a connection that no worker took. */
+  connectiondrop: ConnectionDropEvent;
+}
+
+/**
+ * What listens for an event of a {@linkcode WorkerPool}.
+ *
+ * @typeParam Type The event's name.
+ */
+export type WorkerPoolListener<Type extends string> = Type extends keyof WorkerPoolEventMap
+  ? ((event: WorkerPoolEventMap[Type]) => unknown) | { handleEvent(event: WorkerPoolEventMap[Type]): unknown }
+  : EventListenerOrEventListenerObject;
 
 /** Fills in the defaults. Throws what is wrong with the options. */
 function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
