@@ -64,30 +64,43 @@
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/platform.ts";
+export type { SocketKind } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export {
   HandoffError,
-  type HandoffErrorOptions,
   type HandoffOutcome,
   type HandoffStep,
   TRACE_CHANNEL,
   UpgradeError,
   type UpgradeOutcome,
 } from "./handoff/errors.ts";
-export { receive } from "./handoff/receive.ts";
-export type { Received, ReceiveOptions } from "./handoff/inbox.ts";
+export { receive, type ReceivedOf } from "./handoff/receive.ts";
+export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
 export type {
+  ConnectionExtras,
+  PoolRestartOptions,
+  PoolServeOptions,
+  WorkerEnd,
+  WorkerEventType,
   WorkerInfo,
   WorkerPoolOptions,
+  WorkerPoolSettings,
   WorkerPoolStatistics,
   WorkerState,
   WorkerStatistics,
   WorkerStrategy,
 } from "./handoff/pool/options.ts";
-export { type DispatchResult, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
-export type { ScriptOptions, WorkerCommand } from "./handoff/spawn.ts";
+export {
+  ConnectionDropEvent,
+  type DispatchResult,
+  WorkerEvent,
+  WorkerPool,
+  type WorkerPoolEventMap,
+  type WorkerPoolListener,
+} from "./handoff/pool/pool.ts";
+export type { ScriptOptions, WorkerCommand, WorkerExecutable, WorkerScript } from "./handoff/spawn.ts";
 export {
   HandoffSource,
   type HandoffSourceOptions,
@@ -97,7 +110,7 @@ export {
 export { inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
-export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
+export { upgrade, type UpgradeOptions, type UpgradeResult, type UpgradeSettings } from "./handoff/upgrade/upgrade.ts";
 export type { SocketAddr } from "./ffi/socket_address.ts";
 export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
 export {

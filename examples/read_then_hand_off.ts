@@ -78,7 +78,7 @@ function startWorker(kind: string): HandoffSource {
 }
 
 async function work(kind: string): Promise<void> {
-  for await (const received of receive({ accept: "manual" })) {
+  for await (const received of receive({ autoAccept: false })) {
     if (kind === "full") received.reject(`process ${Deno.pid} has no room`);
     else await received.accept().then(() => answer(received.socket));
   }

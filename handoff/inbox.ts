@@ -3,21 +3,24 @@
  *
  * @module
  */
+import type { SocketKind } from "../ffi/platform.ts";
+import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
+import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
-import { HandoffError } from "./errors.ts";
+import { errorAbout, HandoffError } from "./errors.ts";
 import type { OfferPayload } from "./protocol.ts";
 
 /** A socket that arrived. */
 export interface Received<S extends AnySocket = Socket> {
-  /** The socket. Where sockets are accepted by hand it must not be used before {@linkcode Received.accept} has resolved. */
+  /** The socket. With `autoAccept: false` it must not be used before {@linkcode Received.accept} has resolved. */
   readonly socket: S;
   /** The `data` of {@linkcode HandoffSource.send}; `undefined` if there was none. */
   readonly data: unknown;
   /** Bytes the source had read already. The socket's first read returns them too. */
   readonly initialBytes: Uint8Array;
   /**
-   * Takes the socket: when this resolves, this process owns it. Where sockets are accepted automatically that has happened
+   * Takes the socket: when this resolves, this process owns it. Unless `autoAccept` is false that has happened
    * already. It can be called after the loop has been left.
    *
    * @throws {HandoffError} If the source has withdrawn the socket. It is closed here then.
@@ -33,17 +36,32 @@ export interface Received<S extends AnySocket = Socket> {
   reject(reason: string): void;
 }
 
-/** How {@linkcode receive} takes sockets. */
-export interface ReceiveOptions {
-  /** Whether sockets are accepted as they come, or by hand with {@linkcode Received.accept}. Default `automatic`. */
-  accept?: "automatic" | "manual";
-  /** Whether to take listeners too; if not, they are rejected. Default false. */
-  listeners?: boolean;
-  /** Whether to take datagram sockets too; if not, they are rejected. Default false. */
-  datagrams?: boolean;
+/** The sockets of each kind. */
+export interface SocketsByKind {
+  /** An established connection. */
+  connection: Socket;
+  /** A listening socket. */
+  listener: Listener;
+  /** A UDP socket. */
+  datagram: DatagramSocket;
+}
+
+/**
+ * How {@linkcode receive} takes sockets.
+ *
+ * @typeParam Kind The kinds that are taken.
+ */
+export interface ReceiveOptions<Kind extends SocketKind = SocketKind> {
+  /**
+   * Whether a socket is taken in the step in which the loop gets it. If not, the program takes each with
+   * {@linkcode Received.accept}, or leaves it with {@linkcode Received.reject}. Defaults to `true`.
+   */
+  autoAccept?: boolean;
+  /** The kinds of sockets to take; others are rejected. Defaults to `["connection"]`. */
+  kinds?: readonly Kind[];
   /** Ends the loop. */
   signal?: AbortSignal;
-  /** Where frames come from, in chunks that are not written to again. Default: this process's stdin. */
+  /** Where frames come from, in chunks that are not written to again. Defaults to this process's stdin. */
   input?: ReadableStream<Uint8Array>;
 }
 
@@ -124,13 +142,13 @@ export class IncomingHandoff {
 
   /** The source has withdrawn the socket. */
   withdraw(): void {
-    const reason = new HandoffError("timeout", "the source has withdrawn it", { what: "Cannot accept the socket" });
+    const reason = new HandoffError("timeout", "the source has withdrawn it", errorAbout("Cannot accept the socket"));
     this.#close(reason, "it was withdrawn");
   }
 
   /** The channel is broken: nobody can take the socket here. */
   abandon(): void {
-    const reason = new HandoffError("channel-broken", "its channel is broken", { what: "Cannot accept the socket" });
+    const reason = new HandoffError("channel-broken", "its channel is broken", errorAbout("Cannot accept the socket"));
     this.#close(reason, "the channel is broken");
   }
 

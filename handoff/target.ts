@@ -12,7 +12,7 @@ import { markShared, onRelease } from "../sockets/descriptor.ts";
 import { type AnySocket, openOffered, ownOffered } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
-import { HandoffError, trace } from "./errors.ts";
+import { errorAbout, HandoffError, trace } from "./errors.ts";
 import { type FrameReader, stdinInput, streamInput } from "./frame_io.ts";
 import { Inbox, IncomingHandoff, type ReceiveOptions } from "./inbox.ts";
 import { openTargetChannel } from "./spawn.ts";
@@ -44,6 +44,12 @@ const ANSWER_STEPS = {
   [FrameType.DONE]: "done",
 } as const;
 
+const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
+  connection: "connections",
+  listener: "listeners",
+  datagram: "datagram sockets",
+};
+
 /** Reads frames, opens what is offered, and answers. */
 export class Target {
   readonly #options: ReceiveOptions;
@@ -63,9 +69,11 @@ export class Target {
   #failure: unknown;
   readonly #abort = () => this.leave();
 
+  /** @throws {TypeError} If an option is not what it must be. */
   constructor(options: ReceiveOptions) {
+    checkOptions(options);
     this.#options = options;
-    this.#inbox = new Inbox(options.accept === "manual");
+    this.#inbox = new Inbox(options.autoAccept === false);
     this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
     options.signal?.addEventListener("abort", this.#abort);
     if (options.signal?.aborted) this.leave();
@@ -261,9 +269,8 @@ export class Target {
   }
 
   #checkKind(kind: SocketKind): void {
-    const { listeners = false, datagrams = false } = this.#options;
-    if (kind === "listener" && !listeners) throw new TypeError("it takes no listeners");
-    if (kind === "datagram" && !datagrams) throw new TypeError("it takes no datagram sockets");
+    const { kinds = ["connection"] } = this.#options;
+    if (!kinds.includes(kind)) throw new TypeError(`it takes no ${KIND_NAMES[kind]}`);
   }
 
   /** Decides for this side. What is not a decision of this channel breaks it. */
@@ -341,6 +348,16 @@ export class Target {
   }
 }
 
+function checkOptions({ autoAccept, kinds }: ReceiveOptions): void {
+  if (autoAccept !== undefined && typeof autoAccept !== "boolean") {
+    throw new TypeError(`Invalid \`autoAccept\`: must be true or false, got ${autoAccept}`);
+  }
+  if (kinds === undefined || Array.isArray(kinds) && kinds.length > 0 && kinds.every((kind) => kind in KIND_NAMES)) {
+    return;
+  }
+  throw new TypeError(`Invalid \`kinds\`: must be some of ${Object.keys(KIND_NAMES).join(", ")}, got ${String(kinds)}`);
+}
+
 function kindOf(kind: number): SocketKind {
   if (kind === OfferedKind.listener) return "listener";
   return kind === OfferedKind.datagram ? "datagram" : "connection";
@@ -355,5 +372,5 @@ function isSourceGone(error: unknown): boolean {
 
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new HandoffError("channel-broken", reason, { what: "Cannot receive more sockets", cause });
+  return new HandoffError("channel-broken", reason, errorAbout("Cannot receive more sockets", { cause }));
 }

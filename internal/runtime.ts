@@ -68,7 +68,7 @@ const MAX_DURATION = 2 ** 31 - 1;
  */
 export function validateDuration(name: string, value: number, least = 0): number {
   if (value >= least && value <= MAX_DURATION) return value;
-  throw new RangeError(`${name} must be from ${least} to ${MAX_DURATION} milliseconds, not ${value}`);
+  throw new RangeError(`Invalid \`${name}\`: must be from ${least} to ${MAX_DURATION} ms, got ${value}`);
 }
 
 /**

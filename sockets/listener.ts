@@ -20,15 +20,17 @@ const RETRY_MS = 100;
  *
  * @param listener Where.
  * @param onError Told of what kept the system from accepting; what it throws ends this.
+ * @param accept Accepts one.
  * @returns The connection; `undefined` once the listener is closed or given up.
  */
 export async function acceptWithRetry<A extends SocketAddr>(
   listener: Listener<A>,
   onError: (error: unknown) => void = () => {},
+  accept: () => Promise<Socket<A> | undefined> = () => listener.accept(),
 ): Promise<Socket<A> | undefined> {
   for (;;) {
     try {
-      return await listener.accept();
+      return await accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return undefined;
       onError(error);
@@ -38,13 +40,24 @@ export async function acceptWithRetry<A extends SocketAddr>(
 }
 
 /** Throws an error that does not go by itself, as a shortage of descriptors or memory does. */
-function throwUnlessTransient(error: unknown): void {
+export function throwUnlessTransient(error: unknown): void {
   const { code } = error instanceof WinsockError ? error : {};
   if (code !== WSA_ERRORS.WSAEMFILE && code !== WSA_ERRORS.WSAENOBUFS) throw error;
 }
 
 /** Makes the {@linkcode Listener} of a descriptor the system has just made. */
 export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, maker?: SocketMaker) => Listener<A>;
+
+/**
+ * Accepts the next connection, until a signal is aborted: what it aborts has accepted nothing.
+ *
+ * @returns The connection; `undefined` when the signal is aborted, or the listener is closed or given up.
+ * @throws {WinsockError} As {@linkcode Listener.accept}.
+ */
+export let acceptUntil: <A extends SocketAddr>(
+  listener: Listener<A>,
+  signal: AbortSignal,
+) => Promise<Socket<A> | undefined>;
 
 /**
  * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
@@ -62,6 +75,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   #last: Promise<unknown> = Promise.resolve();
   /** While accepting is paused: resolves when that ends. */
   #paused: PromiseWithResolvers<void> | undefined;
+  /** While a call waits until it may accept: has it look again. */
+  #waiting: (() => void) | undefined;
   #connections = 0;
   #drained = Promise.withResolvers<void>();
 
@@ -85,6 +100,15 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
 
   static {
     ownListener = (handle, maker) => new Listener(Descriptor.own(handle, maker));
+    acceptUntil = async (listener, signal) => {
+      const stop = () => void listener.#interrupt();
+      signal.addEventListener("abort", stop);
+      try {
+        return await listener.#next(signal);
+      } finally {
+        signal.removeEventListener("abort", stop);
+      }
+    };
   }
 
   /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -214,16 +238,24 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     this.close();
   }
 
-  #next(): Promise<Socket<A> | undefined> {
-    const next = this.#last.then(() => this.#acceptOne());
+  /** Has the call that accepts, or waits until it may, look again whether it is wanted. */
+  #interrupt(): void {
+    this.#acceptor?.stop().catch(() => {});
+    this.#waiting?.();
+  }
+
+  #next(signal?: AbortSignal): Promise<Socket<A> | undefined> {
+    const next = this.#last.then(() => this.#acceptOne(signal));
     this.#last = next.catch(() => {});
     return next;
   }
 
-  async #acceptOne(): Promise<Socket<A> | undefined> {
-    while (this.#descriptor.open) {
+  async #acceptOne(signal: AbortSignal | undefined): Promise<Socket<A> | undefined> {
+    while (this.#descriptor.open && !signal?.aborted) {
       if (this.#paused !== undefined) {
-        await this.#paused.promise;
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#waiting = resolve;
+        await Promise.race([this.#paused.promise, promise]);
         continue;
       }
       const { maker } = this.#descriptor;

@@ -14,7 +14,7 @@ import { ownSocket, Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { checkWorkerCommand, describeExit, killProcess, spawnWorkerCommand, type WorkerCommand } from "../spawn.ts";
 import { HandoffError, UpgradeError } from "../errors.ts";
-import { HandoffSource, MAX_TIMEOUT_MS } from "../source.ts";
+import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
 import { type ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
 
@@ -28,12 +28,12 @@ const OUTCOMES = {
   "closed": "crashed",
 } as const;
 
-/** How to replace this version. */
-export interface UpgradeOptions extends WorkerCommand {
-  /**
-   * How long the new version may take until it is ready, in milliseconds. Default 30 000. It must call
-   * {@linkcode inherit} within 30 000 even if this is longer: what is handed to it first waits no longer to be taken.
-   */
+/** How to replace this version: what to run, and the rest. */
+export type UpgradeOptions = UpgradeSettings & WorkerCommand;
+
+/** How this version is replaced, whatever is run. */
+export interface UpgradeSettings {
+  /** How long the new version may take until it is ready, in milliseconds. Defaults to `30_000`. */
   timeout?: number;
   /**
    * How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. At the end
@@ -150,7 +150,7 @@ async function replace(
   let source: HandoffSource;
   let opened: ReturnType<typeof openUpgradeChannel>;
   try {
-    source = openSource(child, Math.min(timeout, MAX_TIMEOUT_MS));
+    source = openSource(child, timeout);
     opened = openUpgradeChannel();
   } catch (error) {
     clearTimeout(deadline);
@@ -210,7 +210,7 @@ async function spawnSuccessor(options: UpgradeOptions): Promise<Deno.ChildProces
 
 function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
   try {
-    return new HandoffSource(child, { timeout });
+    return new HandoffSource(child, { startTimeout: timeout, sendTimeout: timeout });
   } catch (cause) {
     if (!(cause instanceof WinsockError && cause.code === WSA_ERRORS.WSAEINVAL)) throw cause;
     throw new UpgradeError("crashed", `process ${child.pid} ended at once`, { cause });

@@ -27,7 +27,7 @@ async function failWith(
   send: (source: HandoffSource, say: (bytes: Uint8Array<ArrayBuffer>) => void) => Promise<void>,
 ): Promise<Error> {
   const { child, input, exit, inject } = injectingChild();
-  const source = new HandoffSource(child, { timeout: 5_000 });
+  const source = new HandoffSource(child, { sendTimeout: 5_000 });
   const failed = assertRejects(() => inherit({ predecessor: 1, input }), Error);
   try {
     await send(source, inject);
@@ -79,7 +79,7 @@ async function withPredecessor(
   const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
   const status = Promise.withResolvers<Deno.CommandStatus>();
   const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
-  const source = new HandoffSource(child, { timeout: 5_000 });
+  const source = new HandoffSource(child, { sendTimeout: 5_000 });
   const inheriting = inherit({ predecessor: 1, input: stdin.readable });
   await source.send(conversation.server, { data: { upgrade: 1, listeners: [], connections: 1 } });
   await source.send(along.server);

@@ -8,7 +8,7 @@ import {
   Socket,
   upgrade,
   UpgradeError,
-  type UpgradeOptions,
+  type UpgradeSettings,
   WinsockError,
 } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
@@ -144,7 +144,7 @@ Deno.test("an established connection goes along, and is answered by the new vers
 const TRIAL_MS = 1_000;
 
 /** Has another version take a connection along on which `request` was read already. */
-async function takeAlong(mode: string, request: string, options: Partial<UpgradeOptions> = {}) {
+async function takeAlong(mode: string, request: string, options: UpgradeSettings = {}) {
   const version = await inherit({ predecessor: 0 });
   version.listen("http", { hostname: "127.0.0.1", port: 0 });
   await version.markReady();
@@ -338,15 +338,15 @@ Deno.test("a connection that was closed is refused before anything is started", 
 
 Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
   using version = await inherit({ predecessor: 0 });
-  const upgradeWith = (options: Partial<UpgradeOptions>) => {
+  const upgradeWith = (options: UpgradeSettings) => {
     return upgrade(version, { command: "no such program", ...options });
   };
   for (const name of ["timeout", "probation", "drainTimeout"] as const) {
     for (const value of [-1, NaN, 2 ** 31, Infinity]) {
-      await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `${name} must be from`);
+      await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `Invalid \`${name}\`: must be from`);
     }
   }
-  await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "timeout must be from 1 to");
+  await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "Invalid `timeout`: must be from 1 to");
   await assertRejects(() => upgradeWith({}), UpgradeError, "cannot be started");
 });
 
