@@ -25,6 +25,27 @@ const functions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
+/**
+ * The words this process was started with (`/proc/self/cmdline`, proc(5)).
+ *
+ * @returns `undefined` if the system does not tell.
+ */
+export function ownWords(): string[] | undefined {
+  if (!unixSystem().processFiles) return undefined;
+  const fd = functions().open(nulTerminated("/proc/self/cmdline"), O_CLOEXEC);
+  if (fd === -1) return undefined;
+  const decoder = new TextDecoder();
+  const bytes = new Uint8Array(STATUS_SIZE);
+  let text = "";
+  for (;;) {
+    const length = Number(functions().read(BigInt(fd), bytes, BigInt(bytes.byteLength)));
+    if (length <= 0) break;
+    text += decoder.decode(bytes.subarray(0, length), { stream: true });
+  }
+  libc().close(BigInt(fd));
+  return text.split("\0").slice(0, -1);
+}
+
 /** Whether this process is root's, whose processes may be of other users. */
 export function isRoot(): boolean {
   return functions().geteuid() === 0;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { openLibrary, SYSTEM32 } from "../library.ts";
+import { decodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 
 /** The functions of ws2_32.dll the library binds, with their parameters' types. */
@@ -184,6 +184,47 @@ const openedKernel32 = kernel32Functions(KERNEL32_SYMBOLS);
  */
 export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
   return openedKernel32();
+}
+
+const commandLineFunctions = kernel32Functions({
+  /** `LPWSTR GetCommandLineW()` */
+  GetCommandLineW: { parameters: [], result: "usize" },
+  /** `int lstrlenW(LPCWSTR lpString)` */
+  lstrlenW: { parameters: ["usize"], result: "i32" },
+  /** `LPWSTR lstrcpynW(LPWSTR lpString1, LPCWSTR lpString2, int iMaxLength)` */
+  lstrcpynW: { parameters: ["buffer", "usize", "i32"], result: "usize" },
+});
+
+/** The words this process was started with (`GetCommandLineW`). */
+export function ownWords(): string[] {
+  const { GetCommandLineW, lstrlenW, lstrcpynW } = commandLineFunctions();
+  const line = GetCommandLineW();
+  const units = new Uint16Array(lstrlenW(line) + 1);
+  lstrcpynW(units, line, units.length);
+  return splitCommandLine(decodeUtf16(units));
+}
+
+/** The words of a command line, as `CommandLineToArgvW` tells them apart. */
+export function splitCommandLine(line: string): string[] {
+  // The program's name knows no backslashes before quotes.
+  const [program = "", quoted, bare = ""] = /^(?:"([^"]*)"?|(\S*))/.exec(line) ?? [];
+  const words = [quoted ?? bare];
+  let word: string | undefined;
+  let inQuotes = false;
+  for (const [part, backslashes] of line.slice(program.length).matchAll(/(\\*)"|\\+|[^]/g)) {
+    if (backslashes !== undefined) {
+      word = (word ?? "") + "\\".repeat(Math.floor(backslashes.length / 2));
+      if (backslashes.length % 2 === 1) word += '"';
+      else inQuotes = !inQuotes;
+    } else if (!inQuotes && /^[ \t]$/.test(part)) {
+      if (word !== undefined) words.push(word);
+      word = undefined;
+    } else {
+      word = (word ?? "") + part;
+    }
+  }
+  if (word !== undefined) words.push(word);
+  return words;
 }
 
 /**
