@@ -65,7 +65,7 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
 /**
  * The words this process was started with: the program, its flags, and all arguments.
  *
- * @returns `undefined` where the system does not tell, as on macOS.
+ * @returns `undefined` if the system does not tell.
  * @throws {Deno.errors.NotCapable} Without ffi access to the system's library.
  */
 export function ownCommandLine(): string[] | undefined {

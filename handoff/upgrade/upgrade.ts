@@ -35,14 +35,14 @@ export interface UpgradeOptions extends WorkerCommand {
   /**
    * Flags for `deno run`, permissions and others: with `script` only.
    *
-   * Defaults to the flags of this process, as its command line has them, on Linux and Windows: `-A` and `--allow-net=…`,
+   * Defaults to the flags of this process, as its command line has them: `-A` and `--allow-net=…`,
    * `--config`, `--unstable-…`, and whether it asks for permissions. Those that only one process at a time can use, or that
    * watch files, are left out: `--inspect…`, `--watch…`. What this process may do because a user was asked, or no more
    * because it has revoked a permission, is not in the command line.
    *
-   * On macOS the command line is not known; nor is it that of a `deno run` if this process was started in another way, as by
-   * `deno test`. Then the default is no flags but ffi access to the system's socket library, and what the next version needs
-   * must be given here.
+   * Where this process was not started by `deno run`, but by `deno test` or `deno serve`, or where the system does not tell the
+   * command line, such as in a Linux without `/proc`, the flags are not known. Then the default is ffi access to the system's
+   * socket library alone, and what the next version needs must be given here.
    */
   denoFlags?: readonly string[];
   /**
