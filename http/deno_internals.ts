@@ -164,11 +164,14 @@ export function lazyRequest(url: string, init: RequestInit | undefined, onAbort:
 
 /**
  * Has `Deno.upgradeWebSocket` say that it cannot make a WebSocket of a request, instead of giving a socket that never opens.
- * Deno asks a request for its connection by `_wantsUpgrade`; where it does not, nothing is changed.
+ * Deno asks its own requests for their connection by `_wantsUpgrade`, and before that all requests by `_throwIfUpgraded`,
+ * which only its own have; where it does not, nothing is changed.
  */
 export function refuseDenoUpgrade(request: Request): void {
   const inner = innerOf(request);
-  if (typeof inner === "object") inner._wantsUpgrade = refuseUpgrade;
+  if (typeof inner !== "object") return;
+  inner._wantsUpgrade = refuseUpgrade;
+  inner._throwIfUpgraded ??= refuseUpgrade;
 }
 
 function refuseUpgrade(): never {
@@ -187,6 +190,7 @@ export function notByDeno(): Error {
 interface InnerRequest {
   onCancel?: (abort: () => void) => void;
   _wantsUpgrade?: () => never;
+  _throwIfUpgraded?: () => void;
 }
 
 function innerOf(request: Request): InnerRequest | undefined {

@@ -7,7 +7,11 @@
 import { decodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 
-/** The functions of ws2_32.dll the library binds, with their parameters' types. */
+/**
+ * The functions of ws2_32.dll the library binds, with their parameters' types.
+ *
+ * @experimental
+ */
 export const WS2_32_SYMBOLS = {
   /** `int WSAStartup(WORD wVersionRequested, LPWSADATA lpWSAData)` */
   WSAStartup: { parameters: ["u16", "buffer"], result: "i32" },
@@ -62,6 +66,8 @@ let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
+ *
+ * @experimental
  */
 export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] {
   if (symbols !== undefined) return symbols;
@@ -107,10 +113,18 @@ export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInter
   return () => opened ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], symbols);
 }
 
-/** `SIO_BASE_HANDLE` of `WSAIoctl`: the base provider's handle under a socket. */
+/**
+ * `SIO_BASE_HANDLE` of `WSAIoctl`: the base provider's handle under a socket.
+ *
+ * @experimental
+ */
 export const SIO_BASE_HANDLE = 0x48000022;
 
-/** The functions of ws2_32.dll that are about service providers, with their parameters' types. */
+/**
+ * The functions of ws2_32.dll that are about service providers, with their parameters' types.
+ *
+ * @experimental
+ */
 export const WS2SPI_SYMBOLS = {
   /** `int WSCEnumProtocols(LPINT lpiProtocols, LPWSAPROTOCOL_INFOW lpProtocolBuffer, LPDWORD lpdwBufferLength, LPINT lpErrno)` */
   WSCEnumProtocols: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
@@ -156,6 +170,8 @@ const openedSpi = winsockFunctions(WS2SPI_SYMBOLS);
  * through `WSAGetLastError`.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
+ *
+ * @experimental
  */
 export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] {
   return openedSpi();
@@ -164,7 +180,11 @@ export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] 
 /** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
 export const HANDLE_FLAG_INHERIT = 0x1;
 
-/** The functions of kernel32.dll the library binds, with their parameters' types. */
+/**
+ * The functions of kernel32.dll the library binds, with their parameters' types.
+ *
+ * @experimental
+ */
 export const KERNEL32_SYMBOLS = {
   /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
   SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
@@ -181,6 +201,8 @@ const openedKernel32 = kernel32Functions(KERNEL32_SYMBOLS);
  *
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
   return openedKernel32();

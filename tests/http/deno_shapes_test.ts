@@ -1,6 +1,6 @@
 // What is as with Deno.serve: what a handler is given, the server, and what becomes of Deno.upgradeWebSocket.
 import { assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
-import { Hono } from "hono";
+import { Hono } from "npm:hono@4.13.19";
 import { Listener } from "@winsock/handoff";
 import { type HttpInfo, serveHttp } from "@winsock/handoff/http";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
