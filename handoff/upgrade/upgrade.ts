@@ -327,9 +327,9 @@ async function replace(
 
 /** What runs the next version, by default as this one runs. */
 function successorProgram({ script, command, denoFlags, args = Deno.args, env, cwd }: UpgradeOptions): WorkerCommand {
-  const program: WorkerCommand = { args, env: { ...env, [PREDECESSOR_VARIABLE]: String(Deno.pid) } };
-  if (cwd !== undefined) program.cwd = cwd;
-  if (script === undefined) return command === undefined ? program : { ...program, command };
+  const variables = { ...env, [PREDECESSOR_VARIABLE]: String(Deno.pid) };
+  const program = { args, env: variables, ...cwd === undefined ? {} : { cwd } };
+  if (script === undefined) return { ...program, command: command! };
   const flags = denoFlags === undefined ? ownFlags() : undefined;
   // With its own flags a process has all the ffi access it needs.
   if (flags !== undefined) {

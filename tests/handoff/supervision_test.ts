@@ -37,7 +37,10 @@ async function ask(port: number, what = "who"): Promise<About & { processId?: nu
 }
 
 /** How this process has a version serve in its place. */
-function supervised(mode: string, options: Partial<UpgradeOptions> = {}): UpgradeOptions {
+function supervised(
+  mode: string,
+  options: Pick<UpgradeOptions, "args" | "denoFlags" | "probation" | "drainTimeout" | "supervise" | "signal"> = {},
+): UpgradeOptions {
   return {
     script,
     denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
