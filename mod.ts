@@ -107,10 +107,16 @@ export {
   type HandoffSpawnOptions,
   type SendOptions,
 } from "./handoff/source.ts";
-export { inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
+export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
-export { upgrade, type UpgradeOptions, type UpgradeResult, type UpgradeSettings } from "./handoff/upgrade/upgrade.ts";
+export {
+  upgrade,
+  type UpgradeOptions,
+  type UpgradeReport,
+  type UpgradeResult,
+  type UpgradeSettings,
+} from "./handoff/upgrade/upgrade.ts";
 export type { SocketAddr } from "./ffi/socket_address.ts";
 export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
 export {

@@ -2,6 +2,9 @@
  * The native functions the library binds, unchecked: opened by absolute path at the first call. For those who need a
  * call the library does not wrap.
  *
+ * **This entry point is experimental**: what it exports may change in any version, but for what the main entry point exports
+ * too ({@linkcode WinsockError}, {@linkcode INVALID_SOCKET}, {@linkcode LIBRARY_PATHS}, {@linkcode SocketOptions}).
+ *
  * Lengths of buffers are the caller's to keep right, and the error of a call must be read in the next statement. What
  * {@linkcode libc}, {@linkcode ws2_32}, {@linkcode ws2spi} and {@linkcode kernel32} open, the grant for
  * {@linkcode LIBRARY_PATHS} allows. Names are the system's, except for a few that are the library's own: `acceptNow` of

@@ -68,9 +68,10 @@ export class HandoffError extends Error {
 /**
  * What became of the new version:
  * `refused`, it said that it will not serve; `crashed`, it ended; `timeout`, it was not ready in time, or did not answer
- * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done.
+ * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done;
+ * `not-ready`, it was not started, for this version has not called `ServerVersion.markReady`, or its own trial is not over.
  */
-export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy";
+export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy" | "not-ready";
 
 /**
  * An upgrade did not happen: this version goes on serving.

@@ -87,6 +87,39 @@ export async function settleWithin(promise: Promise<unknown>, milliseconds: numb
   }
 }
 
+/**
+ * A promise that says when the program begins to wait for it, by `await`, `then` or what is made of them: what is to come is
+ * then to keep the process running, and otherwise not. That it rejects is not an unhandled rejection.
+ */
+export class WatchedPromise<T> extends Promise<T> {
+  #begin: (() => void) | undefined;
+
+  /**
+   * @param promise What it settles as.
+   * @param begin Called once, when the program waits for the first time.
+   */
+  constructor(promise: Promise<T>, begin: () => void) {
+    super((resolve, reject) => promise.then(resolve, reject));
+    super.then(undefined, () => {});
+    this.#begin = begin;
+  }
+
+  /** What is made of it is an ordinary promise. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+
+  override then<Kept = T, Instead = never>(
+    onFulfilled?: ((value: T) => Kept | PromiseLike<Kept>) | null,
+    onRejected?: ((reason: unknown) => Instead | PromiseLike<Instead>) | null,
+  ): Promise<Kept | Instead> {
+    const begin = this.#begin;
+    this.#begin = undefined;
+    begin?.();
+    return super.then(onFulfilled, onRejected);
+  }
+}
+
 /** Waits for the next turn of the event loop. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => nodeBuiltin("node:timers").setImmediate(resolve));

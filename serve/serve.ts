@@ -10,7 +10,6 @@ import { WorkerPool } from "../handoff/pool/pool.ts";
 import { inherit, type ServerVersion } from "../handoff/upgrade/server_version.ts";
 import { upgrade } from "../handoff/upgrade/upgrade.ts";
 import { onUpgradeRequest } from "../handoff/upgrade/upgrade_requests.ts";
-import { PREDECESSOR_VARIABLE } from "../handoff/upgrade/upgrade_channel.ts";
 import { listen, type Listener } from "../sockets/listener.ts";
 import type { WorkerSettings } from "./worker.ts";
 
@@ -186,7 +185,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     tell(pool, options.onWorker);
     try {
       await pool.ready;
-      pool.serve(listener, options.distribute === undefined ? {} : { distribute: options.distribute }).catch(() => {});
+      pool.serve(listener).catch(() => {});
       const requests = version === undefined ? undefined : answerRequests(version, options);
       await version?.markReady();
       return new AppServer(pool, listener, addr, drainTimeout, version, requests);
@@ -231,15 +230,7 @@ function openListener(
 /** Has this process replaced when the control file's reader asks for it. */
 function answerRequests(version: ServerVersion, { controlFile }: ServeOptions): Disposable {
   const file = controlFile!;
-  const denoFlags = [
-    "--allow-run",
-    `--allow-env=${PREDECESSOR_VARIABLE}`,
-    `--allow-read=${file}`,
-    `--allow-write=${file}`,
-  ];
-  return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule, args: Deno.args, denoFlags }), {
-    controlFile: file,
-  });
+  return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile: file });
 }
 
 function tell(pool: WorkerPool, onWorker: ServeOptions["onWorker"]): void {

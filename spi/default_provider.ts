@@ -15,6 +15,8 @@ let provider: ServiceProvider | undefined;
  *
  * @returns The same provider every time, while no other is chosen.
  * @throws {Deno.errors.NotSupported} On a system without one; the message names it.
+ *
+ * @experimental
  */
 export function defaultProvider(): ServiceProvider {
   return provider ??= openProvider(Deno.build.os);
@@ -38,6 +40,8 @@ export function defaultProvider(): ServiceProvider {
  *
  * @param chosen The provider.
  * @returns Disposing of it brings back the provider there was before. Close what was opened through the provider first.
+ *
+ * @experimental
  */
 export function useProvider(chosen: ServiceProvider): Disposable {
   const before = provider;
@@ -51,6 +55,8 @@ export function useProvider(chosen: ServiceProvider): Disposable {
  * @param os Which.
  * @returns A new provider; it opens no library before its first call.
  * @throws {Deno.errors.NotSupported} On a system without one; the message names it.
+ *
+ * @experimental
  */
 export function openProvider(os: typeof Deno.build.os): ServiceProvider {
   switch (os) {

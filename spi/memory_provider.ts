@@ -8,13 +8,25 @@ import type { WinsockErrorName } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
-/** The in-memory provider's GUID. */
+/**
+ * The in-memory provider's GUID.
+ *
+ * @experimental
+ */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
 
-/** A step of a {@linkcode MemoryProvider} that can be told to fail. */
+/**
+ * A step of a {@linkcode MemoryProvider} that can be told to fail.
+ *
+ * @experimental
+ */
 export type MemoryProviderStep = "duplicateSocket" | "socket" | "withdraw" | "closeSocket";
 
-/** How a {@linkcode MemoryProvider} is made. */
+/**
+ * How a {@linkcode MemoryProvider} is made.
+ *
+ * @experimental
+ */
 export interface MemoryProviderOptions {
   /** The process it pretends to be in. Default: this one's id. */
   processId?: number;
@@ -54,6 +66,8 @@ interface Shared {
  * provider.fail("duplicateSocket", "WSAENETDOWN");
  * assertThrows(() => duplicateSocket(listener, Deno.pid), WinsockError, "WSAENETDOWN (10050)");
  * ```
+ *
+ * @experimental
  */
 export class MemoryProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = {

@@ -5,7 +5,9 @@
  * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
  * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
  *
- * What providers and chains are put together from is marked experimental: it may change in a minor version.
+ * **This entry point is experimental**: what it exports may change in any version, but for the functions that are one call of
+ * Winsock each: {@linkcode duplicateSocketA}, {@linkcode socketA}, {@linkcode toAnsi}, {@linkcode toWide},
+ * {@linkcode protocolCatalog}, {@linkcode providerPath}, {@linkcode baseHandle} and {@linkcode findBrokenHandoffs}.
  *
  * @example Sharing a socket through the system's provider
  * ```ts

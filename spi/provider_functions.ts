@@ -7,7 +7,11 @@
 import type { WSPDATA } from "../structs/spi.ts";
 import { spiError } from "./service_provider.ts";
 
-/** The version of the interface there is: 2.2, the major number in the low byte. */
+/**
+ * The version of the interface there is: 2.2, the major number in the low byte.
+ *
+ * @experimental
+ */
 export const SPI_VERSION = 0x0202;
 
 /**
@@ -20,6 +24,8 @@ export const SPI_VERSION = 0x0202;
  * WSANOTINITIALISED.
  *
  * `lpProtocolInfo` is 628 bytes everywhere. What goes into it in a chain, {@linkcode entryForNext} says.
+ *
+ * @experimental
  */
 export interface ProviderFunctions {
   /**
@@ -140,6 +146,8 @@ export interface ProviderFunctions {
  *
  * Whoever allocates a descriptor tells of it: an IFS provider, whose descriptors are handles of the system, announces it
  * with {@linkcode Upcalls.WPUModifyIFSHandle}; a non-IFS provider gets it from {@linkcode Upcalls.WPUCreateSocketHandle}.
+ *
+ * @experimental
  */
 export interface Upcalls {
   /**

@@ -18,6 +18,8 @@ const SO_PROTOCOL_INFOW = 0x2005;
  * Shares sockets through `WSADuplicateSocketW` and `WSASocketW`.
  *
  * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`.
+ *
+ * @experimental
  */
 export class WinsockProvider implements ServiceProvider {
   /** The catalogue entry TCP sockets get here; another's where a layered provider is installed over it. */

@@ -25,7 +25,11 @@ export function useUnixSystem(chosen: UnixSystem): void {
   system = chosen;
 }
 
-/** The functions of libc that nearly every process needs, with their parameters' types. */
+/**
+ * The functions of libc that nearly every process needs, with their parameters' types.
+ *
+ * @experimental
+ */
 export const LIBC_SYMBOLS = {
   /** `int socket(int domain, int type, int protocol)` */
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -98,6 +102,8 @@ let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
  *
  * @returns The bound functions, raw: nothing is checked.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
   return symbols ??= openLibrary(LIBC_PATHS, LIBC_SYMBOLS);

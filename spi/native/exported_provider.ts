@@ -98,7 +98,11 @@ class NativeUpcalls implements Upcalls {
   }
 }
 
-/** A provider of ours as native code sees it, until it is disposed of. */
+/**
+ * A provider of ours as native code sees it, until it is disposed of.
+ *
+ * @experimental
+ */
 export interface ExportedProvider extends Disposable {
   /** Pointer to an `LPWSPSTARTUP`: give it to native code, or to {@linkcode openNativeProvider}. */
   readonly WSPStartup: Deno.PointerObject;
@@ -134,6 +138,8 @@ export interface ExportedProvider extends Disposable {
  * @param provider Any provider. One without `socketSync` fails in `WSPSocket` with WSAEOPNOTSUPP.
  * @returns The pointer; the caller's to dispose of, when native code calls it no more.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function exportProvider(provider: ServiceProvider): ExportedProvider {
   const functions = functionsOf(provider);

@@ -227,6 +227,8 @@ class NativeFunctions implements ProviderFunctions {
  * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or exports no `WSPStartup`,
  * WSAEINVALIDPROVIDER if it is one of Wine's placeholders, which are not called: they end the process.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function nativeFunctions(source: string | Deno.PointerObject): ProviderFunctions {
   const name = typeof source === "string" ? source : `the provider at ${Deno.UnsafePointer.value(source)}`;
@@ -267,6 +269,8 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or exports no `WSPStartup`,
  * WSAEINVALIDPROVIDER if it is one of Wine's placeholders.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function openNativeProvider(
   source: string | Deno.PointerObject,

@@ -323,6 +323,7 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
 
 Deno.test("a connection that was closed is refused before anything is started", async () => {
   using version = await inherit({ predecessor: 0 });
+  await version.markReady();
   using open = await connection();
   using closed = await connection();
   closed.server.close();
@@ -338,6 +339,7 @@ Deno.test("a connection that was closed is refused before anything is started", 
 
 Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
   using version = await inherit({ predecessor: 0 });
+  await version.markReady();
   const upgradeWith = (options: UpgradeSettings) => {
     return upgrade(version, { command: "no such program", ...options });
   };
@@ -354,6 +356,7 @@ Deno.test("without the permission to run it, a new version is not said to have c
   permissions: { ffi: true, read: true },
 }, async () => {
   using version = await inherit({ predecessor: 0 });
+  await version.markReady();
   const upgrading = () => upgrade(version, { script: "server.ts" });
   await assertRejects(upgrading, Deno.errors.NotCapable, "run access");
   // Nor is the next one said to come during another.
