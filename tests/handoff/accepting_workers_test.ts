@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { HandoffError, HandoffSource, type HandoffSourceOptions, listen, type Listener } from "@winsock/handoff";
 import { readEnd, readText, writeText } from "../kit/connections.ts";
-import { settledDescriptors } from "../kit/descriptors.ts";
+import { openStreams, settledDescriptors } from "../kit/descriptors.ts";
 import { freeze, kill, thaw } from "../kit/faults/acts.ts";
 import { outcome } from "../kit/handoffs.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
@@ -319,7 +319,12 @@ Deno.test("neither side has more descriptors when accepting is over than before"
     await until(() => first.source.held === 0, "all are closed");
   };
   await round();
-  const before = await settledDescriptors(Deno.pid, first.pid);
-  for (let count = 0; count < 3; count++) await round();
-  assertEquals(await settledDescriptors(Deno.pid, first.pid), before);
+  // On Windows each hand-off may make the event of its slot.
+  const count = async () => {
+    const all = await settledDescriptors(Deno.pid, first.pid);
+    return WINDOWS ? [Deno.pid, first.pid].map((pid) => openStreams(pid).length) : all;
+  };
+  const before = await count();
+  for (let times = 0; times < 3; times++) await round();
+  assertEquals(await count(), before);
 });
