@@ -107,6 +107,7 @@ export {
   type HandoffSpawnOptions,
   type SendOptions,
 } from "./handoff/source.ts";
+export type { SharedListener, ShareListenerOptions } from "./handoff/shared_listener.ts";
 export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";

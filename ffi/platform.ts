@@ -38,6 +38,17 @@ export interface Acceptor {
    */
   accept(): Promise<bigint | undefined>;
   /**
+   * Accepts for as long as connections are wanted, and returns when none is any more, or when the acceptor is stopped. In
+   * place of {@linkcode Acceptor.accept}, not beside it.
+   *
+   * @param wanted Asked before each `accept`: on Unix in the same step, so that nothing is accepted that is not wanted; on
+   * Windows before a thread goes there, which can bring one connection that is not wanted any more.
+   * @param accepted Gets each connection, in the step in which it was accepted.
+   * @returns Whether it can be called again: not once the acceptor is stopped.
+   * @throws {WinsockError} If accepting fails for good.
+   */
+  acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean>;
+  /**
    * Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open.
    *
    * @returns Resolves when nobody uses the listening socket any more; of an acceptor that was closed, when it is closed.

@@ -65,6 +65,14 @@ export interface ReceiveOptions<Kind extends SocketKind = SocketKind> {
   input?: ReadableStream<Uint8Array>;
 }
 
+/** What waits in an {@linkcode Inbox} for the program to ask for it. */
+export interface Incoming extends Received<AnySocket> {
+  /** Whether there is nothing to take any more. */
+  readonly closed: boolean;
+  /** Takes it for the program, in the step in which the program gets it. Returns whether that was possible. */
+  take(): boolean;
+}
+
 /** What an {@linkcode IncomingHandoff} asks of the channel. */
 interface Answers {
   /** Decides for this side. Returns whether the source had not decided before. */
@@ -77,7 +85,7 @@ interface Answers {
 type State = "offered" | "open" | "taken" | "closed";
 
 /** A socket between its OFFER and the answer to it. Every OFFER is answered once: TAKEN, or REJECT. */
-export class IncomingHandoff {
+export class IncomingHandoff implements Incoming {
   readonly sequence: number;
   readonly payload: OfferPayload;
   readonly initialBytes: Uint8Array;
@@ -164,9 +172,9 @@ export class IncomingHandoff {
 
 /** What the program gets: the documented members, and no way to the others. */
 export class ReceivedSocket implements Received<AnySocket> {
-  readonly #incoming: IncomingHandoff;
+  readonly #incoming: Incoming;
 
-  constructor(incoming: IncomingHandoff) {
+  constructor(incoming: Incoming) {
     this.#incoming = incoming;
   }
 
@@ -192,7 +200,7 @@ export class ReceivedSocket implements Received<AnySocket> {
 }
 
 /** Why an offer is rejected that came when the program had left its loop. */
-const LEFT = "this process takes no more sockets";
+export const LEFT = "this process takes no more sockets";
 
 /** Gives offers to the calls that wait for them. Nothing is taken before a call waits for it. */
 export class Inbox {
@@ -200,8 +208,12 @@ export class Inbox {
   /** Offered and not answered. */
   readonly #unanswered = new Map<number, IncomingHandoff>();
   /** Open, and not given to the program. */
-  #untaken: IncomingHandoff[] = [];
-  readonly #calls: ((incoming: IncomingHandoff | undefined) => void)[] = [];
+  #untaken: Incoming[] = [];
+  readonly #calls: ((incoming: Incoming | undefined) => void)[] = [];
+  /** Shared listeners that may still bring a connection. */
+  #acceptors = 0;
+  /** Called when the program asks for a socket and none has come. */
+  onWanted: () => void = () => {};
   #left = false;
   #ended = false;
   #serving = false;
@@ -219,6 +231,28 @@ export class Inbox {
   /** Whether the program takes no more. */
   get left(): boolean {
     return this.#left;
+  }
+
+  /** Whether the program waits for a socket, and none has come. */
+  get wanted(): boolean {
+    return this.#calls.length > 0 && this.#untaken.length === 0 && !this.#left;
+  }
+
+  /** A shared listener may bring connections from now on: until it is removed no call is told that there is no more. */
+  addAcceptor(): void {
+    this.#acceptors++;
+  }
+
+  removeAcceptor(): void {
+    this.#acceptors--;
+    this.#serve();
+  }
+
+  /** A connection was accepted here: a call that waits gets it, also one of a loop that is being left. */
+  accepted(incoming: Incoming): void {
+    if (this.#left && this.#calls.length === 0) return incoming.reject(LEFT);
+    this.#untaken.push(incoming);
+    this.#serve();
   }
 
   /** An offer has come. Its duplicate is not open yet. */
@@ -250,10 +284,11 @@ export class Inbox {
   }
 
   /** The next offer; `undefined` when no more will come. */
-  next(): Promise<IncomingHandoff | undefined> {
+  next(): Promise<Incoming | undefined> {
     return new Promise((resolve) => {
       this.#calls.push(resolve);
       this.#serve();
+      if (this.wanted) this.onWanted();
     });
   }
 
@@ -289,6 +324,7 @@ export class Inbox {
       if (this.#manual ? !incoming.closed : incoming.take()) this.#calls.shift()!(incoming);
     }
     this.#serving = false;
+    if (this.#acceptors > 0) return;
     if (this.#left || this.#ended && !this.#opening) { for (const call of this.#calls.splice(0)) call(undefined); }
   }
 

@@ -5,18 +5,22 @@
  */
 import { settleWithin, validateDuration } from "../internal/runtime.ts";
 import { type AnySocket, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import type { Listener } from "../sockets/listener.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
 import {
   checkWorkerCommand,
   describeExit,
+  killProcess,
   openSourceChannel,
   type ScriptOptions,
   spawnWorkerCommand,
   type WorkerScript,
 } from "./spawn.ts";
 import { Outbox, type OutgoingHandoff } from "./outbox.ts";
+import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
   encodeData,
@@ -127,6 +131,7 @@ export class HandoffSource implements AsyncDisposable {
   readonly #child: HandoffChild;
   readonly #sendTimeout: number;
   readonly #trusted: boolean;
+  readonly #onRelease: (() => void) | undefined;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
@@ -188,6 +193,7 @@ export class HandoffSource implements AsyncDisposable {
       throw error;
     }
     this.#trusted = options.trusted ?? true;
+    this.#onRelease = options.onRelease;
     const settings = { timeout: sendTimeout, trusted: this.#trusted };
     this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
@@ -248,6 +254,64 @@ export class HandoffSource implements AsyncDisposable {
     }
   }
 
+  /**
+   * Has the child accept connections of a listener by itself. Its {@linkcode receive} loop gets them as if they had been
+   * handed off one by one, with the same `data` each. The listener stays open here and its caller's, and can be shared with
+   * any number of children, so that the system chooses who gets a connection.
+   *
+   * The child accepts while its loop waits for a socket, and not ahead: what it does not ask for stays in the backlog, and
+   * what it has accepted ends with its process. (On Windows a thread accepts, and can bring one connection that the loop does
+   * not wait for any more: the next turn of the loop gets it, and leaving the loop closes it.) `onRelease` is called for
+   * these connections too, some milliseconds late. Leaving the loop, or the end of this source, ends accepting.
+   *
+   * @param listener The listener.
+   * @param options What each connection brings, how many may be open, and how long an answer may take.
+   * @returns The child has its duplicate, and is told to accept.
+   * @throws {HandoffError} If the target rejected the listener, as one does that accepts sockets by hand; ended; or took too
+   * long.
+   * @throws {WinsockError} If the listener cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @throws {TypeError} If the target is not trusted, or JSON cannot express `data`.
+   * @throws {RangeError} If `data` is too long, or `limit` or `timeout` is out of range.
+   * @throws The signal's reason, if it is aborted before the target took the listener.
+   */
+  async shareListener(listener: Listener<SocketAddr>, options: ShareListenerOptions = {}): Promise<SharedListener> {
+    const data = encodeData(options.data);
+    const timeout = validateDuration("timeout", options.timeout ?? this.#sendTimeout, 1);
+    const { signal } = options;
+    if (kindOfSocket(listener) !== "listener") throw new TypeError("Cannot share a listener: it is not one");
+    this.#checkTrust(listener);
+    const { ListenerShare, ShareHandle } = await import("./shared_listener.ts");
+    signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closing !== undefined) throw sourceClosed();
+    checkOpen(listener);
+    const share: ListenerShare = new ListenerShare(
+      {
+        processId: this.#child.pid,
+        exited: this.#child.status.then((status) => exited(this.#child.pid, status)),
+        write: (frame) => this.#outbox.control(() => frame(share.sequence)),
+        released: (count) => this.#released(count),
+        over: () => this.#outbox.forgetShare(share.sequence),
+        end: () => killProcess(this.#child),
+      },
+      timeout,
+      options,
+    );
+    const outgoing = this.#outbox.add(listener, data, new Uint8Array(0), share);
+    const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      await outgoing.settled;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+    return new ShareHandle(share);
+  }
+
+  #released(count: number): void {
+    for (let index = 0; index < count; index++) callOut(this.#onRelease);
+  }
+
   /** With a listener a process can stop, or take, all that arrives. */
   #checkTrust(socket: AnySocket): void {
     if (this.#trusted || kindOfSocket(socket) !== "listener") return;
@@ -267,6 +331,7 @@ export class HandoffSource implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
     await settleWithin(this.#outbox.allSettled(), this.#sendTimeout);
+    if (!this.#over) await this.#outbox.stopShares();
     this.#ending = true;
     await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#sendTimeout : 0);
     if (this.#over) return;
@@ -321,6 +386,11 @@ export class HandoffSource implements AsyncDisposable {
       case FrameType.REJECT:
       case FrameType.DONE:
         return this.#outbox.takeAnswer(frame);
+      case FrameType.ACCEPTING:
+      case FrameType.PAUSED:
+      case FrameType.STOPPED:
+      case FrameType.COUNTS:
+        return this.#outbox.takeShareAnswer(frame);
       case FrameType.LEAVE:
         return this.#takeLeave();
       default:

@@ -109,10 +109,10 @@ export async function spawnWorkerCommand(
   }
 }
 
-/** Ends a process at once; one that has ended is left alone. */
-export function killProcess(child: Deno.ChildProcess): void {
+/** Ends a process at once; one that has ended is left alone, and so is one that cannot be ended. */
+export function killProcess(child: Partial<Pick<Deno.ChildProcess, "kill">>): void {
   try {
-    child.kill("SIGKILL");
+    child.kill?.("SIGKILL");
   } catch {
     // it has ended already
   }

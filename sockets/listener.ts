@@ -60,6 +60,19 @@ export let acceptUntil: <A extends SocketAddr>(
 ) => Promise<Socket<A> | undefined>;
 
 /**
+ * Accepts on a listener for as long as connections are wanted, it is open and not paused. In place of its other ways of
+ * accepting, not beside them, and without counting its connections.
+ *
+ * @param wanted As {@linkcode Acceptor.acceptWhile} asks it.
+ * @param accepted Gets the socket of each connection, in the step in which it was accepted.
+ */
+export let acceptWhile: <A extends SocketAddr>(
+  listener: Listener<A>,
+  wanted: () => boolean,
+  accepted: (socket: Socket<A>) => void,
+) => Promise<void>;
+
+/**
  * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
  * does.
  *
@@ -109,6 +122,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         signal.removeEventListener("abort", stop);
       }
     };
+    acceptWhile = (listener, wanted, accepted) => listener.#acceptWhile(wanted, accepted);
   }
 
   /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -258,14 +272,28 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         await Promise.race([this.#paused.promise, promise]);
         continue;
       }
-      const { maker } = this.#descriptor;
-      this.#acceptor ??= systemCalls().acceptor(this.handle, maker, () => this.#descriptor.sole);
-      const handle = await this.#acceptor.accept();
+      const handle = await this.#openAcceptor().accept();
       if (handle !== undefined) return this.#own(handle);
-      // One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end.
-      if (this.#descriptor.open) this.#acceptor = undefined;
+      this.#acceptorStopped();
     }
     return undefined;
+  }
+
+  async #acceptWhile(wanted: () => boolean, accepted: (socket: Socket<A>) => void): Promise<void> {
+    while (this.#descriptor.open && this.#paused === undefined && wanted()) {
+      const goesOn = await this.#openAcceptor().acceptWhile(wanted, (handle) => accepted(ownSocket(handle)));
+      if (!goesOn) this.#acceptorStopped();
+    }
+  }
+
+  #openAcceptor(): Acceptor {
+    const { maker } = this.#descriptor;
+    return this.#acceptor ??= systemCalls().acceptor(this.handle, maker, () => this.#descriptor.sole);
+  }
+
+  /** One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end. */
+  #acceptorStopped(): void {
+    if (this.#descriptor.open) this.#acceptor = undefined;
   }
 
   #own(handle: bigint): Socket<A> {

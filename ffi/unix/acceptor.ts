@@ -27,18 +27,28 @@ export class UnixAcceptor implements Acceptor {
   }
 
   async accept(): Promise<bigint | undefined> {
-    // Whoever takes connections is to get a turn at using them.
-    if (this.#turns.exhausted) await this.#turns.yield();
-    while (this.#stopping === undefined) {
+    let accepted: bigint | undefined;
+    await this.acceptWhile(() => accepted === undefined, (s) => void (accepted = s));
+    return accepted;
+  }
+
+  async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
+    while (this.#stopping === undefined && wanted()) {
+      // What takes connections is to get a turn at using them.
+      if (this.#turns.exhausted) {
+        await this.#turns.yield();
+        continue;
+      }
       const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
       if (s !== undefined) {
         this.#turns.spend();
-        return s;
+        accepted(s);
+        continue;
       }
       // A turn of the event loop costs less than waiting, and where several came the next is not far.
       await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
-    return undefined;
+    return this.#stopping === undefined;
   }
 
   stop(): Promise<void> {

@@ -74,6 +74,14 @@ export class ThreadAcceptor implements Acceptor {
     return await this.#acceptNext();
   }
 
+  async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
+    while (!this.#stopped && wanted()) {
+      const s = await this.accept();
+      if (s !== undefined) accepted(s);
+    }
+    return !this.#stopped;
+  }
+
   /** Accepts what waits already, on this thread, if that cannot block it. */
   #acceptWaiting(): bigint | undefined {
     if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;

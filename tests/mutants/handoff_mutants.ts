@@ -43,7 +43,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "taken-ahead",
     breaks: "A socket is taken before the program asks for one.",
     file: "handoff/inbox.ts",
-    text: "    this.#untaken.push(incoming);\n",
+    text: "    if (this.#left) return incoming.reject(LEFT);\n    this.#untaken.push(incoming);\n",
     replacement: "    if (!this.#manual) incoming.take();\n    this.#untaken.push(incoming);\n",
     tests: { files: ["tests/handoff/target_test.ts"], filter: "ahead of the loop" },
   },
