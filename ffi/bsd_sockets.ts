@@ -161,7 +161,9 @@ export abstract class BsdSockets implements SocketCalls {
 
   #checkOptions({ reusePort }: BindOptions, operation: string): void {
     if (reusePort !== true || this.constants.options.SO_REUSEPORT !== undefined) return;
-    throw new Deno.errors.NotSupported(`Cannot ${operation} with \`reusePort\`: this system does not have SO_REUSEPORT`);
+    throw new Deno.errors.NotSupported(
+      `Cannot ${operation} with \`reusePort\`: this system does not have SO_REUSEPORT`,
+    );
   }
 
   /** Sets what counts when a socket is bound. */

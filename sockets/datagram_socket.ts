@@ -217,7 +217,7 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
 
   /** The address and port the socket is bound to (`getsockname`); also after it was closed or given up. */
   get addr(): Deno.NetAddr {
-    return { ...this.#addr };
+    return this.#addr;
   }
 
   /**

@@ -278,7 +278,7 @@ export class Descriptor {
 }
 
 /**
- * Closes a descriptor that another process has passed and this library has not made, unless an object has it.
+ * Closes a descriptor that another process has passed, and that no object has.
  *
  * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
  */

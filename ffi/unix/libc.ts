@@ -292,7 +292,12 @@ export function unixError(number: number, operation: string, functionName: strin
   const name = errnoName(number);
   const code = WSA_ERRORS[name === undefined ? "WSASYSCALLFAILURE" : WINSOCK[name]];
   const detail = `${name ?? "errno"} (${number})`;
-  return new WinsockError(code, { operation, functionName, detail, ...(name === undefined ? {} : { errnoName: name }) });
+  return new WinsockError(code, {
+    operation,
+    functionName,
+    detail,
+    ...(name === undefined ? {} : { errnoName: name }),
+  });
 }
 
 /**

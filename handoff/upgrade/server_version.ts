@@ -109,7 +109,8 @@ export class ServerVersion implements Disposable {
    * @param options Where to listen, if there is none to take.
    * @returns The listener.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listen(name: string, options: ListenOptions): Listener;
   /**
@@ -120,7 +121,8 @@ export class ServerVersion implements Disposable {
    * @param options Where to listen, if there is none to take.
    * @returns The listener.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    * @throws {Deno.errors.NotSupported} On Windows.
    */
   listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
@@ -143,7 +145,8 @@ export class ServerVersion implements Disposable {
    * @param options Where to receive, if there is none to take.
    * @returns The socket.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
     if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
