@@ -59,7 +59,7 @@ Deno.test("idle clients hold no thread each: others are answered, and files read
   assert(performance.now() - begun < 5_000, `${performance.now() - begun} ms`);
   if (onLinux) assert(threads() - before <= 4, `${threads() - before} more threads`);
   for (const pair of idle) pair[Symbol.dispose]();
-  for (const wait of [...waiting, ...reading]) await within(20_000, assertRejects(() => wait, WinsockError));
+  for (const wait of [...waiting, ...reading]) await within(20_000, assertRejects(() => wait, Deno.errors.Interrupted));
 });
 
 for (const [waiter, wait] of WAITS) {
@@ -72,7 +72,7 @@ for (const [waiter, wait] of WAITS) {
         const waiting = wait(pair.server);
         // In some rounds it waits already, in some it does not.
         if (time % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
-        const rejected = assertRejects(() => waiting, WinsockError, "WSAENOTSOCK");
+        const rejected = assertRejects(() => waiting, Deno.errors.Interrupted, "WSAENOTSOCK");
         using _given = give(pair.server);
         using other = await connection();
         if ([other.client.handle, other.server.handle].includes(handle)) reused++;
