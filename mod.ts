@@ -127,7 +127,7 @@ export {
   type MulticastV4Membership,
   type MulticastV6Membership,
 } from "./sockets/datagram_socket.ts";
-export { type AnySocket, duplicateSocket, openSocket } from "./sockets/duplicate_socket.ts";
+export { type AnySocket, duplicateSocket, openSocket, type OpenSocketOptions } from "./sockets/duplicate_socket.ts";
 export { listen, Listener, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
 export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

@@ -212,6 +212,8 @@ export interface DatagramReceiver {
   receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
   /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
   stop(): Promise<void>;
+  /** Whether a pending {@linkcode DatagramReceiver.receive} keeps the process running; at first it does. */
+  set referenced(referenced: boolean);
 }
 
 const MAX_DATAGRAMS_IN_TURN = 64;
@@ -242,6 +244,7 @@ export class PolledReceiver implements DatagramReceiver {
   readonly #turns = new YieldBudget(MAX_DATAGRAMS_IN_TURN);
   #stopped = false;
   #waiting: PollWaiter | undefined;
+  #referenced = true;
 
   constructor(
     readonly s: bigint,
@@ -276,9 +279,15 @@ export class PolledReceiver implements DatagramReceiver {
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
+  }
+
   async #wait(): Promise<void> {
     this.#turns.reset();
-    this.#waiting = this.poller.wait(this.s, "read", { outlives: true, repeated: true });
+    const options = { referenced: this.#referenced, outlives: true, repeated: true };
+    this.#waiting = this.poller.wait(this.s, "read", options);
     try {
       await this.#waiting.over;
     } finally {

@@ -32,7 +32,7 @@ export interface SocketMaker {
 /** Waits for connections on one listening socket, without blocking the event loop. */
 export interface Acceptor {
   /**
-   * The next connection, not inheritable; `undefined` once the acceptor is closed. One call at a time.
+   * The next connection, not inheritable; `undefined` once the acceptor is stopped. One call at a time.
    *
    * @throws {WinsockError} If accepting fails for good.
    */
@@ -51,11 +51,43 @@ export interface Acceptor {
   /**
    * Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open.
    *
-   * @returns Resolves when nobody uses the listening socket any more; of an acceptor that was closed, when it is closed.
+   * @returns Resolves when nobody uses the listening socket any more.
    */
   stop(): Promise<void>;
-  /** Wakes a pending {@linkcode Acceptor.accept} at once and closes the listening socket. */
-  close(): void;
+  /**
+   * The same, for good: the listening socket is about to be closed.
+   *
+   * @returns When it can be; `undefined` if it can be closed in this turn.
+   */
+  end(): Promise<void> | undefined;
+  /** Whether a pending {@linkcode Acceptor.accept} keeps the process running; at first it does. */
+  set referenced(referenced: boolean);
+}
+
+/** What is set on a socket before it is bound. */
+export interface BindOptions {
+  /** `SO_REUSEPORT`, where the system has it. */
+  readonly reusePort?: boolean | undefined;
+  /** `IPV6_V6ONLY`; by default off for `::`, and for others as the system has it. */
+  readonly ipv6Only?: boolean | undefined;
+}
+
+/**
+ * The options of a socket that count when it is bound.
+ *
+ * @throws {TypeError} If the address is not of IPv6, and only IPv6 is wanted.
+ */
+export function toBindOptions({ reusePort, ipv6Only }: BindOptions, hostname: string): BindOptions {
+  if (ipv6Only === true && !hostname.includes(":")) {
+    throw new TypeError(`Invalid \`ipv6Only\`: must be with an IPv6 address, got "${hostname}"`);
+  }
+  return { reusePort, ipv6Only };
+}
+
+/** What is set on a datagram socket before it is bound. */
+export interface DatagramBindOptions extends BindOptions {
+  /** What lets several sockets have one address. */
+  readonly reuseAddress?: boolean | undefined;
 }
 
 /**
@@ -72,12 +104,20 @@ export interface SocketCalls {
    * @throws {Deno.errors.NotSupported} Where local sockets cannot be shared.
    */
   openLocal(path: string): bigint;
-  /** Binds and listens, for this process exclusively, and returns the listening socket. */
-  listen(address: SocketAddress, backlog: number): bigint;
+  /**
+   * Binds and listens, for this process exclusively unless the port may be reused, and returns the listening socket.
+   *
+   * @throws {Deno.errors.NotSupported} If the system does not have an option.
+   */
+  listen(address: SocketAddress, backlog: number, options?: BindOptions): bigint;
   /** Connects an unbound socket; an aborted `signal` ends the attempt and throws its reason. */
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
-  /** Makes and binds a UDP socket, for this process exclusively unless the address may be reused. */
-  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint;
+  /**
+   * Makes and binds a UDP socket that may broadcast, for this process exclusively unless the address may be reused.
+   *
+   * @throws {Deno.errors.NotSupported} If the system does not have an option.
+   */
+  bindDatagram(address: InternetAddress, options?: DatagramBindOptions): bigint;
   /** `connect` of a UDP socket: it sends to that address, and receives from it only. */
   connectDatagram(s: bigint, address: InternetAddress): void;
   /** Two connected local sockets. */
@@ -86,7 +126,13 @@ export interface SocketCalls {
   duplicate(s: bigint): bigint;
   /** What `s` is, asked for the sake of `operation`. */
   kind(s: bigint, operation: string): SocketKind;
-  /** Whether `s` is a datagram socket (`SO_TYPE`); this is also how a number shows that it is a socket at all. */
+  /**
+   * Makes sure that a number is that of an open socket of this process.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if it is not, with `operation` as what cannot be done.
+   */
+  assertSocket(s: bigint, operation: string): void;
+  /** Whether `s` is a datagram socket (`SO_TYPE`). */
   isDatagram(s: bigint, operation: string): boolean;
   /** Whether `s` listens (`SO_ACCEPTCONN`). */
   isListening(s: bigint, operation: string): boolean;
@@ -120,11 +166,11 @@ export interface SocketCalls {
    */
   receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<number>;
   /**
-   * Starts waiting for connections on a listening socket, which {@linkcode Acceptor.close} has its maker close.
+   * Starts waiting for connections on a listening socket.
    *
    * @param isSole Whether no other process can be accepting on it at the moment.
    */
-  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
+  acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
   unblock(s: bigint): void;
   /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */
@@ -157,6 +203,11 @@ export interface SocketCalls {
   endWaits(s: bigint): void;
   /** `closesocket`, after {@linkcode SocketCalls.endWaits}. */
   close(s: bigint): void;
+  /**
+   * Removes the file of a local socket that was closed, if no process has a socket bound to it any more. What is not a
+   * socket's file, or may not be removed, stays.
+   */
+  removeLocal(path: string): void;
   /**
    * Closes a socket on a pool thread, for whoever shares it may have made closing it block (`SO_LINGER`). What fails is not
    * told.

@@ -157,11 +157,31 @@ export class AddressCodec {
 /** What a socket's address can be: of TCP or UDP, or except on Windows of a local socket. */
 export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
 
-/** An address with its defaults filled in and its port checked. */
+/** `[::1]`, as URLs have it. */
+const BRACKETED = /^\[([^\]]*:[^\]]*)\]$/;
+
+/**
+ * An address with its defaults filled in and its port checked, as Deno reads it: an IPv6 address may be in brackets, and a
+ * port may be a text of digits.
+ *
+ * @param defaultPort Where the port may be left out, which is used then.
+ * @throws {TypeError} If the port is not an integer.
+ * @throws {RangeError} If it is not between 0 and 65535.
+ */
 export function toAddress(
-  { hostname, port }: { hostname?: string; port: number },
+  { hostname, port }: { hostname?: string; port?: number | undefined },
   defaultHostname: string,
+  defaultPort?: number,
 ): { hostname: string; port: number } {
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new RangeError(`Port ${port} is not from 0 to 65535`);
-  return { hostname: hostname === "localhost" ? "127.0.0.1" : hostname ?? defaultHostname, port };
+  const [, host = hostname ?? defaultHostname] = BRACKETED.exec(hostname ?? "") ?? [];
+  return { hostname: host === "localhost" ? "127.0.0.1" : host, port: toPort(port ?? defaultPort) };
+}
+
+function toPort(port: unknown): number {
+  const number = typeof port === "number" || typeof port === "string" && port.trim() !== "" ? Number(port) : NaN;
+  const shown = typeof port === "string" ? `"${port}"` : port;
+  const message = `Invalid \`port\`: must be an integer from 0 to 65535, got ${shown}`;
+  if (!Number.isInteger(number)) throw new TypeError(message);
+  if (number < 0 || number > 65_535) throw new RangeError(message);
+  return number;
 }

@@ -216,7 +216,7 @@ export class ConnectionServer implements HttpServer {
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
-      if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) {
+      if (!(error instanceof Deno.errors.NotConnected)) {
         reportError(this.#settings.onError, error);
       }
     } finally {

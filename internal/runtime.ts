@@ -54,6 +54,34 @@ export function nodeBinding<Binding extends object>(name: "tcp_wrap" | "pipe_wra
   }
 }
 
+/**
+ * The core of this Deno, by `Deno.internal`: its resources and its calls that take time.
+ *
+ * @typeParam Core What is hoped to be in it: a later Deno may have another shape, so that the caller looks first.
+ * @returns `undefined` if there is nothing of that kind.
+ */
+export function denoCore<Core extends object>(): Partial<Core> | undefined {
+  return Reflect.get(Deno, Reflect.get(Deno, "internal") ?? "")?.core;
+}
+
+/** What is used of Deno's core for a call on a pool thread. */
+interface CallReferences {
+  refOpPromise(call: Promise<unknown>): void;
+  unrefOpPromise(call: Promise<unknown>): void;
+}
+
+/**
+ * Sets whether a pending foreign call on a pool thread keeps the process running; where this Deno cannot be told, it does.
+ *
+ * @param call What the call returned, and not a promise made of it.
+ * @param referenced Whether it does.
+ */
+export function referenceCall(call: Promise<unknown>, referenced: boolean): void {
+  const core = denoCore<CallReferences>();
+  if (referenced) core?.refOpPromise?.(call);
+  else core?.unrefOpPromise?.(call);
+}
+
 /** The longest that a timer can wait: 24 days. */
 const MAX_DURATION = 2 ** 31 - 1;
 

@@ -127,7 +127,7 @@ export class MemoryProvider implements ServiceProvider {
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const operation = `duplicate socket ${s} for process ${processId}`;
     this.#failIfTold("duplicateSocket", "WSPDuplicateSocket", operation);
-    systemCalls().kind(s, operation);
+    systemCalls().assertSocket(s, operation);
     if (!this.#shared.processIds.has(processId)) {
       throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "there is no such process");
     }

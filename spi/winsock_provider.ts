@@ -112,7 +112,7 @@ export class WinsockProvider implements ServiceProvider {
 /** Wine hands out whatever number it finds in a blob: ask whether it is a socket of this process before touching it. */
 function checkSocket(s: bigint, functionName: string): void {
   try {
-    systemCalls().isDatagram(s, "open a shared socket");
+    systemCalls().assertSocket(s, "open a shared socket");
   } catch (cause) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Poller, PollWaiter } from "../poller.ts";
-import type { Acceptor, SocketMaker } from "../platform.ts";
+import type { Acceptor } from "../platform.ts";
 import { YieldBudget } from "../../internal/runtime.ts";
 import { acceptNow, setNonblocking } from "./descriptors.ts";
 import { POLLIN, PollProbe } from "./io.ts";
@@ -19,9 +19,10 @@ export class UnixAcceptor implements Acceptor {
   /** Whether the poller has just said that a connection is there. */
   #woken = false;
   #waiting: PollWaiter | undefined;
+  #referenced = true;
 
   /** A listener somebody else made may block; here it must not, whoever shares it. */
-  constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {
+  constructor(readonly listener: bigint, readonly poller: Poller) {
     this.#look = new PollProbe(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
@@ -60,9 +61,13 @@ export class UnixAcceptor implements Acceptor {
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
-  close(): void {
+  end(): undefined {
     this.stop().catch(() => {});
-    this.maker.closeSocket(this.listener);
+  }
+
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
   }
 
   /** To accept in vain costs ten times as much as to look. */
@@ -74,7 +79,8 @@ export class UnixAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.reset();
-    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true, repeated: true });
+    const options = { referenced: this.#referenced, outlives: true, repeated: true };
+    this.#waiting = this.poller.wait(this.listener, "read", options);
     try {
       await this.#waiting.over;
       this.#woken = true;

@@ -297,7 +297,13 @@ export function isErrno(number: number, ...candidates: readonly ErrnoName[]): bo
 export function unixError(number: number, operation: string, functionName: string): WinsockError {
   const name = errnoName(number);
   const code = WSA_ERRORS[name === undefined ? "WSASYSCALLFAILURE" : WINSOCK[name]];
-  return new WinsockError(code, { operation, functionName, detail: `${name ?? "errno"} (${number})` });
+  const detail = `${name ?? "errno"} (${number})`;
+  return new WinsockError(code, {
+    operation,
+    functionName,
+    detail,
+    ...(name === undefined ? {} : { errnoName: name }),
+  });
 }
 
 /**

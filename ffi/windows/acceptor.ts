@@ -7,12 +7,12 @@
  *
  * @module
  */
-import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../platform.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
 import { PollProbe } from "./io.ts";
-import { YieldBudget } from "../../internal/runtime.ts";
+import { referenceCall, YieldBudget } from "../../internal/runtime.ts";
 
 /** How often an accept that fails on an open listener is tried again, and how long to wait before. */
 const RETRIES = 5;
@@ -51,15 +51,15 @@ export class ThreadAcceptor implements Acceptor {
   readonly #look: PollProbe;
   #pending: Promise<bigint> | undefined;
   #stopped = false;
-  /** Settles when no thread uses the handle any more, and it is closed if it was to be. */
+  /** Settles when no thread uses the handle any more. */
   #stopping: Promise<void> | undefined;
-  /** Whether the handle is closed: its number may be another's soon. */
-  #closed = false;
+  /** Whether the handle is about to be closed: its number may be another's soon. */
+  #ended = false;
+  #referenced = true;
 
   constructor(
     readonly calls: SocketCalls,
     readonly listener: bigint,
-    readonly maker: SocketMaker,
     readonly isSole: () => boolean,
   ) {
     this.#look = new PollProbe(listener);
@@ -98,6 +98,7 @@ export class ThreadAcceptor implements Acceptor {
         continue;
       }
       this.#pending = ws2_32().accept(this.listener, null, null);
+      if (!this.#referenced) referenceCall(this.#pending, false);
       waiting.add(this);
       const s = await this.#pending;
       waiting.delete(this);
@@ -118,22 +119,24 @@ export class ThreadAcceptor implements Acceptor {
 
   /** Gets the thread out of `accept`. */
   async interrupt(): Promise<void> {
-    while (this.#pending !== undefined && !this.#closed && !this.#cancelled()) {
+    while (this.#pending !== undefined && !this.#ended && !this.#cancelled()) {
       await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
     }
     await this.#pending;
   }
 
-  close(): void {
+  end(): Promise<void> | undefined {
     this.#stopped = true;
     // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
-    if (this.#pending === undefined || this.#cancelled()) this.#close();
-    else this.#stopping = this.stop().then(() => this.#close()).catch(() => {});
+    if (this.#pending !== undefined && !this.#cancelled()) return this.stop();
+    this.#ended = true;
+    return undefined;
   }
 
-  #close(): void {
-    this.#closed = true;
-    this.maker.closeSocket(this.listener);
+  /** The thread stays in `accept`, and ends with the process. */
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#pending !== undefined) referenceCall(this.#pending, referenced);
   }
 
   #cancelled(): boolean {
@@ -153,7 +156,7 @@ export class ThreadAcceptor implements Acceptor {
   /** The code stayed with the pool thread: ask the listener, then the system, and say so where neither complains. */
   #fail(): never {
     const operation = `accept a connection on socket ${this.listener}`;
-    this.calls.kind(this.listener, operation);
+    this.calls.assertSocket(this.listener, operation);
     this.calls.close(this.calls.open("0.0.0.0"));
     throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
       operation,

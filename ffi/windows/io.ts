@@ -82,7 +82,7 @@ export class WinsockPoll implements PollSystem {
   /** Closing a socket wakes nobody who polls it: a UDP socket that sends to itself, and to which nobody else can, does. */
   waker(): PollWaker {
     const { calls } = this;
-    const handle = calls.bindDatagram({ hostname: "127.0.0.1", port: 0 }, false);
+    const handle = calls.bindDatagram({ hostname: "127.0.0.1", port: 0 });
     try {
       calls.unblock(handle);
       calls.connectDatagram(handle, calls.localAddress(handle) as Deno.NetAddr);

@@ -168,7 +168,8 @@ export class ServerVersion implements Disposable {
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listen(name: string, options: ListenOptions): Listener;
   /**
@@ -181,7 +182,8 @@ export class ServerVersion implements Disposable {
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    * @throws {Deno.errors.NotSupported} On Windows.
    */
   listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
@@ -208,7 +210,8 @@ export class ServerVersion implements Disposable {
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
     if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
@@ -303,7 +306,11 @@ export class ServerVersion implements Disposable {
   }
 
   /** Tells that the program asks for another address than it gets. */
-  #compareAddress(name: string, inherited: SocketAddr, options: ListenOptions | ListenLocalOptions): void {
+  #compareAddress(
+    name: string,
+    inherited: SocketAddr,
+    options: ListenOptions | ListenLocalOptions | ListenDatagramOptions,
+  ): void {
     const asked: SocketAddress = "path" in options ? { path: options.path } : toAddress(options, "0.0.0.0");
     if (isSameAddress(asked, inherited)) return;
     const { onAddressChange = "warn" } = this.#options;

@@ -4,13 +4,13 @@
  * @module
  */
 import { settleWithin, validateDuration, WatchedPromise } from "../../internal/runtime.ts";
-import { ownCommandLine, systemCalls } from "../../ffi/system.ts";
+import { ownCommandLine } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { type AnySocket, checkOpen, duplicateSocket, openSocket } from "../../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
-import { ownSocket, Socket } from "../../sockets/socket.ts";
+import { Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { checkWorkerCommand, describeExit, killProcess, spawnWorkerCommand, type WorkerCommand } from "../spawn.ts";
 import { HandoffError, UpgradeError } from "../errors.ts";
@@ -393,14 +393,16 @@ function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
   }
 }
 
-function openUpgradeChannel(): { channel: UpgradeChannel; far: Socket } {
-  const [near, far] = systemCalls().pair();
-  return { channel: new UpgradeChannel(openStream(near)), far: ownSocket(far) };
+function openUpgradeChannel(): { channel: UpgradeChannel; far: Socket<SocketAddr> } {
+  const [near, far] = Socket.pair();
+  const channel = new UpgradeChannel(openStream(near.handle));
+  near.detach();
+  return { channel, far };
 }
 
 async function handOver(
   source: HandoffSource,
-  far: Socket,
+  far: Socket<SocketAddr>,
   { listeners, datagrams }: ServerVersionState,
   { connections = [] }: UpgradeOptions,
 ): Promise<void> {

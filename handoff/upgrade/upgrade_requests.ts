@@ -5,10 +5,8 @@
  */
 import { acceptWithRetry, listen, type Listener } from "../../sockets/listener.ts";
 import { nodeBuiltin } from "../../internal/runtime.ts";
-import { WinsockError } from "../../ffi/winsock_error.ts";
 import { connect } from "../../sockets/connect.ts";
 import type { Socket } from "../../sockets/socket.ts";
-import { WSA_ERRORS } from "../../structs/constants.ts";
 import type { UpgradeReport, UpgradeResult } from "./upgrade.ts";
 import { UpgradeError, type UpgradeOutcome } from "../errors.ts";
 
@@ -191,7 +189,7 @@ export function onUpgradeRequest<Result extends UpgradeReport = UpgradeResult>(
  * @throws {Deno.errors.NotFound} If there is no such file.
  * @throws {Deno.errors.InvalidData} If it is no control file, such as an empty or damaged one, or something else than the
  * server that wrote it answers.
- * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended, and left the file behind.
+ * @throws {Deno.errors.ConnectionRefused} If the server has ended, and left the file behind.
  * @throws {UpgradeError} If the new version does not take over, as {@linkcode upgrade} there has it.
  * @throws {Error} If it refuses the request or cannot upgrade for another reason; the message says why.
  * @throws The signal's reason, if it is aborted first.
@@ -227,13 +225,9 @@ export async function requestUpgrade(
 
 /** The error of a connection, in terms of the file where nobody listens. */
 function unreachable(controlFile: string, error: unknown): unknown {
-  if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAECONNREFUSED) return error;
-  return new WinsockError(error.code, {
-    operation: `reach the server of "${controlFile}"`,
-    functionName: error.functionName,
-    detail: "it has ended, and left the file behind",
-    cause: error,
-  });
+  if (!(error instanceof Deno.errors.ConnectionRefused)) return error;
+  const reason = "it has ended, and left the file behind";
+  return new Deno.errors.ConnectionRefused(`Cannot reach the server of "${controlFile}": ${reason}`, { cause: error });
 }
 
 function decodeAnswer(controlFile: string, answer: string): Answer {
