@@ -1,14 +1,6 @@
 // How a running server is asked for an upgrade, and what becomes of that.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import {
-  connect,
-  listen,
-  onUpgradeRequest,
-  requestUpgrade,
-  type Socket,
-  UpgradeError,
-  WinsockError,
-} from "@winsock/handoff";
+import { connect, listen, onUpgradeRequest, requestUpgrade, type Socket, UpgradeError } from "@winsock/handoff";
 import { endChild, FFI_GRANT, lines, spawnCrowded, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
 

@@ -1,6 +1,6 @@
 // What waits for a socket: together with many others, for a part of what is to come, and for a socket that goes away.
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, DatagramSocket, listen, listenDatagram, Socket, WinsockError } from "@winsock/handoff";
+import { connect, DatagramSocket, listen, listenDatagram, Socket } from "@winsock/handoff";
 import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptors.ts";
 import { type Connection, connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
