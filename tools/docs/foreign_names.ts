@@ -7,7 +7,14 @@
 /** As they are written in the pages, the last part of each. */
 export const FOREIGN_NAMES: ReadonlySet<string> = new Set([
   // Deno, and browsers
+  "AddrNotAvailable",
   "BadResource",
+  "ConnectionRefused",
+  "ConnectionReset",
+  "Interrupted",
+  "NotConnected",
+  "NotFound",
+  "PermissionDenied",
   "automaticCompression",
   "binaryType",
   "onListen",
