@@ -63,7 +63,8 @@
  * @module
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
-export { INVALID_SOCKET, type SocketKind } from "./ffi/platform.ts";
+export { INVALID_SOCKET } from "./ffi/platform.ts";
+export type { SocketKind } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export {
