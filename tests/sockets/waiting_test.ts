@@ -142,7 +142,7 @@ Deno.test("a datagram socket that goes away ends what receives, and nothing of a
   for (const end of ["close", "detach"] as const) {
     for (let time = 0; time < 20; time++) {
       const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
-      const receiving = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+      const receiving = assertRejects(() => socket.receive(), Deno.errors.Interrupted);
       if (time % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
       const handle = end === "close" ? (socket.close(), undefined) : socket.detach();
       using other = listenDatagram({ hostname: "127.0.0.1", port: 0 });
@@ -171,7 +171,7 @@ Deno.test("what was closed leaves what has its number now alone", { ignore: !onL
     async () => {
       const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
       const { handle } = socket;
-      const pending = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+      const pending = assertRejects(() => socket.receive(), Deno.errors.Interrupted);
       socket.close();
       await pending;
       return [handle, () => socket.pause()];
