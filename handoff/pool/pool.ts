@@ -91,7 +91,7 @@ export interface WorkerPoolEventMap {
   /** A worker takes sockets. */
   workerready: WorkerEvent;
   /** The process of a worker has ended, or none could be started. */
-  workerend: WorkerEvent;
+  workerend: WorkerEvent & { readonly reason: string };
   /** Too many workers of one place could not stay: it stays empty. */
   workergiveup: WorkerEvent;
   /**
