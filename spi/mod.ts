@@ -1,11 +1,12 @@
 /**
- * Service providers: who can duplicate a socket for another process and open it there; chains of them; and the native
+ * Service providers: duplicating a socket for another process and opening it there, chains of providers, and the native
  * interface in both directions.
  *
- * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
- * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
+ * Importing this module needs no permission. The provider of the system needs ffi access to the system's socket
+ * library. {@linkcode openNativeProvider} and {@linkcode exportProvider}, which call native code or are called by it,
+ * need full `--allow-ffi`.
  *
- * What providers and chains are put together from is marked experimental: it may change in a minor version.
+ * The parts that providers and chains are composed of are experimental: they may change in a minor version.
  *
  * @example Sharing a socket through the system's provider
  * ```ts
@@ -22,7 +23,7 @@
  * provider.closeSocket(duplicate);
  * ```
  *
- * @example The system's provider says who it is
+ * @example Reading the catalog entry of the system's provider
  * ```ts
  * import { defaultProvider } from "@winsock/handoff/spi";
  * import { assert } from "@std/assert";
