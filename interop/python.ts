@@ -144,7 +144,7 @@ export class DescriptorChannel implements Disposable {
    * @throws {Deno.errors.BadResource} If the channel was closed.
    */
   get handle(): bigint {
-    if (this.#handle === undefined) throw new Deno.errors.BadResource("Cannot use the channel: it was closed");
+    if (this.#handle === undefined) throw new Deno.errors.BadResource("Channel has been closed");
     return this.#handle;
   }
 

@@ -234,7 +234,7 @@ Deno.test("who uses a socket that was closed or given up is told so", async () =
     () => server.toNodeSocket({ native: false }),
   ];
   for (const use of uses) {
-    const { codeName, message } = assertThrows(use, WinsockError, "a socket that was closed or given up");
+    const { codeName, message } = assertThrows(use, WinsockError, "a socket that was closed or released");
     assertEquals([codeName, message.includes("18446744073709551615")], ["WSAENOTSOCK", false]);
   }
 });
@@ -245,9 +245,9 @@ Deno.test("a listener is exclusive, and bad addresses get clear errors", async (
   const taken = assertThrows(() => listen({ hostname: "127.0.0.1", port }), WinsockError, `127.0.0.1 port ${port}`);
   assertEquals(taken.codeName, "WSAEADDRINUSE");
   for (const hostname of ["example.com", "fe80::1%eth0", "fe80::1%", "::1%1%2", "::1%4294967296", "127.0.0.1%3"]) {
-    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `"${hostname}" is no IP address`);
+    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `must be an IP address, got "${hostname}"`);
   }
-  assertThrows(() => listen({ port: 65_536 }), RangeError, "Port 65536 is not from 0 to 65535");
+  assertThrows(() => listen({ port: 65_536 }), RangeError, "Invalid `port`: must be from 0 to 65535, got 65536");
   listener.close();
   await until(async () => {
     try {
