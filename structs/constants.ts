@@ -236,7 +236,7 @@ export const WINSOCK_ERROR_TABLE = {
   WSAEREFUSED: [10112, "The database query was refused"],
   WSAHOST_NOT_FOUND: [11001, "The host is not known"],
   WSATRY_AGAIN: [11002, "The host is not known at the moment; try again"],
-  WSANO_RECOVERY: [11003, "The name lookup failed for good"],
+  WSANO_RECOVERY: [11003, "The name lookup failed permanently"],
   WSANO_DATA: [11004, "The name is known, but has no data of the requested type"],
 } as const satisfies Record<string, WinsockErrorEntry>;
 

@@ -381,7 +381,7 @@ export class Epoll implements WatchSet {
 
   #openThread(epoll: bigint): Thread {
     const waker = new Waker();
-    // Register this first, so that the waker is closed before the list: a thread that waits ends then.
+    // If no event loop has waited before, the waker is closed before the list, and a waiting thread ends.
     waker.closeAtEnd();
     const memory = libc().malloc(BigInt(this.#events.byteLength));
     // Once it was woken, it is ready until it is read.

@@ -83,7 +83,7 @@ export function callAt(
   return Reflect.apply(native.call as (...args: unknown[]) => unknown, native, args);
 }
 
-/** What native code gives to a function: numbers, addresses and handles as bigints, pointers. */
+/** The arguments that native code passes: numbers, addresses and handles as bigints, pointers. */
 // deno-lint-ignore no-explicit-any -- the types are those of the function's row in the table
 type NativeArguments = any[];
 
