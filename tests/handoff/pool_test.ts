@@ -76,7 +76,7 @@ Deno.test("options that make no sense are refused", () => {
   assertThrows(() => new WorkerPool({ script: SCRIPT, timeout: 40_000 }), RangeError, "timeout");
   for (const name of ["restartDelay", "maxRestartDelay"]) {
     for (const value of [-1, NaN, 2 ** 31, Infinity]) {
-      assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: value }), RangeError, `${name} must be from 0 to`);
+      assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: value }), RangeError, `${name}\`: must be from 0 to`);
     }
   }
 });

@@ -343,10 +343,10 @@ Deno.test("durations that no timer can wait for are refused before anything is s
   };
   for (const name of ["timeout", "probation", "drainTimeout"] as const) {
     for (const value of [-1, NaN, 2 ** 31, Infinity]) {
-      await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `${name} must be from`);
+      await assertRejects(() => upgradeWith({ [name]: value }), RangeError, `Invalid \`${name}\`: must be from`);
     }
   }
-  await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "timeout must be from 1 to");
+  await assertRejects(() => upgradeWith({ timeout: 0 }), RangeError, "Invalid `timeout`: must be from 1 to");
   await assertRejects(() => upgradeWith({}), UpgradeError, "cannot be started");
 });
 

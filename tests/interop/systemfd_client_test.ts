@@ -79,7 +79,11 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
   });
   for (const server of ["127.0.0.1", "localhost", ":80", "127.0.0.1:x"]) {
     const env = variables({ SYSTEMFD_SOCKET_SERVER: server, SYSTEMFD_SOCKET_SECRET: "secret" });
-    await assertRejects(() => receiveSystemfd({ env }), TypeError, `SYSTEMFD_SOCKET_SERVER is "${server}"`);
+    await assertRejects(
+      () => receiveSystemfd({ env }),
+      TypeError,
+      `SYSTEMFD_SOCKET_SERVER must be an address and port, got "${server}"`,
+    );
   }
   await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
 });

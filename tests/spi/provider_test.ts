@@ -75,7 +75,7 @@ Deno.test("an unclaimed blob expires and lets the connection end", withProvider,
 
 Deno.test("a life that no timer can have is refused", () => {
   for (const timeToLive of [Infinity, 2 ** 31, -1, NaN]) {
-    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, `timeToLive must be from 0 to`);
+    assertThrows(() => new UnixProvider({ timeToLive }), RangeError, "Invalid `timeToLive`: must be from 0 to");
   }
 });
 
