@@ -64,40 +64,60 @@
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/platform.ts";
+export type { SocketKind } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export {
   HandoffError,
-  type HandoffErrorOptions,
   type HandoffOutcome,
   type HandoffStep,
   TRACE_CHANNEL,
   UpgradeError,
   type UpgradeOutcome,
 } from "./handoff/errors.ts";
-export { receive } from "./handoff/receive.ts";
-export type { Received, ReceiveOptions } from "./handoff/inbox.ts";
+export { receive, type ReceivedOf } from "./handoff/receive.ts";
+export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
 export type {
+  ConnectionExtras,
+  PoolRestartOptions,
+  PoolServeOptions,
+  WorkerEnd,
+  WorkerEventType,
   WorkerInfo,
   WorkerPoolOptions,
+  WorkerPoolSettings,
   WorkerPoolStatistics,
   WorkerState,
   WorkerStatistics,
   WorkerStrategy,
 } from "./handoff/pool/options.ts";
-export { type DispatchResult, WorkerEvent, type WorkerEventType, WorkerPool } from "./handoff/pool/pool.ts";
-export type { ScriptOptions, WorkerCommand } from "./handoff/spawn.ts";
+export {
+  ConnectionDropEvent,
+  type DispatchResult,
+  WorkerEvent,
+  WorkerPool,
+  type WorkerPoolEventMap,
+  type WorkerPoolListener,
+} from "./handoff/pool/pool.ts";
+export type { ScriptOptions, WorkerCommand, WorkerExecutable, WorkerScript } from "./handoff/spawn.ts";
 export {
   HandoffSource,
   type HandoffSourceOptions,
   type HandoffSpawnOptions,
   type SendOptions,
 } from "./handoff/source.ts";
-export { inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
+export type { SharedListener, ShareListenerOptions } from "./handoff/shared_listener.ts";
+export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
-export { upgrade, type UpgradeOptions, type UpgradeResult } from "./handoff/upgrade/upgrade.ts";
+export {
+  upgrade,
+  type UpgradeOptions,
+  type UpgradeReport,
+  type UpgradeResult,
+  type UpgradeSettings,
+} from "./handoff/upgrade/upgrade.ts";
 export type { SocketAddr } from "./ffi/socket_address.ts";
 export { connect, type ConnectLocalOptions, type ConnectOptions } from "./sockets/connect.ts";
 export {
@@ -107,7 +127,7 @@ export {
   type MulticastV4Membership,
   type MulticastV6Membership,
 } from "./sockets/datagram_socket.ts";
-export { type AnySocket, duplicateSocket, openSocket } from "./sockets/duplicate_socket.ts";
+export { type AnySocket, duplicateSocket, openSocket, type OpenSocketOptions } from "./sockets/duplicate_socket.ts";
 export { listen, Listener, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
 export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";
 export type { StreamOptions } from "./sockets/stream.ts";

@@ -1,14 +1,4 @@
 /**
- * `errors`: explains Winsock's errors.
- *
- * @module
- */
-/**
- * `deno run … @winsock/handoff/cli upgrade FILE`: has a running server replace itself.
- *
- * @module
- */
-/**
  * The command line: `deno run @winsock/handoff/cli --help`, in a project that has added the package.
  *
  * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
@@ -42,6 +32,7 @@ import project from "../deno.json" with { type: "json" };
 import { catalog } from "./catalog.ts";
 import { doctor } from "./doctor.ts";
 import { inspect } from "./inspect.ts";
+import { serveCommand, UsageError } from "./serve.ts";
 
 /**
  * Explains an error, given as number or name; the prefix `WSA` may be left out, and case does not matter.
@@ -80,13 +71,14 @@ export async function upgrade(terminal: Terminal, controlFile: string, json: boo
   return 0;
 }
 
-const HELP = `Looks into shared sockets.
+const HELP = `Serves a module with several processes, and looks into shared sockets.
 
+  handoff serve MAIN          serves a module as \`deno serve\` does; \`handoff serve --help\` tells more
+  handoff upgrade FILE        has a running server replace itself; FILE is its control file
   handoff inspect FILE|-      shows a WSAPROTOCOL_INFO of 628 or 372 bytes, field by field
   handoff catalog             lists the system's protocol catalogue
   handoff doctor              tells whether sockets can be handed over here, and if not, why
   handoff errors CODE|NAME    explains a Winsock error
-  handoff upgrade FILE        has a running server replace itself; FILE is its control file
 
   --json      for programs
   --help      this text
@@ -112,6 +104,7 @@ export type { Terminal };
  * @returns The exit code: 0, 1 if something is wrong with what was asked about, 2 if the arguments are.
  */
 export async function main(args: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
+  if (args[0] === "serve") return await attempt(terminal, () => serveCommand(terminal, args.slice(1)));
   const unknown: string[] = [];
   const options = parseArgs([...args], {
     boolean: ["help", "version", "json"],
@@ -125,7 +118,7 @@ export async function main(args: readonly string[], terminal: Terminal = process
   if (options.help) return terminal.print(HELP), 0;
   if (options.version) return terminal.print(project.version), 0;
   if (unknown.length > 0) return misused(terminal, `${unknown[0]} is no option`);
-  try {
+  return await attempt(terminal, async () => {
     switch (command) {
       case "inspect":
         if (operands.length !== 1) return misused(terminal, "inspect takes one file, or - for standard input");
@@ -145,7 +138,15 @@ export async function main(args: readonly string[], terminal: Terminal = process
       default:
         return misused(terminal, command === undefined ? "a command is missing" : `${command} is no command`);
     }
+  });
+}
+
+/** Runs a command: what it throws is printed, and told by the exit code. */
+async function attempt(terminal: Terminal, command: () => Promise<number>): Promise<number> {
+  try {
+    return await command();
   } catch (error) {
+    if (error instanceof UsageError) return misused(terminal, error.message);
     terminal.printError(`handoff: ${error instanceof Error ? error.message : String(error)}`);
     return 1;
   }

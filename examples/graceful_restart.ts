@@ -35,12 +35,6 @@ const { addr } = listener;
 onUpgradeRequest(() => {
   return upgrade(version, {
     script: import.meta.url,
-    denoFlags: [
-      "--allow-run",
-      "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
-      "--allow-read=server.control",
-      "--allow-write=server.control",
-    ],
     args: [String(addr.port)],
     drainTimeout: DRAIN_MS,
   });

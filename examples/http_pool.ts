@@ -19,5 +19,5 @@ await pool.ready;
 using listener = listen({ hostname: "127.0.0.1", port: Number(Deno.args[0] ?? 0) });
 console.log(`Process ${Deno.pid} listens on 127.0.0.1 port ${listener.addr.port}`);
 Deno.addSignalListener("SIGINT", () => listener.close());
-for await (const socket of listener) pool.dispatch(socket).catch(() => socket.close());
+await pool.serve(listener);
 await pool.close();

@@ -61,7 +61,7 @@ async function replace(): Promise<void> {
   }
   monitor.become("draining");
   await listener.drained();
-  await pool.close({ timeout: DRAIN_MS });
+  await pool.close({ drainTimeout: DRAIN_MS });
   monitor.become("ended");
   view.end();
   await pages.shutdown();

@@ -1,5 +1,5 @@
 /**
- * One process accepts, as many as there are processors answer.
+ * One process accepts, as many as there are processors answer. SIGHUP has the workers replaced by what is on disk.
  *
  *     deno run --allow-run --allow-ffi=… examples/prefork_http.ts [PORT]
  *
@@ -16,12 +16,12 @@ await using pool = new WorkerPool({
 pool.addEventListener("workerend", ({ worker, reason }) => {
   console.log(`worker ${worker.index}, process ${worker.processId}, ended: ${reason}`);
 });
+pool.addEventListener("poolfull", () => console.log("no worker has room: clients wait"));
+pool.addEventListener("connectiondrop", ({ error }) => console.log(String(error)));
 await pool.ready;
 console.log(`Process ${Deno.pid} listens on http://127.0.0.1:${listener.addr.port}`);
-
-for await (const socket of listener) {
-  pool.dispatch(socket).catch((error) => {
-    console.log(error.message);
-    socket.close();
-  });
+if (Deno.build.os !== "windows") {
+  Deno.addSignalListener("SIGHUP", () => void pool.restart().catch((error) => console.log(error.message)));
 }
+
+await pool.serve(listener);

@@ -48,7 +48,7 @@ async function readLine(socket: Socket): Promise<string> {
     if (bytes.byteLength >= MAX_BYTES) throw new RangeError(`The line is longer than ${MAX_BYTES} bytes`);
     // A stream would read ahead, and nobody gets that back from it.
     const more = await socket.read(MAX_BYTES, { signal });
-    if (more.byteLength === 0) throw new Error("The client has gone");
+    if (more === null) throw new Error("The client has gone");
     bytes = concat([bytes, more]);
   }
   const end = bytes.indexOf(NEWLINE);
@@ -78,7 +78,7 @@ function startWorker(kind: string): HandoffSource {
 }
 
 async function work(kind: string): Promise<void> {
-  for await (const received of receive({ accept: "manual" })) {
+  for await (const received of receive({ autoAccept: false })) {
     if (kind === "full") received.reject(`process ${Deno.pid} has no room`);
     else await received.accept().then(() => answer(received.socket));
   }

@@ -12,7 +12,14 @@ import {
   type InternetAddress,
   type SocketAddress,
 } from "./socket_address.ts";
-import { type Acceptor, type SocketCalls, type SocketKind, type SocketMaker, socketName } from "./platform.ts";
+import {
+  type Acceptor,
+  type BindOptions,
+  type DatagramBindOptions,
+  type SocketCalls,
+  type SocketKind,
+  socketName,
+} from "./platform.ts";
 import type { Poller, Readiness } from "./poller.ts";
 import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
 import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
@@ -101,39 +108,42 @@ export abstract class BsdSockets implements SocketCalls {
   abstract duplicate(s: bigint): bigint;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
-  abstract acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
+  abstract acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   abstract unblock(s: bigint): void;
   abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
   abstract receiver(s: bigint): DatagramReceiver;
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
   abstract closeElsewhere(s: bigint, end: boolean): void;
+  abstract removeLocal(path: string): void;
 
   open(hostname: string): bigint {
     return this.create(this.addresses.familyOf(hostname), SOCK.SOCK_STREAM);
   }
 
-  listen(address: SocketAddress, backlog: number): bigint {
+  listen(address: SocketAddress, backlog: number, options: BindOptions = {}): bigint {
     const operation = `listen on ${describeAddress(address)}`;
     const name = this.encodeAddress(address);
+    this.#checkOptions(options, operation);
     const s = "path" in address ? this.openLocal(address.path) : this.open(address.hostname);
     return this.#orClose(s, () => {
-      if (!("path" in address)) this.setNumber(s, this.constants.LISTENER, 1, operation);
+      if (!("path" in address)) this.#prepare(s, address, options, [this.constants.LISTENER], operation);
       this.#bind(s, address, name);
       const listening = this.functions.listen(s, backlog);
       if (listening === -1) throw this.lastError(operation, "listen");
     });
   }
 
-  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint {
+  bindDatagram(address: InternetAddress, options: DatagramBindOptions = {}): bigint {
+    const operation = `bind to ${describeAddress(address)}`;
     const name = this.encodeAddress(address);
+    this.#checkOptions(options, operation);
     const s = this.create(this.addresses.familyOf(address.hostname), SOCK.SOCK_DGRAM);
     const { SO_EXCLUSIVEADDRUSE } = this.constants.options;
     return this.#orClose(s, () => {
       const exclusive = SO_EXCLUSIVEADDRUSE === undefined ? [] : [SO_EXCLUSIVEADDRUSE];
-      for (const option of reuseAddress ? this.sharedDatagram : exclusive) {
-        this.setNumber(s, option, 1, `bind to ${describeAddress(address)}`);
-      }
+      this.#prepare(s, address, options, options.reuseAddress === true ? this.sharedDatagram : exclusive, operation);
+      this.setOption(s, "SO_BROADCAST", true);
       this.#bind(s, address, name);
     });
   }
@@ -145,10 +155,28 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   #bind(s: bigint, address: SocketAddress, name: Uint8Array<ArrayBuffer>): void {
-    const operation = `bind to ${describeAddress(address)}`;
-    if ("hostname" in address && address.hostname === "::") this.setOption(s, "IPV6_V6ONLY", false);
     const bound = this.functions.bind(s, name, name.byteLength);
-    if (bound === -1) throw this.lastError(operation, "bind");
+    if (bound === -1) throw this.lastError(`bind to ${describeAddress(address)}`, "bind");
+  }
+
+  #checkOptions({ reusePort }: BindOptions, operation: string): void {
+    if (reusePort !== true || this.constants.options.SO_REUSEPORT !== undefined) return;
+    throw new Deno.errors.NotSupported(
+      `Cannot ${operation} with \`reusePort\`: this system does not have SO_REUSEPORT`,
+    );
+  }
+
+  /** Sets what counts when a socket is bound. */
+  #prepare(
+    s: bigint,
+    { hostname }: InternetAddress,
+    { reusePort, ipv6Only = hostname === "::" ? false : undefined }: BindOptions,
+    others: readonly OptionNumbers[],
+    operation: string,
+  ): void {
+    for (const option of others) this.setNumber(s, option, 1, operation);
+    if (reusePort === true) this.setOption(s, "SO_REUSEPORT", true);
+    if (ipv6Only !== undefined && hostname.includes(":")) this.setOption(s, "IPV6_V6ONLY", ipv6Only);
   }
 
   #orClose(s: bigint, use: () => void): bigint {
@@ -164,6 +192,10 @@ export abstract class BsdSockets implements SocketCalls {
   kind(s: bigint, operation: string): SocketKind {
     if (this.isDatagram(s, operation)) return "datagram";
     return this.isListening(s, operation) ? "listener" : "connection";
+  }
+
+  assertSocket(s: bigint, operation: string): void {
+    this.getNumber(s, this.constants.SO_TYPE, operation);
   }
 
   isDatagram(s: bigint, operation: string): boolean {

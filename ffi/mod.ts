@@ -2,6 +2,9 @@
  * The native functions that the library binds, without checks. Each library is opened by absolute path at the first
  * call. Use this entry point for a call that the library does not wrap.
  *
+ * **This entry point is experimental**: its exports may change in any version, except those that the main entry point
+ * exports too ({@linkcode WinsockError}, {@linkcode INVALID_SOCKET}, {@linkcode LIBRARY_PATHS}, {@linkcode SocketOptions}).
+ *
  * The caller must pass correct buffer lengths, and must read the error of a call in the next statement. The permission
  * for {@linkcode LIBRARY_PATHS} covers everything that {@linkcode libc}, {@linkcode ws2_32}, {@linkcode ws2spi} and
  * {@linkcode kernel32} open. The functions have the names that the system uses, except these: `acceptNow` of {@linkcode

@@ -218,6 +218,8 @@ export interface DatagramReceiver {
   receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
   /** Ends a pending {@linkcode DatagramReceiver.receive} at once. The socket stays open. */
   stop(): Promise<void>;
+  /** Whether a pending {@linkcode DatagramReceiver.receive} keeps the process running; at first it does. */
+  set referenced(referenced: boolean);
 }
 
 const MAX_DATAGRAMS_IN_TURN = 64;
@@ -248,6 +250,7 @@ export class PolledReceiver implements DatagramReceiver {
   readonly #turns = new YieldBudget(MAX_DATAGRAMS_IN_TURN);
   #stopped = false;
   #waiting: PollWaiter | undefined;
+  #referenced = true;
 
   constructor(
     readonly s: bigint,
@@ -283,9 +286,15 @@ export class PolledReceiver implements DatagramReceiver {
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
+  }
+
   async #wait(): Promise<void> {
     this.#turns.reset();
-    this.#waiting = this.poller.wait(this.s, "read", { outlives: true, repeated: true });
+    const options = { referenced: this.#referenced, outlives: true, repeated: true };
+    this.#waiting = this.poller.wait(this.s, "read", options);
     try {
       await this.#waiting.over;
     } finally {

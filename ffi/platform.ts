@@ -33,20 +33,62 @@ export interface SocketMaker {
 export interface Acceptor {
   /**
    * Waits for the next connection, which child processes do not inherit. Returns `undefined` once the acceptor is
-   * closed. Only one call may be pending.
+   * stopped. Only one call may be pending.
    *
    * @throws {WinsockError} If accepting fails permanently.
    */
   accept(): Promise<bigint | undefined>;
   /**
+   * Accepts connections while the caller wants them. Returns when the caller wants no more, or when the acceptor is
+   * stopped. Call it in place of {@linkcode Acceptor.accept}, not while a call of that is pending.
+   *
+   * @param wanted Called before each `accept`. On Unix this is the same step, so that no unwanted connection is accepted.
+   * On Windows it is called before a thread waits in `accept`, which can return one connection that is no longer wanted.
+   * @param accepted Gets each connection, in the step in which it was accepted.
+   * @returns Whether it can be called again: `false` once the acceptor is stopped.
+   * @throws {WinsockError} If accepting fails permanently.
+   */
+  acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean>;
+  /**
    * Ends a pending {@linkcode Acceptor.accept} at once. The listening socket stays open.
    *
-   * @returns Resolves when no thread uses the listening socket any more; for an acceptor that was closed, when the
-   * socket is closed.
+   * @returns Resolves when no thread uses the listening socket any more.
    */
   stop(): Promise<void>;
-  /** Ends a pending {@linkcode Acceptor.accept} at once and closes the listening socket. */
-  close(): void;
+  /**
+   * Ends a pending {@linkcode Acceptor.accept} for good, before the listening socket is closed.
+   *
+   * @returns Resolves when the socket can be closed; `undefined` if it can be closed in this turn.
+   */
+  end(): Promise<void> | undefined;
+  /** Whether a pending {@linkcode Acceptor.accept} keeps the process running. It does at first. */
+  set referenced(referenced: boolean);
+}
+
+/** The options that are set on a socket before it is bound. */
+export interface BindOptions {
+  /** `SO_REUSEPORT`, on systems that have it. */
+  readonly reusePort?: boolean | undefined;
+  /** `IPV6_V6ONLY`. Defaults to off for `::`, and to the setting of the system for other addresses. */
+  readonly ipv6Only?: boolean | undefined;
+}
+
+/**
+ * Checks the options that are set on a socket before it is bound.
+ *
+ * @throws {TypeError} If `ipv6Only` is set and the address is not an IPv6 address.
+ */
+export function toBindOptions({ reusePort, ipv6Only }: BindOptions, hostname: string): BindOptions {
+  if (ipv6Only === true && !hostname.includes(":")) {
+    throw new TypeError(`Invalid \`ipv6Only\`: must be with an IPv6 address, got "${hostname}"`);
+  }
+  return { reusePort, ipv6Only };
+}
+
+/** The options that are set on a datagram socket before it is bound. */
+export interface DatagramBindOptions extends BindOptions {
+  /** Allows several sockets to have the same address. */
+  readonly reuseAddress?: boolean | undefined;
 }
 
 /**
@@ -63,12 +105,20 @@ export interface SocketCalls {
    * @throws {Deno.errors.NotSupported} If the system cannot share local sockets.
    */
   openLocal(path: string): bigint;
-  /** Binds and listens, exclusively for this process, and returns the listening socket. */
-  listen(address: SocketAddress, backlog: number): bigint;
+  /**
+   * Binds and listens, exclusively for this process unless `reusePort` is set, and returns the listening socket.
+   *
+   * @throws {Deno.errors.NotSupported} If the system does not have an option.
+   */
+  listen(address: SocketAddress, backlog: number, options?: BindOptions): bigint;
   /** Connects an unbound socket. An aborted `signal` ends the attempt and throws its reason. */
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
-  /** Makes and binds a UDP socket, exclusively for this process unless `reuseAddress` is set. */
-  bindDatagram(address: InternetAddress, reuseAddress: boolean): bigint;
+  /**
+   * Makes and binds a UDP socket that may broadcast, exclusively for this process unless `reuseAddress` is set.
+   *
+   * @throws {Deno.errors.NotSupported} If the system does not have an option.
+   */
+  bindDatagram(address: InternetAddress, options?: DatagramBindOptions): bigint;
   /** Calls `connect` on a UDP socket: it then sends to that address, and receives only from it. */
   connectDatagram(s: bigint, address: InternetAddress): void;
   /** Makes two connected local sockets. */
@@ -77,7 +127,13 @@ export interface SocketCalls {
   duplicate(s: bigint): bigint;
   /** Returns the kind of socket `s`. An error names `operation`. */
   kind(s: bigint, operation: string): SocketKind;
-  /** Returns whether `s` is a datagram socket (`SO_TYPE`). Fails if `s` is not a socket. */
+  /**
+   * Checks that a number is the descriptor of an open socket of this process.
+   *
+   * @throws {WinsockError} WSAENOTSOCK if it is not, with `operation` in its message.
+   */
+  assertSocket(s: bigint, operation: string): void;
+  /** Returns whether `s` is a datagram socket (`SO_TYPE`). */
   isDatagram(s: bigint, operation: string): boolean;
   /** Returns whether `s` is listening (`SO_ACCEPTCONN`). */
   isListening(s: bigint, operation: string): boolean;
@@ -111,11 +167,11 @@ export interface SocketCalls {
    */
   receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<number>;
   /**
-   * Starts accepting on a listening socket. {@linkcode Acceptor.close} closes it through its maker.
+   * Starts accepting on a listening socket.
    *
    * @param isSole Returns whether no other process can be accepting on the socket at the moment.
    */
-  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor;
+  acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   /** Prepares a datagram socket of any origin for the following calls, which do not wait. */
   unblock(s: bigint): void;
   /**
@@ -150,6 +206,11 @@ export interface SocketCalls {
   endWaits(s: bigint): void;
   /** Calls `closesocket`, after {@linkcode SocketCalls.endWaits}. */
   close(s: bigint): void;
+  /**
+   * Removes the file of a local socket that was closed, if no process has a socket bound to it any more. A file that is
+   * not a socket, or that may not be removed, stays.
+   */
+  removeLocal(path: string): void;
   /**
    * Closes a socket on a pool thread, because another process that shares it may have set `SO_LINGER`, which makes
    * closing block. Errors are ignored.

@@ -163,13 +163,31 @@ export class AddressCodec {
 /** The address of a socket: of TCP or UDP, or of a local socket (not on Windows). */
 export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
 
-/** Fills in the defaults of an address and checks its port. */
+/** An IPv6 address in brackets, as in URLs: `[::1]`. */
+const BRACKETED = /^\[([^\]]*:[^\]]*)\]$/;
+
+/**
+ * Fills in the defaults of an address and checks its port, as Deno does: an IPv6 address may be in brackets, and a port
+ * may be a string of digits.
+ *
+ * @param defaultPort The port to use if the address has none. Without it the port is required.
+ * @throws {TypeError} If the port is not an integer.
+ * @throws {RangeError} If the port is not between 0 and 65535.
+ */
 export function toAddress(
-  { hostname, port }: { hostname?: string; port: number },
+  { hostname, port }: { hostname?: string; port?: number | undefined },
   defaultHostname: string,
+  defaultPort?: number,
 ): { hostname: string; port: number } {
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new RangeError(`Invalid \`port\`: must be from 0 to 65535, got ${port}`);
-  }
-  return { hostname: hostname === "localhost" ? "127.0.0.1" : hostname ?? defaultHostname, port };
+  const [, host = hostname ?? defaultHostname] = BRACKETED.exec(hostname ?? "") ?? [];
+  return { hostname: host === "localhost" ? "127.0.0.1" : host, port: toPort(port ?? defaultPort) };
+}
+
+function toPort(port: unknown): number {
+  const number = typeof port === "number" || typeof port === "string" && port.trim() !== "" ? Number(port) : NaN;
+  const shown = typeof port === "string" ? `"${port}"` : port;
+  const message = `Invalid \`port\`: must be an integer from 0 to 65535, got ${shown}`;
+  if (!Number.isInteger(number)) throw new TypeError(message);
+  if (number < 0 || number > 65_535) throw new RangeError(message);
+  return number;
 }

@@ -11,7 +11,11 @@ import { INVALID_SOCKET } from "./platform.ts";
 /** `SOCKET_ERROR`: the result of a function that fails. */
 const SOCKET_ERROR: -1 = -1;
 
-/** The functions of WSPPROC_TABLE by the names of their members. The last parameter of each is `LPINT lpErrno`. */
+/**
+ * The functions of WSPPROC_TABLE by the names of their members. The last parameter of each is `LPINT lpErrno`.
+ *
+ * @experimental
+ */
 export const WSPPROC_FUNCTIONS = {
   /** `SOCKET WSPAccept(SOCKET s, struct sockaddr *addr, LPINT addrlen, LPCONDITIONPROC lpfnCondition, DWORD_PTR dwCallbackData, LPINT lpErrno)` */
   lpWSPAccept: { parameters: ["usize", "buffer", "buffer", "buffer", "usize", "buffer"], result: "usize" },
@@ -132,7 +136,11 @@ export const WSPPROC_FUNCTIONS = {
   lpWSPStringToAddress: { parameters: ["buffer", "i32", "buffer", "buffer", "buffer", "buffer"], result: "i32" },
 } as const satisfies Record<string, Deno.ForeignFunction>;
 
-/** The functions of WSPUPCALLTABLE by the names of their members. */
+/**
+ * The functions of WSPUPCALLTABLE by the names of their members.
+ *
+ * @experimental
+ */
 export const WSPUPCALL_FUNCTIONS = {
   /** `BOOL WPUCloseEvent(WSAEVENT hEvent, LPINT lpErrno)` */
   lpWPUCloseEvent: { parameters: ["usize", "buffer"], result: "i32" },
@@ -190,7 +198,11 @@ const UPCALL_TABLE = {
   ],
 } as const;
 
-/** `int WSPStartup(WORD wVersionRequested, LPWSPDATA lpWSPData, LPWSAPROTOCOL_INFOW lpProtocolInfo, WSPUPCALLTABLE UpcallTable, LPWSPPROC_TABLE lpProcTable)` */
+/**
+ * `int WSPStartup(WORD wVersionRequested, LPWSPDATA lpWSPData, LPWSAPROTOCOL_INFOW lpProtocolInfo, WSPUPCALLTABLE UpcallTable, LPWSPPROC_TABLE lpProcTable)`
+ *
+ * @experimental
+ */
 export const WSP_STARTUP = {
   parameters: ["u16", "buffer", "buffer", UPCALL_TABLE, "buffer"],
   result: "i32",

@@ -6,7 +6,9 @@
  */
 import type { SocketCalls } from "./platform.ts";
 import { LIBC_PATHS } from "./unix/libc.ts";
+import { ownWords as unixWords } from "./unix/process.ts";
 import { UnixCalls } from "./unix/sockets.ts";
+import { ownWords as windowsWords } from "./windows/libraries.ts";
 import { WinsockCalls } from "./windows/sockets.ts";
 import { SYSTEM32 } from "./library.ts";
 
@@ -59,4 +61,14 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
         `Cannot use sockets on ${os}: @winsock/handoff does not have a service provider for it`,
       );
   }
+}
+
+/**
+ * The words this process was started with: the program, its flags, and all arguments.
+ *
+ * @returns `undefined` if the system does not tell.
+ * @throws {Deno.errors.NotCapable} Without ffi access to the system's library.
+ */
+export function ownCommandLine(): string[] | undefined {
+  return Deno.build.os === "windows" ? windowsWords() : unixWords();
 }

@@ -9,7 +9,9 @@ import type { FrameSink } from "./frame_io.ts";
 import type { Hello } from "./protocol.ts";
 
 /** What a {@linkcode HandoffSource} needs of its child: a `Deno.ChildProcess` spawned with `stdin: "piped"` has it. */
-export type HandoffChild = Pick<Deno.ChildProcess, "pid" | "stdin" | "status">;
+export type HandoffChild =
+  & Pick<Deno.ChildProcess, "pid" | "stdin" | "status">
+  & Partial<Pick<Deno.ChildProcess, "kill">>;
 
 /** What HELLO says of a channel. */
 export type ChannelHello = Pick<Hello, "kind" | "means" | "descriptors" | "way">;

@@ -18,10 +18,16 @@ import { nodeBuiltin } from "../internal/runtime.ts";
  */
 export type HandoffOutcome = "rejected" | "timeout" | "target-exited" | "channel-broken" | "overloaded" | "closed";
 
-/** What a {@linkcode HandoffError} says besides its outcome. */
-export interface HandoffErrorOptions extends ErrorOptions {
-  /** What did not happen, where the error is not about one socket. Defaults to `Cannot hand off the socket`. */
-  what?: string;
+/** Where the options of an error have what did not happen. */
+const WHAT = Symbol("what");
+
+/**
+ * Options of a {@linkcode HandoffError} that is not about one socket.
+ *
+ * @param what What did not happen, in place of `Cannot hand off the socket`.
+ */
+export function errorAbout(what: string, options: ErrorOptions = {}): ErrorOptions {
+  return { ...options, [WHAT]: what } as ErrorOptions;
 }
 
 /**
@@ -49,10 +55,11 @@ export class HandoffError extends Error {
    *
    * @param outcome How the hand-off ended.
    * @param reason Why.
-   * @param options What caused it, and what it is that did not happen.
+   * @param options What caused it.
    */
-  constructor(outcome: HandoffOutcome, reason: string, options: HandoffErrorOptions = {}) {
-    super(`${options.what ?? "Cannot hand off the socket"} (${outcome}): ${reason}`, options);
+  constructor(outcome: HandoffOutcome, reason: string, options: ErrorOptions = {}) {
+    const { [WHAT]: what = "Cannot hand off the socket" } = options as { [WHAT]?: string };
+    super(`${what} (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
   }
@@ -61,9 +68,10 @@ export class HandoffError extends Error {
 /**
  * What became of the new version:
  * `refused`, it said that it will not serve; `crashed`, it ended; `timeout`, it was not ready in time, or did not answer
- * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done.
+ * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done;
+ * `not-ready`, it was not started, for this version has not called `ServerVersion.markReady`, or its own trial is not over.
  */
-export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy";
+export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy" | "not-ready";
 
 /**
  * An upgrade did not happen: this version goes on serving.

@@ -3,21 +3,24 @@
  *
  * @module
  */
+import type { SocketKind } from "../ffi/platform.ts";
+import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
+import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
-import { HandoffError } from "./errors.ts";
+import { errorAbout, HandoffError } from "./errors.ts";
 import type { OfferPayload } from "./protocol.ts";
 
 /** A socket that arrived. */
 export interface Received<S extends AnySocket = Socket> {
-  /** The socket. Where sockets are accepted by hand it must not be used before {@linkcode Received.accept} has resolved. */
+  /** The socket. With `autoAccept: false` it must not be used before {@linkcode Received.accept} has resolved. */
   readonly socket: S;
   /** The `data` of {@linkcode HandoffSource.send}; `undefined` if there was none. */
   readonly data: unknown;
   /** Bytes the source had read already. The socket's first read returns them too. */
   readonly initialBytes: Uint8Array;
   /**
-   * Takes the socket: when this resolves, this process owns it. Where sockets are accepted automatically that has happened
+   * Takes the socket: when this resolves, this process owns it. Unless `autoAccept` is false that has happened
    * already. It can be called after the loop has been left.
    *
    * @throws {HandoffError} If the source has withdrawn the socket. It is closed here then.
@@ -33,18 +36,41 @@ export interface Received<S extends AnySocket = Socket> {
   reject(reason: string): void;
 }
 
-/** How {@linkcode receive} takes sockets. */
-export interface ReceiveOptions {
-  /** Whether sockets are accepted as they come, or by hand with {@linkcode Received.accept}. Default `automatic`. */
-  accept?: "automatic" | "manual";
-  /** Whether to take listeners too; if not, they are rejected. Default false. */
-  listeners?: boolean;
-  /** Whether to take datagram sockets too; if not, they are rejected. Default false. */
-  datagrams?: boolean;
+/** The sockets of each kind. */
+export interface SocketsByKind {
+  /** An established connection. */
+  connection: Socket;
+  /** A listening socket. */
+  listener: Listener;
+  /** A UDP socket. */
+  datagram: DatagramSocket;
+}
+
+/**
+ * How {@linkcode receive} takes sockets.
+ *
+ * @typeParam Kind The kinds that are taken.
+ */
+export interface ReceiveOptions<Kind extends SocketKind = SocketKind> {
+  /**
+   * Whether a socket is taken in the step in which the loop gets it. If not, the program takes each with
+   * {@linkcode Received.accept}, or leaves it with {@linkcode Received.reject}. Defaults to `true`.
+   */
+  autoAccept?: boolean;
+  /** The kinds of sockets to take; others are rejected. Defaults to `["connection"]`. */
+  kinds?: readonly Kind[];
   /** Ends the loop. */
   signal?: AbortSignal;
-  /** Where frames come from, in chunks that are not written to again. Default: this process's stdin. */
+  /** Where frames come from, in chunks that are not written to again. Defaults to this process's stdin. */
   input?: ReadableStream<Uint8Array>;
+}
+
+/** What waits in an {@linkcode Inbox} for the program to ask for it. */
+export interface Incoming extends Received<AnySocket> {
+  /** Whether there is nothing to take any more. */
+  readonly closed: boolean;
+  /** Takes it for the program, in the step in which the program gets it. Returns whether that was possible. */
+  take(): boolean;
 }
 
 /** What an {@linkcode IncomingHandoff} asks of the channel. */
@@ -59,7 +85,7 @@ interface Answers {
 type State = "offered" | "open" | "taken" | "closed";
 
 /** A socket between its OFFER and the answer to it. Every OFFER is answered once: TAKEN, or REJECT. */
-export class IncomingHandoff {
+export class IncomingHandoff implements Incoming {
   readonly sequence: number;
   readonly payload: OfferPayload;
   readonly initialBytes: Uint8Array;
@@ -124,13 +150,13 @@ export class IncomingHandoff {
 
   /** The source has withdrawn the socket. */
   withdraw(): void {
-    const reason = new HandoffError("timeout", "the source has withdrawn it", { what: "Cannot accept the socket" });
+    const reason = new HandoffError("timeout", "the source has withdrawn it", errorAbout("Cannot accept the socket"));
     this.#close(reason, "it was withdrawn");
   }
 
   /** The channel is broken: nobody can take the socket here. */
   abandon(): void {
-    const reason = new HandoffError("channel-broken", "its channel is broken", { what: "Cannot accept the socket" });
+    const reason = new HandoffError("channel-broken", "its channel is broken", errorAbout("Cannot accept the socket"));
     this.#close(reason, "the channel is broken");
   }
 
@@ -146,9 +172,9 @@ export class IncomingHandoff {
 
 /** What the program gets: the documented members, and no way to the others. */
 export class ReceivedSocket implements Received<AnySocket> {
-  readonly #incoming: IncomingHandoff;
+  readonly #incoming: Incoming;
 
-  constructor(incoming: IncomingHandoff) {
+  constructor(incoming: Incoming) {
     this.#incoming = incoming;
   }
 
@@ -174,7 +200,7 @@ export class ReceivedSocket implements Received<AnySocket> {
 }
 
 /** Why an offer is rejected that came when the program had left its loop. */
-const LEFT = "this process takes no more sockets";
+export const LEFT = "this process takes no more sockets";
 
 /** Gives offers to the calls that wait for them. Nothing is taken before a call waits for it. */
 export class Inbox {
@@ -182,8 +208,12 @@ export class Inbox {
   /** Offered and not answered. */
   readonly #unanswered = new Map<number, IncomingHandoff>();
   /** Open, and not given to the program. */
-  #untaken: IncomingHandoff[] = [];
-  readonly #calls: ((incoming: IncomingHandoff | undefined) => void)[] = [];
+  #untaken: Incoming[] = [];
+  readonly #calls: ((incoming: Incoming | undefined) => void)[] = [];
+  /** Shared listeners that may still bring a connection. */
+  #acceptors = 0;
+  /** Called when the program asks for a socket and none has come. */
+  onWanted: () => void = () => {};
   #left = false;
   #ended = false;
   #serving = false;
@@ -201,6 +231,28 @@ export class Inbox {
   /** Whether the program takes no more. */
   get left(): boolean {
     return this.#left;
+  }
+
+  /** Whether the program waits for a socket, and none has come. */
+  get wanted(): boolean {
+    return this.#calls.length > 0 && this.#untaken.length === 0 && !this.#left;
+  }
+
+  /** A shared listener may bring connections from now on: until it is removed no call is told that there is no more. */
+  addAcceptor(): void {
+    this.#acceptors++;
+  }
+
+  removeAcceptor(): void {
+    this.#acceptors--;
+    this.#serve();
+  }
+
+  /** A connection was accepted here: a call that waits gets it, also one of a loop that is being left. */
+  accepted(incoming: Incoming): void {
+    if (this.#left && this.#calls.length === 0) return incoming.reject(LEFT);
+    this.#untaken.push(incoming);
+    this.#serve();
   }
 
   /** An offer has come. Its duplicate is not open yet. */
@@ -232,10 +284,11 @@ export class Inbox {
   }
 
   /** The next offer; `undefined` when no more will come. */
-  next(): Promise<IncomingHandoff | undefined> {
+  next(): Promise<Incoming | undefined> {
     return new Promise((resolve) => {
       this.#calls.push(resolve);
       this.#serve();
+      if (this.wanted) this.onWanted();
     });
   }
 
@@ -271,6 +324,7 @@ export class Inbox {
       if (this.#manual ? !incoming.closed : incoming.take()) this.#calls.shift()!(incoming);
     }
     this.#serving = false;
+    if (this.#acceptors > 0) return;
     if (this.#left || this.#ended && !this.#opening) { for (const call of this.#calls.splice(0)) call(undefined); }
   }
 

@@ -18,6 +18,7 @@ import { type AnySocket, checkOpen, duplicateSocket, kindOfSocket } from "../soc
 import type { SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
+import type { ListenerShare } from "./shared_listener.ts";
 import {
   decodeReason,
   encodeFrame,
@@ -59,6 +60,8 @@ export class OutgoingHandoff implements QueuedFrame {
   readonly #trusted: boolean;
   readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
   readonly #done = Promise.withResolvers<void>();
+  /** The listener's share, if the source goes on having it. */
+  readonly share: ListenerShare | undefined;
 
   constructor(
     socket: AnySocket,
@@ -66,6 +69,7 @@ export class OutgoingHandoff implements QueuedFrame {
     initialBytes: Uint8Array,
     trusted: boolean,
     encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined,
+    share?: ListenerShare,
   ) {
     this.socket = socket;
     this.settled = this.#done.promise;
@@ -74,6 +78,7 @@ export class OutgoingHandoff implements QueuedFrame {
     this.initialBytes = initialBytes;
     this.#trusted = trusted;
     this.#encode = encode;
+    this.share = share;
   }
 
   /** What goes ahead of the frame, where descriptors do: without a blob. */
@@ -85,10 +90,14 @@ export class OutgoingHandoff implements QueuedFrame {
     return this.#encode(this);
   }
 
-  /** The target owns the socket: this process closes its copy, and does nothing else to it. */
+  /**
+   * The target owns the socket: this process closes its copy, and does nothing else to it. A listener that is shared stays
+   * open here.
+   */
   complete(): void {
     if (this.state === "settled") return;
     this.state = "settled";
+    if (this.share !== undefined) return this.#done.resolve();
     try {
       if (kindOfSocket(this.socket) !== "connection") this.socket.close();
       else if (this.#trusted) closeCopy(this.socket);
@@ -152,6 +161,8 @@ export class Outbox {
   lastSequence = 0;
   /** Sockets that the target owns and has not closed. */
   readonly #held = new Set<number>();
+  /** Listeners that the target accepts on, or has open connections of. */
+  readonly #shares = new Map<number, ListenerShare>();
   /** Whether the target takes sockets at present. */
   #open = false;
   #sweep: ReturnType<typeof setTimeout> | undefined;
@@ -171,7 +182,9 @@ export class Outbox {
 
   /** How many sockets the target owns and has not closed. */
   get held(): number {
-    return this.#held.size;
+    let held = this.#held.size;
+    for (const { open } of this.#shares.values()) held += open;
+    return held;
   }
 
   /** Resolves when all that is on its way now is settled. */
@@ -188,8 +201,8 @@ export class Outbox {
   }
 
   /** Puts a socket on its way. */
-  add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array): OutgoingHandoff {
-    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer);
+  add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array, share?: ListenerShare): OutgoingHandoff {
+    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer, share);
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
     if (this.#open) {
@@ -245,6 +258,32 @@ export class Outbox {
       throw new RangeError(`The answer to socket ${sequence} is not what was decided`);
     }
     this.#offerWaiting();
+  }
+
+  /** Writes a frame about a shared listener. */
+  control(encode: () => Uint8Array): void {
+    this.#writer.write({ sequence: 0, encode });
+  }
+
+  /**
+   * Takes what the target says of a shared listener.
+   *
+   * @throws {RangeError} If the target has no such listener, or it is not due.
+   */
+  takeShareAnswer(frame: Frame): void {
+    const share = this.#shares.get(frame.sequence);
+    if (share === undefined) throw new RangeError(`Listener ${frame.sequence} is not shared`);
+    share.take(frame);
+  }
+
+  /** There is nothing more to hear of a shared listener. */
+  forgetShare(sequence: number): void {
+    this.#shares.delete(sequence);
+  }
+
+  /** Has the target accept on no listener any more, as far as it answers. */
+  async stopShares(): Promise<void> {
+    await Promise.allSettled([...this.#shares.values()].map((share) => share.stop()));
   }
 
   /** The target takes no more: what waits comes back; what is offered is still answered. */
@@ -310,7 +349,9 @@ export class Outbox {
   /** The next number whose slot is free, of which there is one, and which no socket of the target has. */
   #nextSequence(): number {
     let next = this.lastSequence;
-    do next = (next + 1 >>> 0) || 1; while (this.#slots[next % DECISION_SLOTS] !== undefined || this.#held.has(next));
+    do next = (next + 1 >>> 0) || 1; while (
+      this.#slots[next % DECISION_SLOTS] !== undefined || this.#held.has(next) || this.#shares.has(next)
+    );
     return this.lastSequence = next;
   }
 
@@ -321,7 +362,7 @@ export class Outbox {
     try {
       checkOpen(socket);
       const decision = this.#openDecision(sequence % DECISION_SLOTS);
-      const kind = this.#noteShared(socket);
+      const kind = outgoing.share === undefined ? this.#noteShared(socket) : this.#noteListener(socket);
       if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
       trace("offered", sequence, this.#processId);
@@ -356,6 +397,12 @@ export class Outbox {
     return OfferedKind.connection;
   }
 
+  /** On Windows the source itself may only accept on it by a pool thread from now on. */
+  #noteListener(listener: AnySocket): number {
+    markDuplicated(listener);
+    return OfferedKind.shared;
+  }
+
   /** On Windows nothing can be made for a process that has just ended: how it ended says more than that. */
   async #cannotOffer(outgoing: OutgoingHandoff, error: unknown): Promise<void> {
     this.#settled(outgoing);
@@ -382,9 +429,12 @@ export class Outbox {
   /** The target owns the socket. */
   #giveAway(outgoing: OutgoingHandoff): void {
     if (outgoing.state === "settled") return;
-    this.#held.add(outgoing.sequence);
+    const { sequence, share } = outgoing;
+    if (share === undefined) this.#held.add(sequence);
+    else this.#shares.set(sequence, share);
     this.#settled(outgoing);
     outgoing.complete();
+    share?.begin(sequence);
   }
 
   /** @param sent Whether the target has its OFFER, and will answer it. */

@@ -33,6 +33,12 @@ export const FrameType = {
   WITHDRAW: 3,
   /** No more offers. */
   END: 4,
+  /** The target may accept on a shared listener, up to a limit. */
+  ACCEPT: 5,
+  /** The target is not to accept on it for now. */
+  PAUSE: 6,
+  /** The target is to close its duplicate of it. */
+  STOP: 7,
   /** First answer: the target has the whole channel. */
   READY: 16,
   /** The target has taken the socket. */
@@ -43,6 +49,14 @@ export const FrameType = {
   DONE: 19,
   /** The target takes no more sockets. */
   LEAVE: 20,
+  /** The answer to ACCEPT. */
+  ACCEPTING: 21,
+  /** The answer to PAUSE: nothing is accepted on the listener until the next ACCEPT. */
+  PAUSED: 22,
+  /** The target has closed its duplicate of a shared listener: the answer to STOP, or by itself. */
+  STOPPED: 23,
+  /** How many connections the target has accepted on a shared listener, and closed, since it last said so. */
+  COUNTS: 24,
 } as const;
 
 /** One of {@linkcode FrameType}'s numbers. */
@@ -54,6 +68,9 @@ const WITH_PAYLOAD: ReadonlySet<number> = new Set([
   FrameType.OFFER,
   FrameType.READY,
   FrameType.REJECT,
+  FrameType.ACCEPT,
+  FrameType.STOPPED,
+  FrameType.COUNTS,
 ]);
 
 /** One frame. */
@@ -242,6 +259,8 @@ export const OfferedKind = {
   datagram: 3,
   /** A connection that the source goes on having: the target's close must not end it. */
   copy: 4,
+  /** A listener that the source goes on having: the target accepts on it when it is told to. */
+  shared: 5,
 } as const;
 
 /** What OFFER brings. */
@@ -331,15 +350,54 @@ export function decodeReady(payload: Uint8Array): { processId: number; secret: U
   return { processId: decodeNumber(payload, 0), secret: payload.subarray(4) };
 }
 
-/** REJECT's payload: why, cut where it is too long. */
+/** The most connections that ACCEPT can allow: no limit. */
+export const NO_LIMIT = 0xffffffff;
+
+/** ACCEPT's payload: how many sockets the target may have open and still accept. */
+export function encodeLimit(limit: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, limit, true);
+  return bytes;
+}
+
+/** Decodes ACCEPT's payload. */
+export function decodeLimit(payload: Uint8Array): number {
+  checkLength("ACCEPT", payload, 4, 4);
+  const limit = decodeNumber(payload, 0);
+  if (limit === 0) throw new FrameError("ACCEPT allows no connection");
+  return limit;
+}
+
+/** The most of each that one COUNTS can tell. */
+export const MAX_COUNT = 0xffff;
+
+/** COUNTS' payload. */
+export function encodeCounts(accepted: number, closed: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, accepted, true);
+  view.setUint16(2, closed, true);
+  return bytes;
+}
+
+/** Decodes COUNTS' payload. */
+export function decodeCounts(payload: Uint8Array): { accepted: number; closed: number } {
+  checkLength("COUNTS", payload, 4, 4);
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const [accepted, closed] = [view.getUint16(0, true), view.getUint16(2, true)];
+  if (accepted === 0 && closed === 0) throw new FrameError("COUNTS has nothing to tell");
+  return { accepted, closed };
+}
+
+/** The payload of REJECT and STOPPED: why, cut where it is too long. */
 export function encodeReason(reason: string): Uint8Array {
   const bytes = new Uint8Array(MAX_REASON);
   return bytes.subarray(0, encoder.encodeInto(reason, bytes).written);
 }
 
-/** Decodes REJECT's payload. A target's words may reach a terminal: control characters are left out. */
+/** Decodes the payload of REJECT or STOPPED. A target's words may reach a terminal: control characters are left out. */
 export function decodeReason(payload: Uint8Array): string {
-  checkLength("REJECT", payload, 0, MAX_REASON);
+  checkLength("A reason", payload, 0, MAX_REASON);
   // deno-lint-ignore no-control-regex -- these are what is left out
   return new TextDecoder().decode(payload).replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
 }

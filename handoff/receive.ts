@@ -3,11 +3,9 @@
  *
  * @module
  */
-import type { DatagramSocket } from "../sockets/datagram_socket.ts";
+import type { SocketKind } from "../ffi/platform.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
-import type { Listener } from "../sockets/listener.ts";
-import type { Socket } from "../sockets/socket.ts";
-import { type Received, ReceivedSocket, type ReceiveOptions } from "./inbox.ts";
+import { type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind } from "./inbox.ts";
 import { Target } from "./target.ts";
 
 /**
@@ -31,53 +29,41 @@ import { Target } from "./target.ts";
  * }
  * ```
  *
+ * The source is told at the call that this process takes sockets, and not when the first is asked for.
+ *
+ * @example A worker that takes listeners too
+ * ```ts ignore
+ * import { Listener, receive } from "@winsock/handoff";
+ *
+ * for await (const { socket } of receive({ kinds: ["connection", "listener"] })) {
+ *   if (socket instanceof Listener) console.log(`listens on ${socket.addr.port}`);
+ *   else socket.close();
+ * }
+ * ```
+ *
+ * @typeParam Kind The kinds of sockets that are taken, as `kinds` says.
  * @param options Which sockets to take, and how.
  * @returns What arrives, in the order in which it was offered.
+ * @throws {TypeError} If `autoAccept` or `kinds` is not what it must be.
  * @throws {HandoffError} While iterating: `channel-broken` if what arrives is not the protocol, or not for this process.
  * @throws {Deno.errors.NotCapable} While iterating: without ffi access; the message names the file.
  */
-export function receive(
-  options: ReceiveOptions & { listeners: true; datagrams: true },
-): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
-/**
- * The connections and listeners that the process that spawned this one hands over; datagram sockets are rejected.
- *
- * @param options Which sockets to take, and how.
- * @returns What arrives, in the order in which it was offered.
- */
-export function receive(
-  options: ReceiveOptions & { listeners: true },
-): AsyncGenerator<Received<Socket> | Received<Listener>, void, void>;
-/**
- * The connections and datagram sockets that the process that spawned this one hands over; listeners are rejected.
- *
- * @param options Which sockets to take, and how.
- * @returns What arrives, in the order in which it was offered.
- */
-export function receive(
-  options: ReceiveOptions & { datagrams: true },
-): AsyncGenerator<Received<Socket> | Received<DatagramSocket>, void, void>;
-/**
- * The connections that the process that spawned this one hands over; listeners and datagram sockets are rejected.
- *
- * @param options Which sockets to take, and how.
- * @returns What arrives, in the order in which it was offered.
- */
-export function receive(
-  options?: ReceiveOptions & { listeners?: false; datagrams?: false },
-): AsyncGenerator<Received<Socket>, void, void>;
-/**
- * The sockets that the process that spawned this one hands over, where it is not known before of which kinds.
- *
- * @param options Which sockets to take, and how.
- * @returns What arrives, in the order in which it was offered.
- */
-export function receive(
-  options: ReceiveOptions,
-): AsyncGenerator<Received<Socket> | Received<Listener> | Received<DatagramSocket>, void, void>;
-export function receive(options: ReceiveOptions = {}): AsyncGenerator<Received<AnySocket>, void, void> {
-  return new ReceivedSockets(options);
+export function receive<Kind extends SocketKind = "connection">(
+  options: ReceiveOptions<Kind> = {},
+): AsyncGenerator<ReceivedOf<Kind>, void, void> {
+  return new ReceivedSockets(options) as AsyncGenerator<Received<AnySocket>, void, void> as AsyncGenerator<
+    ReceivedOf<Kind>,
+    void,
+    void
+  >;
 }
+
+/**
+ * A socket that arrived, of one of several kinds.
+ *
+ * @typeParam Kind The kinds.
+ */
+export type ReceivedOf<Kind extends SocketKind> = { [K in Kind]: Received<SocketsByKind[K]> }[Kind];
 
 /**
  * What {@linkcode receive} returns. It is not a generator function's object, which would let `return` wait for the socket

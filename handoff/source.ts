@@ -3,13 +3,24 @@
  *
  * @module
  */
-import { settleWithin } from "../internal/runtime.ts";
+import { settleWithin, validateDuration } from "../internal/runtime.ts";
 import { type AnySocket, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
+import type { Listener } from "../sockets/listener.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
-import { describeExit, openSourceChannel, type ScriptOptions, spawnWorkerCommand } from "./spawn.ts";
+import {
+  checkWorkerCommand,
+  describeExit,
+  killProcess,
+  openSourceChannel,
+  type ScriptOptions,
+  spawnWorkerCommand,
+  type WorkerScript,
+} from "./spawn.ts";
 import { Outbox, type OutgoingHandoff } from "./outbox.ts";
+import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
   encodeData,
@@ -23,18 +34,25 @@ import {
   SECRET_SIZE,
 } from "./protocol.ts";
 
-/** Longest timeout of a source, in milliseconds. */
-export const MAX_TIMEOUT_MS = 30_000;
+/** How long a target may take to become ready, in milliseconds, where nothing else is said. */
+export const START_TIMEOUT_MS = 30_000;
+/** How long it may then take for each socket. */
+export const SEND_TIMEOUT_MS = 10_000;
 /** How long to wait for a process to end whose end of the channel is closed, so that an error can say how it ended. */
 const EXIT_MS = 250;
 
 /** How a {@linkcode HandoffSource} works. */
 export interface HandoffSourceOptions {
   /**
-   * How long the target may take to become ready, and then for each socket, in milliseconds: more than 0, at most 30 000.
-   * Default 10 000.
+   * How long the target may take until it has called {@linkcode receive}, in milliseconds, from 1 to 2 147 483 647; then
+   * this source has failed. Defaults to `30_000`.
    */
-  timeout?: number;
+  startTimeout?: number;
+  /**
+   * How long a target that is ready may take for each socket, in milliseconds, from 1 to 2 147 483 647; then the socket is
+   * withdrawn. Defaults to `10_000`.
+   */
+  sendTimeout?: number;
   /**
    * Whether the target runs a program of one's own. Defaults to true.
    *
@@ -63,6 +81,17 @@ export interface SendOptions {
   /** Withdraws the socket, unless the target has taken it. */
   signal?: AbortSignal;
 }
+
+/** What a source has seen of its target. */
+interface Observed {
+  /** How many sockets the target has taken and has not closed, or given up, yet. */
+  readonly held: number;
+  /** When the target was last heard of, as `performance.now()` tells time; at first, when the source began. */
+  readonly lastHeard: number;
+}
+
+/** What a source has seen of its target, for those that choose among several. */
+export let observe: (source: HandoffSource) => Observed;
 
 /** Listeners and datagram sockets on their way, whichever source sends them: none is offered twice at a time. */
 const onTheirWay = new WeakSet<AnySocket>();
@@ -100,8 +129,9 @@ export class HandoffSource implements AsyncDisposable {
   readonly closed: Promise<HandoffError | undefined>;
 
   readonly #child: HandoffChild;
-  readonly #timeout: number;
+  readonly #sendTimeout: number;
   readonly #trusted: boolean;
+  readonly #onRelease: (() => void) | undefined;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
@@ -117,6 +147,10 @@ export class HandoffSource implements AsyncDisposable {
   /** Whether the channel is over; how the process ended may not be known yet. */
   #over = false;
 
+  static {
+    observe = (source) => ({ held: source.#outbox.held, lastHeard: source.#lastHeard });
+  }
+
   /**
    * Starts a Deno program with ffi access to the system's socket library, and a source for it. On Linux and macOS the child
    * inherits its end of the channel.
@@ -125,17 +159,14 @@ export class HandoffSource implements AsyncDisposable {
    * @param options How it is started, and how the source works.
    * @returns The source. Its child is {@linkcode HandoffSource.child}.
    * @throws {Deno.errors.NotCapable} Without the permission to run this Deno (`--allow-run`).
-   * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
+   * @throws {RangeError} If a timeout is out of its range.
+   * @throws {TypeError} If this program is compiled, so that there is no Deno to run a script.
    */
   static async spawn(script: string | URL, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
-    const { timeout, trusted, onRelease, ...program } = options;
-    checkedTimeout(timeout ?? 0.1);
-    const child = await spawnWorkerCommand({ ...program, script }, { output: "inherit" });
-    const sourceOptions: HandoffSourceOptions = {};
-    if (timeout !== undefined) sourceOptions.timeout = timeout;
-    if (trusted !== undefined) sourceOptions.trusted = trusted;
-    if (onRelease !== undefined) sourceOptions.onRelease = onRelease;
-    return new HandoffSource(child, sourceOptions);
+    const program = { ...options, script } as WorkerScript;
+    checkWorkerCommand(program);
+    sourceTimeouts(options);
+    return new HandoffSource(await spawnWorkerCommand(program, { output: "inherit" }), options);
   }
 
   /**
@@ -144,12 +175,13 @@ export class HandoffSource implements AsyncDisposable {
    * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
    * @param options How the source works.
    * @throws {TypeError} If the child's stdin is not piped, or is in use.
-   * @throws {RangeError} If the timeout is not more than 0, or more than 30 000.
+   * @throws {RangeError} If a timeout is out of its range.
    * @throws {WinsockError} WSAEINVAL if the child is gone already.
    */
   constructor(child: HandoffChild, options: HandoffSourceOptions = {}) {
     this.#child = child;
-    this.#timeout = checkedTimeout(options.timeout ?? 10_000);
+    const { startTimeout, sendTimeout } = sourceTimeouts(options);
+    this.#sendTimeout = sendTimeout;
     this.ready = this.#ready.promise;
     this.closed = this.#closed.promise;
     this.ready.catch(() => {});
@@ -161,7 +193,8 @@ export class HandoffSource implements AsyncDisposable {
       throw error;
     }
     this.#trusted = options.trusted ?? true;
-    const settings = { timeout: this.#timeout, trusted: this.#trusted };
+    this.#onRelease = options.onRelease;
+    const settings = { timeout: sendTimeout, trusted: this.#trusted };
     this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
@@ -170,8 +203,8 @@ export class HandoffSource implements AsyncDisposable {
     this.#sendHello();
     child.status.then((status) => this.#fail(exited(child.pid, status)), () => {});
     const deadline = setTimeout(
-      () => this.#fail(new HandoffError("timeout", `process ${child.pid} was not ready after ${this.#timeout} ms`)),
-      this.#timeout,
+      () => this.#fail(new HandoffError("timeout", `process ${child.pid} was not ready after ${startTimeout} ms`)),
+      startTimeout,
     );
     const settled = () => clearTimeout(deadline);
     this.ready.then(settled, settled);
@@ -185,16 +218,6 @@ export class HandoffSource implements AsyncDisposable {
   /** How many sockets are on their way, or wait to be. */
   get inFlight(): number {
     return this.#outbox.count;
-  }
-
-  /** How many sockets the target has taken and has not closed, or given up, yet. */
-  get held(): number {
-    return this.#outbox.held;
-  }
-
-  /** When the target was last heard of, as `performance.now()` tells time; at first, when this source began. */
-  get lastHeard(): number {
-    return this.#lastHeard;
   }
 
   /**
@@ -231,6 +254,64 @@ export class HandoffSource implements AsyncDisposable {
     }
   }
 
+  /**
+   * Has the child accept connections of a listener by itself. Its {@linkcode receive} loop gets them as if they had been
+   * handed off one by one, with the same `data` each. The listener stays open here and its caller's, and can be shared with
+   * any number of children, so that the system chooses who gets a connection.
+   *
+   * The child accepts while its loop waits for a socket, and not ahead: what it does not ask for stays in the backlog, and
+   * what it has accepted ends with its process. (On Windows a thread accepts, and can bring one connection that the loop does
+   * not wait for any more: the next turn of the loop gets it, and leaving the loop closes it.) `onRelease` is called for
+   * these connections too, some milliseconds late. Leaving the loop, or the end of this source, ends accepting.
+   *
+   * @param listener The listener.
+   * @param options What each connection brings, how many may be open, and how long an answer may take.
+   * @returns The child has its duplicate, and is told to accept.
+   * @throws {HandoffError} If the target rejected the listener, as one does that accepts sockets by hand; ended; or took too
+   * long.
+   * @throws {WinsockError} If the listener cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @throws {TypeError} If the target is not trusted, or JSON cannot express `data`.
+   * @throws {RangeError} If `data` is too long, or `limit` or `timeout` is out of range.
+   * @throws The signal's reason, if it is aborted before the target took the listener.
+   */
+  async shareListener(listener: Listener<SocketAddr>, options: ShareListenerOptions = {}): Promise<SharedListener> {
+    const data = encodeData(options.data);
+    const timeout = validateDuration("timeout", options.timeout ?? this.#sendTimeout, 1);
+    const { signal } = options;
+    if (kindOfSocket(listener) !== "listener") throw new TypeError("Cannot share a listener: it is not one");
+    this.#checkTrust(listener);
+    const { ListenerShare, ShareHandle } = await import("./shared_listener.ts");
+    signal?.throwIfAborted();
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closing !== undefined) throw sourceClosed();
+    checkOpen(listener);
+    const share: ListenerShare = new ListenerShare(
+      {
+        processId: this.#child.pid,
+        exited: this.#child.status.then((status) => exited(this.#child.pid, status)),
+        write: (frame) => this.#outbox.control(() => frame(share.sequence)),
+        released: (count) => this.#released(count),
+        over: () => this.#outbox.forgetShare(share.sequence),
+        end: () => killProcess(this.#child),
+      },
+      timeout,
+      options,
+    );
+    const outgoing = this.#outbox.add(listener, data, new Uint8Array(0), share);
+    const abort = () => this.#outbox.withdraw(outgoing, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      await outgoing.settled;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+    return new ShareHandle(share);
+  }
+
+  #released(count: number): void {
+    for (let index = 0; index < count; index++) callOut(this.#onRelease);
+  }
+
   /** With a listener a process can stop, or take, all that arrives. */
   #checkTrust(socket: AnySocket): void {
     if (this.#trusted || kindOfSocket(socket) !== "listener") return;
@@ -249,9 +330,10 @@ export class HandoffSource implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.ready.catch(() => {});
-    await settleWithin(this.#outbox.allSettled(), this.#timeout);
+    await settleWithin(this.#outbox.allSettled(), this.#sendTimeout);
+    if (!this.#over) await this.#outbox.stopShares();
     this.#ending = true;
-    await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#timeout : 0);
+    await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#sendTimeout : 0);
     if (this.#over) return;
     this.#over = true;
     // What the target has not taken by now: its deadline is not watched any more.
@@ -304,6 +386,11 @@ export class HandoffSource implements AsyncDisposable {
       case FrameType.REJECT:
       case FrameType.DONE:
         return this.#outbox.takeAnswer(frame);
+      case FrameType.ACCEPTING:
+      case FrameType.PAUSED:
+      case FrameType.STOPPED:
+      case FrameType.COUNTS:
+        return this.#outbox.takeShareAnswer(frame);
       case FrameType.LEAVE:
         return this.#takeLeave();
       default:
@@ -330,7 +417,7 @@ export class HandoffSource implements AsyncDisposable {
     trace("left", 0, this.#child.pid);
     this.#failure = new HandoffError("closed", `process ${this.#child.pid} takes no more sockets`);
     this.#outbox.stop(this.#failure);
-    this.#outbox.end(true, this.#timeout);
+    this.#outbox.end(true, this.#sendTimeout);
     this.#closed.resolve(this.#failure);
   }
 
@@ -379,10 +466,14 @@ export class HandoffSource implements AsyncDisposable {
   }
 }
 
-/** A source's timeout, if it is one. */
-export function checkedTimeout(timeout: number): number {
-  if (timeout > 0 && timeout <= MAX_TIMEOUT_MS) return timeout;
-  throw new RangeError(`Invalid \`timeout\`: must be more than 0 and at most ${MAX_TIMEOUT_MS} ms, got ${timeout}`);
+/** The timeouts of a source, with their defaults. Throws a `RangeError` for what is not one. */
+export function sourceTimeouts(
+  { startTimeout = START_TIMEOUT_MS, sendTimeout = SEND_TIMEOUT_MS }: HandoffSourceOptions,
+): Required<Pick<HandoffSourceOptions, "startTimeout" | "sendTimeout">> {
+  return {
+    startTimeout: validateDuration("startTimeout", startTimeout, 1),
+    sendTimeout: validateDuration("sendTimeout", sendTimeout, 1),
+  };
 }
 
 /** The bytes that go along with a socket: those given, or those it came with. */

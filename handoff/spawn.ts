@@ -13,35 +13,62 @@ import { openWinsockSourceChannel, openWinsockTargetChannel } from "./winsock_ch
 /** How a Deno program that takes sockets is run. */
 export interface ScriptOptions {
   /**
-   * More flags for `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`: with `script`
-   * only. Of what this process may do nothing is passed on.
+   * More flags for `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`. Of what this
+   * process may do nothing is passed on. Ffi access to the system's socket library is added, unless all is allowed (`-A`).
    */
   denoFlags?: readonly string[];
   /** Arguments of the script or command. */
   args?: readonly string[];
   /** Environment variables, beside this process's own. */
   env?: Readonly<Record<string, string>>;
-  /** The folder it runs in. Default: this process's. */
+  /** The folder it runs in. Defaults to this process's. */
   cwd?: string | URL;
 }
 
-/** A program that takes sockets. Give `script` or `command`. */
-export interface WorkerCommand extends ScriptOptions {
-  /** A Deno program, run with ffi access to the system's socket library. */
-  script?: string | URL;
-  /** Any other program that speaks the protocol. It must be the one that does, not a wrapper that starts it. */
-  command?: string | URL;
+/** A Deno program that takes sockets. */
+export interface WorkerScript extends ScriptOptions {
+  /**
+   * The program, run by this Deno with ffi access to the system's socket library. A program that was compiled
+   * (`deno compile`) has no Deno to run it: it gives a `command`, such as itself with an argument.
+   */
+  script: string | URL;
+  /** Not beside a script. */
+  command?: never;
 }
 
-/** Throws if it cannot be told what to run. */
+/** Any other program that takes sockets. */
+export interface WorkerExecutable extends Omit<ScriptOptions, "denoFlags"> {
+  /** The program, which speaks the protocol. It must be the one that does, not a wrapper that starts it. */
+  command: string | URL;
+  /** Not beside a command. */
+  script?: never;
+  /** Not beside a command. */
+  denoFlags?: never;
+}
+
+/** A program that takes sockets: a `script` for this Deno, or a `command`. */
+export type WorkerCommand = WorkerScript | WorkerExecutable;
+
+/**
+ * Checks what is to be run.
+ *
+ * @throws {TypeError} If it cannot be told what that is, or if it is a script and this program is compiled: what it would
+ * start is itself.
+ */
 export function checkWorkerCommand({ script, command, denoFlags }: WorkerCommand): void {
   if ((script === undefined) === (command === undefined)) {
-    throw new TypeError("Give a script or a command to run, and not both");
+    throw new TypeError("Invalid `script` and `command`: must be one of the two, got both or none");
   }
   if (denoFlags !== undefined && script === undefined) {
-    throw new TypeError("denoFlags are for a script, not for a command");
+    throw new TypeError("Invalid `denoFlags`: must be beside a `script`, got a `command`");
+  }
+  if (script !== undefined && Deno.build.standalone) {
+    throw new TypeError(`Cannot run script ${script}: this program is compiled, so give a \`command\``);
   }
 }
+
+/** All permissions: `-A`, also among other letters, or `--allow-all`. */
+const ALLOW_ALL = /^(?:-[a-zA-Z]*A[a-zA-Z]*|--allow-all(?:=.*)?)$/;
 
 /** How a program runs beside this one. */
 interface SpawnOptions {
@@ -82,10 +109,10 @@ export async function spawnWorkerCommand(
   }
 }
 
-/** Ends a process at once; one that has ended is left alone. */
-export function killProcess(child: Deno.ChildProcess): void {
+/** Ends a process at once; one that has ended is left alone, and so is one that cannot be ended. */
+export function killProcess(child: Partial<Pick<Deno.ChildProcess, "kill">>): void {
   try {
-    child.kill("SIGKILL");
+    child.kill?.("SIGKILL");
   } catch {
     // it has ended already
   }
@@ -96,10 +123,11 @@ export function describeExit({ code, signal }: Pick<Deno.CommandStatus, "code" |
   return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
 }
 
-function commandArguments({ script, denoFlags, args }: WorkerCommand): string[] {
-  if (script === undefined) return [...args ?? []];
-  const flags = [`--allow-ffi=${LIBRARY_PATHS.join(",")}`, ...denoFlags ?? []];
-  return ["run", "--quiet", "--no-prompt", ...flags, String(script), ...args ?? []];
+function commandArguments({ script, denoFlags = [], args = [] }: WorkerCommand): string[] {
+  if (script === undefined) return [...args];
+  // Deno takes no single permission beside all of them.
+  const grants = denoFlags.some((flag) => ALLOW_ALL.test(flag)) ? [] : [`--allow-ffi=${LIBRARY_PATHS.join(",")}`];
+  return ["run", "--quiet", "--no-prompt", ...grants, ...denoFlags, String(script), ...args];
 }
 
 /** Channels that were made before their child was spawned. */

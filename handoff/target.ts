@@ -7,15 +7,18 @@ import { concat } from "@std/bytes/concat";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, onRelease } from "../sockets/descriptor.ts";
+import type { Listener } from "../sockets/listener.ts";
 import { type AnySocket, openOffered, ownOffered } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
-import { HandoffError, trace } from "./errors.ts";
+import { errorAbout, HandoffError, trace } from "./errors.ts";
 import { type FrameReader, stdinInput, streamInput } from "./frame_io.ts";
-import { Inbox, IncomingHandoff, type ReceiveOptions } from "./inbox.ts";
+import { Inbox, type Incoming, IncomingHandoff, LEFT, type ReceiveOptions } from "./inbox.ts";
 import { openTargetChannel } from "./spawn.ts";
+import type { AcceptingListener } from "./shared_listener.ts";
 import {
   decodeData,
   decodeHello,
@@ -44,6 +47,12 @@ const ANSWER_STEPS = {
   [FrameType.DONE]: "done",
 } as const;
 
+const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
+  connection: "connections",
+  listener: "listeners",
+  datagram: "datagram sockets",
+};
+
 /** Reads frames, opens what is offered, and answers. */
 export class Target {
   readonly #options: ReceiveOptions;
@@ -53,6 +62,12 @@ export class Target {
   readonly #answered = new Set<number>();
   /** Sockets of this process that the source has not been told the end of. */
   #held = 0;
+  /** Listeners that are accepted on here. */
+  readonly #listeners = new Map<number, AcceptingListener>();
+  /** Those that were stopped here last: a frame about them may cross STOPPED. */
+  readonly #stopped = new Set<number>();
+  /** Those that have connections to tell of. */
+  readonly #changed = new Set<AcceptingListener>();
   #answers: Uint8Array<ArrayBuffer>[] = [];
   #scheduled = false;
   #late: ReturnType<typeof setTimeout> | undefined;
@@ -63,17 +78,20 @@ export class Target {
   #failure: unknown;
   readonly #abort = () => this.leave();
 
+  /** @throws {TypeError} If an option is not what it must be. */
   constructor(options: ReceiveOptions) {
+    checkOptions(options);
     this.#options = options;
-    this.#inbox = new Inbox(options.accept === "manual");
+    this.#inbox = new Inbox(options.autoAccept === false);
     this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
+    this.#inbox.onWanted = () => this.#acceptMore();
     options.signal?.addEventListener("abort", this.#abort);
     if (options.signal?.aborted) this.leave();
     this.#start();
   }
 
   /** The next socket; `undefined` when no more will come. */
-  async next(): Promise<IncomingHandoff | undefined> {
+  async next(): Promise<Incoming | undefined> {
     const incoming = await this.#inbox.next();
     if (incoming === undefined && this.#failure !== undefined) throw this.#failure;
     return incoming;
@@ -87,6 +105,7 @@ export class Target {
     if (this.#inbox.left) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#inbox.leave();
+    this.#stopAccepting(LEFT);
     if (this.#channel === undefined) return this.#end();
     if (this.#ended) return this.#closeWhenDone();
     this.#send(encodeFrame(FrameType.LEAVE, 0));
@@ -142,13 +161,14 @@ export class Target {
     this.#ended = true;
     if (this.#channel === undefined) this.#input.cancel();
     else this.#channel.stopListening();
+    this.#stopAccepting("its source has closed the channel");
     this.#inbox.end();
     this.#closeWhenDone();
   }
 
   /** Closes the channel once there is nothing left to say. */
   #closeWhenDone(): void {
-    if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0) return;
+    if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0 || this.#listeners.size > 0) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#closeChannel();
   }
@@ -190,12 +210,17 @@ export class Target {
     return ended;
   }
 
-  #take({ type, sequence, payload }: Frame): void {
+  #take(frame: Frame): void {
+    const { type, sequence, payload } = frame;
     switch (type) {
       case FrameType.OFFER:
         return this.#takeOffer(sequence, decodeOffer(payload));
       case FrameType.WITHDRAW:
         return this.#takeWithdraw(sequence);
+      case FrameType.ACCEPT:
+      case FrameType.PAUSE:
+      case FrameType.STOP:
+        return this.#takeControl(frame);
       case FrameType.END:
         trace("end-received", 0, this.#source);
         return this.#end();
@@ -246,13 +271,66 @@ export class Target {
   #opened(incoming: IncomingHandoff, socket: AnySocket): void {
     if (!incoming.opened(socket)) return;
     trace("opened", incoming.sequence, this.#source);
+    const { kind } = incoming.payload;
     try {
-      this.#checkKind(kindOf(incoming.payload.kind));
+      this.#checkKind(kind === OfferedKind.shared ? "connection" : kindOf(kind));
       incoming.data = decodeData(incoming.payload.data);
     } catch (error) {
       return this.#cannotOpen(incoming, error);
     }
-    this.#inbox.opened(incoming);
+    if (kind !== OfferedKind.shared) return this.#inbox.opened(incoming);
+    this.#share(incoming).catch((error) => this.#fail(error));
+  }
+
+  /** Takes a listener to accept on, which the program does not see. */
+  async #share(incoming: IncomingHandoff): Promise<void> {
+    if (this.#options.autoAccept === false) return incoming.reject("it accepts sockets by hand, and no listener");
+    const { AcceptingListener } = await import("./shared_listener.ts");
+    if (this.#inbox.left || this.#ended) return incoming.reject(LEFT);
+    const { sequence, payload } = incoming;
+    if (!incoming.take()) return;
+    this.#stopped.delete(sequence);
+    const listener = incoming.socket as Listener<SocketAddr>;
+    this.#listeners.set(
+      sequence,
+      new AcceptingListener(sequence, listener, payload.data, {
+        inbox: this.#inbox,
+        held: () => this.#held,
+        changed: (accepting, by) => this.#counted(accepting, by),
+        answer: (accepting, frame) => this.#send(...accepting.counts(), frame),
+        stopped: () => this.#listenerStopped(sequence),
+      }),
+    );
+  }
+
+  #takeControl(frame: Frame): void {
+    const { sequence } = frame;
+    const listener = this.#listeners.get(sequence);
+    if (listener !== undefined) return listener.take(frame);
+    if (!this.#stopped.has(sequence)) throw new RangeError(`Listener ${sequence} is not shared with this process`);
+  }
+
+  #counted(accepting: AcceptingListener, by: 1 | -1): void {
+    this.#held += by;
+    this.#changed.add(accepting);
+    this.#sendLater();
+    if (by > 0) return;
+    this.#acceptMore();
+    this.#closeWhenDone();
+  }
+
+  #acceptMore(): void {
+    for (const listener of this.#listeners.values()) listener.accept();
+  }
+
+  #stopAccepting(reason: string): void {
+    for (const listener of this.#listeners.values()) listener.stop(reason);
+  }
+
+  #listenerStopped(sequence: number): void {
+    this.#listeners.delete(sequence);
+    keepLast(this.#stopped, sequence);
+    this.#closeWhenDone();
   }
 
   #cannotOpen(incoming: IncomingHandoff, error: unknown): void {
@@ -261,9 +339,8 @@ export class Target {
   }
 
   #checkKind(kind: SocketKind): void {
-    const { listeners = false, datagrams = false } = this.#options;
-    if (kind === "listener" && !listeners) throw new TypeError("it takes no listeners");
-    if (kind === "datagram" && !datagrams) throw new TypeError("it takes no datagram sockets");
+    const { kinds = ["connection"] } = this.#options;
+    if (!kinds.includes(kind)) throw new TypeError(`it takes no ${KIND_NAMES[kind]}`);
   }
 
   /** Decides for this side. What is not a decision of this channel breaks it. */
@@ -278,12 +355,14 @@ export class Target {
 
   #taken(sequence: number, socket: AnySocket, kind: number): void {
     this.#answer(FrameType.TAKEN, sequence);
+    if (kind === OfferedKind.shared) return;
     // The source has a copy until it reads TAKEN: its own end must not keep the peer from reading this one's.
     if (kind === OfferedKind.connection) markShared(socket);
     this.#held++;
     onRelease(socket, () => {
       this.#held--;
       this.#answer(FrameType.DONE, sequence);
+      this.#acceptMore();
     });
   }
 
@@ -300,23 +379,20 @@ export class Target {
   #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
     if (type !== FrameType.DONE) {
       this.#inbox.answered(sequence);
-      this.#rememberAnswered(sequence);
+      keepLast(this.#answered, sequence);
     }
-    this.#send(encodeFrame(type, sequence, payload), type === FrameType.DONE);
+    const frame = encodeFrame(type, sequence, payload);
+    if (type !== FrameType.DONE) this.#send(frame);
+    else {
+      this.#answers.push(frame);
+      this.#sendLater();
+    }
     trace(ANSWER_STEPS[type], sequence, this.#source);
     this.#closeWhenDone();
   }
 
-  #rememberAnswered(sequence: number): void {
-    this.#answered.add(sequence);
-    if (this.#answered.size <= MAX_ANSWERED) return;
-    const [oldest] = this.#answered;
-    this.#answered.delete(oldest!);
-  }
-
-  #send(frame: Uint8Array<ArrayBuffer>, later = false): void {
-    this.#answers.push(frame);
-    if (later) return this.#sendLater();
+  #send(...frames: Uint8Array<ArrayBuffer>[]): void {
+    this.#answers.push(...frames);
     if (this.#scheduled) return;
     this.#scheduled = true;
     nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
@@ -335,14 +411,34 @@ export class Target {
   #sendAnswers(): void {
     this.#scheduled = false;
     const answers = this.#answers;
+    for (const listener of this.#changed) answers.push(...listener.counts());
+    this.#changed.clear();
     if (answers.length === 0) return;
     this.#answers = [];
     this.#channel?.answer(answers.length === 1 ? answers[0]! : concat(answers));
   }
 }
 
+function checkOptions({ autoAccept, kinds }: ReceiveOptions): void {
+  if (autoAccept !== undefined && typeof autoAccept !== "boolean") {
+    throw new TypeError(`Invalid \`autoAccept\`: must be true or false, got ${autoAccept}`);
+  }
+  if (kinds === undefined || Array.isArray(kinds) && kinds.length > 0 && kinds.every((kind) => kind in KIND_NAMES)) {
+    return;
+  }
+  throw new TypeError(`Invalid \`kinds\`: must be some of ${Object.keys(KIND_NAMES).join(", ")}, got ${String(kinds)}`);
+}
+
+/** Remembers a number, and forgets the oldest. */
+function keepLast(numbers: Set<number>, number: number): void {
+  numbers.add(number);
+  if (numbers.size <= MAX_ANSWERED) return;
+  const [oldest] = numbers;
+  numbers.delete(oldest!);
+}
+
 function kindOf(kind: number): SocketKind {
-  if (kind === OfferedKind.listener) return "listener";
+  if (kind === OfferedKind.listener || kind === OfferedKind.shared) return "listener";
   return kind === OfferedKind.datagram ? "datagram" : "connection";
 }
 
@@ -355,5 +451,5 @@ function isSourceGone(error: unknown): boolean {
 
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new HandoffError("channel-broken", reason, { what: "Cannot receive more sockets", cause });
+  return new HandoffError("channel-broken", reason, errorAbout("Cannot receive more sockets", { cause }));
 }

@@ -6,9 +6,9 @@
  */
 import type net from "node:net";
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
-import { systemCalls } from "../ffi/system.ts";
 import { SourceEvents, TargetEvents } from "../ffi/windows/decisions.ts";
 import { WINSOCK_STREAMS } from "../ffi/windows/io.ts";
+import { Socket } from "../sockets/socket.ts";
 import { openStream } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
@@ -20,23 +20,23 @@ export function openWinsockSourceChannel(
   processId: number,
   stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
 ): SourceChannel {
-  const calls = systemCalls();
-  const [near, far] = calls.pair();
+  const [near, far] = Socket.pair();
   let socket: net.Socket | undefined;
   let decisions: SourceDecisions | undefined;
   try {
-    socket = openStream(near);
+    socket = openStream(near.handle);
+    near.detach();
     decisions = new SourceEvents(processId);
     // Last: a duplicate is in the target from here on, and cannot be taken back.
-    const blob = defaultProvider().duplicateSocket(far, processId);
+    const blob = defaultProvider().duplicateSocket(far.handle, processId);
     return new WinsockSourceChannel(socket, stdin, decisions, blob);
   } catch (error) {
-    if (socket === undefined) calls.close(near);
-    else socket.destroy();
+    near.close();
+    socket?.destroy();
     decisions?.close();
     throw error;
   } finally {
-    calls.close(far);
+    far.close();
   }
 }
 

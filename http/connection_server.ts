@@ -23,6 +23,9 @@ export interface HttpEngine {
   /** Lets each connection go after its next response, and asks WebSockets to close. */
   drain(): void;
 
+  /** Whether its connections, now and later, are to keep the process running. */
+  setReferenced(referenced: boolean): void;
+
   /** Closes all connections. */
   end(): void;
 
@@ -47,7 +50,8 @@ export interface HttpConnection<A extends SocketAddr = Deno.NetAddr> {
 }
 
 /**
- * Where connections come from: a listener, `receive()`, or anything that yields sockets.
+ * Where connections come from: a listener, `receive()`, or anything that yields sockets. What has the methods `ref` and
+ * `unref` is told by them whether waiting for a connection is to keep the process running.
  *
  * @typeParam A What their addresses are: of TCP, or `Deno.UnixAddr`.
  */
@@ -98,6 +102,13 @@ class ConnectionSource {
       // A generator that waits for its source answers only after that; nobody can wait for it here.
       this.#iterator?.return?.()?.catch(() => {});
     }
+  }
+
+  /** Whether waiting for a connection is to keep the process running, of a source that can tell the difference. */
+  setReferenced(referenced: boolean): void {
+    const source = this.#source as Partial<Record<"ref" | "unref", () => void>>;
+    if (referenced) source.ref?.();
+    else source.unref?.();
   }
 
   async #pull(): Promise<AnyConnection | undefined> {
@@ -160,6 +171,16 @@ export class ConnectionServer implements HttpServer {
     return this.#engine.connectionCount + this.#accepting;
   }
 
+  ref(): void {
+    this.#intake.setReferenced(true);
+    this.#engine.setReferenced(true);
+  }
+
+  unref(): void {
+    this.#intake.setReferenced(false);
+    this.#engine.setReferenced(false);
+  }
+
   async shutdown(): Promise<void> {
     this.#drain();
     await this.finished.catch(() => {});
@@ -195,7 +216,7 @@ export class ConnectionServer implements HttpServer {
     } catch (error) {
       socket.close();
       // A peer that has reset the connection already has no address.
-      if (!(error instanceof Error && "codeName" in error && error.codeName === "WSAENOTCONN")) {
+      if (!(error instanceof Deno.errors.NotConnected)) {
         reportError(this.#settings.onError, error);
       }
     } finally {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { freezeHeaders, lazyRequest, openBody } from "./deno_internals.ts";
+import { freezeHeaders, lazyRequest, openBody, refuseDenoUpgrade } from "./deno_internals.ts";
 import { BodyTooLargeError } from "./request.ts";
 
 /** What is known of a body. */
@@ -45,6 +45,7 @@ function withBody(request: Request, body: BodyInit): Request {
     else request.signal.addEventListener("abort", abort);
   });
   freezeHeaders(other.headers);
+  refuseDenoUpgrade(other);
   // That of Deno is as it was sent.
   if (other.url !== url) Object.defineProperty(other, "url", { value: url });
   return other;

@@ -11,20 +11,23 @@ import {
   type DenoInfo,
   type DenoServer,
   hasSendableHeaders,
+  notByDeno,
   readyLength,
+  refuseDenoUpgrade,
   serveResource,
   takeReadyBody,
 } from "./deno_internals.ts";
-import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import type { HttpHandler, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import {
   answerToClient,
-  ConnectionDetails,
   type ConnectionInfo,
   contentTooLarge,
+  type InfoSource,
   internalServerError,
   isA,
   print,
   reportError,
+  RequestInfo,
 } from "./handler.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { ownSocket, resourceOf, type Socket } from "../sockets/socket.ts";
@@ -40,14 +43,15 @@ import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.t
 /** Makes a WebSocket of the connection a request came on. */
 type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
-/** What a handler is told besides the request. */
-class DenoExchange extends ConnectionDetails implements HttpInfo<SocketAddr> {
+/** One request, and what its handler can ask for. */
+class DenoExchange implements InfoSource {
+  readonly peer: ConnectionInfo;
   readonly #info: DenoInfo;
   readonly #upgrade: Upgrade;
   #answered = false;
 
   constructor(peer: ConnectionInfo, info: DenoInfo, upgrade: Upgrade) {
-    super(peer);
+    this.peer = peer;
     this.#info = info;
     this.#upgrade = upgrade;
   }
@@ -58,7 +62,7 @@ class DenoExchange extends ConnectionDetails implements HttpInfo<SocketAddr> {
     return completed;
   }
 
-  upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+  upgradeWebSocket(options: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response } {
     if (this.#answered) throw new TypeError("Cannot upgrade to a WebSocket: the request was answered already");
     return { socket: this.#upgrade(options), response: new Response(null, { status: 204 }) };
   }
@@ -177,6 +181,12 @@ export class DenoConnection {
     }
   }
 
+  /** Whether it is to keep the process running. */
+  setReferenced(referenced: boolean): void {
+    if (referenced) this.#server.ref();
+    else this.#server.unref();
+  }
+
   /** Lets it go after its next response. */
   drain(): void {
     this.#draining = true;
@@ -206,9 +216,10 @@ export class DenoConnection {
     let body: DenoBody | undefined;
     try {
       this.#unread = false;
+      refuseDenoUpgrade(request);
       body = bodyOf(request, this.#context.settings.maxRequestBodySize);
       if (body?.announcedTooLarge) return this.#answered(contentTooLarge(), request, exchange, body);
-      const answer = this.#context.handler(body?.request ?? request, exchange);
+      const answer = this.#context.handler(body?.request ?? request, new RequestInfo(exchange));
       // Most are there at once, and need not wait for a turn.
       if (answer instanceof Response) {
         checkSendable(answer);
@@ -329,10 +340,6 @@ export class DenoConnection {
 /** The request, as far as a handshake looks at it. */
 function incoming({ method, url, headers }: Request): IncomingMessage {
   return { method, url, headers: Object.fromEntries(headers) } as unknown as IncomingMessage;
-}
-
-function notByDeno(): Error {
-  return new Deno.errors.NotSupported("Deno cannot upgrade to a WebSocket here: info.upgradeWebSocket does");
 }
 
 /**

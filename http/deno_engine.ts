@@ -33,6 +33,7 @@ export class DenoEngine implements HttpEngine {
   readonly #open = new Set<DenoConnection>();
   #timer: ReturnType<typeof setInterval>;
   #draining = false;
+  #referenced = true;
 
   /**
    * @param changed Told when a connection has closed.
@@ -58,6 +59,7 @@ export class DenoEngine implements HttpEngine {
     if (localAddr.transport !== "tcp" || initialBytes.length > 0) return this.#others.serve(connection);
     const open = new DenoConnection(this.#context, connection as HttpConnection, localAddr);
     this.#open.add(open);
+    if (!this.#referenced) open.setReferenced(false);
     if (this.#draining) open.drain();
     open.closed.then(() => {
       this.#open.delete(open);
@@ -72,6 +74,12 @@ export class DenoEngine implements HttpEngine {
     for (const connection of this.#open) connection.drain();
     this.#context.webSockets.goAway();
     this.#others.drain();
+  }
+
+  setReferenced(referenced: boolean): void {
+    this.#referenced = referenced;
+    for (const connection of this.#open) connection.setReferenced(referenced);
+    this.#others.setReferenced(referenced);
   }
 
   end(): void {

@@ -16,6 +16,10 @@ export interface DenoServer {
   readonly finished: Promise<void>;
   /** Lets it go when all requests it has are answered. */
   shutdown(): Promise<void>;
+  /** Lets it keep the process running, as it does by itself. */
+  ref(): void;
+  /** Lets it not keep the process running. */
+  unref(): void;
   /** Closes the connection, unless it was told to let it go. */
   close(): void;
 }
@@ -60,6 +64,8 @@ export function serveResource(
   return {
     finished: server.finished,
     shutdown: () => server.shutdown(),
+    ref: () => server.ref(),
+    unref: () => server.unref(),
     close() {
       try {
         cancel();
@@ -156,7 +162,38 @@ export function lazyRequest(url: string, init: RequestInit | undefined, onAbort:
   return request;
 }
 
-function innerOf(request: Request): { onCancel?: (abort: () => void) => void } | undefined {
+/**
+ * Has `Deno.upgradeWebSocket` say that it cannot make a WebSocket of a request, instead of giving a socket that never opens.
+ * Deno asks its own requests for their connection by `_wantsUpgrade`, and before that all requests by `_throwIfUpgraded`,
+ * which only its own have; where it does not, nothing is changed.
+ */
+export function refuseDenoUpgrade(request: Request): void {
+  const inner = innerOf(request);
+  if (typeof inner !== "object") return;
+  inner._wantsUpgrade = refuseUpgrade;
+  inner._throwIfUpgraded ??= refuseUpgrade;
+}
+
+function refuseUpgrade(): never {
+  throw notByDeno();
+}
+
+/** What becomes of `Deno.upgradeWebSocket`. */
+export function notByDeno(): Error {
+  return new Deno.errors.NotSupported(
+    "Cannot upgrade to a WebSocket with Deno.upgradeWebSocket: it knows only the requests of Deno.serve. " +
+      "Use info.upgradeWebSocket(), of the handler's second argument",
+  );
+}
+
+/** What Deno keeps of a request, as far as it is changed here. */
+interface InnerRequest {
+  onCancel?: (abort: () => void) => void;
+  _wantsUpgrade?: () => never;
+  _throwIfUpgraded?: () => void;
+}
+
+function innerOf(request: Request): InnerRequest | undefined {
   return (request as unknown as Partial<Record<symbol, object>>)[INNER!];
 }
 

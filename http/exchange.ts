@@ -9,14 +9,15 @@ import type { SocketAddr } from "../ffi/socket_address.ts";
 import {
   answerToClient,
   badRequest,
-  ConnectionDetails,
   type ConnectionInfo,
+  type InfoSource,
   internalServerError,
   print,
   reportError,
+  RequestInfo,
 } from "./handler.ts";
 import type { NodeResponse } from "./response.ts";
-import type { HttpHandler, HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
+import type { HttpHandler, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import type { WsSocket } from "./npm.ts";
 import { makeRequest, type RequestBody } from "./request.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
@@ -35,7 +36,8 @@ export interface Upgrade {
 }
 
 /** Lets the handler answer a request, and sends what it answers. */
-export class Exchange extends ConnectionDetails implements HttpInfo<SocketAddr> {
+export class Exchange implements InfoSource {
+  readonly peer: ConnectionInfo;
   readonly #context: ExchangeContext;
   readonly #incoming: IncomingMessage;
   readonly #outgoing: NodeResponse;
@@ -58,7 +60,7 @@ export class Exchange extends ConnectionDetails implements HttpInfo<SocketAddr> 
     body: RequestBody,
     upgrade?: Upgrade,
   ) {
-    super(peer);
+    this.peer = peer;
     this.#context = context;
     this.#incoming = incoming;
     this.#outgoing = outgoing;
@@ -76,7 +78,7 @@ export class Exchange extends ConnectionDetails implements HttpInfo<SocketAddr> 
     return this.#completed.promise;
   }
 
-  upgradeWebSocket(options: WebSocketUpgradeOptions = {}): { socket: HttpWebSocket; response: Response } {
+  upgradeWebSocket(options: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response } {
     if (this.#upgrade === undefined) {
       throw new HandshakeError("the request does not ask for it");
     }
@@ -91,14 +93,14 @@ export class Exchange extends ConnectionDetails implements HttpInfo<SocketAddr> 
 
   /** Answers the request. Never throws. */
   answer(): void {
-    const request = makeRequest(this.#incoming, this.#body, this.localAddr, this.#onAbort);
+    const request = makeRequest(this.#incoming, this.#body, this.peer.localAddr, this.#onAbort);
     if (request === undefined) {
       this.#outgoing.shouldKeepAlive = false;
       return this.#send(badRequest());
     }
     this.#request = request;
     try {
-      const answer = this.#context.handler(request, this);
+      const answer = this.#context.handler(request, new RequestInfo(this));
       // Most are there at once, and need not wait for a turn.
       if (answer instanceof Response) this.#send(answer);
       else this.#sendLater(answer);

@@ -4,7 +4,7 @@
  * @module
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import type { HttpSettings } from "./options.ts";
+import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } from "./options.ts";
 import { BodyTooLargeError } from "./request.ts";
 import { HandshakeError } from "./web_sockets.ts";
 
@@ -15,26 +15,45 @@ export interface ConnectionInfo {
   readonly data: unknown;
 }
 
-/** What handlers are told of the connection a request came on. */
-export class ConnectionDetails implements ConnectionInfo {
-  readonly #peer: ConnectionInfo;
+/** What an engine knows of a request, and can do with it, for the handler. */
+export interface InfoSource {
+  readonly peer: ConnectionInfo;
+  readonly completed: Promise<void>;
+  upgradeWebSocket(options: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response };
+}
 
-  constructor(peer: ConnectionInfo) {
-    this.#peer = peer;
+/** What a handler is given besides the request: what {@linkcode HttpInfo} has, and nothing of the engine. */
+export class RequestInfo implements HttpInfo<SocketAddr> {
+  readonly #source: InfoSource;
+
+  constructor(source: InfoSource) {
+    this.#source = source;
   }
 
   get localAddr(): SocketAddr {
-    return this.#peer.localAddr;
+    return this.#source.peer.localAddr;
   }
 
   get remoteAddr(): SocketAddr {
-    return this.#peer.remoteAddr;
+    return this.#source.peer.remoteAddr;
   }
 
   get data(): unknown {
-    return this.#peer.data;
+    return this.#source.peer.data;
+  }
+
+  get completed(): Promise<void> {
+    return this.#source.completed;
+  }
+
+  /** It can be taken out of its object, as handlers do with their parameters. */
+  get upgradeWebSocket(): HttpInfo["upgradeWebSocket"] {
+    return (options = {}) => this.#source.upgradeWebSocket(options);
   }
 }
+
+// Handlers are not to make any.
+Reflect.deleteProperty(RequestInfo.prototype, "constructor");
 
 /**
  * Tells of an error; one in telling goes to the console. Never rejects.

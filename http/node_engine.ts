@@ -94,6 +94,7 @@ export class NodeEngine implements HttpEngine {
   readonly #responses = new Set<NodeResponse>();
   readonly #farewells = new Set<ReturnType<typeof setTimeout>>();
   #draining = false;
+  #referenced = true;
 
   /** @param changed Told when a connection has closed. */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
@@ -127,6 +128,7 @@ export class NodeEngine implements HttpEngine {
     const turns = new RequestQueue(served);
     const connection: Connection = { stream, served, localAddr, remoteAddr, data, turns, halfOpen: false };
     this.#open.add(connection);
+    if (!this.#referenced) stream.unref();
     stream.once("close", () => {
       this.#open.delete(connection);
       this.#changed();
@@ -144,6 +146,14 @@ export class NodeEngine implements HttpEngine {
     }
     this.#context.webSockets.goAway();
     this.#letGo([...this.#open]);
+  }
+
+  setReferenced(referenced: boolean): void {
+    this.#referenced = referenced;
+    for (const { stream } of this.#open) {
+      if (referenced) stream.ref();
+      else stream.unref();
+    }
   }
 
   end(): void {

@@ -26,9 +26,9 @@ export interface WebSocketUpgradeOptions {
   /** Headers to send along, such as a cookie. Those of the response the handler returns are not sent. */
   headers?: HeadersInit;
   /**
-   * How long nothing may come from the client, in milliseconds (`Deno.upgradeWebSocket` takes seconds). After half of that
-   * it is sent a ping, which clients answer by themselves; after all of it the WebSocket is ended (1006). While something
-   * waits to be sent the `sendTimeout` counts instead. 0: as long as it likes. Default 30 000.
+   * How long nothing may come from the client, in seconds, as with `Deno.upgradeWebSocket`. After half of that it is sent a
+   * ping, which clients answer by themselves; after all of it the WebSocket is ended (1006). While something waits to be sent
+   * the `sendTimeout` counts instead. 0: as long as it likes. Defaults to `30`.
    */
   idleTimeout?: number;
 }
@@ -48,7 +48,8 @@ export interface HttpInfo<A extends SocketAddr = Deno.NetAddr> {
   /** Resolves when the response is sent; rejects when the connection ends before that. */
   readonly completed: Promise<void>;
   /**
-   * Makes a WebSocket of the connection: what `Deno.upgradeWebSocket` does, which knows only the requests of `Deno.serve`.
+   * Makes a WebSocket of the connection: what `Deno.upgradeWebSocket` does, which knows only the requests of `Deno.serve`,
+   * and throws `Deno.errors.NotSupported` for others.
    *
    * The handshake is answered at once. Messages, and the `open` event, come after the handler has returned, so that it may
    * take its time before it listens. The `binaryType` is `arraybuffer`.
@@ -80,7 +81,8 @@ export interface ServeHttpOptions extends StreamOptions {
    */
   onError?: (error: unknown, request?: Request) => Response | void | Promise<Response | void>;
   /**
-   * Whose server parses requests and sends responses. {@linkcode HttpServer.engine} tells which it is. Default `"auto"`.
+   * Whose server parses requests and sends responses. {@linkcode HttpServer.engine} tells which it is. Defaults to `"auto"`.
+   * To choose one by its name is experimental: which there are, and what they can do, may change in any version.
    *
    * * `"auto"`: Deno's own where it can be, and otherwise Node's: with `tls`, with an option that only Node's knows, and in a
    *   Deno before 2.9.6, or one that cannot serve the connections of others.
@@ -92,6 +94,8 @@ export interface ServeHttpOptions extends StreamOptions {
    *   the same.
    * * `"node:http"`: Node's, as Deno has it, with all that is below. What differs for handlers and clients is listed in
    *   "Migrating".
+   *
+   * @experimental
    */
   engine?: "auto" | "node:http" | "Deno.serve";
   /** Serves HTTPS: the connections begin with a TLS handshake. */
@@ -141,7 +145,7 @@ export interface ServeHttpOptions extends StreamOptions {
   shutdownTimeout?: number;
 }
 
-/** What {@linkcode serveHttp} makes. */
+/** What {@linkcode serveHttp} makes: what a `Deno.HttpServer` has, and which engine serves how many connections. */
 export interface HttpServer extends AsyncDisposable {
   /** The address of the listener it serves; `undefined` if its connections come from elsewhere. */
   readonly addr: SocketAddr | undefined;
@@ -158,9 +162,9 @@ export interface HttpServer extends AsyncDisposable {
   /** How many connections it has, WebSockets included. */
   readonly connectionCount: number;
   /**
-   * Takes no more connections and finishes what it has. Responses say `connection: close`; a connection that waits for its
-   * next request still has its `keepAliveTimeout`, for one may be on its way; WebSockets are asked to close (1001). What is
-   * left after the `shutdownTimeout` is closed.
+   * Takes no more connections and finishes what it has. Responses say `connection: close`; a connection that waits for a
+   * request, its first or its next, is closed after a quarter of a second, for one may be on its way; WebSockets are asked to
+   * close (1001). What is left after the `shutdownTimeout` is closed.
    *
    * A listener is closed, and its port free when this resolves, if no other process has it. Other `connections` are told
    * to return; `receive()` can do so only with the next connection, so give it a signal. What comes this late is left to
@@ -169,6 +173,14 @@ export interface HttpServer extends AsyncDisposable {
    * @returns Resolves when no connection is left.
    */
   shutdown(): Promise<void>;
+  /** Makes the server keep the process running, as it does unless {@linkcode HttpServer.unref} was called. */
+  ref(): void;
+  /**
+   * Makes the server not keep the process running, neither by waiting for connections nor by those it has. Of `connections`
+   * other than a listener the first is for their own `unref`, where they have one. A shutdown, and a handler that waits for
+   * something else, still do.
+   */
+  unref(): void;
   /** The same as {@linkcode HttpServer.shutdown}. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -244,7 +256,7 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
  *
  * @throws {RangeError} If it is no integer, less than the least, or more than timers can wait.
  */
-export function atLeast(least: number, name: string, value: number): void {
+function atLeast(least: number, name: string, value: number): void {
   if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
   throw new RangeError(`The ${name} is ${value}, not an integer from ${least} to ${2 ** 31 - 1}`);
 }

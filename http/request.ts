@@ -13,7 +13,7 @@ import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import type { NodeResponse } from "./response.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { freezeHeaders, lazyRequest } from "./deno_internals.ts";
+import { freezeHeaders, lazyRequest, refuseDenoUpgrade } from "./deno_internals.ts";
 
 /** How long a client may go on sending what is thrown away, in milliseconds, and how much, in bytes. */
 const LONGEST = 30_000;
@@ -316,6 +316,7 @@ export function makeRequest(
     return undefined;
   }
   freezeHeaders(request.headers);
+  refuseDenoUpgrade(request);
   // Deno makes no request of that name, which clients must not send; those that do may see what came.
   if (method === "TRACE") Object.defineProperty(request, "method", { value: method });
   return request;

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import { WebSocketConnection, WebSocketServer, type WsServer, type WsSocket } from "./npm.ts";
 import type { IncomingMessage } from "node:http";
-import { atLeast, type HttpSettings, type WebSocketUpgradeOptions } from "./options.ts";
+import type { HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 
 /**
  * Asks a client that has been silent for half of the time whether it is there, and ends its WebSocket if nothing comes for
@@ -15,7 +15,7 @@ import { atLeast, type HttpSettings, type WebSocketUpgradeOptions } from "./opti
  *
  * @param socket The WebSocket, which is open.
  * @param connection What it is on.
- * @param idleTimeout The time, in milliseconds; 0 for any.
+ * @param idleTimeout The time, in milliseconds; 0 for any time.
  */
 function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number): void {
   if (idleTimeout === 0) return;
@@ -48,6 +48,8 @@ function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number):
   wait(half);
 }
 
+/** The longest that a timer can wait, in whole seconds. */
+const LONGEST_S = 2_147_483;
 const GOING_AWAY = 1001;
 /** What a WebSocket is closed with whose handler fails. */
 export const INTERNAL_ERROR = 1011;
@@ -112,8 +114,10 @@ export class WebSockets {
    * @throws {RangeError} If the `idleTimeout` is out of its range.
    */
   open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
-    const { idleTimeout = 30_000 } = options;
-    atLeast(0, "idleTimeout", idleTimeout);
+    const { idleTimeout = 30 } = options;
+    if (!(idleTimeout >= 0 && idleTimeout <= LONGEST_S)) {
+      throw new RangeError(`Invalid \`idleTimeout\`: must be from 0 to ${LONGEST_S} seconds, got ${idleTimeout}`);
+    }
     const headers = new Headers(options.headers);
     for (const name of headers.keys()) {
       if (OWN_HEADERS.test(name)) throw new TypeError(`The handshake of a WebSocket has a "${name}" of its own`);
@@ -128,7 +132,7 @@ export class WebSockets {
       throw new HandshakeError(message);
     }
     const webSocket = opened;
-    this.#keep(webSocket, () => endWhenIdle(webSocket, socket, idleTimeout));
+    this.#keep(webSocket, () => endWhenIdle(webSocket, socket, idleTimeout * 1_000));
     return webSocket;
   }
 

@@ -55,6 +55,35 @@ export function nodeBinding<Binding extends object>(name: "tcp_wrap" | "pipe_wra
   }
 }
 
+/**
+ * Returns the core of this Deno, by `Deno.internal`: its resources and its asynchronous calls.
+ *
+ * @typeParam Core The members that it is expected to have. A later Deno may not have them, so the caller must check.
+ * @returns `undefined` if this Deno has no core.
+ */
+export function denoCore<Core extends object>(): Partial<Core> | undefined {
+  return Reflect.get(Deno, Reflect.get(Deno, "internal") ?? "")?.core;
+}
+
+/** The members of Deno's core that are used for a call on a pool thread. */
+interface CallReferences {
+  refOpPromise(call: Promise<unknown>): void;
+  unrefOpPromise(call: Promise<unknown>): void;
+}
+
+/**
+ * Sets whether a pending foreign call on a pool thread keeps the process running. If this Deno has no way to set it, it
+ * does.
+ *
+ * @param call The promise that the call returned, not one derived from it.
+ * @param referenced Whether it keeps the process running.
+ */
+export function referenceCall(call: Promise<unknown>, referenced: boolean): void {
+  const core = denoCore<CallReferences>();
+  if (referenced) core?.refOpPromise?.(call);
+  else core?.unrefOpPromise?.(call);
+}
+
 /** The longest duration of a timer in milliseconds: 24 days. */
 const MAX_DURATION = 2 ** 31 - 1;
 
@@ -69,7 +98,7 @@ const MAX_DURATION = 2 ** 31 - 1;
  */
 export function validateDuration(name: string, value: number, least = 0): number {
   if (value >= least && value <= MAX_DURATION) return value;
-  throw new RangeError(`Invalid \`${name}\`: must be from ${least} to ${MAX_DURATION} milliseconds, got ${value}`);
+  throw new RangeError(`Invalid \`${name}\`: must be from ${least} to ${MAX_DURATION} ms, got ${value}`);
 }
 
 /**
@@ -85,6 +114,39 @@ export async function settleWithin(promise: Promise<unknown>, milliseconds: numb
     await Promise.race([promise, late.promise]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/**
+ * A promise that says when the program begins to wait for it, by `await`, `then` or what is made of them: what is to come is
+ * then to keep the process running, and otherwise not. That it rejects is not an unhandled rejection.
+ */
+export class WatchedPromise<T> extends Promise<T> {
+  #begin: (() => void) | undefined;
+
+  /**
+   * @param promise What it settles as.
+   * @param begin Called once, when the program waits for the first time.
+   */
+  constructor(promise: Promise<T>, begin: () => void) {
+    super((resolve, reject) => promise.then(resolve, reject));
+    super.then(undefined, () => {});
+    this.#begin = begin;
+  }
+
+  /** What is made of it is an ordinary promise. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+
+  override then<Kept = T, Instead = never>(
+    onFulfilled?: ((value: T) => Kept | PromiseLike<Kept>) | null,
+    onRejected?: ((reason: unknown) => Instead | PromiseLike<Instead>) | null,
+  ): Promise<Kept | Instead> {
+    const begin = this.#begin;
+    this.#begin = undefined;
+    begin?.();
+    return super.then(onFulfilled, onRejected);
   }
 }
 

@@ -7,10 +7,10 @@
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DatagramSocket } from "../sockets/datagram_socket.ts";
+import { closeHandle } from "../sockets/descriptor.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
-import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
 /** Access to environment variables: the methods that `Deno.env` and a `Map` have in common. */
@@ -150,7 +150,7 @@ export class PassedSockets implements Disposable {
   close(): void {
     for (let position = 0; position < this.length; position++) {
       const handle = this.takeHandle(position);
-      if (handle !== undefined) defaultProvider().closeSocket(handle);
+      if (handle !== undefined) closeHandle(handle);
     }
   }
 
@@ -192,8 +192,8 @@ function toSocket(handle: bigint): Socket {
 }
 
 function refuseLocal(handle: bigint, name: string): void {
-  // Throws if it is not a socket at all.
-  kindOf(handle);
+  // Throws if the handle is not a socket.
+  systemCalls().assertSocket(handle, `take over socket ${handle}`);
   if (!("path" in systemCalls().localAddress(handle))) return;
   const what = name === "" ? `socket ${handle}` : `socket ${handle}, "${name}"`;
   throw new TypeError(`Cannot take over ${what}: it is a local socket, not a TCP or UDP socket`);

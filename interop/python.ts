@@ -159,7 +159,7 @@ export class DescriptorChannel implements Disposable {
   async send(sockets: readonly AnySocket[]): Promise<void> {
     checkCount(sockets.length);
     const handles = sockets.map(({ handle }) => handle);
-    for (const handle of handles) systemCalls().kind(handle, `send ${socketName(handle)}`);
+    for (const handle of handles) systemCalls().assertSocket(handle, `send ${socketName(handle)}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
       await this.#ready("write");
       // There is room for the message, but too many descriptors are in flight. There is no event for when that changes.

@@ -197,7 +197,7 @@ export function spawnActivated(
     if (!NAME.test(name)) {
       throw new TypeError(`Cannot pass a socket to ${command}: "${name}" is not a valid name for systemd`);
     }
-    calls.kind(handle, `pass ${socketName(handle)} to ${command}`);
+    calls.assertSocket(handle, `pass ${socketName(handle)} to ${command}`);
   }
   const { args = [], cwd, env, clearEnv = false, stdio = ["inherit", "inherit", "inherit"] } = options;
   const names = passed.map(([name]) => name).join(":");

@@ -4,6 +4,7 @@
  * @module
  */
 import { systemCalls } from "../ffi/system.ts";
+import { asDeno } from "../ffi/winsock_error.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { ConnIo } from "./conn_io.ts";
@@ -189,7 +190,7 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   #setOption(name: "TCP_NODELAY" | "SO_KEEPALIVE", value: SocketOptions[typeof name]): void {
     if (this.#closed) throw closedError();
     // The number may be another socket's by now.
-    if (!this.#released) systemCalls().setOption(this.#options.handle, name, value);
+    if (!this.#released) asDeno(() => systemCalls().setOption(this.#options.handle, name, value));
   }
 
   /** Nothing waits any more. */

@@ -5,11 +5,11 @@
  * @module
  */
 import type net from "node:net";
-import { nodeBinding, nodeBuiltin } from "../internal/runtime.ts";
+import { denoCore, nodeBinding, nodeBuiltin } from "../internal/runtime.ts";
 import { socketName } from "../ffi/platform.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { hasWinsockCode, toDenoError, WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
 /** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
@@ -99,7 +99,7 @@ const CORE_FUNCTIONS = ["read", "write", "shutdown", "close", "refOpPromise", "u
 
 /** Whether this Deno can read and write descriptors as resources of its own. */
 export function canReadResource(): boolean {
-  const functions: Partial<Core> = core() ?? {};
+  const functions: Partial<Core> = denoCore<Core>() ?? {};
   return canAdoptResource() && CORE_FUNCTIONS.every((name) => typeof functions[name] === "function");
 }
 
@@ -114,7 +114,7 @@ export function canReadResource(): boolean {
  */
 export function openResourceIo(handle: bigint): ConnIo {
   if (!canReadResource()) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
-  return new ResourceIo(core() as Core, adoptResource(handle));
+  return new ResourceIo(denoCore<Core>() as Core, adoptResource(handle));
 }
 
 /**
@@ -124,10 +124,6 @@ export function openResourceIo(handle: bigint): ConnIo {
  */
 export function openPlainIo(handle: bigint): ConnIo {
   return new PlainIo(systemCalls().stream(handle));
-}
-
-function core(): Partial<Core> | undefined {
-  return Reflect.get(Deno, Reflect.get(Deno, "internal") ?? "")?.core;
 }
 
 class ResourceIo implements ConnIo {
@@ -203,7 +199,7 @@ class PlainIo implements ConnIo {
         this.#stream.endSending();
       } catch (error) {
         // It has ended already, with the connection.
-        if (!(error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTCONN)) {
+        if (!hasWinsockCode(error, WSA_ERRORS.WSAENOTCONN)) {
           return Promise.reject(toDenoError(error));
         }
       }
@@ -240,22 +236,6 @@ async function interruptible(call: Promise<number | undefined>): Promise<number>
 
 function interrupted(): Error {
   return new Deno.errors.Interrupted("operation canceled");
-}
-
-const DENO_ERRORS: Record<number, new (message: string, options: ErrorOptions) => Error> = {
-  [WSA_ERRORS.WSAECONNRESET]: Deno.errors.ConnectionReset,
-  [WSA_ERRORS.WSAECONNABORTED]: Deno.errors.ConnectionAborted,
-  [WSA_ERRORS.WSAETIMEDOUT]: Deno.errors.TimedOut,
-  [WSA_ERRORS.WSAENETUNREACH]: Deno.errors.NetworkUnreachable,
-  [WSA_ERRORS.WSAENETDOWN]: Deno.errors.NetworkUnreachable,
-  [WSA_ERRORS.WSAENOTCONN]: Deno.errors.NotConnected,
-  [WSA_ERRORS.WSAESHUTDOWN]: Deno.errors.BrokenPipe,
-};
-
-/** A native error as the class that Deno's own connections throw. */
-function toDenoError(error: unknown): unknown {
-  const Class = error instanceof WinsockError ? DENO_ERRORS[error.code] : undefined;
-  return Class === undefined ? error : new Class((error as Error).message, { cause: error });
 }
 
 /** Whether this Deno can make resources of its own of descriptors. */

@@ -5,13 +5,17 @@
  */
 import { systemCalls } from "../ffi/system.ts";
 import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
+import { asDeno, toDenoError } from "../ffi/winsock_error.ts";
+import { transportOf } from "./listener.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 
-/** Where {@linkcode connect} connects to. */
+/** Where {@linkcode connect} connects to, in the shape of `Deno.ConnectOptions`. */
 export interface ConnectOptions {
+  /** Which protocol. Defaults to `"tcp"`. */
+  transport?: "tcp";
   /**
-   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
-   * Default `127.0.0.1`.
+   * An IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1; a scope behind it is a number
+   * (`fe80::1%3`). Defaults to `"127.0.0.1"`.
    */
   hostname?: string;
   /** The port. */
@@ -22,6 +26,8 @@ export interface ConnectOptions {
 
 /** Which local socket {@linkcode connect} connects to, on Linux and macOS. */
 export interface ConnectLocalOptions {
+  /** Which protocol. Defaults to `"unix"`. */
+  transport?: "unix";
   /** A file, or on Linux `"\0"` and an abstract name (unix(7)); at most 107 bytes, on macOS 103. */
   path: string;
   /** Ends the attempt. */
@@ -29,15 +35,19 @@ export interface ConnectLocalOptions {
 }
 
 /**
- * Makes a TCP connection (`connect`). Child processes do not inherit it.
+ * Makes a TCP connection (`connect`), in the shape of `Deno.connect`. Child processes do not inherit it.
  *
- * Needs ffi access to the system's socket library, and no net permission.
+ * Names other than `localhost` are not looked up. Needs ffi access to the system's socket library, and no net permission.
  *
- * @param options Where to.
+ * @param options Where to connect to.
  * @returns The connected socket; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
+ * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+ * integer.
  * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAETIMEDOUT if nobody answers.
+ * @throws {Deno.errors.ConnectionRefused} If no process listens there.
+ * @throws {Deno.errors.TimedOut} If no host answers.
+ * @throws {Deno.errors.NetworkUnreachable} If there is no way to the host.
+ * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
  * @throws The signal's reason, if it is aborted first.
  */
 export async function connect(options: ConnectOptions): Promise<Socket>;
@@ -46,13 +56,15 @@ export async function connect(options: ConnectOptions): Promise<Socket>;
  *
  * Needs ffi access to the system's socket library, and no read or write permission.
  *
- * @param options Where to.
+ * @param options Where to connect to.
  * @returns The connected socket; the caller's to close.
  * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
  * @throws {RangeError} If the path is too long.
- * @throws {WinsockError} WSAECONNREFUSED if nobody listens there, WSAEADDRNOTAVAIL if there is no such file, WSAEACCES if
- * this process may not connect.
+ * @throws {Deno.errors.ConnectionRefused} If no process listens there.
+ * @throws {Deno.errors.NotFound} If there is no such file.
+ * @throws {Deno.errors.PermissionDenied} If this process may not connect.
  * @throws {Deno.errors.NotSupported} On Windows.
+ * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
  * @throws The signal's reason, if it is aborted first.
  */
 export async function connect(options: ConnectLocalOptions): Promise<Socket<Deno.UnixAddr>>;
@@ -61,8 +73,10 @@ export async function connect(
 ): Promise<Socket<SocketAddr>> {
   options.signal?.throwIfAborted();
   const calls = systemCalls();
-  const address = "path" in options ? { path: options.path } : toAddress(options, "127.0.0.1");
-  const handle = "path" in address ? calls.openLocal(address.path) : calls.open(address.hostname);
+  const address = transportOf(options) === "unix"
+    ? { path: (options as ConnectLocalOptions).path }
+    : toAddress(options as ConnectOptions, "127.0.0.1");
+  const handle = asDeno(() => "path" in address ? calls.openLocal(address.path) : calls.open(address.hostname));
   const socket = ownSocket(handle);
   try {
     await calls.connect(handle, address, options.signal);
@@ -70,6 +84,6 @@ export async function connect(
     return socket;
   } catch (error) {
     socket.close();
-    throw error;
+    throw toDenoError(error);
   }
 }

@@ -4,8 +4,9 @@
  * @module
  */
 import type { Datagram, DatagramReceiver } from "../ffi/nonblocking_io.ts";
-import type { SocketMaker } from "../ffi/platform.ts";
+import { type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
+import { asDeno } from "../ffi/winsock_error.ts";
 import { Descriptor } from "./descriptor.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { toAddress } from "../ffi/socket_address.ts";
@@ -13,6 +14,7 @@ import { toAddress } from "../ffi/socket_address.ts";
 /** What receives for a socket, as long as it is open and nobody has paused or finished it. */
 class PausableReceiver {
   readonly #descriptor: Descriptor;
+  #referenced = true;
   #receiver: DatagramReceiver | undefined;
   #last: Promise<unknown> = Promise.resolve();
   /** While receiving is paused: resolves when that ends. */
@@ -21,6 +23,17 @@ class PausableReceiver {
 
   constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
+  }
+
+  /** Whether more can come. */
+  get open(): boolean {
+    return this.#descriptor.open && !this.#finished;
+  }
+
+  /** Whether a pending receive keeps the process running; at first it does. */
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#receiver !== undefined) this.#receiver.referenced = referenced;
   }
 
   /** The next datagram, after those asked for before; `undefined` when no more will be received. */
@@ -49,16 +62,22 @@ class PausableReceiver {
   }
 
   async #receive(buffer: Uint8Array<ArrayBuffer> | undefined): Promise<Datagram | undefined> {
-    while (this.#descriptor.open && !this.#finished) {
+    while (this.open) {
       if (this.#paused !== undefined) {
         await this.#paused.promise;
         continue;
       }
-      this.#receiver ??= systemCalls().receiver(this.#descriptor.handle);
-      const datagram = await this.#receiver.receive(buffer);
+      const datagram = await this.#descriptor.wait((s) => this.#openReceiver(s).receive(buffer));
       if (datagram !== undefined) return datagram;
     }
     return undefined;
+  }
+
+  #openReceiver(s: bigint): DatagramReceiver {
+    if (this.#receiver !== undefined) return this.#receiver;
+    this.#receiver = systemCalls().receiver(s);
+    this.#receiver.referenced = this.#referenced;
+    return this.#receiver;
   }
 
   async #stop(): Promise<void> {
@@ -73,7 +92,8 @@ export interface MulticastV4Membership {
   /**
    * Leaves the group.
    *
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEADDRNOTAVAIL if it is no member.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.AddrNotAvailable} If it is not a member.
    */
   leave(): Promise<void>;
   /**
@@ -96,7 +116,8 @@ export interface MulticastV6Membership {
   /**
    * Leaves the group.
    *
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEADDRNOTAVAIL if it is no member.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.AddrNotAvailable} If it is not a member.
    */
   leave(): Promise<void>;
   /**
@@ -139,11 +160,15 @@ export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramS
 export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
   readonly #descriptor: Descriptor;
   readonly #inlet: PausableReceiver;
+  /** As it was when the socket was open. */
+  readonly #addr: Deno.NetAddr;
   #isIPv6: boolean | undefined;
 
   private constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
     this.#inlet = new PausableReceiver(descriptor);
+    const { hostname, port } = descriptor.use((s) => systemCalls().localAddress(s)) as Deno.NetAddr;
+    this.#addr = { transport: "udp", hostname, port };
   }
 
   /**
@@ -175,7 +200,13 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   static {
     ownDatagramSocket = (handle, maker) => {
       systemCalls().unblock(handle);
-      return new DatagramSocket(Descriptor.own(handle, maker));
+      const descriptor = Descriptor.own(handle, maker);
+      try {
+        return new DatagramSocket(descriptor);
+      } catch (error) {
+        descriptor.release();
+        throw error;
+      }
     };
   }
 
@@ -184,14 +215,9 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     return this.#descriptor.handle;
   }
 
-  /**
-   * The address and port the socket is bound to (`getsockname`).
-   *
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
-   */
+  /** The address and port the socket is bound to (`getsockname`); also after it was closed or given up. */
   get addr(): Deno.NetAddr {
-    const { hostname, port } = systemCalls().localAddress(this.handle) as Deno.NetAddr;
-    return { transport: "udp", hostname, port };
+    return this.#addr;
   }
 
   /**
@@ -199,25 +225,32 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * arrives.
    *
    * @param data Its bytes; none is a datagram too.
-   * @param addr Where to: an IPv4 or IPv6 address, or `localhost` for 127.0.0.1, and a port. A socket on `::` sends to
-   * IPv4 addresses too. Its `transport` says nothing more.
+   * @param addr Where to: an IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1, and a port. A
+   * socket on `::` sends to IPv4 addresses too. Its `transport` says nothing more.
    * @returns The number of bytes sent: all.
-   * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
+   * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+   * integer.
    * @throws {RangeError} If the port is not between 0 and 65535.
-   * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long (65 507 bytes fit over IPv4, 65 527 over IPv6),
-   * WSAEACCES for a broadcast address without `SO_BROADCAST`, WSAENOTSOCK if the socket was closed or given up, also while
-   * this waits.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits.
+   * @throws {Deno.errors.PermissionDenied} For a broadcast address, if `SO_BROADCAST` is off; {@linkcode listenDatagram}
+   * sets it.
+   * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long: 65 507 bytes fit over IPv4, 65 527 over IPv6.
    */
   async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
     const calls = systemCalls();
     const address = toAddress(addr, "127.0.0.1");
     this.#isIPv6 ??= this.addr.hostname.includes(":");
     if (this.#isIPv6 && !address.hostname.includes(":")) address.hostname = `::ffff:${address.hostname}`;
-    for (;;) {
-      const sent = calls.sendDatagram(this.handle, data, address);
-      if (sent !== undefined) return sent;
-      await calls.writable(this.handle);
-    }
+    return await this.#descriptor.wait(async (s) => {
+      for (;;) {
+        const sent = calls.sendDatagram(s, data, address);
+        if (sent !== undefined) return sent;
+        await calls.writable(s);
+        // By now the number may be another socket's.
+        s = this.handle;
+      }
+    });
   }
 
   /**
@@ -227,12 +260,14 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * any.
    * @returns The datagram, a part of `buffer` if one was given, and who sent it. It may be empty. On `::` an IPv4 sender
    * is `::ffff:` and its address.
-   * @throws {Deno.errors.BadResource} If the socket is closed or given up, also while this waits.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up, or receives no more.
+   * @throws {Deno.errors.Interrupted} If that happens while this waits.
    * @throws {WinsockError} If the system cannot receive.
    */
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr]> {
+    if (!this.#inlet.open) throw new Deno.errors.BadResource("Socket has been closed");
     const datagram = await this.#inlet.next(buffer);
-    if (datagram === undefined) throw new Deno.errors.BadResource("Datagram socket has been closed");
+    if (datagram === undefined) throw new Deno.errors.Interrupted("operation canceled");
     return [datagram.data, datagram.sender];
   }
 
@@ -242,6 +277,19 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     for (let datagram = await next(); datagram !== undefined; datagram = await next()) {
       yield [datagram.data, datagram.sender];
     }
+  }
+
+  /** Has a pending {@linkcode DatagramSocket.receive}, and the loop, keep the process running, which they do at first. */
+  ref(): void {
+    this.#inlet.referenced = true;
+  }
+
+  /**
+   * Lets the process end while {@linkcode DatagramSocket.receive} or the loop waits. On Windows and macOS datagrams are then
+   * received up to 10 ms later.
+   */
+  unref(): void {
+    this.#inlet.referenced = false;
   }
 
   /**
@@ -276,13 +324,14 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param networkInterface The address of the interface to join on; `0.0.0.0` lets the system choose.
    * @returns The membership.
    * @throws {TypeError} If either is no IPv4 address.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if the group is none.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {WinsockError} WSAEINVAL if the address is not that of a group.
    */
   // deno-lint-ignore require-await -- in the shape of Deno's
   async joinMulticastV4(address: string, networkInterface: string): Promise<MulticastV4Membership> {
-    systemCalls().setMembership(this.handle, true, address, networkInterface);
+    this.#setMembership(true, address, networkInterface);
     return {
-      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      leave: () => Promise.try(() => this.#setMembership(false, address, networkInterface)),
       setLoopback: (loopback) => Promise.try(() => this.setOption("IP_MULTICAST_LOOP", loopback)),
       setTTL: (ttl) => Promise.try(() => this.setOption("IP_MULTICAST_TTL", ttl)),
     };
@@ -295,15 +344,20 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param networkInterface The index of the interface to join on; 0 lets the system choose.
    * @returns The membership.
    * @throws {TypeError} If the group is no IPv6 address.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if the group is none.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {WinsockError} WSAEINVAL if the address is not that of a group.
    */
   // deno-lint-ignore require-await -- in the shape of Deno's
   async joinMulticastV6(address: string, networkInterface: number): Promise<MulticastV6Membership> {
-    systemCalls().setMembership(this.handle, true, address, networkInterface);
+    this.#setMembership(true, address, networkInterface);
     return {
-      leave: () => Promise.try(() => systemCalls().setMembership(this.handle, false, address, networkInterface)),
+      leave: () => Promise.try(() => this.#setMembership(false, address, networkInterface)),
       setLoopback: (loopback) => Promise.try(() => this.setOption("IPV6_MULTICAST_LOOP", loopback)),
     };
+  }
+
+  #setMembership(member: boolean, group: string, networkInterface: string | number): void {
+    this.#descriptor.use((s) => systemCalls().setMembership(s, member, group, networkInterface));
   }
 
   /**
@@ -313,10 +367,11 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param name The option.
    * @returns Its value.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return systemCalls().getOption(this.handle, name);
+    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
   }
 
   /**
@@ -326,10 +381,11 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param value Its new value.
    * @throws {RangeError} If the value is out of range.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    systemCalls().setOption(this.handle, name, value);
+    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
@@ -362,27 +418,39 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
 
 /** Where {@linkcode listenDatagram} receives, in the shape of `Deno.UdpListenOptions`. */
 export interface ListenDatagramOptions {
+  /** Which protocol. Defaults to `"udp"`. */
+  transport?: "udp";
   /**
-   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
-   * Default `0.0.0.0`; `::` takes IPv4 datagrams too.
+   * An IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1; a scope behind it is a number
+   * (`fe80::1%3`). Defaults to `"0.0.0.0"`; `::` takes IPv4 datagrams too.
    */
   hostname?: string;
-  /** The port; 0 lets the system choose one. */
-  port: number;
+  /** The port; 0 lets the system choose one. Defaults to `0`. */
+  port?: number;
   /**
    * Whether the address may be bound by several sockets that all allow it (`SO_REUSEADDR`), as members of a multicast
-   * group on one host need it. A datagram for the address itself goes to any one of them. Default false.
+   * group on one host need it. A datagram for the address itself goes to any one of them. Defaults to `false`.
    */
   reuseAddress?: boolean;
+  /**
+   * Whether several sockets that all set it may have the port (`SO_REUSEPORT`); on Linux each gets a part of the datagrams.
+   * Not on Windows. Defaults to `false`.
+   */
+  reusePort?: boolean;
+  /**
+   * Whether an IPv6 socket takes IPv6 datagrams only (`IPV6_V6ONLY`). Defaults to `false` for `::`, and for other addresses
+   * to what the system has.
+   */
+  ipv6Only?: boolean;
   /** Whether this host's members of a multicast group get what is sent to it from here. Default: as the system has it. */
   loopback?: boolean;
 }
 
 /**
- * Makes a UDP socket and binds it (`bind`).
+ * Makes a UDP socket and binds it (`bind`), in the shape of `Deno.listenDatagram`. It may send to broadcast addresses.
  *
- * The port is this socket's alone unless `reuseAddress` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do
- * not inherit it. Needs ffi access to the system's socket library, and no net permission.
+ * The port is this socket's alone unless `reuseAddress` or `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child
+ * processes do not inherit it. Needs ffi access to the system's socket library, and no net permission.
  *
  * @example
  * ```ts
@@ -393,15 +461,23 @@ export interface ListenDatagramOptions {
  * assertEquals(socket.addr.transport, "udp");
  * ```
  *
- * @param options Where.
+ * @param options Where to receive.
  * @returns The socket; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
+ * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+ * integer; if `ipv6Only` is set for an IPv4 address; if the transport is not `"udp"`.
  * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {WinsockError} WSAEADDRINUSE if the port is taken, WSAEACCES if it may not be used.
+ * @throws {Deno.errors.AddrInUse} If the port is taken.
+ * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
+ * @throws {Deno.errors.PermissionDenied} If the port may not be used, on Windows also if another socket has it for itself.
+ * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
+ * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
  */
 export function listenDatagram(options: ListenDatagramOptions): DatagramSocket {
-  const address = toAddress(options, "0.0.0.0");
-  const socket = ownDatagramSocket(systemCalls().bindDatagram(address, options.reuseAddress ?? false));
+  const { transport = "udp", reuseAddress } = options;
+  if (transport !== "udp") throw new TypeError(`Invalid \`transport\`: must be "udp", got "${transport}"`);
+  const address = toAddress(options, "0.0.0.0", 0);
+  const before = { ...toBindOptions(options, address.hostname), reuseAddress };
+  const socket = ownDatagramSocket(asDeno(() => systemCalls().bindDatagram(address, before)));
   if (options.loopback === undefined) return socket;
   try {
     const option = address.hostname.includes(":") ? "IPV6_MULTICAST_LOOP" : "IP_MULTICAST_LOOP";

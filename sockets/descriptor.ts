@@ -6,7 +6,7 @@
 import { INVALID_SOCKET, type SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { closeAtEnd } from "../internal/unload.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { hasWinsockCode, toClosedError, toDenoError, toInterruptedError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
@@ -78,8 +78,7 @@ export function closeCopy(owner: { readonly handle: bigint }): void {
  * @param owner What has the descriptor; if it has not any more, nothing is closed.
  */
 export function closeCopyElsewhere(owner: { readonly handle: bigint }): void {
-  const descriptor = owned.get(owner.handle);
-  if (descriptor !== undefined) systemCalls().closeElsewhere(descriptor.release(), false);
+  owned.get(owner.handle)?.closeElsewhere(false);
 }
 
 /**
@@ -94,7 +93,7 @@ export function markSuspect(owner: { readonly handle: bigint }): void {
 }
 
 /** The system, past whatever provider is in force: it has made what was not opened from a blob. */
-const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
+export const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
 
 /** A descriptor and the right to close it. */
 export class Descriptor {
@@ -110,13 +109,16 @@ export class Descriptor {
   readonly #leaveOpen: () => void;
   /** What waits for the descriptor to be closed or given up. */
   released: (() => void) | undefined;
+  /** The file of a local socket, which is removed by the process that closes the last descriptor. */
+  path: string | undefined;
+  #closing: Promise<void> | undefined;
 
   private constructor(handle: bigint, maker: SocketMaker, sole: boolean) {
     this.#handle = handle;
     this.maker = maker;
     this.sole = sole;
     owned.set(handle, this);
-    this.#leaveOpen = closeAtEnd(handle, () => this.close());
+    this.#leaveOpen = closeAtEnd(handle, () => this.#closeNow());
   }
 
   /**
@@ -140,11 +142,48 @@ export class Descriptor {
 
   /** The handle; INVALID_SOCKET once it was closed or given up, so that the system itself refuses calls with it. */
   get handle(): bigint {
-    return this.#handle;
+    return this.#closing === undefined ? this.#handle : INVALID_SOCKET;
   }
 
   get open(): boolean {
-    return this.#handle !== INVALID_SOCKET;
+    return this.handle !== INVALID_SOCKET;
+  }
+
+  /** Resolves when a descriptor that could not be closed at once is; `undefined` if nothing is left to be done. */
+  get closing(): Promise<void> | undefined {
+    return this.#closing;
+  }
+
+  /**
+   * Calls the system with the handle.
+   *
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {Error} What the system refuses, in Deno's classes.
+   */
+  use<Result>(call: (handle: bigint) => Result): Result {
+    const { open } = this;
+    try {
+      return call(this.handle);
+    } catch (error) {
+      throw open ? toDenoError(error) : toClosedError(error);
+    }
+  }
+
+  /**
+   * The same for a call that waits.
+   *
+   * @param open Whether it was open when the wait began. Defaults to whether it is now.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {Deno.errors.Interrupted} If it was closed or given up meanwhile.
+   * @throws {Error} What the system refuses, in Deno's classes.
+   */
+  async wait<Result>(call: (handle: bigint) => Promise<Result>, open: boolean = this.open): Promise<Result> {
+    try {
+      return await call(this.handle);
+    } catch (error) {
+      if (!open) throw toClosedError(error);
+      throw this.open ? toDenoError(error) : toInterruptedError(error);
+    }
   }
 
   /** Whether closing it may end the connection, since nobody else is to use that. */
@@ -154,15 +193,20 @@ export class Descriptor {
 
   /** Gives up ownership without closing. */
   release(): bigint {
-    const handle = this.#handle;
-    if (this.open) systemCalls().endWaits(handle);
+    const { handle } = this;
+    if (!this.open) return handle;
+    systemCalls().endWaits(handle);
+    this.#forget();
+    return handle;
+  }
+
+  #forget(): void {
+    owned.delete(this.#handle);
     this.#handle = INVALID_SOCKET;
-    owned.delete(handle);
     this.#leaveOpen();
     const { released } = this;
     this.released = undefined;
     released?.();
-    return handle;
   }
 
   /**
@@ -178,30 +222,68 @@ export class Descriptor {
   }
 
   /**
-   * Closes the descriptor; once it is gone, does nothing. What waits for it ends.
+   * Has the descriptor's maker close it; once it is gone, does nothing. What waits for it ends.
    *
-   * @param closer Closes it in place of its maker, now or soon.
+   * @param ready When it can be closed, if not now. If it then cannot be, it is this object's again.
    * @throws {WinsockError} If it cannot be closed. It stays this object's, unless there is no such socket.
    */
-  close(closer?: { close(): void }): void {
+  close(ready?: Promise<void>): void {
     if (!this.open) return;
     systemCalls().endWaits(this.#handle);
+    if (ready === undefined) this.#closeNow();
+    else this.#closing = this.#closeLater(ready);
+  }
+
+  async #closeLater(ready: Promise<void>): Promise<void> {
+    await ready.catch(() => {});
+    this.#closing = undefined;
     try {
-      if (closer === undefined) this.maker.closeSocket(this.#handle);
-      else closer.close();
+      this.#closeNow();
+    } catch {
+      // Closing it again tells why.
+    }
+  }
+
+  #closeNow(): void {
+    const handle = this.#handle;
+    if (handle === INVALID_SOCKET) return;
+    systemCalls().endWaits(handle);
+    try {
+      this.maker.closeSocket(handle);
     } catch (error) {
-      if (isNoSocket(error)) this.release();
+      if (isNoSocket(error)) this.#forget();
       throw error;
     }
-    this.release();
+    this.#forget();
+    if (this.path !== undefined) systemCalls().removeLocal(this.path);
+  }
+
+  /** Has a pool thread close the descriptor, for it may block; one that only its maker knows is closed here. */
+  closeElsewhere(end: boolean): void {
+    if (!this.open) return;
+    try {
+      systemCalls().assertSocket(this.#handle, "close a socket");
+    } catch {
+      return this.close();
+    }
+    systemCalls().closeElsewhere(this.release(), end);
   }
 
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
   end(): void {
-    if (this.open && this.suspect) return systemCalls().closeElsewhere(this.release(), this.shared);
+    if (this.suspect) return this.closeElsewhere(this.shared);
     if (this.open && this.shared) systemCalls().shutDown(this.#handle);
     this.close();
   }
+}
+
+/**
+ * Closes a descriptor that another process has passed, and that no object has.
+ *
+ * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
+ */
+export function closeHandle(handle: bigint): void {
+  unknownMaker().closeSocket(handle);
 }
 
 /** Of a descriptor somebody names: the provider in force has made it, or else the system has. */
@@ -220,5 +302,5 @@ function unknownMaker(): SocketMaker {
 }
 
 function isNoSocket(error: unknown): boolean {
-  return error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK;
+  return hasWinsockCode(error, WSA_ERRORS.WSAENOTSOCK);
 }

@@ -12,7 +12,7 @@ import { SOCK, WSA_ERRORS } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
-import { isOwned, markDuplicated } from "./descriptor.ts";
+import { isOwned, markDuplicated, SYSTEM } from "./descriptor.ts";
 import { Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, Socket } from "./socket.ts";
 
@@ -56,6 +56,12 @@ export function checkOpen(socket: AnySocket): void {
   });
 }
 
+/** How {@linkcode openSocket} opens a socket. */
+export interface OpenSocketOptions extends FromHandleOptions {
+  /** What was duplicated. Anything else is refused. By default any kind is opened. */
+  kind?: SocketKind;
+}
+
 /**
  * Opens what {@linkcode duplicateSocket} prepared for this process
  * ([WSASocketW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw) with
@@ -68,28 +74,69 @@ export function checkOpen(socket: AnySocket): void {
  *
  * using listener = listen({ hostname: "127.0.0.1", port: 0 });
  * using client = await connect({ port: listener.addr.port });
- * using duplicate = await openSocket(duplicateSocket(client, Deno.pid));
+ * using duplicate = await openSocket(duplicateSocket(client, Deno.pid), { kind: "connection" });
  * assert(duplicate instanceof Socket && duplicate.localAddr.port === client.localAddr.port);
  * ```
  *
  * @param protocolInfo Exactly 628 bytes.
- * @param options What else is known about the socket.
+ * @param options What is known about the socket.
  * @returns A {@linkcode Socket}, {@linkcode Listener} or {@linkcode DatagramSocket}, whichever was duplicated; the
- * caller's to close. Whoever names a type of address vouches for it.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
+ * caller's to close. The type of address is not checked.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOW.
+ * @throws {TypeError} If it is of another kind than `options.kind`. A stream socket in place of a datagram socket, or the
+ * other way round, is not opened, and can be opened later. Whether a stream socket listens is known when it is open: then
+ * the duplicate is closed, and the socket goes on with its other descriptors.
  * @throws {WinsockError} If the system refuses: made for another process, opened before, expired, or garbage.
  */
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
-  options: FromHandleOptions = {},
-): Promise<AnySocket<A>> {
+  options: OpenSocketOptions & { kind: "connection" },
+): Promise<Socket<A>>;
+/** Opens a listening socket that {@linkcode duplicateSocket} prepared for this process. */
+export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
+  protocolInfo: Uint8Array,
+  options: OpenSocketOptions & { kind: "listener" },
+): Promise<Listener<A>>;
+/** Opens a UDP socket that {@linkcode duplicateSocket} prepared for this process. */
+export async function openSocket(
+  protocolInfo: Uint8Array,
+  options: OpenSocketOptions & { kind: "datagram" },
+): Promise<DatagramSocket>;
+/** Opens a socket of any kind that {@linkcode duplicateSocket} prepared for this process. */
+export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
+  protocolInfo: Uint8Array,
+  options?: OpenSocketOptions,
+): Promise<AnySocket<A>>;
+export async function openSocket(
+  protocolInfo: Uint8Array,
+  options: OpenSocketOptions = {},
+): Promise<AnySocket> {
+  const { kind: wanted } = options;
+  checkKind(wanted);
   const provider = defaultProvider();
+  const isDatagram = readSocketType(protocolInfo) === SOCK.SOCK_DGRAM;
+  if (wanted !== undefined && isDatagram !== (wanted === "datagram")) {
+    throw otherKind(wanted, isDatagram ? "datagram" : "stream");
+  }
   const handle = await openHandle(protocolInfo, provider);
-  const kind = () => {
-    if (readSocketType(protocolInfo) === SOCK.SOCK_DGRAM) return "datagram";
-    return systemCalls().isListening(handle, "open a shared socket") ? "listener" : "connection";
+  const kindOf = () => {
+    if (isDatagram) return "datagram";
+    const kind = systemCalls().isListening(handle, "open a shared socket") ? "listener" : "connection";
+    if (wanted !== undefined && kind !== wanted) throw otherKind(wanted, kind);
+    return kind;
   };
-  return own(handle, kind, options, provider) as AnySocket<A>;
+  return own(handle, kindOf, options, provider);
+}
+
+const KINDS: readonly unknown[] = ["connection", "listener", "datagram"] satisfies SocketKind[];
+
+function checkKind(kind: unknown): void {
+  if (kind === undefined || KINDS.includes(kind)) return;
+  throw new TypeError(`Invalid \`kind\`: must be "connection", "listener" or "datagram", got "${kind}"`);
+}
+
+function otherKind(wanted: SocketKind, kind: string): TypeError {
+  return new TypeError(`Cannot open a shared socket as a ${wanted}: it is a ${kind} socket`);
 }
 
 /**
@@ -130,8 +177,13 @@ async function openHandle(protocolInfo: Uint8Array, provider: ServiceProvider): 
   });
 }
 
-/** @param maker What has made the descriptor, if it was not the system itself. */
-function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOptions, maker?: SocketMaker): AnySocket {
+/** @param maker What has made the descriptor. Defaults to the system itself. */
+function own(
+  handle: bigint,
+  kindOf: () => SocketKind,
+  options: FromHandleOptions,
+  maker: SocketMaker = SYSTEM,
+): AnySocket {
   try {
     const kind = kindOf();
     if (kind === "datagram") return ownDatagramSocket(handle, maker);
@@ -139,7 +191,7 @@ function own(handle: bigint, kindOf: () => SocketKind, options: FromHandleOption
     markDuplicated(socket);
     return socket;
   } catch (error) {
-    (maker ?? defaultProvider()).closeSocket(handle);
+    maker.closeSocket(handle);
     throw error;
   }
 }

@@ -3,14 +3,16 @@
  *
  * @module
  */
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
-import type { Acceptor, SocketMaker } from "../ffi/platform.ts";
+import { type Acceptor, type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { Descriptor, onRelease } from "./descriptor.ts";
+
+const DEFAULT_BACKLOG = 511;
 
 /** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
 const RETRY_MS = 100;
@@ -20,15 +22,17 @@ const RETRY_MS = 100;
  *
  * @param listener Where.
  * @param onError Told of what kept the system from accepting; what it throws ends this.
+ * @param accept Accepts one.
  * @returns The connection; `undefined` once the listener is closed or given up.
  */
 export async function acceptWithRetry<A extends SocketAddr>(
   listener: Listener<A>,
   onError: (error: unknown) => void = () => {},
+  accept: () => Promise<Socket<A> | undefined> = () => listener.accept(),
 ): Promise<Socket<A> | undefined> {
   for (;;) {
     try {
-      return await listener.accept();
+      return await accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return undefined;
       onError(error);
@@ -38,13 +42,36 @@ export async function acceptWithRetry<A extends SocketAddr>(
 }
 
 /** Throws an error that does not go by itself, as a shortage of descriptors or memory does. */
-function throwUnlessTransient(error: unknown): void {
-  const { code } = error instanceof WinsockError ? error : {};
-  if (code !== WSA_ERRORS.WSAEMFILE && code !== WSA_ERRORS.WSAENOBUFS) throw error;
+export function throwUnlessTransient(error: unknown): void {
+  if (!hasWinsockCode(error, WSA_ERRORS.WSAEMFILE, WSA_ERRORS.WSAENOBUFS)) throw error;
 }
 
 /** Makes the {@linkcode Listener} of a descriptor the system has just made. */
 export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, maker?: SocketMaker) => Listener<A>;
+
+/**
+ * Accepts the next connection, until a signal is aborted: what it aborts has accepted nothing.
+ *
+ * @returns The connection; `undefined` when the signal is aborted, or the listener is closed or given up.
+ * @throws {WinsockError} As {@linkcode Listener.accept}.
+ */
+export let acceptUntil: <A extends SocketAddr>(
+  listener: Listener<A>,
+  signal: AbortSignal,
+) => Promise<Socket<A> | undefined>;
+
+/**
+ * Accepts on a listener for as long as connections are wanted, it is open and not paused. In place of its other ways of
+ * accepting, not beside them, and without counting its connections.
+ *
+ * @param wanted As {@linkcode Acceptor.acceptWhile} asks it.
+ * @param accepted Gets the socket of each connection, in the step in which it was accepted.
+ */
+export let acceptWhile: <A extends SocketAddr>(
+  listener: Listener<A>,
+  wanted: () => boolean,
+  accepted: (socket: Socket<A>) => void,
+) => Promise<void>;
 
 /**
  * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
@@ -58,19 +85,26 @@ export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, ma
  */
 export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncIterable<Socket<A>>, Disposable {
   readonly #descriptor: Descriptor;
+  /** As it was when the listener was open. */
+  readonly #addr: A;
   #acceptor: Acceptor | undefined;
+  #referenced = true;
   #last: Promise<unknown> = Promise.resolve();
   /** While accepting is paused: resolves when that ends. */
   #paused: PromiseWithResolvers<void> | undefined;
+  /** While a call waits until it may accept: has it look again. */
+  #waiting: (() => void) | undefined;
   #connections = 0;
   #drained = Promise.withResolvers<void>();
 
   private constructor(descriptor: Descriptor) {
     this.#descriptor = descriptor;
+    this.#addr = descriptor.use((s) => systemCalls().localAddress(s)) as A;
   }
 
   /**
-   * Takes ownership of a listening stream socket's descriptor.
+   * Takes ownership of a listening stream socket's descriptor. The file of a local one stays when it is closed, for what
+   * made it may still use it.
    *
    * @param handle The descriptor. It is left alone if this throws.
    * @returns The listener that owns it; whoever names a type of address vouches for it.
@@ -84,7 +118,29 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   static {
-    ownListener = (handle, maker) => new Listener(Descriptor.own(handle, maker));
+    ownListener = (handle, maker) => {
+      const descriptor = Descriptor.own(handle, maker);
+      try {
+        const listener = new Listener<SocketAddr>(descriptor);
+        const { addr } = listener;
+        if (addr.transport === "unix") descriptor.path = addr.path;
+        // deno-lint-ignore no-explicit-any -- the caller vouches for the type of address
+        return listener as Listener<any>;
+      } catch (error) {
+        descriptor.release();
+        throw error;
+      }
+    };
+    acceptUntil = async (listener, signal) => {
+      const stop = () => void listener.#interrupt();
+      signal.addEventListener("abort", stop);
+      try {
+        return await listener.#next(signal);
+      } finally {
+        signal.removeEventListener("abort", stop);
+      }
+    };
+    acceptWhile = (listener, wanted, accepted) => listener.#acceptWhile(wanted, accepted);
   }
 
   /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -92,13 +148,9 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     return this.#descriptor.handle;
   }
 
-  /**
-   * The address and port, or the path, listened on (`getsockname`).
-   *
-   * @throws {WinsockError} WSAENOTSOCK if the listener was closed or given up.
-   */
+  /** The address and port, or the path, listened on (`getsockname`); also after the listener was closed or given up. */
   get addr(): A {
-    return systemCalls().localAddress(this.handle) as A;
+    return this.#addr;
   }
 
   /**
@@ -106,8 +158,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    *
    * @returns The connection's socket, which child processes do not inherit; the caller's to close.
    * @throws {Deno.errors.BadResource} If the listener is closed or given up, also while this waits.
-   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open. The listener
-   * stays open, and connections wait: accept again after a pause.
+   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open: Deno has no
+   * class for that. The listener stays open, and connections wait: accept again after a pause.
    */
   async accept(): Promise<Socket<A>> {
     const socket = await this.#next();
@@ -116,7 +168,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * The connections, until the listener is closed or given up. Leaving the loop leaves the listener open.
+   * The connections, until the listener is closed or given up. Leaving the loop closes the listener, as in Deno; who wants
+   * to keep it calls {@linkcode Listener.accept}.
    *
    * While too many files are open, or there is no memory, connections wait, and the loop with them: it tries again every
    * 100 ms. Who wants to hear of that calls {@linkcode Listener.accept}.
@@ -125,7 +178,15 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
     const next = () => acceptWithRetry(this, throwUnlessTransient);
-    for (let socket = await next(); socket !== undefined; socket = await next()) yield socket;
+    for (let socket = await next(); socket !== undefined; socket = await next()) {
+      let left = true;
+      try {
+        yield socket;
+        left = false;
+      } finally {
+        if (left) this.close();
+      }
+    }
   }
 
   /**
@@ -138,12 +199,31 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
     await this.#acceptor?.stop();
+    await this.#descriptor.closing;
   }
 
   /** Accepts again; if it was not paused, does nothing. */
   resume(): void {
     this.#paused?.resolve();
     this.#paused = undefined;
+  }
+
+  /** Has a pending {@linkcode Listener.accept}, and the loop, keep the process running, which they do at first. */
+  ref(): void {
+    this.#setReferenced(true);
+  }
+
+  /**
+   * Lets the process end while {@linkcode Listener.accept} or the loop waits. Connections are accepted as before, on macOS
+   * up to 10 ms later.
+   */
+  unref(): void {
+    this.#setReferenced(false);
+  }
+
+  #setReferenced(referenced: boolean): void {
+    this.#referenced = referenced;
+    if (this.#acceptor !== undefined) this.#acceptor.referenced = referenced;
   }
 
   /** How many of the connections accepted here this process has, and has not closed or given up. */
@@ -164,10 +244,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    * @param name The option.
    * @returns Its value.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return systemCalls().getOption(this.handle, name);
+    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
   }
 
   /**
@@ -177,10 +258,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    * @param value Its new value.
    * @throws {RangeError} If the value is out of range.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    systemCalls().setOption(this.handle, name, value);
+    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
@@ -198,12 +280,17 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   /**
    * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
    *
-   * Where an accept was pending, the address may be in use until that has ended, a moment later: whoever wants to listen
-   * there at once awaits {@linkcode Listener.pause}, before or after.
+   * The file of a local socket that {@linkcode listen} made, here or in the process that handed it over, is removed with
+   * the last descriptor: while another process has one, it stays.
+   *
+   * Where an accept was pending, the address may be in use until that has ended, a moment later: to listen there at once,
+   * await {@linkcode Listener.pause}, before or after.
+   *
+   * @throws {WinsockError} If it cannot be closed. The listener then still owns it, unless there is no such socket.
    */
   close(): void {
     try {
-      this.#descriptor.close(this.#acceptor);
+      this.#descriptor.close(this.#descriptor.open ? this.#acceptor?.end() : undefined);
     } finally {
       this.resume();
     }
@@ -214,26 +301,52 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     this.close();
   }
 
-  #next(): Promise<Socket<A> | undefined> {
-    const next = this.#last.then(() => this.#acceptOne());
+  /** Has the call that accepts, or waits until it may, look again whether it is wanted. */
+  #interrupt(): void {
+    this.#acceptor?.stop().catch(() => {});
+    this.#waiting?.();
+  }
+
+  #next(signal?: AbortSignal): Promise<Socket<A> | undefined> {
+    const next = this.#last.then(() => this.#acceptOne(signal));
     this.#last = next.catch(() => {});
     return next;
   }
 
-  async #acceptOne(): Promise<Socket<A> | undefined> {
-    while (this.#descriptor.open) {
+  async #acceptOne(signal: AbortSignal | undefined): Promise<Socket<A> | undefined> {
+    while (this.#descriptor.open && !signal?.aborted) {
       if (this.#paused !== undefined) {
-        await this.#paused.promise;
+        const { promise, resolve } = Promise.withResolvers<void>();
+        this.#waiting = resolve;
+        await Promise.race([this.#paused.promise, promise]);
         continue;
       }
-      const { maker } = this.#descriptor;
-      this.#acceptor ??= systemCalls().acceptor(this.handle, maker, () => this.#descriptor.sole);
-      const handle = await this.#acceptor.accept();
+      const handle = await this.#descriptor.wait((s) => this.#openAcceptor(s).accept());
       if (handle !== undefined) return this.#own(handle);
-      // One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end.
-      if (this.#descriptor.open) this.#acceptor = undefined;
+      this.#acceptorStopped();
     }
     return undefined;
+  }
+
+  async #acceptWhile(wanted: () => boolean, accepted: (socket: Socket<A>) => void): Promise<void> {
+    while (this.#descriptor.open && this.#paused === undefined && wanted()) {
+      const goesOn = await this.#descriptor.wait((s) => {
+        return this.#openAcceptor(s).acceptWhile(wanted, (handle) => accepted(ownSocket(handle)));
+      });
+      if (!goesOn) this.#acceptorStopped();
+    }
+  }
+
+  #openAcceptor(s: bigint): Acceptor {
+    if (this.#acceptor !== undefined) return this.#acceptor;
+    this.#acceptor = systemCalls().acceptor(s, () => this.#descriptor.sole);
+    this.#acceptor.referenced = this.#referenced;
+    return this.#acceptor;
+  }
+
+  /** One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end. */
+  #acceptorStopped(): void {
+    if (this.#descriptor.open) this.#acceptor = undefined;
   }
 
   #own(handle: bigint): Socket<A> {
@@ -248,35 +361,68 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 }
 
-/** Where {@linkcode listen} listens. */
+/** Where {@linkcode listen} listens, in the shape of `Deno.TcpListenOptions`. */
 export interface ListenOptions {
+  /** Which protocol. Defaults to `"tcp"`. */
+  transport?: "tcp";
   /**
-   * An IPv4 or IPv6 address, or `localhost` for 127.0.0.1; a scope behind it is a number (`fe80::1%3`).
-   * Default `0.0.0.0`; `::` takes IPv4 connections too.
+   * An IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1; a scope behind it is a number
+   * (`fe80::1%3`). Defaults to `"0.0.0.0"`; `::` takes IPv4 connections too.
    */
   hostname?: string;
-  /** The port; 0 lets the system choose one. */
-  port: number;
-  /** Connections that may wait to be accepted. Default 511; the system may have a lower limit. */
-  backlog?: number;
+  /** The port; 0 lets the system choose one. Defaults to `0`. */
+  port?: number;
+  /** Connections that may wait to be accepted. Defaults to `511`; the system may have a lower limit. */
+  tcpBacklog?: number;
+  /**
+   * Whether several sockets that all set it may listen on the port (`SO_REUSEPORT`); on Linux each gets a part of the
+   * connections, and those that wait for one are lost when it is closed. Not on Windows. Defaults to `false`.
+   */
+  reusePort?: boolean;
+  /**
+   * Whether an IPv6 socket takes IPv6 connections only (`IPV6_V6ONLY`). Defaults to `false` for `::`, and for other
+   * addresses to what the system has.
+   */
+  ipv6Only?: boolean;
 }
 
 /** Which local socket {@linkcode listen} listens on, on Linux and macOS. */
 export interface ListenLocalOptions {
+  /** Which protocol. Defaults to `"unix"`. */
+  transport?: "unix";
   /**
    * A file, or on Linux `"\0"` and an abstract name, which goes with its last descriptor (unix(7)); at most 107 bytes, on
    * macOS 103.
    */
   path: string;
-  /** Connections that may wait to be accepted. Default 511; the system may have a lower limit. */
+  /** Connections that may wait to be accepted. Defaults to `511`; the system may have a lower limit. */
   backlog?: number;
 }
 
 /**
- * Listens for TCP connections (`bind`, `listen`).
+ * Which transport options are for.
  *
- * The port is this socket's alone (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do not inherit it. Needs ffi
- * access to the system's socket library, and no net permission.
+ * @throws {TypeError} If it is unknown, or does not go with a path.
+ */
+export function transportOf(
+  options: { readonly transport?: string | undefined; readonly path?: unknown },
+): "tcp" | "unix" {
+  const { transport = typeof options.path === "string" ? "unix" : "tcp" } = options;
+  if (transport !== "tcp" && transport !== "unix") {
+    throw new TypeError(`Invalid \`transport\`: must be "tcp" or "unix", got "${transport}"`);
+  }
+  if (transport === "unix" && typeof options.path !== "string") {
+    throw new TypeError(`Invalid \`path\`: must be a string, got ${options.path}`);
+  }
+  return transport;
+}
+
+/**
+ * Listens for TCP connections (`bind`, `listen`), in the shape of `Deno.listen`.
+ *
+ * The port is this socket's alone unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do not
+ * inherit it. Names other than `localhost` are not looked up. Needs ffi access to the system's socket library, and no net
+ * permission.
  *
  * @example
  * ```ts
@@ -287,31 +433,44 @@ export interface ListenLocalOptions {
  * assertEquals(listener.addr.hostname, "127.0.0.1");
  * ```
  *
- * @param options Where.
+ * @param options Where to listen.
  * @returns The listener; the caller's to close.
- * @throws {TypeError} If the hostname is no IP address, or has another scope than a number.
+ * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+ * integer; if `ipv6Only` is set for an IPv4 address.
  * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {WinsockError} WSAEADDRINUSE if the port is taken, WSAEACCES if it may not be used.
+ * @throws {Deno.errors.AddrInUse} If the port is taken.
+ * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
+ * @throws {Deno.errors.PermissionDenied} If the port may not be used.
+ * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
+ * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
  */
 export function listen(options: ListenOptions): Listener;
 /**
- * Listens on a local socket, on Linux and macOS.
+ * Listens on a local socket, on Linux and macOS, in the shape of `Deno.listen`.
  *
- * The socket's file stays when the listener is closed, for another process may listen on it by then; left behind by one
- * that ended, it makes this throw WSAEADDRINUSE. Remove it before listening, when connecting to it says WSAECONNREFUSED:
- * then nobody listens. Child processes do not inherit the socket. Needs ffi access to the system's socket library, and no
- * read or write permission; whoever may write to the directory may listen there.
+ * The socket's file is removed when the last process that has the listener closes it; one that is killed leaves it behind.
+ * Then this throws AddrInUse. Remove the file before listening if connecting to it fails with ConnectionRefused: then no
+ * process listens. Child processes do not inherit the socket. Needs ffi access to the system's socket library, and no
+ * read or write permission; a process that may write to the directory may listen there.
  *
- * @param options Where.
+ * @param options Where to listen.
  * @returns The listener; the caller's to close.
  * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
  * @throws {RangeError} If the path is too long.
- * @throws {WinsockError} WSAEADDRINUSE if there is such a file, or such an abstract name in use; WSAEACCES if it may not
- * be made; WSAEADDRNOTAVAIL if there is no such directory.
+ * @throws {Deno.errors.AddrInUse} If there is such a file, or such an abstract name in use.
+ * @throws {Deno.errors.NotFound} If there is no such directory.
+ * @throws {Deno.errors.PermissionDenied} If the file may not be made.
  * @throws {Deno.errors.NotSupported} On Windows; on macOS for an abstract name.
+ * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
-  const address = "path" in options ? { path: options.path } : toAddress(options, "0.0.0.0");
-  return ownListener(systemCalls().listen(address, options.backlog ?? 511));
+  if (transportOf(options) === "unix") {
+    const { path, backlog = DEFAULT_BACKLOG } = options as ListenLocalOptions;
+    return ownListener(asDeno(() => systemCalls().listen({ path }, backlog)));
+  }
+  const { tcpBacklog = DEFAULT_BACKLOG, ...others } = options as ListenOptions;
+  const address = toAddress(others, "0.0.0.0", 0);
+  const before = toBindOptions(others, address.hostname);
+  return ownListener(asDeno(() => systemCalls().listen(address, tcpBacklog, before)));
 }

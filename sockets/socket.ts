@@ -9,7 +9,7 @@ import { nodeBuiltin } from "../internal/runtime.ts";
 import { type SocketMaker, socketName } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { WinsockError } from "../ffi/winsock_error.ts";
+import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { StreamConn } from "./conn.ts";
@@ -86,7 +86,7 @@ export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn
  */
 export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   readonly #descriptor: Descriptor;
-  #initialBytes: Uint8Array;
+  #initialBytes: Uint8Array<ArrayBuffer>;
   /** The last read, which the next one waits for. */
   #reading: Promise<unknown> = Promise.resolve();
   /** How many calls of `read` and `peek` wait. */
@@ -117,7 +117,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     ownSocket = (handle, options, maker) => new Socket(Descriptor.own(handle, maker), options?.initialBytes);
     resourceOf = (socket) => {
       socket.#checkInUse("serve");
-      const resource = adoptResource(socket.handle);
+      const resource = socket.#descriptor.use(adoptResource);
       return { resource, closed: socket.#descriptor.handOver() };
     };
     beginHandoff = (socket) => {
@@ -128,6 +128,30 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
       socket.#handingOff = true;
       return () => void (socket.#handingOff = false);
     };
+  }
+
+  /**
+   * Makes two connected sockets: local ones (`socketpair`) on Linux and macOS, on Windows TCP over the loopback interface.
+   * Child processes do not inherit them.
+   *
+   * @example
+   * ```ts
+   * import { Socket } from "@winsock/handoff";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const [near, far] = Socket.pair();
+   * using conn = near.toConn();
+   * await conn.write(new TextEncoder().encode("hello"));
+   * assertEquals(new TextDecoder().decode(await far.read(5) ?? undefined), "hello");
+   * far.close();
+   * ```
+   *
+   * @returns Both; the caller's to close.
+   * @throws {WinsockError} If the system refuses, such as WSAEMFILE while too many files are open.
+   */
+  static pair(): [Socket<SocketAddr>, Socket<SocketAddr>] {
+    const [near, far] = asDeno(() => systemCalls().pair());
+    return [ownSocket<SocketAddr>(near), ownSocket<SocketAddr>(far)];
   }
 
   /** The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
@@ -144,19 +168,20 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * The address and port, or the path, on this side (`getsockname`). The path of a local socket that was not bound is
    * empty.
    *
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
    */
   get localAddr(): A {
-    return systemCalls().localAddress(this.handle) as A;
+    return this.#descriptor.use((s) => systemCalls().localAddress(s)) as A;
   }
 
   /**
    * The address and port, or the path, of the peer (`getpeername`).
    *
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAENOTCONN if the peer has reset it.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.NotConnected} If the peer has reset the connection.
    */
   get remoteAddr(): A {
-    return systemCalls().remoteAddress(this.handle) as A;
+    return this.#descriptor.use((s) => systemCalls().remoteAddress(s)) as A;
   }
 
   /**
@@ -166,10 +191,11 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param name The option.
    * @returns Its value.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return systemCalls().getOption(this.handle, name);
+    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
   }
 
   /**
@@ -179,10 +205,11 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param value Its new value.
    * @throws {RangeError} If the value is out of range.
    * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket has none, WSAENOTSOCK if it was closed or given up.
+   * @throws {Deno.errors.BadResource} If it was closed or given up.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    systemCalls().setOption(this.handle, name, value);
+    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
@@ -211,8 +238,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @returns The bytes: at least `atLeast`, or fewer if the peer has ended its side before it has sent as many.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` or `atLeast` is not an integer from 1, or `atLeast` is more than `size`.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
-   * peer has reset it.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits.
+   * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
    * @throws The signal's reason, if it is aborted first.
    */
   async peek(
@@ -225,7 +253,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     checkCount("atLeast", atLeast);
     if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
     const buffer = new Uint8Array(size);
-    const count = await systemCalls().peek(this.handle, buffer, atLeast, signal);
+    const count = await this.#descriptor.wait((s) => systemCalls().peek(s, buffer, atLeast, signal));
     return count === size ? buffer : buffer.slice(0, count);
   }
 
@@ -243,6 +271,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * using socket = await listener.accept();
    * await client.write(new TextEncoder().encode("HELLO\nbody"));
    * const bytes = await socket.read(1_024, { signal: AbortSignal.timeout(5_000) });
+   * if (bytes === null) throw new Error("The client has said nothing");
    * const end = bytes.indexOf(10);
    * socket.unread(bytes.subarray(end + 1));
    * assertEquals(new TextDecoder().decode(bytes.subarray(0, end)), "HELLO");
@@ -251,21 +280,24 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    *
    * @param size How many bytes at most.
    * @param options `signal`: ends the wait; nothing is read then.
-   * @returns The bytes, as many as have come, and at least one; none if the peer has ended its side.
+   * @returns The bytes, as many as have come, and at least one; `null` if the peer has ended its side.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` is not an integer from 1.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, also while this waits; WSAECONNRESET if the
-   * peer has reset it. Nothing is read then.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits. Nothing is read then.
+   * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
    * @throws The signal's reason, if it is aborted first.
    */
-  async read(size: number, options: ReadOptions = {}): Promise<Uint8Array> {
+  async read(size: number, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer> | null> {
     using _pending = this.#beginWaiting("read");
-    const reading = this.#reading.then(() => this.#readNow(size, options));
+    const { open } = this.#descriptor;
+    const reading = this.#reading.then(() => this.#readNow(size, options, open));
     this.#reading = reading.catch(() => {});
     return await reading;
   }
 
-  async #readNow(size: number, options: ReadOptions): Promise<Uint8Array> {
+  /** @param open Whether the socket was open when the read was asked for. */
+  async #readNow(size: number, options: ReadOptions, open: boolean): Promise<Uint8Array<ArrayBuffer> | null> {
     checkCount("size", size);
     if (this.#initialBytes.byteLength > 0) {
       options.signal?.throwIfAborted();
@@ -274,8 +306,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
       return bytes;
     }
     const buffer = new Uint8Array(size);
-    const count = await systemCalls().receive(this.handle, buffer, options.signal);
-    return buffer.subarray(0, count);
+    const count = await this.#descriptor.wait((s) => systemCalls().receive(s, buffer, options.signal), open);
+    return count === 0 ? null : buffer.subarray(0, count);
   }
 
   /**
@@ -310,9 +342,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    *
    * @param options By which path it is read and written.
    * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
-   * its `remoteAddr` throws WSAENOTCONN, for the system does not know it any more.
+   * its `remoteAddr` throws `Deno.errors.NotConnected`, for the system does not know it any more.
    * @throws {TypeError} If it is being handed off.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
   toConn(options: StreamOptions = {}): ConnOf<A> {
@@ -320,7 +352,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
     const { exclusive, shared } = this.#descriptor;
-    const io = openConnIo(handle, options, exclusive);
+    const io = asDeno(() => openConnIo(handle, options, exclusive));
     return new StreamConn<A>({
       handle,
       io,
@@ -337,7 +369,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     try {
       return this.remoteAddr;
     } catch (error) {
-      if (error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTCONN) return error;
+      if (error instanceof Error && hasWinsockCode(error, WSA_ERRORS.WSAENOTCONN)) return error;
       throw error;
     }
   }
@@ -352,12 +384,12 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.
    * @throws {TypeError} If it is being handed off.
-   * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
     this.#checkInUse("make a stream of");
-    const socket = openNodeSocket(this.handle, options, this.#descriptor.shared);
+    const socket = this.#descriptor.use((s) => openNodeSocket(s, options, this.#descriptor.shared));
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     socket.once("close", this.#descriptor.handOver());
     return socket;

@@ -15,6 +15,8 @@ let provider: ServiceProvider | undefined;
  *
  * @returns The same provider every time, until another one is chosen.
  * @throws {Deno.errors.NotSupported} On a system without a provider; the message names it.
+ *
+ * @experimental
  */
 export function defaultProvider(): ServiceProvider {
   return provider ??= openProvider(Deno.build.os);
@@ -39,6 +41,8 @@ export function defaultProvider(): ServiceProvider {
  * @param chosen The provider.
  * @returns Dispose of it to restore the previous provider. First close the sockets that were opened through this
  * provider.
+ *
+ * @experimental
  */
 export function useProvider(chosen: ServiceProvider): Disposable {
   const before = provider;
@@ -52,6 +56,8 @@ export function useProvider(chosen: ServiceProvider): Disposable {
  * @param os The name of the system.
  * @returns A new provider. It does not open a library before its first call.
  * @throws {Deno.errors.NotSupported} On a system without a provider; the message names it.
+ *
+ * @experimental
  */
 export function openProvider(os: typeof Deno.build.os): ServiceProvider {
   switch (os) {

@@ -43,6 +43,8 @@ interface Started {
  * }
  * assert(Counting.prototype instanceof LayeredProvider);
  * ```
+ *
+ * @experimental
  */
 export class LayeredProvider implements ProviderFunctions {
   readonly #catalog: ProviderCatalog;

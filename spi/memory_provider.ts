@@ -8,13 +8,25 @@ import type { WinsockErrorName } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
-/** The GUID of the in-memory provider. */
+/**
+ * The GUID of the in-memory provider.
+ *
+ * @experimental
+ */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
 
-/** A step of a {@linkcode MemoryProvider} that can be made to fail. */
+/**
+ * A step of a {@linkcode MemoryProvider} that can be made to fail.
+ *
+ * @experimental
+ */
 export type MemoryProviderStep = "duplicateSocket" | "socket" | "withdraw" | "closeSocket";
 
-/** The options of a {@linkcode MemoryProvider}. */
+/**
+ * The options of a {@linkcode MemoryProvider}.
+ *
+ * @experimental
+ */
 export interface MemoryProviderOptions {
   /** The id of the process that the provider simulates. Defaults to `Deno.pid`. */
   processId?: number;
@@ -54,6 +66,8 @@ interface Shared {
  * provider.fail("duplicateSocket", "WSAENETDOWN");
  * assertThrows(() => duplicateSocket(listener, Deno.pid), WinsockError, "WSAENETDOWN (10050)");
  * ```
+ *
+ * @experimental
  */
 export class MemoryProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = {
@@ -115,7 +129,7 @@ export class MemoryProvider implements ServiceProvider {
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
     const operation = `duplicate socket ${s} for process ${processId}`;
     this.#failIfTold("duplicateSocket", "WSPDuplicateSocket", operation);
-    systemCalls().kind(s, operation);
+    systemCalls().assertSocket(s, operation);
     if (!this.#shared.processIds.has(processId)) {
       throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "the process does not exist");
     }

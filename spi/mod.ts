@@ -6,7 +6,9 @@
  * library. {@linkcode openNativeProvider} and {@linkcode exportProvider}, which call native code or are called by it,
  * need full `--allow-ffi`.
  *
- * The parts that providers and chains are composed of are experimental: they may change in a minor version.
+ * **This entry point is experimental**: its exports may change in any version, except the functions that are one Winsock
+ * call each: {@linkcode duplicateSocketA}, {@linkcode socketA}, {@linkcode toAnsi}, {@linkcode toWide},
+ * {@linkcode protocolCatalog}, {@linkcode providerPath}, {@linkcode baseHandle} and {@linkcode findBrokenHandoffs}.
  *
  * @example Sharing a socket through the system's provider
  * ```ts

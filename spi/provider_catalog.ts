@@ -57,6 +57,8 @@ export function entryKind({ ProtocolChain: { ChainLen } }: WSAPROTOCOL_INFOW): E
  * using provider = catalog.open(chain);
  * assertEquals(provider.protocolInfo.ProtocolChain.ChainLen, 2);
  * ```
+ *
+ * @experimental
  */
 export class ProviderCatalog {
   readonly #entries = new Map<number, WSAPROTOCOL_INFOW>();

@@ -7,7 +7,11 @@
 import type { WSPDATA } from "../structs/spi.ts";
 import { spiError } from "./service_provider.ts";
 
-/** The version of the interface: 2.2, with the major number in the low byte. */
+/**
+ * The version of the interface: 2.2, with the major number in the low byte.
+ *
+ * @experimental
+ */
 export const SPI_VERSION = 0x0202;
 
 /**
@@ -20,6 +24,8 @@ export const SPI_VERSION = 0x0202;
  * with WSANOTINITIALISED.
  *
  * `lpProtocolInfo` is always 628 bytes. {@linkcode entryForNext} describes its content in a chain.
+ *
+ * @experimental
  */
 export interface ProviderFunctions {
   /**
@@ -141,6 +147,8 @@ export interface ProviderFunctions {
  * A provider registers each descriptor that it makes. An IFS provider, whose descriptors are handles of the system,
  * announces the descriptor with {@linkcode Upcalls.WPUModifyIFSHandle}. A non-IFS provider gets it from {@linkcode
  * Upcalls.WPUCreateSocketHandle}.
+ *
+ * @experimental
  */
 export interface Upcalls {
   /**

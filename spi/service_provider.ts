@@ -70,6 +70,8 @@ export function spiError(
  * next.withdraw(duplicateSocket(client, Deno.pid));
  * assertEquals(calls, ["duplicateSocket"]);
  * ```
+ *
+ * @experimental
  */
 export interface ServiceProvider {
   /** The provider's entry in the catalog. Its `ProviderId` is the provider's own. */

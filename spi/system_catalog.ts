@@ -61,7 +61,7 @@ export function providerPath(providerId: string): string | undefined {
 export function baseHandle(s: bigint): bigint {
   const { catalog } = providerCalls();
   if (catalog !== undefined) return catalog.baseHandle(s);
-  systemCalls().kind(s, `find the base handle of socket ${s}`);
+  systemCalls().assertSocket(s, `find the base handle of socket ${s}`);
   return s;
 }
 

@@ -7,7 +7,11 @@ import { systemCalls } from "../ffi/system.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
-/** The GUID of the provider that cannot share sockets. */
+/**
+ * The GUID of the provider that cannot share sockets.
+ *
+ * @experimental
+ */
 export const UNSUPPORTED_PROVIDER_ID = "c7a8a3f6-9b1a-4d0e-8f55-2c9f6a1f7b20";
 
 const DETAIL = "this service provider does not support socket sharing";
@@ -30,6 +34,8 @@ const DETAIL = "this service provider does not support socket sharing";
  *
  * assertThrows(() => new UnsupportedProvider().duplicateSocket(308n, 4242), WinsockError, "WSASYSCALLFAILURE (10107)");
  * ```
+ *
+ * @experimental
  */
 export class UnsupportedProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = {

@@ -18,6 +18,8 @@ const SO_PROTOCOL_INFOW = 0x2005;
  * Shares sockets through `WSADuplicateSocketW` and `WSASocketW`.
  *
  * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`.
+ *
+ * @experimental
  */
 export class WinsockProvider implements ServiceProvider {
   /** The catalog entry of TCP sockets. It is that of a layered provider if one is installed over TCP. */
@@ -115,7 +117,7 @@ export class WinsockProvider implements ServiceProvider {
  */
 function checkSocket(s: bigint, functionName: string): void {
   try {
-    systemCalls().isDatagram(s, "open a shared socket");
+    systemCalls().assertSocket(s, "open a shared socket");
   } catch (cause) {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Poller, PollWaiter } from "../poller.ts";
-import type { Acceptor, SocketMaker } from "../platform.ts";
+import type { Acceptor } from "../platform.ts";
 import { YieldBudget } from "../../internal/runtime.ts";
 import { acceptNow, setNonblocking } from "./descriptors.ts";
 import { POLLIN, PollProbe } from "./io.ts";
@@ -20,30 +20,41 @@ export class UnixAcceptor implements Acceptor {
   /** Whether the poller has just reported a waiting connection. */
   #woken = false;
   #waiting: PollWaiter | undefined;
+  #referenced = true;
 
   /**
    * Makes the listener non-blocking. It may come from another process, or be shared with one, and must not block this
    * thread.
    */
-  constructor(readonly maker: SocketMaker, readonly listener: bigint, readonly poller: Poller) {
+  constructor(readonly listener: bigint, readonly poller: Poller) {
     this.#look = new PollProbe(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
   }
 
   async accept(): Promise<bigint | undefined> {
-    // Yield, so that the caller can use the connections it has accepted.
-    if (this.#turns.exhausted) await this.#turns.yield();
-    while (this.#stopping === undefined) {
+    let accepted: bigint | undefined;
+    await this.acceptWhile(() => accepted === undefined, (s) => void (accepted = s));
+    return accepted;
+  }
+
+  async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
+    while (this.#stopping === undefined && wanted()) {
+      // Yield, so that the caller can use the connections it has accepted.
+      if (this.#turns.exhausted) {
+        await this.#turns.yield();
+        continue;
+      }
       const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
       if (s !== undefined) {
         this.#turns.spend();
-        return s;
+        accepted(s);
+        continue;
       }
       // Yielding costs less than waiting through the poller, and after several connections the next one is likely to
       // arrive soon.
       await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
-    return undefined;
+    return this.#stopping === undefined;
   }
 
   stop(): Promise<void> {
@@ -55,9 +66,13 @@ export class UnixAcceptor implements Acceptor {
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 
-  close(): void {
+  end(): undefined {
     this.stop().catch(() => {});
-    this.maker.closeSocket(this.listener);
+  }
+
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
   }
 
   /** Returns whether an `accept` may succeed. An `accept` that fails costs ten times as much as this check. */
@@ -69,7 +84,8 @@ export class UnixAcceptor implements Acceptor {
 
   async #wait(): Promise<void> {
     this.#turns.reset();
-    this.#waiting = this.poller.wait(this.listener, "read", { outlives: true, repeated: true });
+    const options = { referenced: this.#referenced, outlives: true, repeated: true };
+    this.#waiting = this.poller.wait(this.listener, "read", options);
     try {
       await this.#waiting.over;
       this.#woken = true;

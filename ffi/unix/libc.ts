@@ -26,7 +26,11 @@ export function useUnixSystem(chosen: UnixSystem): void {
   system = chosen;
 }
 
-/** The functions of libc that nearly every process needs, with the types of their parameters. */
+/**
+ * The functions of libc that nearly every process needs, with the types of their parameters.
+ *
+ * @experimental
+ */
 export const LIBC_SYMBOLS = {
   /** `int socket(int domain, int type, int protocol)` */
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -99,6 +103,8 @@ let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
  *
  * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
   return symbols ??= openLibrary(LIBC_PATHS, LIBC_SYMBOLS);
@@ -298,7 +304,13 @@ export function isErrno(number: number, ...candidates: readonly ErrnoName[]): bo
 export function unixError(number: number, operation: string, functionName: string): WinsockError {
   const name = errnoName(number);
   const code = WSA_ERRORS[name === undefined ? "WSASYSCALLFAILURE" : WINSOCK[name]];
-  return new WinsockError(code, { operation, functionName, detail: `${name ?? "errno"} (${number})` });
+  const detail = `${name ?? "errno"} (${number})`;
+  return new WinsockError(code, {
+    operation,
+    functionName,
+    detail,
+    ...(name === undefined ? {} : { errnoName: name }),
+  });
 }
 
 /**

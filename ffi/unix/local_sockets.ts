@@ -109,6 +109,34 @@ export function closeLocal(fd: bigint): void {
   else closeElsewhere(fd);
 }
 
+/**
+ * Removes the file of a local socket to which no process has a socket bound any more, whichever process had the last one.
+ *
+ * A datagram socket asks: where a stream socket is bound, connecting fails because their types differ, and what listens
+ * there does not hear of it. On Linux a file that is not a socket refuses connections as well; but it can be opened.
+ *
+ * @param path The file.
+ */
+export function removeUnbound(path: string): void {
+  if (path === "" || path.startsWith("\0") || canBeOpened(path)) return;
+  const name = encodeLocalAddress(path);
+  const probe = newSocket(AF_UNIX, SOCK.SOCK_DGRAM);
+  try {
+    const connected = libc().connect(probe, name, name.byteLength);
+    const refused = connected === -1 && isErrno(errno(), "ECONNREFUSED");
+    if (refused) functions().unlink(nulTerminated(path));
+  } finally {
+    libc().close(probe);
+  }
+}
+
+/** Whether a file can be read by its name, as that of a socket cannot. */
+function canBeOpened(path: string): boolean {
+  const fd = functions().open(nulTerminated(path), unixSystem().O_NONBLOCK);
+  if (fd !== -1) libc().close(BigInt(fd));
+  return fd !== -1;
+}
+
 function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T, path: string): T {
   const address = encodeLocalAddress(path);
   const fd = newSocket(AF_UNIX, SOCK.SOCK_STREAM);
@@ -172,6 +200,8 @@ const functions = libcFunctions({
   chown: { parameters: ["buffer", "u32", "i32"], result: "i32" },
   /** `uid_t geteuid(void)` */
   geteuid: { parameters: [], result: "u32" },
+  /** `int open(const char *path, int oflag, ...)`, without a mode */
+  open: { parameters: ["buffer", "i32"], result: "i32" },
   /** `int unlink(const char *path)` */
   unlink: { parameters: ["buffer"], result: "i32" },
   /** `int rmdir(const char *path)` */

@@ -25,6 +25,54 @@ const functions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
+const argumentFunctions = libcFunctions({
+  /** `int *_NSGetArgc(void)` (crt_externs.h of macOS) */
+  _NSGetArgc: { parameters: [], result: "usize" },
+  /** `char ***_NSGetArgv(void)` */
+  _NSGetArgv: { parameters: [], result: "usize" },
+  /** `size_t strlen(const char *s)` */
+  strlen: { parameters: ["usize"], result: "usize" },
+});
+
+/**
+ * Returns the arguments that this process was started with: `/proc/self/cmdline` (proc(5)) on Linux, `_NSGetArgv` on macOS.
+ *
+ * @returns `undefined` if the system does not report them.
+ */
+export function ownWords(): string[] | undefined {
+  return unixSystem().processFiles ? wordsOfFile() : wordsInMemory();
+}
+
+function wordsInMemory(): string[] {
+  const { _NSGetArgc, _NSGetArgv, strlen } = argumentFunctions();
+  const count = new Int32Array(copyOut(_NSGetArgc(), 4).buffer)[0]!;
+  const [argv] = new BigUint64Array(copyOut(_NSGetArgv(), 8).buffer);
+  const words = new BigUint64Array(copyOut(argv!, 8 * count).buffer);
+  return Array.from(words, (word) => new TextDecoder().decode(copyOut(word, Number(strlen(word)))));
+}
+
+/** Copies bytes from native memory. */
+function copyOut(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  libc().copyOut(bytes, address, BigInt(length));
+  return bytes;
+}
+
+function wordsOfFile(): string[] | undefined {
+  const fd = functions().open(nulTerminated("/proc/self/cmdline"), O_CLOEXEC);
+  if (fd === -1) return undefined;
+  const decoder = new TextDecoder();
+  const bytes = new Uint8Array(STATUS_SIZE);
+  let text = "";
+  for (;;) {
+    const length = Number(functions().read(BigInt(fd), bytes, BigInt(bytes.byteLength)));
+    if (length <= 0) break;
+    text += decoder.decode(bytes.subarray(0, length), { stream: true });
+  }
+  libc().close(BigInt(fd));
+  return text.split("\0").slice(0, -1);
+}
+
 /** Returns whether this process runs as root. The processes that it starts may then run as other users. */
 export function isRoot(): boolean {
   return functions().geteuid() === 0;

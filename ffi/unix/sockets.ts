@@ -35,7 +35,7 @@ import { AF, IPPROTO, SOCK } from "../../structs/constants.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/unload.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, type SocketMaker, socketName } from "../platform.ts";
+import { type Acceptor, socketName } from "../platform.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
@@ -43,7 +43,7 @@ import { UnixAcceptor } from "./acceptor.ts";
 import { tryReceive, tryRecv, trySend, UNIX_STREAMS } from "./io.ts";
 import { unixPoller } from "./poller.ts";
 import { duplicateFrom, newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
-import { encodeLocalAddress } from "./local_sockets.ts";
+import { encodeLocalAddress, removeUnbound } from "./local_sockets.ts";
 
 let addresses: AddressCodec | undefined;
 
@@ -274,8 +274,8 @@ export class UnixCalls extends BsdSockets {
     return Promise.resolve({ [Symbol.dispose]() {} });
   }
 
-  acceptor(listener: bigint, maker: SocketMaker): Acceptor {
-    return new UnixAcceptor(maker, listener, this.poller.prepare());
+  acceptor(listener: bigint): Acceptor {
+    return new UnixAcceptor(listener, this.poller.prepare());
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
@@ -302,6 +302,10 @@ export class UnixCalls extends BsdSockets {
 
   closeElsewhere(s: bigint, end: boolean): void {
     closeElsewhere(s, end).catch(() => {});
+  }
+
+  removeLocal(path: string): void {
+    removeUnbound(path);
   }
 
   protected closeDescriptor(s: bigint): void {

@@ -7,12 +7,12 @@
  *
  * @module
  */
-import { type Acceptor, INVALID_SOCKET, type SocketCalls, type SocketMaker } from "../platform.ts";
+import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
 import { PollProbe } from "./io.ts";
-import { YieldBudget } from "../../internal/runtime.ts";
+import { referenceCall, YieldBudget } from "../../internal/runtime.ts";
 
 /** How often a failed accept on an open listener is tried again, and the delay before each attempt. */
 const RETRIES = 5;
@@ -55,15 +55,15 @@ export class ThreadAcceptor implements Acceptor {
   readonly #look: PollProbe;
   #pending: Promise<bigint> | undefined;
   #stopped = false;
-  /** Settles when no thread uses the handle any more; the handle is then closed if that was requested. */
+  /** Settles when no thread uses the handle any more. */
   #stopping: Promise<void> | undefined;
-  /** Whether the handle is closed. Another socket may soon have its number. */
-  #closed = false;
+  /** Whether the handle is about to be closed. Another socket may soon have its number. */
+  #ended = false;
+  #referenced = true;
 
   constructor(
     readonly calls: SocketCalls,
     readonly listener: bigint,
-    readonly maker: SocketMaker,
     readonly isSole: () => boolean,
   ) {
     this.#look = new PollProbe(listener);
@@ -76,6 +76,14 @@ export class ThreadAcceptor implements Acceptor {
     if (waiting !== undefined) return waiting;
     this.#turns.reset();
     return await this.#acceptNext();
+  }
+
+  async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
+    while (!this.#stopped && wanted()) {
+      const s = await this.accept();
+      if (s !== undefined) accepted(s);
+    }
+    return !this.#stopped;
   }
 
   /** Accepts a waiting connection on this thread, if that cannot block it. */
@@ -94,6 +102,7 @@ export class ThreadAcceptor implements Acceptor {
         continue;
       }
       this.#pending = ws2_32().accept(this.listener, null, null);
+      if (!this.#referenced) referenceCall(this.#pending, false);
       waiting.add(this);
       const s = await this.#pending;
       waiting.delete(this);
@@ -114,22 +123,24 @@ export class ThreadAcceptor implements Acceptor {
 
   /** Makes the thread leave `accept`. */
   async interrupt(): Promise<void> {
-    while (this.#pending !== undefined && !this.#closed && !this.#cancelled()) {
+    while (this.#pending !== undefined && !this.#ended && !this.#cancelled()) {
       await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
     }
     await this.#pending;
   }
 
-  close(): void {
+  end(): Promise<void> | undefined {
     this.#stopped = true;
     // A thread that has not reached accept yet would find the handle closed, or used by another socket. Wait for it.
-    if (this.#pending === undefined || this.#cancelled()) this.#close();
-    else this.#stopping = this.stop().then(() => this.#close()).catch(() => {});
+    if (this.#pending !== undefined && !this.#cancelled()) return this.stop();
+    this.#ended = true;
+    return undefined;
   }
 
-  #close(): void {
-    this.#closed = true;
-    this.maker.closeSocket(this.listener);
+  /** The thread stays in `accept`, and ends with the process. */
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#pending !== undefined) referenceCall(this.#pending, referenced);
   }
 
   #cancelled(): boolean {
@@ -152,7 +163,7 @@ export class ThreadAcceptor implements Acceptor {
    */
   #fail(): never {
     const operation = `accept a connection on socket ${this.listener}`;
-    this.calls.kind(this.listener, operation);
+    this.calls.assertSocket(this.listener, operation);
     this.calls.close(this.calls.open("0.0.0.0"));
     throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
       operation,

@@ -85,7 +85,7 @@ export class WinsockPoll implements PollSystem {
    */
   waker(): PollWaker {
     const { calls } = this;
-    const handle = calls.bindDatagram({ hostname: "127.0.0.1", port: 0 }, false);
+    const handle = calls.bindDatagram({ hostname: "127.0.0.1", port: 0 });
     try {
       calls.unblock(handle);
       calls.connectDatagram(handle, calls.localAddress(handle) as Deno.NetAddr);

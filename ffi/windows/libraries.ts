@@ -5,10 +5,14 @@
  *
  * @module
  */
-import { openLibrary, SYSTEM32 } from "../library.ts";
+import { decodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 
-/** The functions of ws2_32.dll that the library binds, with the types of their parameters. */
+/**
+ * The functions of ws2_32.dll that the library binds, with the types of their parameters.
+ *
+ * @experimental
+ */
 export const WS2_32_SYMBOLS = {
   /** `int WSAStartup(WORD wVersionRequested, LPWSADATA lpWSAData)` */
   WSAStartup: { parameters: ["u16", "buffer"], result: "i32" },
@@ -63,6 +67,8 @@ let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
  * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
+ *
+ * @experimental
  */
 export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] {
   if (symbols !== undefined) return symbols;
@@ -109,10 +115,18 @@ export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInter
   return () => opened ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], symbols);
 }
 
-/** `SIO_BASE_HANDLE` of `WSAIoctl`: returns the base provider's handle of a socket. */
+/**
+ * `SIO_BASE_HANDLE` of `WSAIoctl`: returns the base provider's handle of a socket.
+ *
+ * @experimental
+ */
 export const SIO_BASE_HANDLE = 0x48000022;
 
-/** The functions of ws2_32.dll for service providers, with the types of their parameters. */
+/**
+ * The functions of ws2_32.dll for service providers, with the types of their parameters.
+ *
+ * @experimental
+ */
 export const WS2SPI_SYMBOLS = {
   /** `int WSCEnumProtocols(LPINT lpiProtocols, LPWSAPROTOCOL_INFOW lpProtocolBuffer, LPDWORD lpdwBufferLength, LPINT lpErrno)` */
   WSCEnumProtocols: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
@@ -162,6 +176,8 @@ const openedSpi = winsockFunctions(WS2SPI_SYMBOLS);
  * through `WSAGetLastError`.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
+ *
+ * @experimental
  */
 export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] {
   return openedSpi();
@@ -170,7 +186,11 @@ export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] 
 /** `HANDLE_FLAG_INHERIT`: a child process that is started with handle inheritance gets a copy of the handle. */
 export const HANDLE_FLAG_INHERIT = 0x1;
 
-/** The functions of kernel32.dll that the library binds, with the types of their parameters. */
+/**
+ * The functions of kernel32.dll that the library binds, with the types of their parameters.
+ *
+ * @experimental
+ */
 export const KERNEL32_SYMBOLS = {
   /** `BOOL SetHandleInformation(HANDLE hObject, DWORD dwMask, DWORD dwFlags)` */
   SetHandleInformation: { parameters: ["usize", "u32", "u32"], result: "i32" },
@@ -187,9 +207,52 @@ const openedKernel32 = kernel32Functions(KERNEL32_SYMBOLS);
  *
  * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function kernel32(): Deno.DynamicLibrary<typeof KERNEL32_SYMBOLS>["symbols"] {
   return openedKernel32();
+}
+
+const commandLineFunctions = kernel32Functions({
+  /** `LPWSTR GetCommandLineW()` */
+  GetCommandLineW: { parameters: [], result: "usize" },
+  /** `int lstrlenW(LPCWSTR lpString)` */
+  lstrlenW: { parameters: ["usize"], result: "i32" },
+  /** `LPWSTR lstrcpynW(LPWSTR lpString1, LPCWSTR lpString2, int iMaxLength)` */
+  lstrcpynW: { parameters: ["buffer", "usize", "i32"], result: "usize" },
+});
+
+/** The words this process was started with (`GetCommandLineW`). */
+export function ownWords(): string[] {
+  const { GetCommandLineW, lstrlenW, lstrcpynW } = commandLineFunctions();
+  const line = GetCommandLineW();
+  const units = new Uint16Array(lstrlenW(line) + 1);
+  lstrcpynW(units, line, units.length);
+  return splitCommandLine(decodeUtf16(units));
+}
+
+/** The words of a command line, as `CommandLineToArgvW` tells them apart. */
+export function splitCommandLine(line: string): string[] {
+  // The program's name knows no backslashes before quotes.
+  const [program = "", quoted, bare = ""] = /^(?:"([^"]*)"?|(\S*))/.exec(line) ?? [];
+  const words = [quoted ?? bare];
+  let word: string | undefined;
+  let inQuotes = false;
+  for (const [part, backslashes] of line.slice(program.length).matchAll(/(\\*)"|\\+|[^]/g)) {
+    if (backslashes !== undefined) {
+      word = (word ?? "") + "\\".repeat(Math.floor(backslashes.length / 2));
+      if (backslashes.length % 2 === 1) word += '"';
+      else inQuotes = !inQuotes;
+    } else if (!inQuotes && /^[ \t]$/.test(part)) {
+      if (word !== undefined) words.push(word);
+      word = undefined;
+    } else {
+      word = (word ?? "") + part;
+    }
+  }
+  if (word !== undefined) words.push(word);
+  return words;
 }
 
 /**

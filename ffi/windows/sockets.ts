@@ -5,7 +5,7 @@
  */
 import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../socket_address.ts";
 import { type BerkeleyConstants, BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, INVALID_SOCKET, type SocketMaker, socketName } from "../platform.ts";
+import { type Acceptor, INVALID_SOCKET, socketName } from "../platform.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import { PollTable } from "../poll_table.ts";
 import { Poller } from "../poller.ts";
@@ -168,10 +168,10 @@ export class WinsockCalls extends BsdSockets {
     return holdAccepting();
   }
 
-  acceptor(listener: bigint, maker: SocketMaker, isSole: () => boolean): Acceptor {
+  acceptor(listener: bigint, isSole: () => boolean): Acceptor {
     // A listener of another origin may be non-blocking; here a thread waits in accept.
     this.#setNonBlocking(listener, false);
-    return new ThreadAcceptor(this, listener, maker, isSole);
+    return new ThreadAcceptor(this, listener, isSole);
   }
 
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
@@ -200,6 +200,9 @@ export class WinsockCalls extends BsdSockets {
   closeElsewhere(s: bigint, end: boolean): void {
     closeElsewhere(s, end).catch(() => {});
   }
+
+  /** Nothing to do: local sockets cannot be made here. */
+  removeLocal(): void {}
 
   protected closeDescriptor(s: bigint): void {
     const result = ws2_32().closesocket(s);

@@ -3,42 +3,31 @@
  *
  * @module
  */
-import type { PoolSettings, WorkerInfo, WorkerPoolOptions, WorkerPoolStatistics } from "./options.ts";
+import type {
+  ConnectionExtras,
+  FilledPoolOptions,
+  PoolRestartOptions,
+  PoolServeOptions,
+  WorkerEnd,
+  WorkerEventType,
+  WorkerInfo,
+  WorkerPoolOptions,
+  WorkerPoolStatistics,
+} from "./options.ts";
 import { nodeBuiltin, validateDuration } from "../../internal/runtime.ts";
-import { checkedTimeout, type SendOptions } from "../source.ts";
+import type { SocketAddr } from "../../ffi/socket_address.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
+import { type SendOptions, sourceTimeouts } from "../source.ts";
 import { checkWorkerCommand } from "../spawn.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
-import { HandoffError } from "../errors.ts";
-import { noWorker, poolClosed, Scheduler } from "./scheduler.ts";
-import { WorkerSlot } from "./worker_slot.ts";
-
-/** What happens to a pool's workers. */
-export type WorkerEventType = "workerstart" | "workerready" | "workerend" | "workergiveup";
-
-/** Something happened to a worker of a {@linkcode WorkerPool}. */
-export class WorkerEvent extends Event {
-  /** What happened. */
-  declare readonly type: WorkerEventType;
-  /** The worker. */
-  readonly worker: WorkerInfo;
-  /** Why it ended; empty for other events. */
-  readonly reason: string;
-
-  /**
-   * Makes the event.
-   *
-   * @param type What happened.
-   * @param worker To which worker.
-   * @param reason Why.
-   */
-  constructor(type: WorkerEventType, worker: WorkerInfo, reason = "") {
-    super(type);
-    this.worker = worker;
-    this.reason = reason;
-  }
-}
+import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } from "../../sockets/listener.ts";
+import type { Socket } from "../../sockets/socket.ts";
+import { errorAbout, HandoffError } from "../errors.ts";
+import { noWorker, Scheduler } from "./scheduler.ts";
+import { poolClosed, WorkerSlot } from "./worker_slot.ts";
 
 const NOT_READY = "The pool does not become ready";
+const NO_RESTART = "Cannot restart the pool";
 
 /** Who got a socket, and after how many offers. */
 export interface DispatchResult {
@@ -48,29 +37,112 @@ export interface DispatchResult {
   readonly attempts: number;
 }
 
+/** Something happened to a worker of a {@linkcode WorkerPool}. */
+export class WorkerEvent extends Event {
+  /** What happened. */
+  declare readonly type: WorkerEventType;
+  /** The worker. */
+  readonly worker: WorkerInfo;
+  /** Why it ended, of `workerend`: how its process ended, or why the pool ended it. */
+  readonly reason: string | undefined;
+  /** The exit code of its process, of `workerend`; `undefined` if there was no process. */
+  readonly exitCode: number | undefined;
+  /** The signal that ended its process, of `workerend`, if one did. */
+  readonly signal: Deno.Signal | undefined;
+
+  /**
+   * Makes the event.
+   *
+   * @param type What happened.
+   * @param worker To which worker.
+   * @param end How it ended, of `workerend`.
+   */
+  constructor(type: WorkerEventType, worker: WorkerInfo, end: Partial<WorkerEnd> = {}) {
+    super(type);
+    this.worker = worker;
+    this.reason = end.reason;
+    this.exitCode = end.exitCode;
+    this.signal = end.signal;
+  }
+}
+
+/** A connection that {@linkcode WorkerPool.serve} accepted was closed, for no worker took it. */
+export class ConnectionDropEvent extends Event {
+  /** Why: a {@linkcode HandoffError}, or what kept the connection from being offered. */
+  readonly error: unknown;
+
+  /**
+   * Makes the event.
+   *
+   * @param type `connectiondrop`.
+   * @param error Why.
+   */
+  constructor(type: "connectiondrop", error: unknown) {
+    super(type);
+    this.error = error;
+  }
+}
+
+/** The events of a {@linkcode WorkerPool}. */
+export interface WorkerPoolEventMap {
+  /** The process of a worker was started. */
+  workerstart: WorkerEvent;
+  /** A worker takes sockets. */
+  workerready: WorkerEvent;
+  /** The process of a worker has ended, or none could be started. */
+  workerend: WorkerEvent;
+  /** Too many workers of one place could not stay: it stays empty. */
+  workergiveup: WorkerEvent;
+  /**
+   * No worker has room: sockets wait, and {@linkcode WorkerPool.serve} accepts no more, so that clients wait in the
+   * listener's backlog. Before the first worker is ready that is so too, and is not told.
+   */
+  poolfull: Event;
+  /** After `poolfull`: a worker has room again, and nothing waits. */
+  poolfree: Event;
+  /** {@linkcode WorkerPool.serve} has closed a connection that no worker took. */
+  connectiondrop: ConnectionDropEvent;
+}
+
+/**
+ * What listens for an event of a {@linkcode WorkerPool}.
+ *
+ * @typeParam Type The event's name.
+ */
+export type WorkerPoolListener<Type extends string> = Type extends keyof WorkerPoolEventMap
+  ? ((event: WorkerPoolEventMap[Type]) => unknown) | { handleEvent(event: WorkerPoolEventMap[Type]): unknown }
+  : EventListenerOrEventListenerObject;
+
 /** Fills in the defaults. Throws what is wrong with the options. */
-function poolSettings(options: WorkerPoolOptions): PoolSettings {
+function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
   checkWorkerCommand(options);
-  const settings: PoolSettings = {
+  const settings: FilledPoolOptions = {
     ...options,
+    ...sourceTimeouts(options),
     size: options.size ?? navigator.hardwareConcurrency,
     strategy: options.strategy ?? "least-loaded",
-    maxSocketsPerWorker: options.maxSocketsPerWorker ?? 1024,
+    maxSocketsPerWorker: options.maxSocketsPerWorker ?? 10_000,
     maxQueue: options.maxQueue ?? 1024,
     attempts: options.attempts ?? 3,
-    timeout: checkedTimeout(options.timeout ?? 10_000),
-    restartDelay: validateDuration("The pool's restartDelay", options.restartDelay ?? 100),
-    maxRestartDelay: validateDuration("The pool's maxRestartDelay", options.maxRestartDelay ?? 10_000),
+    queueTimeout: validateDuration("queueTimeout", options.queueTimeout ?? 10_000, 1),
+    drainTimeout: validateDuration("drainTimeout", options.drainTimeout ?? 10_000),
+    restartDelay: validateDuration("restartDelay", options.restartDelay ?? 100),
+    maxRestartDelay: validateDuration("maxRestartDelay", options.maxRestartDelay ?? 10_000),
     maxFailures: options.maxFailures ?? 10,
     trusted: options.trusted ?? true,
   };
+  if (settings.strategy !== "least-loaded" && settings.strategy !== "round-robin") {
+    throw new TypeError(`Invalid \`strategy\`: must be least-loaded or round-robin, got ${settings.strategy}`);
+  }
   for (const name of ["size", "maxSocketsPerWorker", "attempts"] as const) atLeast(1, name, settings[name]);
   for (const name of ["maxQueue", "maxFailures"] as const) atLeast(0, name, settings[name]);
   return settings;
 }
 
+/** Bounds may be infinite; places are counted. */
 function atLeast(least: number, name: string, value: number): void {
-  if (!(value >= least)) throw new RangeError(`The pool's ${name} is ${value}, not ${least} or more`);
+  if (value >= least && (name !== "size" || Number.isSafeInteger(value))) return;
+  throw new RangeError(`Invalid \`${name}\`: must be ${least} or more, got ${value}`);
 }
 
 /** Counts offers, in constant memory however many there are. */
@@ -99,12 +171,13 @@ class Counters {
 /**
  * Keeps worker processes running and hands them sockets.
  *
- * A socket that a worker rejects, or that comes back because the worker died, is offered to another. A worker that ends
- * is replaced, the sooner the longer it has lived, by one that runs the program as it is on disk by then. A place whose
- * workers cannot stay is given up (`workergiveup`); when all are, {@linkcode WorkerPool.failed} tells. A worker that does not answer gets nothing more, and is ended when it
- * stays silent for as long as `timeout` again.
+ * A socket that a worker rejects, or that comes back because the worker ended, is offered to another. A worker that ends is
+ * replaced by one that runs the program as it is on disk by then, after a delay that doubles for workers that end within a
+ * second. A place whose workers cannot stay is given up (`workergiveup`); when all are, {@linkcode WorkerPool.closed} tells.
+ * A worker that does not answer gets nothing more, and is ended when it stays silent for as long as `sendTimeout` again.
  *
- * What waits is bounded: `maxQueue` sockets here and `maxSocketsPerWorker` for each worker.
+ * What waits is bounded: `maxQueue` sockets here and `maxSocketsPerWorker` for each worker. The pool's events are those of
+ * {@linkcode WorkerPoolEventMap}.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` for the workers' command: for a `script`, this
  * Deno's own path.
@@ -113,11 +186,10 @@ class Counters {
  * ```ts ignore
  * import { listen, WorkerPool } from "@winsock/handoff";
  *
- * await using pool = new WorkerPool({ script: new URL("worker.ts", import.meta.url), size: 4, prefix: "worker: " });
+ * const script = new URL("worker.ts", import.meta.url);
+ * await using pool = new WorkerPool({ script, size: 4, outputPrefix: "worker: " });
  * using listener = listen({ port: 8080 });
- * for await (const socket of listener) {
- *   pool.dispatch(socket).catch(() => socket.close());
- * }
+ * await pool.serve(listener);
  * ```
  */
 export class WorkerPool extends EventTarget implements AsyncDisposable {
@@ -127,52 +199,63 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    */
   readonly ready: Promise<void>;
   /**
-   * Resolves when the last place was given up, with a {@linkcode HandoffError} that says so (`target-exited`): from then on
-   * `dispatch` rejects everything. A program that can do nothing else ends then, so that whoever watches it knows. Never
-   * resolves while a worker can be kept running, nor once the pool is closed.
+   * Resolves when the pool can do nothing more; never rejects. With `undefined` when it was closed and its workers have
+   * ended; with a {@linkcode HandoffError} (`target-exited`) when the last place was given up: from then on `dispatch`
+   * rejects everything. A program that can do nothing else ends then, so that its service manager knows.
    */
-  readonly failed: Promise<HandoffError>;
+  readonly closed: Promise<HandoffError | undefined>;
 
-  readonly #settings: PoolSettings;
+  readonly #settings: FilledPoolOptions;
   readonly #places: WorkerSlot[];
   readonly #counters = new Counters();
   readonly #queue: Scheduler;
   readonly #ready = Promise.withResolvers<void>();
-  readonly #failed = Promise.withResolvers<HandoffError>();
-  readonly #neverReady: Set<WorkerSlot>;
+  readonly #closed = Promise.withResolvers<HandoffError | undefined>();
+  /** Aborted when nothing is to be accepted any more. */
+  readonly #over = new AbortController();
+  #restarting: Promise<void> = Promise.resolve();
+  /** Places that have had no worker that was ready. */
+  readonly #neverReady: Set<number>;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
+  /** Why the pool can do nothing more, where it was not closed. */
+  #failure: HandoffError | undefined;
   readonly #abort = () => {
-    this.close({ timeout: 0 });
+    this.close({ drainTimeout: 0 });
     for (const place of this.#places) place.kill();
   };
 
   /**
    * Makes the pool; the workers start right after.
    *
-   * @param options How.
-   * @throws {TypeError} If neither or both of `script` and `command` are given.
+   * @param options What its workers run, and how it works.
+   * @throws {TypeError} If neither or both of `script` and `command` are given; for a `script`, if this program is compiled,
+   * so that there is no Deno to run it.
    * @throws {RangeError} If a number is out of its range.
    */
   constructor(options: WorkerPoolOptions) {
     super();
-    this.#settings = poolSettings(options);
+    this.#settings = filledOptions(options);
     this.ready = this.#ready.promise;
     this.ready.catch(() => {});
-    this.failed = this.#failed.promise;
+    this.closed = this.#closed.promise;
     const events = {
       changed: () => this.#queue.assign(),
-      started: (place: WorkerSlot) => this.#tell("workerstart", place),
-      ready: (place: WorkerSlot) => this.#becomeReady(place),
-      ended: (place: WorkerSlot, reason: string) => this.#tell("workerend", place, reason),
-      givenUp: (place: WorkerSlot) => this.#giveUp(place),
+      started: (worker: WorkerInfo) => void this.dispatchEvent(new WorkerEvent("workerstart", worker)),
+      ready: (worker: WorkerInfo) => this.#becomeReady(worker),
+      ended: (worker: WorkerInfo, end: WorkerEnd) => void this.dispatchEvent(new WorkerEvent("workerend", worker, end)),
+      givenUp: (worker: WorkerInfo) => this.#giveUp(worker),
     };
     this.#places = Array.from(
       { length: this.#settings.size },
       (_, index) => new WorkerSlot(index, this.#settings, events),
     );
-    this.#queue = new Scheduler(this.#places, this.#settings);
-    this.#neverReady = new Set(this.#places);
+    this.#queue = new Scheduler(
+      this.#places,
+      this.#settings,
+      (full) => void this.dispatchEvent(new Event(full ? "poolfull" : "poolfree")),
+    );
+    this.#neverReady = new Set(this.#places.keys());
     this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
     // Later, so that whoever made the pool can listen first.
@@ -211,10 +294,108 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted first.
    */
   async dispatch(socket: AnySocket, options: SendOptions = {}): Promise<DispatchResult> {
+    return await this.#dispatch(socket, options, this.#settings);
+  }
+
+  /**
+   * Accepts connections and hands each to a worker, until the listener or the pool is closed.
+   *
+   * While no worker has room nothing is accepted, so that clients wait in the listener's backlog: `poolfull` tells when that
+   * begins, `poolfree` when it ends. A connection that a worker does not take is offered to the others. One that no worker
+   * takes, or that has waited for `queueTimeout` until one had room, is closed, and `connectiondrop` tells why.
+   *
+   * @param listener Where to accept. It stays open, and nothing else should accept on it meanwhile.
+   * @param options What goes along with each connection.
+   * @returns Resolves when the listener or the pool is closed, or the signal is aborted, and each connection that was
+   * accepted is a worker's or closed.
+   * @throws {HandoffError} `target-exited` if no worker of the pool can be kept running.
+   * @throws {WinsockError} If the system cannot accept, for another reason than a shortage of descriptors or memory, which
+   * is waited for.
+   */
+  async serve(listener: Listener<SocketAddr>, options: PoolServeOptions = {}): Promise<void> {
+    const { signal: stop = this.#over.signal } = options;
+    const signal = AbortSignal.any([this.#over.signal, stop]);
+    const handing = new Set<Promise<void>>();
+    const calls = new Set<Promise<unknown>>();
+    try {
+      for (;;) {
+        await this.#queue.room(signal);
+        // Until it is known what goes along nothing counts a connection.
+        while (calls.size > 0 && calls.size >= this.#settings.maxQueue) await Promise.race(calls);
+        const socket = await acceptWithRetry(listener, throwUnlessTransient, () => acceptUntil(listener, signal));
+        if (socket === undefined) break;
+        const handed = this.#serve(socket, options, calls).finally(() => handing.delete(handed));
+        handing.add(handed);
+      }
+    } finally {
+      await Promise.all(handing);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #serve(socket: Socket<SocketAddr>, options: PoolServeOptions, calls: Set<Promise<unknown>>): Promise<void> {
+    let extras: ConnectionExtras | void = options;
+    try {
+      if (options.onConnection !== undefined) {
+        const call = Promise.resolve(options.onConnection(socket)).finally(() => calls.delete(settled));
+        const settled: Promise<unknown> = call.catch(() => {});
+        calls.add(settled);
+        extras = await call ?? options;
+        if (socket.handle === INVALID_SOCKET) return;
+      }
+      const { data, initialBytes } = extras;
+      const travels: SendOptions = initialBytes === undefined ? { data } : { data, initialBytes };
+      await this.#dispatch(socket, travels, { attempts: Infinity, maxQueue: Infinity });
+    } catch (error) {
+      socket.close();
+      this.dispatchEvent(new ConnectionDropEvent("connectiondrop", error));
+    }
+  }
+
+  /**
+   * Replaces the workers one after the other by ones that run the program as it is on disk: starts a new one, waits until it
+   * is ready, hands it what comes from then on, and lets the old one finish what it has. No socket is lost, and no place is
+   * without a worker that takes sockets. A place that was given up has a worker again.
+   *
+   * One restart is under way at a time: another waits for it.
+   *
+   * @param options How long the new workers may take to start, and the old ones to finish.
+   * @returns Resolves when all workers are new, and the old ones have ended.
+   * @throws {HandoffError} If a new worker does not become ready: that one is ended, its place keeps the worker it has, and
+   * those after it are not replaced. `closed` if the pool is closed.
+   * @throws {RangeError} If a timeout is out of its range.
+   */
+  async restart(options: PoolRestartOptions = {}): Promise<void> {
+    const { startTimeout = this.#settings.startTimeout, drainTimeout = this.#settings.drainTimeout } = options;
+    validateDuration("startTimeout", startTimeout, 1);
+    validateDuration("drainTimeout", drainTimeout);
+    const restarted = this.#restarting.then(() => this.#restart({ startTimeout, drainTimeout }));
+    this.#restarting = restarted.catch(() => {});
+    await restarted;
+  }
+
+  async #restart(timeouts: Required<PoolRestartOptions>): Promise<void> {
+    try {
+      for (const place of this.#places) {
+        if (this.#failure !== undefined) throw this.#failure;
+        await place.replace(timeouts);
+      }
+    } catch (error) {
+      if (!(error instanceof HandoffError)) throw error;
+      throw new HandoffError(error.outcome, error.reason, errorAbout(NO_RESTART, { cause: error }));
+    }
+  }
+
+  async #dispatch(
+    socket: AnySocket,
+    options: SendOptions,
+    { attempts: most, maxQueue }: Pick<FilledPoolOptions, "attempts" | "maxQueue">,
+  ): Promise<DispatchResult> {
+    const { signal } = options;
     const tried = new Set<number>();
     let lastError: unknown;
     for (let attempts = 1;;) {
-      const place = await this.#queue.pick(tried, lastError, options.signal);
+      const place = await this.#queue.pick({ tried, lastError, maxQueue, signal });
       const worker = { index: place.index, processId: place.processId };
       const began = performance.now();
       this.#counters.offered++;
@@ -229,7 +410,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         this.#counters.returned++;
         if (!(error instanceof HandoffError)) throw error;
         // A worker that takes no more sockets has not been offered this one.
-        if (error.outcome !== "closed" && attempts++ >= this.#settings.attempts) throw error;
+        if (error.outcome !== "closed" && attempts++ >= most) throw error;
         if (worker.processId !== 0) tried.add(worker.processId);
         lastError = error;
       } finally {
@@ -243,110 +424,79 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * Ends the pool: refuses what waits, lets the workers take what is on its way and finish what they have, and ends
    * those that take longer.
    *
-   * @param options `timeout`: how long the workers may take, in milliseconds: from 0 to 2 147 483 647. Default 10 000.
+   * @param options `drainTimeout`: how long the workers may take, in milliseconds, from 0 to 2 147 483 647. Defaults to the
+   * pool's `drainTimeout`.
    * @throws {RangeError} If the timeout is out of its range. The pool stays as it is.
    */
-  async close(options: { timeout?: number } = {}): Promise<void> {
-    const timeout = validateDuration("The pool's timeout", options.timeout ?? 10_000);
-    await (this.#closing ??= this.#close(timeout));
+  async close(options: { drainTimeout?: number } = {}): Promise<void> {
+    const drainTimeout = validateDuration("drainTimeout", options.drainTimeout ?? this.#settings.drainTimeout);
+    await (this.#closing ??= this.#close(drainTimeout));
   }
 
-  /** The same as {@linkcode WorkerPool.close} with the default timeout: responses that take longer than 10 s are cut off. */
+  /**
+   * The same as {@linkcode WorkerPool.close} with the pool's `drainTimeout`: responses that take longer are cut off.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
   /**
-   * Listens for what happens to the workers.
+   * Listens for an event of the pool.
    *
-   * @param type What.
-   * @param listener What to do about it.
+   * @typeParam Type The event's name.
+   * @param type Which event: one of {@linkcode WorkerPoolEventMap}.
+   * @param listener What is called with it.
    * @param options As for any `EventTarget`.
    */
-  override addEventListener(
-    type: WorkerEventType,
-    listener: (event: WorkerEvent) => void,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  /**
-   * As for any `EventTarget`.
-   *
-   * @param type What.
-   * @param listener What to do about it.
-   * @param options How.
-   */
-  override addEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  override addEventListener(
-    type: string,
-    // deno-lint-ignore no-explicit-any -- what the declarations above allow
-    listener: any,
+  override addEventListener<Type extends string>(
+    type: Type,
+    listener: WorkerPoolListener<Type> | null,
     options?: boolean | AddEventListenerOptions,
   ): void {
-    super.addEventListener(type, listener, options);
+    super.addEventListener(type, listener as EventListenerOrEventListenerObject | null, options);
   }
 
   /**
-   * Listens no longer for what happens to the workers.
+   * Listens no longer for an event of the pool.
    *
-   * @param type What.
-   * @param listener Who listened.
+   * @typeParam Type The event's name.
+   * @param type Which event.
+   * @param listener What was called with it.
    * @param options As for any `EventTarget`.
    */
-  override removeEventListener(
-    type: WorkerEventType,
-    listener: (event: WorkerEvent) => void,
-    options?: boolean | EventListenerOptions,
-  ): void;
-  /**
-   * As for any `EventTarget`.
-   *
-   * @param type What.
-   * @param listener Who listened.
-   * @param options How.
-   */
-  override removeEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | EventListenerOptions,
-  ): void;
-  override removeEventListener(
-    type: string,
-    // deno-lint-ignore no-explicit-any -- what the declarations above allow
-    listener: any,
+  override removeEventListener<Type extends string>(
+    type: Type,
+    listener: WorkerPoolListener<Type> | null,
     options?: boolean | EventListenerOptions,
   ): void {
-    super.removeEventListener(type, listener, options);
+    super.removeEventListener(type, listener as EventListenerOrEventListenerObject | null, options);
   }
 
-  async #close(timeout: number): Promise<void> {
-    this.#ready.reject(poolClosed({ what: NOT_READY }));
+  async #close(drainTimeout: number): Promise<void> {
+    this.#over.abort();
+    this.#ready.reject(poolClosed(errorAbout(NOT_READY)));
     this.#queue.close();
-    await Promise.all(this.#places.map((place) => place.close(timeout)));
+    await Promise.all(this.#places.map((place) => place.close(drainTimeout)));
     this.#settings.signal?.removeEventListener("abort", this.#abort);
+    this.#closed.resolve(undefined);
   }
 
-  #becomeReady(place: WorkerSlot): void {
-    this.#neverReady.delete(place);
+  #becomeReady(worker: WorkerInfo): void {
+    this.#neverReady.delete(worker.index);
     if (this.#neverReady.size === 0) this.#ready.resolve();
-    this.#tell("workerready", place);
+    this.dispatchEvent(new WorkerEvent("workerready", worker));
   }
 
-  #giveUp(place: WorkerSlot): void {
-    this.#neverReady.delete(place);
+  #giveUp(worker: WorkerInfo): void {
+    this.#neverReady.delete(worker.index);
     if (this.#places.every(({ alive }) => !alive)) {
-      this.#ready.reject(noWorker({ what: NOT_READY }));
-      this.#failed.resolve(noWorker({ what: "The pool takes no more sockets" }));
+      this.#failure = noWorker(errorAbout("The pool takes no more sockets"));
+      this.#ready.reject(noWorker(errorAbout(NOT_READY)));
+      this.#closed.resolve(this.#failure);
+      this.#over.abort();
     } else if (this.#neverReady.size === 0) {
       this.#ready.resolve();
     }
-    this.#tell("workergiveup", place);
-  }
-
-  #tell(type: WorkerEventType, { index, processId }: WorkerSlot, reason?: string): void {
-    this.dispatchEvent(new WorkerEvent(type, { index, processId }, reason));
+    this.dispatchEvent(new WorkerEvent("workergiveup", worker));
   }
 }

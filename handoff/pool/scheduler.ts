@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { HandoffError, type HandoffErrorOptions } from "../errors.ts";
-import type { PoolSettings } from "./options.ts";
-import type { WorkerSlot } from "./worker_slot.ts";
+import { HandoffError } from "../errors.ts";
+import type { FilledPoolOptions } from "./options.ts";
+import { poolClosed, type WorkerSlot } from "./worker_slot.ts";
 
 /** A socket that waits for a worker. */
 interface QueuedSocket {
@@ -15,17 +15,37 @@ interface QueuedSocket {
   readonly lastError: unknown;
 }
 
+/** How one socket waits. */
+interface PickOptions {
+  /** Processes that have had their chance. */
+  readonly tried: ReadonlySet<number>;
+  /** What to say if there is nobody left. */
+  readonly lastError: unknown;
+  /** How many may wait, this one included. */
+  readonly maxQueue: number;
+  /** Ends the wait. */
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Sockets on the one side, places on the other. */
 export class Scheduler {
   readonly #places: readonly WorkerSlot[];
-  readonly #settings: PoolSettings;
+  readonly #settings: FilledPoolOptions;
+  /** Told when no worker has room, and when one has again. */
+  readonly #onChange: (full: boolean) => void;
   readonly #waiting = new Set<QueuedSocket>();
+  /** Those who wait until a worker has room. */
+  readonly #forRoom = new Set<() => void>();
   #next = 0;
   #closed = false;
+  /** Whether a worker has had room already. */
+  #begun = false;
+  #full = false;
 
-  constructor(places: readonly WorkerSlot[], settings: PoolSettings) {
+  constructor(places: readonly WorkerSlot[], settings: FilledPoolOptions, onChange: (full: boolean) => void) {
     this.#places = places;
     this.#settings = settings;
+    this.#onChange = onChange;
   }
 
   /** How many sockets wait. */
@@ -33,30 +53,25 @@ export class Scheduler {
     return this.#waiting.size;
   }
 
-  /**
-   * The worker that is to have a socket; waits until there is one with room.
-   *
-   * @param tried Processes that have had their chance.
-   * @param lastError What to say if there is nobody left.
-   * @param signal Ends the wait.
-   */
-  async pick(tried: ReadonlySet<number>, lastError: unknown, signal: AbortSignal | undefined): Promise<WorkerSlot> {
+  /** The worker that is to have a socket; waits until there is one with room. */
+  async pick({ tried, lastError, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
     signal?.throwIfAborted();
     if (this.#closed) throw lastError ?? poolClosed();
     const waiting: QueuedSocket = { tried, lastError, place: Promise.withResolvers() };
     // Those that wait already come first, for any worker they have not tried.
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.place.promise;
-    if (this.#waiting.size >= this.#settings.maxQueue) {
+    this.#tellIfFull();
+    if (this.#waiting.size >= maxQueue) {
       throw new HandoffError("overloaded", `${this.#waiting.size} sockets wait for a worker already`);
     }
-    const { timeout } = this.#settings;
+    const { queueTimeout } = this.#settings;
     const giveUp = (reason: unknown) => {
       this.#waiting.delete(waiting);
       waiting.place.reject(reason);
     };
-    const expire = () => giveUp(new HandoffError("timeout", `no worker had room in ${timeout} ms`));
-    const deadline = setTimeout(expire, timeout);
+    const expire = () => giveUp(new HandoffError("timeout", `no worker had room in ${queueTimeout} ms`));
+    const deadline = setTimeout(expire, queueTimeout);
     const abort = () => giveUp(signal?.reason);
     signal?.addEventListener("abort", abort);
     this.#waiting.add(waiting);
@@ -69,12 +84,32 @@ export class Scheduler {
     }
   }
 
+  /** Waits until a worker has room for a socket that nothing else waits for. Returns at once when the signal is aborted. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && !this.#roomy) {
+      this.#tellIfFull();
+      const changed = Promise.withResolvers<void>();
+      this.#forRoom.add(changed.resolve);
+      signal.addEventListener("abort", changed.resolve as () => void);
+      await changed.promise;
+      signal.removeEventListener("abort", changed.resolve as () => void);
+      this.#forRoom.delete(changed.resolve);
+    }
+  }
+
   /** Gives waiting sockets to workers that have room. */
   assign(): void {
     for (const waiting of this.#waiting) {
       if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
-      else if (waiting.tried.size === 0) return;
+      else if (waiting.tried.size === 0) break;
     }
+    if (!this.#roomy) return;
+    this.#begun = true;
+    if (this.#full) {
+      this.#full = false;
+      this.#onChange(false);
+    }
+    for (const resolve of this.#forRoom) resolve();
   }
 
   /** Refuses what waits, and what is still to come. */
@@ -82,6 +117,16 @@ export class Scheduler {
     this.#closed = true;
     for (const { place } of this.#waiting) place.reject(poolClosed());
     this.#waiting.clear();
+  }
+
+  get #roomy(): boolean {
+    return this.#waiting.size === 0 && this.#places.some(({ free }) => free);
+  }
+
+  #tellIfFull(): void {
+    if (this.#full || !this.#begun || this.#closed || this.#places.some(({ free }) => free)) return;
+    this.#full = true;
+    this.#onChange(true);
   }
 
   /** Finds a worker for one socket, or that there can be none. Returns whether it need not wait any longer. */
@@ -112,12 +157,7 @@ export class Scheduler {
   }
 }
 
-/** Why a pool takes nothing any more: it was closed. */
-export function poolClosed(options?: HandoffErrorOptions): HandoffError {
-  return new HandoffError("closed", "the pool was closed", options);
-}
-
 /** Why a pool takes nothing any more: every place was given up. */
-export function noWorker(options?: HandoffErrorOptions): HandoffError {
+export function noWorker(options?: ErrorOptions): HandoffError {
   return new HandoffError("target-exited", "no worker of the pool can be kept running", options);
 }

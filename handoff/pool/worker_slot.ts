@@ -4,11 +4,18 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { killProcess, spawnWorkerCommand } from "../spawn.ts";
-import type { PoolSettings, WorkerState, WorkerStatistics } from "./options.ts";
+import { describeExit, killProcess, spawnWorkerCommand } from "../spawn.ts";
+import type {
+  FilledPoolOptions,
+  PoolRestartOptions,
+  WorkerEnd,
+  WorkerInfo,
+  WorkerState,
+  WorkerStatistics,
+} from "./options.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
-import { HandoffSource, type SendOptions } from "../source.ts";
+import { HandoffSource, observe, type SendOptions } from "../source.ts";
 
 const NEWLINE = 10;
 /** Longest line kept together, in bytes; a longer one is passed on in pieces of this size. */
@@ -41,7 +48,7 @@ function lineEnd(bytes: Uint8Array): number {
 }
 
 /** Spawns a worker for a place in the pool. */
-async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.ChildProcess> {
+async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<Deno.ChildProcess> {
   const { outputPrefix: prefix } = settings;
   const child = await spawnWorkerCommand(settings, { output: prefix === undefined ? "inherit" : "piped" });
   if (prefix !== undefined) {
@@ -52,7 +59,11 @@ async function spawnWorker(settings: PoolSettings, index: number): Promise<Deno.
   return child;
 }
 
-function prefixOf(prefix: NonNullable<PoolSettings["outputPrefix"]>, child: Deno.ChildProcess, index: number): string {
+function prefixOf(
+  prefix: NonNullable<FilledPoolOptions["outputPrefix"]>,
+  child: Deno.ChildProcess,
+  index: number,
+): string {
   try {
     return typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
   } catch (error) {
@@ -87,55 +98,73 @@ function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, t
 
 /** A worker that ends sooner than this after it was ready, or never was, counts as one that cannot stay. */
 const SHORT_LIFE_MS = 1_000;
+/** Why a worker was ended. */
+const [POOL_CLOSED, REPLACED, NOT_READY] = ["the pool was closed", "it was replaced", "it did not become ready"];
 
 /** What a pool is told of a place. */
 interface WorkerSlotEvents {
   /** It may be able to take a socket now, or never will again. */
   changed(): void;
-  started(place: WorkerSlot): void;
-  ready(place: WorkerSlot): void;
-  ended(place: WorkerSlot, reason: string): void;
-  givenUp(place: WorkerSlot): void;
+  started(worker: WorkerInfo): void;
+  ready(worker: WorkerInfo): void;
+  ended(worker: WorkerInfo, end: WorkerEnd): void;
+  givenUp(worker: WorkerInfo): void;
+}
+
+/** Why a pool takes nothing any more: it was closed. */
+export function poolClosed(options?: ErrorOptions): HandoffError {
+  return new HandoffError("closed", POOL_CLOSED, options);
 }
 
 /** One worker process. */
 interface Worker {
   readonly child: Deno.ChildProcess;
   readonly source: HandoffSource;
+  readonly info: WorkerInfo;
+  /** Why it is to end, where its exit code does not say so. */
+  why: string | undefined;
 }
 
 /** Keeps one worker running. */
 export class WorkerSlot {
   readonly index: number;
-  /** Of the process that has the place; 0 while there is none. */
-  processId = 0;
   state: WorkerState = "ended";
   taken = 0;
   returned = 0;
   restarts = -1;
   /** Sockets that were promised to this worker and are not on their way yet. */
   promised = 0;
-  readonly #settings: PoolSettings;
+  readonly #settings: FilledPoolOptions;
   readonly #events: WorkerSlotEvents;
   #worker: Worker | undefined;
   #readyAt = Infinity;
   #shortLives = 0;
   /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
   #silentSince: number | undefined;
-  #starting: Promise<void> = Promise.resolve();
+  #starting: Promise<unknown> = Promise.resolve();
   #restart: ReturnType<typeof setTimeout> | undefined;
+  /** Whether another worker is being started beside the one that has the place. */
+  #replacing = false;
+  /** That other one, once it is spawned. */
+  #candidate: Worker | undefined;
   #closed = false;
   /** All worker processes of this place that have not ended. */
   readonly #running = new Set<Deno.ChildProcess>();
 
-  constructor(index: number, settings: PoolSettings, events: WorkerSlotEvents) {
+  constructor(index: number, settings: FilledPoolOptions, events: WorkerSlotEvents) {
     this.index = index;
     this.#settings = settings;
     this.#events = events;
   }
 
+  /** Of the process that has the place; 0 while there is none. */
+  get processId(): number {
+    return this.#worker?.info.processId ?? 0;
+  }
+
   get load(): number {
-    return (this.#worker === undefined ? 0 : this.#worker.source.held + this.#worker.source.inFlight) + this.promised;
+    const source = this.#worker?.source;
+    return (source === undefined ? 0 : observe(source).held + source.inFlight) + this.promised;
   }
 
   /** Whether the worker can take one more socket now. */
@@ -150,44 +179,121 @@ export class WorkerSlot {
 
   get statistics(): WorkerStatistics {
     const { index, processId, state, taken, returned } = this;
-    const { held = 0, inFlight = 0 } = this.#worker?.source ?? {};
+    const source = this.#worker?.source;
+    const held = source === undefined ? 0 : observe(source).held;
+    const inFlight = source?.inFlight ?? 0;
     return { index, processId, state, held, inFlight, taken, returned, restarts: Math.max(0, this.restarts) };
   }
 
-  /** Spawns a worker. */
+  /** Has a worker take the place, which is empty. */
   start(): void {
     this.#starting = this.#start();
   }
 
   async #start(): Promise<void> {
     this.#readyAt = Infinity;
-    this.#silentSince = undefined;
+    let worker: Worker;
+    try {
+      worker = await this.#spawn(this.#settings.startTimeout);
+    } catch {
+      // It has been told of as one that ended.
+      return this.#clear();
+    }
+    this.#settle(worker);
+    worker.source.ready.then(() => this.#becomeReady(worker), () => {});
+  }
+
+  /**
+   * Starts another worker, has it take the place when it is ready, and has the one that had it finish and end.
+   *
+   * @throws {HandoffError} If the other does not become ready. The place stays as it is.
+   */
+  async replace({ startTimeout, drainTimeout }: Required<PoolRestartOptions>): Promise<void> {
+    await this.#starting;
+    clearTimeout(this.#restart);
+    this.#replacing = true;
+    let worker: Worker;
+    try {
+      worker = await this.#prepare(startTimeout);
+    } catch (error) {
+      // The one that had the place may have ended, meanwhile or before.
+      if (this.state === "ended" && !this.#closed) this.#refill();
+      throw error;
+    } finally {
+      this.#replacing = false;
+      this.#candidate = undefined;
+    }
+    const before = this.#worker;
+    const used = this.state === "ready";
+    this.#shortLives = 0;
+    this.#settle(worker);
+    this.#becomeReady(worker);
+    if (before === undefined) return;
+    if (used) await this.#finish(before, drainTimeout);
+    else this.#end(before, REPLACED);
+  }
+
+  /** Starts a worker that is to have the place, and waits until it is ready. */
+  async #prepare(startTimeout: number): Promise<Worker> {
+    if (this.#closed) throw poolClosed();
+    const spawning = this.#spawn(startTimeout);
+    this.#starting = spawning.then((worker) => this.#candidate = worker, () => {});
+    let worker: Worker | undefined;
+    try {
+      worker = await spawning;
+      await worker.source.ready;
+      if (!this.#closed) return worker;
+    } catch (error) {
+      if (worker !== undefined) this.#end(worker, NOT_READY);
+      if (error instanceof HandoffError || this.#closed) throw this.#closed ? poolClosed() : error;
+      throw new HandoffError("target-exited", error instanceof Error ? error.message : String(error), { cause: error });
+    }
+    this.#end(worker, POOL_CLOSED);
+    throw poolClosed();
+  }
+
+  /** Spawns a worker, which has no place yet. */
+  async #spawn(startTimeout: number): Promise<Worker> {
+    const { index } = this;
     let child: Deno.ChildProcess;
     try {
-      child = await spawnWorker(this.#settings, this.index);
+      child = await spawnWorker(this.#settings, index);
     } catch (error) {
-      return this.#clear(`it cannot be spawned: ${error instanceof Error ? error.message : error}`);
+      const reason = `it cannot be spawned: ${error instanceof Error ? error.message : error}`;
+      this.#events.ended({ index, processId: 0 }, { reason, exitCode: undefined, signal: undefined });
+      throw error;
     }
-    this.processId = child.pid;
+    const info = { index, processId: child.pid };
+    let worker: Worker | undefined;
+    let failure: string | undefined;
     this.#running.add(child);
-    child.status.then(() => this.#running.delete(child));
+    child.status.then((status) => {
+      this.#running.delete(child);
+      const reason = worker?.why ?? failure ?? `process ${child.pid} ${describeExit(status)}`;
+      this.#events.ended(info, { reason, exitCode: status.code, signal: status.signal ?? undefined });
+    });
     this.restarts++;
-    let source: HandoffSource;
     try {
-      source = new HandoffSource(child, {
-        timeout: this.#settings.timeout,
-        trusted: this.#settings.trusted,
-        onRelease: () => this.#events.changed(),
-      });
+      const { sendTimeout, trusted } = this.#settings;
+      const onRelease = () => this.#events.changed();
+      const source = new HandoffSource(child, { startTimeout, sendTimeout, trusted, onRelease });
+      worker = { child, source, info, why: undefined };
     } catch (error) {
+      failure = `no channel to it can be opened: ${error instanceof Error ? error.message : error}`;
       killProcess(child);
-      return this.#clear(`no channel to it can be opened: ${error instanceof Error ? error.message : error}`);
+      await child.status;
+      throw error;
     }
-    const worker = this.#worker = { child, source };
+    this.#events.started(info);
+    return worker;
+  }
+
+  /** Gives the place to a worker. */
+  #settle(worker: Worker): void {
+    this.#worker = worker;
+    this.#silentSince = undefined;
     this.state = "starting";
-    this.#events.started(this);
-    source.ready.then(() => this.#becomeReady(worker), () => {});
-    source.closed.then((failure) => this.#leave(worker, failure));
+    worker.source.closed.then((failure) => this.#leave(worker, failure));
   }
 
   /** Hands a socket to the worker. */
@@ -211,7 +317,9 @@ export class WorkerSlot {
     clearTimeout(this.#restart);
     await this.#starting;
     const deadline = setTimeout(() => this.kill(), timeout);
-    if (this.state === "starting") this.kill();
+    // Those that are not ready have nothing to finish.
+    if (this.#candidate !== undefined) this.#end(this.#candidate, POOL_CLOSED);
+    if (this.#worker !== undefined && this.state === "starting") this.#end(this.#worker, POOL_CLOSED);
     await this.#worker?.source.close();
     await Promise.all([...this.#running].map((child) => child.status));
     clearTimeout(deadline);
@@ -224,7 +332,7 @@ export class WorkerSlot {
 
   get #silent(): boolean {
     if (this.#silentSince === undefined) return false;
-    if ((this.#worker?.source.lastHeard ?? 0) <= this.#silentSince) return true;
+    if (this.#worker === undefined || observe(this.#worker.source).lastHeard <= this.#silentSince) return true;
     this.#silentSince = undefined;
     return false;
   }
@@ -233,18 +341,19 @@ export class WorkerSlot {
     if (worker !== this.#worker) return;
     this.state = "ready";
     this.#readyAt = performance.now();
-    this.#events.ready(this);
+    this.#events.ready(worker.info);
     this.#events.changed();
   }
 
   /** A worker that let an offer expire gets nothing until it is heard of, and is ended if it is not for as long again. */
   #markUnresponsive(worker: Worker, since: number): void {
-    if (worker !== this.#worker || worker.source.lastHeard > since) return;
+    if (worker !== this.#worker || observe(worker.source).lastHeard > since) return;
+    const { sendTimeout } = this.#settings;
     this.#silentSince ??= since;
     const timer = setTimeout(() => {
-      if (worker === this.#worker && this.#silent) killProcess(worker.child);
+      if (worker === this.#worker && this.#silent) this.#end(worker, `it did not answer for ${2 * sendTimeout} ms`);
       else this.#events.changed();
-    }, this.#settings.timeout);
+    }, sendTimeout);
     Deno.unrefTimer(timer);
   }
 
@@ -254,31 +363,50 @@ export class WorkerSlot {
     const { child } = worker;
     if (this.#closed) {
       this.state = "leaving";
-      child.status.then(() => this.#clear("the pool was closed"));
+      if (failure?.outcome !== "target-exited") worker.why ??= POOL_CLOSED;
+      child.status.then(() => this.#clear());
       return;
     }
+    if (failure?.outcome !== "target-exited") worker.why ??= failure?.reason;
     if (failure?.outcome === "channel-broken" || failure?.outcome === "timeout") killProcess(child);
-    const deadline = setTimeout(() => killProcess(child), this.#settings.timeout);
+    this.#killAfter(child, this.#settings.drainTimeout);
+    this.#clear();
+  }
+
+  /** Lets a worker without a place finish what it has, and waits for its end. */
+  async #finish(worker: Worker, drainTimeout: number): Promise<void> {
+    worker.why ??= REPLACED;
+    this.#killAfter(worker.child, drainTimeout);
+    await worker.source.close();
+    await worker.child.status;
+  }
+
+  #end(worker: Worker, why: string): void {
+    worker.why ??= why;
+    killProcess(worker.child);
+  }
+
+  #killAfter(child: Deno.ChildProcess, milliseconds: number): void {
+    const deadline = setTimeout(() => killProcess(child), milliseconds);
     child.status.then(() => clearTimeout(deadline));
-    this.#clear(failure?.reason ?? "it takes no more sockets");
   }
 
   /** The place is empty: a new worker takes it after a while. */
-  #clear(reason: string): void {
+  #clear(): void {
     this.state = "ended";
-    this.#events.ended(this, reason);
     this.#worker = undefined;
-    this.processId = 0;
-    if (this.#closed) return;
+    if (!this.#closed && !this.#replacing) this.#refill();
+    this.#events.changed();
+  }
+
+  #refill(): void {
     const short = performance.now() - this.#readyAt < SHORT_LIFE_MS || this.#readyAt === Infinity;
     this.#shortLives = short ? this.#shortLives + 1 : 0;
     if (this.#shortLives > this.#settings.maxFailures) {
       this.state = "given-up";
-      this.#events.givenUp(this);
-      return this.#events.changed();
+      return this.#events.givenUp({ index: this.index, processId: 0 });
     }
     const delay = this.#settings.restartDelay * 2 ** Math.max(0, this.#shortLives - 1);
     this.#restart = setTimeout(() => this.start(), Math.min(delay, this.#settings.maxRestartDelay));
-    this.#events.changed();
   }
 }

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import { nodeBuiltin, WatchedPromise } from "../../internal/runtime.ts";
 import { listen, type Listener, type ListenLocalOptions, type ListenOptions } from "../../sockets/listener.ts";
-import type { SocketAddr } from "../../ffi/socket_address.ts";
+import { describeAddress, type SocketAddr, type SocketAddress, toAddress } from "../../ffi/socket_address.ts";
 import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from "../../sockets/datagram_socket.ts";
 import {
   type Inheritance,
@@ -19,6 +20,12 @@ import { UpgradeError } from "../errors.ts";
 export interface ServerVersionState {
   readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
   readonly datagrams: ReadonlyMap<string, DatagramSocket>;
+  /** Whether {@linkcode ServerVersion.markReady} was called, and the predecessor has stopped. */
+  readonly serving: boolean;
+  /** Whether there was a version before this one. */
+  readonly hasPredecessor: boolean;
+  /** Resolves when the version's own trial is over. */
+  readonly confirmed: Promise<void>;
   /** Whether an upgrade is under way or done. */
   upgrading: boolean;
   /** Where this version only keeps the listeners: the version that serves. */
@@ -33,7 +40,7 @@ export interface ServerVersionState {
 let makeServerVersion: (
   inheritance: Inheritance | undefined,
   predecessor: number,
-  sockets: InheritOptions["sockets"],
+  options: InheritOptions,
 ) => ServerVersion;
 
 /** The state of a version, for {@linkcode upgrade} alone. */
@@ -45,60 +52,110 @@ export let stateOf: (version: ServerVersion) => ServerVersionState;
 export class ServerVersion implements Disposable {
   /** The process this one takes over from; `undefined` at a first start. */
   readonly predecessor: number | undefined;
-  /** Resolves when a successor serves and this version accepts nothing any more. */
+  /**
+   * Resolves when this version's trial is over and the predecessor has closed the connections it handed over, or when the
+   * predecessor has ended, which leaves them to this version too; at a first start when {@linkcode ServerVersion.markReady}
+   * was called. Of a version that fails its trial it stays pending: that one is ended. It rejects with an
+   * {@linkcode UpgradeError} (`refused`) if this version has called {@linkcode ServerVersion.refuse}, which is not an unhandled
+   * rejection.
+   *
+   * Waiting for it keeps this process running, and nothing else about it does: a program that has nothing else to do ends,
+   * unless it waits. To wait for it is also to ask for the connections that came along, which stay open then.
+   *
+   * @example Connections that came along are left unread until no other process reads them
+   * ```ts ignore
+   * import { inherit } from "@winsock/handoff";
+   *
+   * const version = await inherit();
+   * const listener = version.listen("echo", { port: 8080 });
+   * await version.markReady();
+   * version.confirmed.then(() => {
+   *   for (const { socket } of version.takeConnections()) echo(socket.toConn());
+   * });
+   * for await (const socket of listener) echo(socket.toConn());
+   *
+   * function echo(conn: Deno.Conn): void {
+   *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
+   * }
+   * ```
+   */
+  readonly confirmed: Promise<void>;
+  /**
+   * Resolves when a successor serves, or a supervisor has this version end, and it accepts nothing any more. Waiting for it
+   * does not keep this process running.
+   */
   readonly retired: Promise<void>;
 
   readonly #untaken: Map<string, Listener<SocketAddr>>;
   readonly #untakenDatagrams: Map<string, DatagramSocket>;
   readonly #listeners = new Map<string, Listener<SocketAddr>>();
   readonly #datagrams = new Map<string, DatagramSocket>();
-  readonly #sockets: InheritOptions["sockets"];
+  readonly #options: InheritOptions;
   readonly #channel: UpgradeChannel | undefined;
-  readonly #connections: readonly InheritedConnection[];
-  /** Whether the program knows, or will, what connections came along. */
-  #takesConnections = false;
+  #connections: InheritedConnection[];
+  /** Whether the program waits until the connections that came along are its own. */
+  #awaitsConnections = false;
   readonly #confirmed = Promise.withResolvers<void>();
   readonly #retired = Promise.withResolvers<void>();
-  readonly #state: ServerVersionState = {
-    listeners: this.#listeners,
-    datagrams: this.#datagrams,
-    upgrading: false,
-    successor: undefined,
-    pause: () => this.#pause(),
-    resume: () => this.#resume(),
-    retire: () => this.#retire(),
-  };
+  readonly #state: ServerVersionState;
   #serving = false;
 
-  private constructor(inheritance: Inheritance | undefined, predecessor: number, sockets: InheritOptions["sockets"]) {
+  private constructor(inheritance: Inheritance | undefined, predecessor: number, options: InheritOptions) {
+    const confirmed = this.#confirmed.promise;
     this.predecessor = inheritance === undefined ? undefined : predecessor;
     this.#connections = inheritance?.connections ?? [];
-    this.#confirmed.promise.catch(() => {});
+    this.confirmed = new WatchedPromise(confirmed, () => {
+      this.#awaitsConnections = true;
+      this.#channel?.keepAliveWhile(confirmed).catch(() => {});
+    });
     this.retired = this.#retired.promise;
     this.#untaken = inheritance?.listeners ?? new Map();
     this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
     this.#channel = inheritance?.channel;
-    this.#sockets = sockets;
+    this.#options = options;
+    const isServing = () => this.#serving;
+    this.#state = {
+      listeners: this.#listeners,
+      datagrams: this.#datagrams,
+      get serving() {
+        return isServing();
+      },
+      hasPredecessor: inheritance !== undefined,
+      confirmed,
+      upgrading: false,
+      successor: undefined,
+      pause: () => this.#pause(),
+      resume: () => this.#resume(),
+      retire: () => this.#retire(),
+    };
   }
 
   static {
-    makeServerVersion = (inheritance, predecessor, sockets) => new ServerVersion(inheritance, predecessor, sockets);
+    makeServerVersion = (inheritance, predecessor, options) => new ServerVersion(inheritance, predecessor, options);
     stateOf = (version) => version.#state;
   }
 
   /**
-   * Established connections that came along, in order; whoever takes them owns them. What is read from one before
-   * {@linkcode ServerVersion.confirmed} has resolved may be read again by the predecessor. They are closed when the trial is
-   * over if the program has neither asked for them nor called `confirmed` by then.
+   * Takes the established connections that came along. What is read from one before {@linkcode ServerVersion.confirmed} has
+   * resolved may be read again by the predecessor. When the trial is over those are closed that were not taken, unless the
+   * program waits for `confirmed`.
+   *
+   * @returns The connections, in order; the caller's to close. Empty when they were taken before.
    */
-  get connections(): readonly InheritedConnection[] {
-    this.#takesConnections = true;
-    return this.#connections;
+  takeConnections(): InheritedConnection[] {
+    const taken = this.#connections;
+    this.#connections = [];
+    return taken;
   }
 
-  /** Names of the predecessor's listeners, and behind them its datagram sockets, that have not been taken. */
-  get names(): string[] {
-    return [...this.#untaken.keys(), ...this.#untakenDatagrams.keys()];
+  /** Names of the predecessor's listeners that have not been taken. */
+  get listenerNames(): string[] {
+    return [...this.#untaken.keys()];
+  }
+
+  /** Names of the predecessor's datagram sockets that have not been taken. */
+  get datagramNames(): string[] {
+    return [...this.#untakenDatagrams.keys()];
   }
 
   /**
@@ -107,9 +164,12 @@ export class ServerVersion implements Disposable {
    *
    * @param name The listener's name; the next version asks for it by the same.
    * @param options Where to listen, if there is none to take.
-   * @returns The listener.
+   * @returns The listener. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listen(name: string, options: ListenOptions): Listener;
   /**
@@ -118,15 +178,20 @@ export class ServerVersion implements Disposable {
    *
    * @param name The listener's name; the next version asks for it by the same.
    * @param options Where to listen, if there is none to take.
-   * @returns The listener.
+   * @returns The listener. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    * @throws {Deno.errors.NotSupported} On Windows.
    */
   listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
   listen(name: string, options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
     if (this.#listeners.has(name)) throw new TypeError(`Listener "${name}" was taken already`);
-    const listener = this.#untaken.get(name) ?? this.#sockets?.takeListener(name) ??
+    const inherited = this.#untaken.get(name);
+    if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
+    const listener = inherited ?? this.#options.sockets?.takeListener(name) ??
       ("path" in options ? listen(options) : listen(options));
     this.#untaken.delete(name);
     this.#listeners.set(name, listener);
@@ -141,14 +206,18 @@ export class ServerVersion implements Disposable {
    *
    * @param name The socket's name, apart from those of listeners; the next version asks for it by the same.
    * @param options Where to receive, if there is none to take.
-   * @returns The socket.
+   * @returns The socket. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {WinsockError} If it must be made and cannot, such as WSAEADDRINUSE.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
+   * {@linkcode listenDatagram}, has it.
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
     if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
-    const socket = this.#untakenDatagrams.get(name) ?? this.#sockets?.takeDatagramSocket?.(name) ??
-      listenDatagram(options);
+    const inherited = this.#untakenDatagrams.get(name);
+    if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
+    const socket = inherited ?? this.#options.sockets?.takeDatagramSocket?.(name) ?? listenDatagram(options);
     this.#untakenDatagrams.delete(name);
     this.#datagrams.set(name, socket);
     if (!this.#serving) socket.pause();
@@ -157,10 +226,10 @@ export class ServerVersion implements Disposable {
 
   /**
    * Says that this version can serve. The predecessor stops accepting and receiving, and this one begins; listeners and
-   * datagram sockets that nobody took are closed.
+   * datagram sockets that were not taken are closed.
    *
    * Then its trial begins, the predecessor's `probation`. If it crashes or freezes before the end of that it is ended, and
-   * what it has read from {@linkcode ServerVersion.connections} is gone: the predecessor goes on with them, and has their
+   * what it has read from the connections of {@linkcode ServerVersion.takeConnections} is gone: the predecessor goes on with them, and has their
    * `initialBytes` still. What must not be done twice waits for {@linkcode ServerVersion.confirmed}.
    *
    * @returns Resolves when this version accepts and receives.
@@ -177,36 +246,6 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Waits until this version's trial is over and the predecessor has closed the connections it handed over, or until the
-   * predecessor has ended, which leaves them to this version too; at a first start until {@linkcode ServerVersion.markReady} was
-   * called. Waiting keeps this process running. A version that fails its trial is ended, and hears nothing.
-   *
-   * @example Connections that came along are left unread until nobody else reads them
-   * ```ts ignore
-   * import { inherited } from "@winsock/handoff";
-   *
-   * const version = await inherit();
-   * const listener = version.listen("echo", { port: 8080 });
-   * await version.markReady();
-   * version.confirmed().then(() => {
-   *   for (const { socket } of version.connections) echo(socket.toConn());
-   * });
-   * for await (const socket of listener) echo(socket.toConn());
-   *
-   * function echo(conn: Deno.Conn): void {
-   *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
-   * }
-   * ```
-   *
-   * @returns Resolves when nobody but this version has its connections.
-   * @throws {UpgradeError} `refused`, if this version has called {@linkcode ServerVersion.refuse}.
-   */
-  async confirmed(): Promise<void> {
-    this.#takesConnections = true;
-    await (this.#channel?.keepAliveWhile(this.#confirmed.promise) ?? this.#confirmed.promise);
-  }
-
-  /**
    * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor carries on.
    *
    * @param reason Why.
@@ -218,14 +257,11 @@ export class ServerVersion implements Disposable {
     await this.#channel?.finish({ type: "refuse", reason });
   }
 
-  /**
-   * Closes all listeners and datagram sockets of this version, and the connections that came along unless the program has
-   * asked for them.
-   */
+  /** Closes all listeners and datagram sockets of this version, and the connections that came along and were not taken. */
   [Symbol.dispose](): void {
     for (const socket of this.#sources) socket.close();
     this.#closeUntaken();
-    this.#closeConnections();
+    for (const { socket } of this.takeConnections()) socket.close();
   }
 
   /** All that brings this version work. */
@@ -238,12 +274,6 @@ export class ServerVersion implements Disposable {
       for (const socket of untaken.values()) socket.close();
       untaken.clear();
     }
-  }
-
-  /** Nobody will take them: their peers are not to wait in vain. */
-  #closeConnections(): void {
-    if (this.#takesConnections) return;
-    for (const { socket } of this.#connections) socket.close();
   }
 
   async #pause(): Promise<void> {
@@ -270,7 +300,27 @@ export class ServerVersion implements Disposable {
   /** The trial is over, or the predecessor is. */
   #confirm(): void {
     this.#confirmed.resolve();
-    this.#closeConnections();
+    if (this.#awaitsConnections) return;
+    // They will not be taken: their peers are not to wait in vain.
+    for (const { socket } of this.takeConnections()) socket.close();
+  }
+
+  /** Tells that the program asks for another address than it gets. */
+  #compareAddress(
+    name: string,
+    inherited: SocketAddr,
+    options: ListenOptions | ListenLocalOptions | ListenDatagramOptions,
+  ): void {
+    const asked: SocketAddress = "path" in options ? { path: options.path } : toAddress(options, "0.0.0.0");
+    if (isSameAddress(asked, inherited)) return;
+    const { onAddressChange = "warn" } = this.#options;
+    if (typeof onAddressChange === "function") return onAddressChange({ name, asked, inherited });
+    const addresses = `it asks for ${describeAddress(asked)}, and the predecessor has ${describeAddress(inherited)}`;
+    if (onAddressChange === "error") {
+      throw new Deno.errors.AddrNotAvailable(`Cannot take the socket "${name}": ${addresses}`);
+    }
+    const warning = `The socket "${name}" keeps its address: ${addresses}`;
+    nodeBuiltin("node:process").emitWarning(warning, { type: "AddressChangeWarning" });
   }
 
   /** Answers the predecessor. A supervisor that keeps the listeners replaces this version when it has another. */
@@ -301,7 +351,35 @@ export class ServerVersion implements Disposable {
   }
 }
 
-/** Where {@linkcode inherit} looks. */
+/** Whether it is the address that was asked for; port 0 is any. */
+function isSameAddress(asked: SocketAddress, inherited: SocketAddr): boolean {
+  if ("path" in asked || "path" in inherited) {
+    if (!("path" in asked && "path" in inherited)) return false;
+    // One may be relative: to which folder it was, the system does not tell.
+    const [one, other] = [asked.path, inherited.path].map((path) => path.replace(/^(\.\/)+/, "")) as [string, string];
+    return one === other || one.endsWith(`/${other}`) || other.endsWith(`/${one}`);
+  }
+  if (asked.port !== 0 && asked.port !== inherited.port) return false;
+  return canonicalHost(asked.hostname) === canonicalHost(inherited.hostname);
+}
+
+/** One text for all of an IPv6 address. */
+function canonicalHost(hostname: string): string {
+  const [address = "", scope = ""] = hostname.split("%");
+  return address.includes(":") ? `${new URL(`http://[${address}]`).hostname}%${scope}` : hostname;
+}
+
+/** What {@linkcode InheritOptions.onAddressChange} is told. */
+export interface AddressChange {
+  /** The name of the listener or datagram socket. */
+  readonly name: string;
+  /** The address that the program asks for. */
+  readonly asked: { readonly hostname: string; readonly port: number } | { readonly path: string };
+  /** The address that it gets: the predecessor's. */
+  readonly inherited: Deno.NetAddr | Deno.UnixAddr;
+}
+
+/** Where {@linkcode inherit} looks, and what it tells. */
 export interface InheritOptions {
   /**
    * Listeners, and datagram sockets, that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A
@@ -311,6 +389,17 @@ export interface InheritOptions {
     takeListener(name: string): Listener | undefined;
     takeDatagramSocket?(name: string): DatagramSocket | undefined;
   };
+  /**
+   * What to do when the program asks for a name with another address than the predecessor's socket of that name has, such
+   * as after a change of the configuration. The socket is the predecessor's all the same; to listen elsewhere, take another
+   * name. Port 0 is any port. Sockets that come by `sockets` are not compared. Defaults to `"warn"`.
+   *
+   * * `"warn"`: emits a warning of this process (`process.emitWarning`), which is printed to stderr, and is an event
+   *   `warning` of `node:process`. Its `name` is `AddressChangeWarning`.
+   * * `"error"`: `listen` and `listenDatagram` throw `Deno.errors.AddrNotAvailable`, and the socket stays untaken.
+   * * A function: is called with both addresses, and nothing else is done; what it throws, `listen` throws.
+   */
+  onAddressChange?: "warn" | "error" | ((change: AddressChange) => void);
   /** The predecessor's process id; 0 for none. Default: the environment's, which needs `--allow-env` for that variable. */
   predecessor?: number;
   /** Where frames come from. Default: this process's stdin. */
@@ -329,14 +418,11 @@ export interface InheritOptions {
  *
  * const version = await inherit();
  * const listener = version.listen("echo", { port: 8080 });
- * const script = new URL("server.ts", import.meta.url);
- * const control = ["--allow-read=server.control", "--allow-write=server.control"];
- * const denoFlags = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", ...control];
- * onUpgradeRequest(() => upgrade(version, { script, denoFlags, drainTimeout: 10_000 }), {
+ * await version.markReady();
+ * onUpgradeRequest(() => upgrade(version, { script: import.meta.url, drainTimeout: 10_000 }), {
  *   controlFile: "server.control",
  *   onUpgraded: () => Deno.exit(),
  * });
- * await version.markReady();
  * for await (const socket of listener) {
  *   const conn = socket.toConn();
  *   conn.readable.pipeTo(conn.writable).catch(() => {}).finally(() => conn.close());
@@ -347,12 +433,17 @@ export interface InheritOptions {
  * @returns The version; call {@linkcode ServerVersion.markReady} when it can serve.
  * @throws {Deno.errors.NotCapable} Without the permission for the environment variable.
  * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
- * @throws {TypeError} If what arrives is sockets, and not from a predecessor. They are closed, as after any error.
+ * @throws {TypeError} If what arrives is sockets, and not from a predecessor. They are closed, as after any error. Or if
+ * `onAddressChange` is something else than it may be.
  */
 export async function inherit(options: InheritOptions = {}): Promise<ServerVersion> {
+  const { onAddressChange = "warn" } = options;
+  if (onAddressChange !== "warn" && onAddressChange !== "error" && typeof onAddressChange !== "function") {
+    throw new TypeError(`Invalid \`onAddressChange\`: must be "warn", "error" or a function, got ${onAddressChange}`);
+  }
   const predecessor = options.predecessor ?? takePredecessor();
   const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
-  return makeServerVersion(inheritance, predecessor, options.sockets);
+  return makeServerVersion(inheritance, predecessor, options);
 }
 
 function takePredecessor(): number {

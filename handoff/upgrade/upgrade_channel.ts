@@ -158,7 +158,7 @@ export interface Inheritance {
  * @throws {TypeError} If what arrives is no inheritance. After this and any other error, all that came is closed.
  */
 export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
-  const received = receive({ listeners: true, datagrams: true, ...input === undefined ? {} : { input } });
+  const received = receive({ kinds: ["connection", "listener", "datagram"], ...input === undefined ? {} : { input } });
   const taken: AnySocket[] = [];
   try {
     const first = (await received.next()).value;

@@ -5,12 +5,10 @@
  */
 import { acceptWithRetry, listen, type Listener } from "../../sockets/listener.ts";
 import { nodeBuiltin } from "../../internal/runtime.ts";
-import { WinsockError } from "../../ffi/winsock_error.ts";
 import { connect } from "../../sockets/connect.ts";
 import type { Socket } from "../../sockets/socket.ts";
-import { WSA_ERRORS } from "../../structs/constants.ts";
-import type { UpgradeResult } from "./upgrade.ts";
-import { UpgradeError } from "../errors.ts";
+import type { UpgradeReport, UpgradeResult } from "./upgrade.ts";
+import { UpgradeError, type UpgradeOutcome } from "../errors.ts";
 
 /** What a control file holds. */
 interface Control {
@@ -110,8 +108,12 @@ function isControl(value: unknown): value is Control {
   return Number.isInteger(port) && port! > 0 && port! < 2 ** 16 && typeof secret === "string";
 }
 
-/** Where requests to upgrade come from. */
-export interface OnUpgradeRequestOptions {
+/**
+ * Where requests to upgrade come from.
+ *
+ * @typeParam Result What the upgrade tells.
+ */
+export interface OnUpgradeRequestOptions<Result extends UpgradeReport = UpgradeResult> {
   /** A signal of the operating system, such as `SIGHUP`. */
   osSignal?: Deno.Signal;
   /**
@@ -121,13 +123,13 @@ export interface OnUpgradeRequestOptions {
    * this one's: to see that takes the permission to read it, without which it stays.
    */
   controlFile?: string;
-  /** Called after an upgrade, when whoever asked for it has been answered: the place to end this process. */
-  onUpgraded?: (result: UpgradeResult) => void;
+  /** Called after an upgrade, when the request for it has been answered: the place to end this process. */
+  onUpgraded?: (result: Result) => void;
 }
 
 /** What is answered: one of the three. */
 interface Answer {
-  readonly result?: UpgradeResult;
+  readonly result?: UpgradeReport;
   /** What an {@linkcode UpgradeError} says. */
   readonly failure?: Pick<UpgradeError, "outcome" | "reason">;
   /** The message of any other error. */
@@ -141,8 +143,12 @@ const REQUEST_TIMEOUT_MS = 5_000;
  * Calls back when this server is to be upgraded: by a signal, or by `deno run jsr:@winsock/handoff/cli upgrade FILE`, which
  * works on Windows too.
  *
+ * Call it after {@linkcode ServerVersion.markReady}: before that {@linkcode upgrade} refuses, and the predecessor still takes
+ * the requests.
+ *
  * Needs `--allow-write` for the control file, `--allow-read` to remove it at the end, and ffi access to the system's socket library; for a signal nothing.
  *
+ * @typeParam Result What the upgrade tells.
  * @param upgrade Does it. Called for each request; one that comes during another is told that it is busy by
  * {@linkcode upgrade} itself. If it rejects with anything else this version is taken to serve on.
  * @param options Where requests come from.
@@ -150,7 +156,10 @@ const REQUEST_TIMEOUT_MS = 5_000;
  * @throws {TypeError} If there is neither a signal nor a control file.
  * @throws {Deno.errors.NotCapable} Without the permission to write the file.
  */
-export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options: OnUpgradeRequestOptions): Disposable {
+export function onUpgradeRequest<Result extends UpgradeReport = UpgradeResult>(
+  upgrade: () => Promise<Result>,
+  options: OnUpgradeRequestOptions<Result>,
+): Disposable {
   const { osSignal, controlFile, onUpgraded } = options;
   if (osSignal === undefined && controlFile === undefined) {
     throw new TypeError("Give a signal, a control file, or both");
@@ -160,7 +169,7 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
   const request = () => attempt(upgrade, control);
   if (osSignal !== undefined) {
     const bySignal = () => {
-      request().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error.message}`));
+      request().then(onUpgraded, (error) => console.error(`Cannot upgrade: ${error?.message ?? error}`));
     };
     Deno.addSignalListener(osSignal, bySignal);
     begun.defer(() => Deno.removeSignalListener(osSignal, bySignal));
@@ -176,11 +185,11 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
  *
  * @param controlFile The file that {@linkcode onUpgradeRequest} wrote.
  * @param options `signal`: ends the wait, and not the upgrade.
- * @returns What the server says: an {@linkcode UpgradeResult}.
+ * @returns What the server says.
  * @throws {Deno.errors.NotFound} If there is no such file.
  * @throws {Deno.errors.InvalidData} If it is no control file, such as an empty or damaged one, or something else than the
  * server that wrote it answers.
- * @throws {WinsockError} If the server cannot be reached: WSAECONNREFUSED if it has ended, and left the file behind.
+ * @throws {Deno.errors.ConnectionRefused} If the server has ended, and left the file behind.
  * @throws {UpgradeError} If the new version does not take over, as {@linkcode upgrade} there has it.
  * @throws {Error} If it refuses the request or cannot upgrade for another reason; the message says why.
  * @throws The signal's reason, if it is aborted first.
@@ -188,7 +197,7 @@ export function onUpgradeRequest(upgrade: () => Promise<UpgradeResult>, options:
 export async function requestUpgrade(
   controlFile: string,
   options: { signal?: AbortSignal } = {},
-): Promise<UpgradeResult> {
+): Promise<UpgradeReport> {
   const { signal } = options;
   const { port, secret } = await readControlFile(controlFile);
   const address = { hostname: "127.0.0.1", port };
@@ -216,13 +225,9 @@ export async function requestUpgrade(
 
 /** The error of a connection, in terms of the file where nobody listens. */
 function unreachable(controlFile: string, error: unknown): unknown {
-  if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAECONNREFUSED) return error;
-  return new WinsockError(error.code, {
-    operation: `reach the server of "${controlFile}"`,
-    functionName: error.functionName,
-    detail: "it has ended, and left the file behind",
-    cause: error,
-  });
+  if (!(error instanceof Deno.errors.ConnectionRefused)) return error;
+  const reason = "it has ended, and left the file behind";
+  return new Deno.errors.ConnectionRefused(`Cannot reach the server of "${controlFile}": ${reason}`, { cause: error });
 }
 
 function decodeAnswer(controlFile: string, answer: string): Answer {
@@ -234,16 +239,18 @@ function decodeAnswer(controlFile: string, answer: string): Answer {
   }
 }
 
+const OUTCOMES_OF_OTHERS: readonly UpgradeOutcome[] = ["busy", "not-ready"];
+
 /** Upgrades; where that fails this version serves on, and is to be asked again. */
-async function attempt(
-  upgrade: () => Promise<UpgradeResult>,
+async function attempt<Result>(
+  upgrade: () => Promise<Result>,
   control: ControlListener | undefined,
-): Promise<UpgradeResult> {
+): Promise<Result> {
   try {
     return await upgrade();
   } catch (error) {
-    // What is busy is another upgrade, which may succeed yet, or has.
-    if (!(error instanceof UpgradeError && error.outcome === "busy")) retake(control);
+    // What is busy is another upgrade, which may succeed yet, or has; and before it is ready the predecessor has the file.
+    if (!(error instanceof UpgradeError && OUTCOMES_OF_OTHERS.includes(error.outcome))) retake(control);
     throw error;
   }
 }
@@ -257,10 +264,10 @@ function retake(control: ControlListener | undefined): void {
   }
 }
 
-async function answerAll(
+async function answerAll<Result extends UpgradeReport>(
   { listener, secret }: ControlListener,
-  upgrade: () => Promise<UpgradeResult>,
-  onUpgraded: OnUpgradeRequestOptions["onUpgraded"],
+  upgrade: () => Promise<Result>,
+  onUpgraded: ((result: Result) => void) | undefined,
 ): Promise<void> {
   for (let socket = await acceptWithRetry(listener); socket !== undefined; socket = await acceptWithRetry(listener)) {
     answer(socket, secret, upgrade).then((result) => result && onUpgraded?.(result));
@@ -268,13 +275,13 @@ async function answerAll(
 }
 
 /** Does what is asked, if it is asked with the secret. */
-async function answer(
+async function answer<Result extends UpgradeReport>(
   socket: Socket,
   secret: string,
-  upgrade: () => Promise<UpgradeResult>,
-): Promise<UpgradeResult | undefined> {
+  upgrade: () => Promise<Result>,
+): Promise<Result | undefined> {
   let deadline: ReturnType<typeof setTimeout> | undefined;
-  let result: UpgradeResult | undefined;
+  let result: Result | undefined;
   try {
     // Closes what cannot be made a connection.
     using _socket = socket;
@@ -283,7 +290,10 @@ async function answer(
     const authorized = sameText(await readLine(conn), secret);
     clearTimeout(deadline);
     if (!authorized) return undefined;
-    const said = await upgrade().then((done): Answer => ({ result: result = done }), failed);
+    const said = await upgrade().then((done): Answer => {
+      const { processId, remaining } = result = done;
+      return { result: { processId, remaining } };
+    }, failed);
     await conn.write(new TextEncoder().encode(JSON.stringify(said)));
     await conn.closeWrite();
     // Until whoever asked has read it, or a while.
@@ -297,8 +307,8 @@ async function answer(
   return result;
 }
 
-function failed(error: Error): Answer {
-  if (!(error instanceof UpgradeError)) return { error: error.message };
+function failed(error: unknown): Answer {
+  if (!(error instanceof UpgradeError)) return { error: error instanceof Error ? error.message : String(error) };
   return { failure: { outcome: error.outcome, reason: error.reason } };
 }
 

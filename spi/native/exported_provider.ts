@@ -98,7 +98,11 @@ class NativeUpcalls implements Upcalls {
   }
 }
 
-/** A provider of this program that native code can call, until it is disposed. */
+/**
+ * A provider of this program that native code can call, until it is disposed.
+ *
+ * @experimental
+ */
 export interface ExportedProvider extends Disposable {
   /** Pointer to an `LPWSPSTARTUP`: pass it to native code, or to {@linkcode openNativeProvider}. */
   readonly WSPStartup: Deno.PointerObject;
@@ -134,6 +138,8 @@ export interface ExportedProvider extends Disposable {
  * @param provider Any provider. One without `socketSync` fails in `WSPSocket` with WSAEOPNOTSUPP.
  * @returns The pointer. The caller must dispose of it when native code no longer calls it.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function exportProvider(provider: ServiceProvider): ExportedProvider {
   const functions = functionsOf(provider);

@@ -228,6 +228,8 @@ class NativeFunctions implements ProviderFunctions {
  * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or does not export `WSPStartup`,
  * WSAEINVALIDPROVIDER if it is one of Wine's placeholders. These are not called, because they end the process.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function nativeFunctions(source: string | Deno.PointerObject): ProviderFunctions {
   const name = typeof source === "string" ? source : `the provider at ${Deno.UnsafePointer.value(source)}`;
@@ -269,6 +271,8 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or does not export `WSPStartup`,
  * WSAEINVALIDPROVIDER if it is one of Wine's placeholders.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ *
+ * @experimental
  */
 export function openNativeProvider(
   source: string | Deno.PointerObject,

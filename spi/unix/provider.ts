@@ -13,7 +13,11 @@ import { isEntry, type ServiceProvider, TCP_ENTRY } from "../service_provider.ts
 import { type Claim, claim, CLAIM_VERSION, claimError, claimSync, isRendezvousName, SECRET_SIZE } from "./claims.ts";
 import { Rendezvous } from "./rendezvous.ts";
 
-/** The GUID of the provider of Linux and macOS, which is in its blobs. */
+/**
+ * The GUID of the provider of Linux and macOS, which is in its blobs.
+ *
+ * @experimental
+ */
 export const UNIX_PROVIDER_ID = "6f5d2f0b-3f0e-4f7c-9b39-8d0c2a5e71d4";
 
 /** The provider's entry in the catalog: TCP over IPv4, shared through a rendezvous. */
@@ -105,7 +109,11 @@ export function decodeBlob(info: Uint8Array): Duplicate {
   };
 }
 
-/** The options of a {@linkcode UnixProvider}. */
+/**
+ * The options of a {@linkcode UnixProvider}.
+ *
+ * @experimental
+ */
 export interface UnixProviderOptions {
   /** The time in milliseconds for which a duplicate waits to be opened, at most 2 147 483 647. Defaults to `30_000`. */
   timeToLive?: number;
@@ -143,6 +151,8 @@ export interface UnixProviderOptions {
  *
  * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or the path of libc on the distribution;
  * `--allow-ffi=/usr/lib/libSystem.B.dylib` on macOS.
+ *
+ * @experimental
  */
 export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;

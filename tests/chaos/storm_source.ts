@@ -84,7 +84,8 @@ async function send(target: HandoffSource, socket: Socket, id: number): Promise<
 async function keepTarget(index: number): Promise<void> {
   while (going) {
     const source = await HandoffSource.spawn(TARGET, {
-      timeout: TIMEOUT_MS,
+      startTimeout: TIMEOUT_MS,
+      sendTimeout: TIMEOUT_MS,
       denoFlags: ["--no-check", "--cached-only"],
     });
     const { pid, status } = source.child;

@@ -1,7 +1,7 @@
 // Takes a listener and answers every connection on it.
 import { Listener, receive } from "@winsock/handoff";
 
-for await (const { socket } of receive({ listeners: true })) {
+for await (const { socket } of receive({ kinds: ["connection", "listener"] })) {
   if (socket instanceof Listener) answer(socket);
 }
 

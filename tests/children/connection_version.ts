@@ -7,11 +7,11 @@ const version = await inherit();
 const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
 await version.markReady();
 if (mode === "crash") setTimeout(() => Deno.exit(6), 100);
-if (mode !== "ignore") version.confirmed().then(answerAll);
+if (mode !== "ignore") version.confirmed.then(answerAll);
 for await (const socket of listener) socket.close();
 
 async function answerAll(): Promise<void> {
-  for (const { socket } of version.connections) {
+  for (const { socket } of version.takeConnections()) {
     using conn = socket.toConn();
     const buffer = new Uint8Array(100);
     const length = await conn.read(buffer);

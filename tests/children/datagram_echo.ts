@@ -2,7 +2,11 @@
 import { DatagramSocket, receive } from "@winsock/handoff";
 
 const [mode] = Deno.args;
-for await (const { socket, data } of receive({ datagrams: mode !== "connections only" } as { datagrams: true })) {
+for await (
+  const { socket, data } of receive({
+    kinds: mode === "connections only" ? ["connection"] : ["connection", "datagram"],
+  })
+) {
   if (!(socket instanceof DatagramSocket)) continue;
   console.log(JSON.stringify({ pid: Deno.pid, data: data ?? null, addr: socket.addr }));
   answer(socket);

@@ -58,7 +58,10 @@ class Cell {
       frame: (frame, bytes) => this.#passFrame(frame, bytes),
       answer: (frame, bytes) => this.#passAnswer(frame, bytes),
     });
-    const source = this.#source = new HandoffSource(this.#channel.child, { timeout });
+    const source = this.#source = new HandoffSource(this.#channel.child, {
+      startTimeout: timeout,
+      sendTimeout: timeout,
+    });
     const deadline = new Promise((resolve) => setTimeout(resolve, timeout + PAST_THE_DEADLINE_MS));
     const outcome = await this.#send(source);
     report({ event: "outcome", outcome });

@@ -39,7 +39,7 @@ let failure: string | null = null;
 try {
   const byHand = course === "reject" || course === "withdraw";
   const { signal } = leaving;
-  for await (const received of receive({ accept: byHand ? "manual" : "automatic", signal })) take(received);
+  for await (const received of receive({ autoAccept: !byHand, signal })) take(received);
 } catch (error) {
   failure = String(error);
 }

@@ -5,7 +5,7 @@ import { receive, type Received } from "@winsock/handoff";
 const [count = "20", accept = "automatic"] = Deno.args;
 const abort = new AbortController();
 const seen: Received[] = [];
-for await (const received of receive({ accept: accept as "automatic", signal: abort.signal })) {
+for await (const received of receive({ autoAccept: accept === "automatic", signal: abort.signal })) {
   if (accept === "automatic") answer(received);
   if (seen.push(received) === Number(count)) abort.abort();
 }

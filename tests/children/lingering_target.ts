@@ -6,7 +6,7 @@ import { UNIX_STREAMS } from "../../ffi/unix/io.ts";
 
 const MORE_THAN_FITS = new Uint8Array(8 << 20);
 
-for await (const received of receive({ accept: "manual" })) {
+for await (const received of receive({ autoAccept: false })) {
   const { socket } = received;
   socket.setOption("SO_LINGER", 3);
   UNIX_STREAMS.send(socket.handle, MORE_THAN_FITS);

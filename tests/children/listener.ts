@@ -1,7 +1,7 @@
 // Takes a listener and answers one connection on it.
 import { Listener, receive } from "@winsock/handoff";
 
-for await (const { socket } of receive({ listeners: true })) {
+for await (const { socket } of receive({ kinds: ["connection", "listener"] })) {
   if (!(socket instanceof Listener)) continue;
   console.log("listening");
   using conn = (await socket.accept()).toConn();

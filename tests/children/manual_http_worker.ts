@@ -2,7 +2,7 @@
 import { receive } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 
-const server = serveHttp(receive({ accept: "manual" }), async (request, { data, completed }) => {
+const server = serveHttp(receive({ autoAccept: false }), async (request, { data, completed }) => {
   const { pathname } = new URL(request.url);
   if (pathname === "/leave") completed.then(() => server.shutdown());
   return Response.json({ pathname, data, text: await request.text() });

@@ -32,7 +32,7 @@ async function answer(conn: Deno.TcpConn, how: string): Promise<void> {
 async function misbehave(): Promise<void> {
   if (mode === "crash") Deno.exit(3);
   if (mode === "slow") {
-    for await (const received of receive({ accept: "manual" })) {
+    for await (const received of receive({ autoAccept: false })) {
       await new Promise((resolve) => setTimeout(resolve, 150));
       try {
         await received.accept();

@@ -5,7 +5,7 @@ import { inherit, type Listener, type SocketAddr, upgrade, UpgradeError } from "
 
 const [number = "1", port = "0", path = ""] = Deno.args;
 const version = await inherit();
-const { names } = version;
+const names = [...version.listenerNames, ...version.datagramNames];
 const socket = version.listenDatagram("echo", { hostname: "127.0.0.1", port: Number(port) });
 if (path !== "") greet(version.listen("local", { path: path.replace(/^@/, "\0") }));
 let unanswered = 0;

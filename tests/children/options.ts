@@ -2,7 +2,7 @@
 import { receive, type SocketOptions } from "@winsock/handoff";
 
 const names = Deno.args as (keyof SocketOptions)[];
-for await (const { socket } of receive({ listeners: true, datagrams: true })) {
+for await (const { socket } of receive({ kinds: ["connection", "listener", "datagram"] })) {
   console.log(JSON.stringify(names.map((name) => {
     try {
       return socket.getOption(name);

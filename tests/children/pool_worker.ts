@@ -7,7 +7,7 @@ console.log(`worker ${Deno.pid} started`);
 console.error("to stderr");
 if (mode === "never ready") await new Promise((resolve) => setTimeout(resolve, 60_000));
 
-for await (const received of receive({ accept: mode === "reject" ? "manual" : "automatic" })) {
+for await (const received of receive({ autoAccept: mode !== "reject" })) {
   if (mode === "reject") received.reject("not here");
   else answer(received.socket.toConn(), received.data);
 }

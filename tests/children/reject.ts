@@ -2,7 +2,7 @@
 import { receive } from "@winsock/handoff";
 
 let first = true;
-for await (const received of receive({ accept: "manual" })) {
+for await (const received of receive({ autoAccept: false })) {
   if (first) {
     first = false;
     received.reject("not today");

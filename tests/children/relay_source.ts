@@ -8,7 +8,7 @@ using listener = listen({ hostname: "127.0.0.1", port: 0 });
 const source = await HandoffSource.spawn(new URL(script, import.meta.url), {
   denoFlags: ["--no-check", "--cached-only", ...STYLE],
   args,
-  timeout: 30_000,
+  sendTimeout: 30_000,
 });
 console.log(`port ${listener.addr.port} target ${source.child.pid}`);
 for (let data = 0; data < Number(count); data++) {

@@ -33,7 +33,7 @@ const server = http.createServer((request, response) => answer(request, response
 Object.defineProperty(server, "listening", { value: true });
 let retired = false;
 version.retired.then(drain);
-for (const { socket, data } of version.connections) {
+for (const { socket, data } of version.takeConnections()) {
   const conn = socket.toConn();
   await conn.write(new TextEncoder().encode(`${data} ${Deno.pid}`));
   conn.close();

@@ -14,7 +14,7 @@ diagnostics.subscribe(TRACE_CHANNEL, (message) => {
 
 // Keeps the process when its source, and so all that it waits for, is gone.
 const alive = setInterval(() => {}, 1_000);
-const received = receive({ accept: accept as "automatic" });
+const received = receive({ autoAccept: accept === "automatic" });
 const seen = [(await received.next()).value!];
 await opened.promise;
 console.log("opened");

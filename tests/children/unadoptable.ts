@@ -12,7 +12,7 @@ else await source();
 
 async function source(): Promise<void> {
   const child = spawnChild("unadoptable.ts", ["echo"]);
-  const target = new HandoffSource(child, { timeout: 20_000 });
+  const target = new HandoffSource(child, { sendTimeout: 20_000 });
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   const client = (await connect({ port: listener.addr.port })).toConn();
   await target.send(await listener.accept());

@@ -2,6 +2,7 @@
 // source goes on. Targets are in this process; `hostile_test.ts` has those that need one of their own.
 import { assert, assertEquals } from "@std/assert";
 import { HandoffSource } from "@winsock/handoff";
+import { observe } from "../../handoff/source.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { encodeFrame, encodeReady, encodeReason, type Frame, FrameType } from "../../handoff/protocol.ts";
 import { connection, readText, writeText } from "../kit/connections.ts";
@@ -138,7 +139,7 @@ Deno.test("a target that says DONE more often than it has sockets ends its chann
     target.say(...Array.from({ length: 5_000 }, () => encodeFrame(FrameType.DONE, sequence)));
     const failure = await within(5_000, source.closed);
     assert(failure?.reason.includes(`DONE is for socket ${sequence}`), failure?.reason);
-    assertEquals([released, source.held], [1, 0]);
+    assertEquals([released, observe(source).held], [1, 0]);
   }, { onRelease: () => released++ });
 });
 
@@ -261,7 +262,7 @@ Deno.test("a channel that ends tells who owns what, offer by offer", async () =>
 
 Deno.test("a child that never opens its channel ends the wait for it in time, and can do no more", async () => {
   const { child, exit } = fakeChild();
-  const source = new HandoffSource(child, { timeout: 200 });
+  const source = new HandoffSource(child, { startTimeout: 200 });
   using pair = await connection();
   assertEquals(await outcome(source.send(pair.server)), [
     "timeout",

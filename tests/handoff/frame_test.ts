@@ -2,14 +2,18 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { concat } from "@std/bytes/concat";
 import { type FrameSink, FrameWriter, MAX_DESCRIPTORS_AT_ONCE, type QueuedFrame } from "../../handoff/frame_io.ts";
 import {
+  decodeCounts,
   decodeData,
   decodeHello,
+  decodeLimit,
   decodeOffer,
   decodeReady,
   decodeReason,
+  encodeCounts,
   encodeData,
   encodeFrame,
   encodeHello,
+  encodeLimit,
   encodeOffer,
   encodeReady,
   encodeReason,
@@ -17,8 +21,10 @@ import {
   FrameDecoder,
   FrameError,
   FrameType,
+  MAX_COUNT,
   MAX_DATA,
   MAX_PAYLOAD,
+  NO_LIMIT,
 } from "../../handoff/protocol.ts";
 import { within } from "../kit/process.ts";
 
@@ -66,8 +72,8 @@ Deno.test("bytes that are not frames are refused at the header", () => {
     [header((view) => view.setUint16(6, 5, true)), "Reserved bytes of a frame are 5"],
     [header((view) => view.setUint32(12, MAX_PAYLOAD + 1, true)), `announces ${MAX_PAYLOAD + 1} bytes, more than`],
   ];
-  const { WITHDRAW, END, TAKEN, DONE, LEAVE } = FrameType;
-  for (const type of [WITHDRAW, END, TAKEN, DONE, LEAVE]) {
+  const { WITHDRAW, END, TAKEN, DONE, LEAVE, PAUSE, STOP, ACCEPTING, PAUSED } = FrameType;
+  for (const type of [WITHDRAW, END, TAKEN, DONE, LEAVE, PAUSE, STOP, ACCEPTING, PAUSED]) {
     const bytes = encodeFrame(type, 1, new Uint8Array(1)).subarray(0, 16);
     refused.push([bytes, `A frame of type ${type} announces 1 bytes, and has no payload`]);
   }
@@ -232,6 +238,10 @@ Deno.test("payloads come out as they went in", () => {
   assertEquals(decodeReady(concat(encodeReady(42, secret))), { processId: 42, secret });
   for (const data of [undefined, null, 0, "ü", [1, { a: true }]]) assertEquals(decodeData(encodeData(data)), data);
   assertEquals(decodeReason(encodeReason("nö")), "nö");
+  assertEquals([...encodeLimit(0x01020304)], [4, 3, 2, 1]);
+  for (const limit of [1, 70_000, NO_LIMIT]) assertEquals(decodeLimit(encodeLimit(limit)), limit);
+  assertEquals([...encodeCounts(0x0102, 0x0304)], [2, 1, 4, 3]);
+  assertEquals(decodeCounts(encodeCounts(MAX_COUNT, 0)), { accepted: MAX_COUNT, closed: 0 });
 });
 
 Deno.test("payloads of the wrong size or kind are refused", () => {
@@ -243,7 +253,7 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
   assertThrows(() => decodeReady(new Uint8Array(19)), FrameError, "Expected READY to have 20 bytes, got 19");
   assertThrows(() => decodeOffer(new Uint8Array(19)), FrameError, "Expected OFFER to have");
   const offers: [offset: number, value: number, message: string][] = [
-    [0, 5, "OFFER has a socket of kind 5"],
+    [0, 6, "OFFER has a socket of kind 6"],
     [4, 627, "OFFER has a blob of 627 bytes"],
     [8, MAX_DATA + 1, `OFFER has ${MAX_DATA + 1} bytes of data, more than`],
     [8, 9, "OFFER announces 29 bytes and has 28"],
@@ -256,6 +266,12 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
     view.setUint32(offset, value, true);
     assertThrows(() => decodeOffer(lying), FrameError, message);
   }
+  for (const size of [0, 3, 5]) {
+    assertThrows(() => decodeLimit(new Uint8Array(size)), FrameError, `Expected ACCEPT to have 4 bytes, got ${size}`);
+    assertThrows(() => decodeCounts(new Uint8Array(size)), FrameError, `Expected COUNTS to have 4 bytes, got ${size}`);
+  }
+  assertThrows(() => decodeLimit(new Uint8Array(4)), FrameError, "ACCEPT allows no connection");
+  assertThrows(() => decodeCounts(new Uint8Array(4)), FrameError, "COUNTS has nothing to tell");
   assertThrows(() => encodeData("x".repeat(MAX_DATA)), RangeError, "bytes of data: the most is");
   assertThrows(() => encodeData(() => {}), TypeError, "JSON cannot express it");
   assertEquals(encodeReason("ä".repeat(5_000)).byteLength, 4096);

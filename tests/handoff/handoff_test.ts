@@ -21,7 +21,7 @@ async function withChild(
   timeout = 20_000,
 ): Promise<void> {
   const child = spawnChild(script);
-  const source = new HandoffSource(child, { timeout });
+  const source = new HandoffSource(child, { sendTimeout: timeout });
   try {
     await test(source, child);
   } finally {
@@ -251,7 +251,7 @@ Deno.test("1 000 hand-offs leave both processes with the descriptors they had", 
 Deno.test("a child without ffi access is told which file it may not open, and the source that it is gone", async () => {
   const url = new URL("../children/ungranted.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), { args: [...RUN, url], stdin: "piped", stdout: "piped" }).spawn();
-  const source = new HandoffSource(child as Deno.ChildProcess, { timeout: 20_000 });
+  const source = new HandoffSource(child as Deno.ChildProcess, { sendTimeout: 20_000 });
   const refused = rejection(source.ready);
   const line = await lines(child as Deno.ChildProcess)();
   assert(line?.startsWith("NotCapable ") && line.includes(LIBRARY_PATHS[0]!), line);

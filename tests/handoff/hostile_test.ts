@@ -23,7 +23,7 @@ const FLAGS = ["--no-check", "--cached-only", ...STYLE];
 
 function spawnTarget(script: string, mode: string, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
   const url = new URL(`../children/${script}`, import.meta.url);
-  return HandoffSource.spawn(url, { denoFlags: FLAGS, args: [mode], timeout: 3_000, ...options });
+  return HandoffSource.spawn(url, { denoFlags: FLAGS, args: [mode], sendTimeout: 3_000, ...options });
 }
 
 /** Hands one connection to a target that echoes, and sees that it does. */
@@ -146,7 +146,7 @@ async function spawnHostile(
   const script = new URL("../children/hostile_target.ts", import.meta.url);
   const child = await spawnWorkerCommand({ script, denoFlags: FLAGS, args: [mode] }, { output: "piped" });
   child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }).catch(() => {});
-  const source = new HandoffSource(child, { timeout: 3_000 });
+  const source = new HandoffSource(child, { sendTimeout: 3_000 });
   return {
     source,
     line: lines(child),

@@ -1,15 +1,21 @@
 // What a version takes from the one before it, and what it does not.
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  type AddressChange,
   connect,
+  DatagramSocket,
   type HandoffChild,
   HandoffError,
   HandoffSource,
   inherit,
+  type InheritOptions,
   listen,
+  listenDatagram,
+  type Listener,
   type ServerVersion,
   UpgradeError,
 } from "@winsock/handoff";
+import process from "node:process";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { injectingChild } from "../kit/handoffs.ts";
 import { until, within } from "../kit/process.ts";
@@ -27,7 +33,7 @@ async function failWith(
   send: (source: HandoffSource, say: (bytes: Uint8Array<ArrayBuffer>) => void) => Promise<void>,
 ): Promise<Error> {
   const { child, input, exit, inject } = injectingChild();
-  const source = new HandoffSource(child, { timeout: 5_000 });
+  const source = new HandoffSource(child, { sendTimeout: 5_000 });
   const failed = assertRejects(() => inherit({ predecessor: 1, input }), Error);
   try {
     await send(source, inject);
@@ -73,15 +79,22 @@ Deno.test("of an inheritance that ends in an error nothing stays open", async ()
 /** Makes this process the next version of a server of which a test says what it says. */
 async function withPredecessor(
   test: (version: ServerVersion, conversation: Deno.Conn, along: Deno.Conn) => Promise<void>,
+  named: readonly (readonly [string, Listener | DatagramSocket])[] = [],
+  options: InheritOptions = {},
 ): Promise<void> {
   using conversation = await connection();
   using along = await connection();
   const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
   const status = Promise.withResolvers<Deno.CommandStatus>();
   const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
-  const source = new HandoffSource(child, { timeout: 5_000 });
-  const inheriting = inherit({ predecessor: 1, input: stdin.readable });
-  await source.send(conversation.server, { data: { upgrade: 1, listeners: [], connections: 1 } });
+  const source = new HandoffSource(child, { sendTimeout: 5_000 });
+  const inheriting = inherit({ ...options, predecessor: 1, input: stdin.readable });
+  const [datagrams, listeners] = [true, false].map((kind) => {
+    return named.filter(([, socket]) => socket instanceof DatagramSocket === kind);
+  });
+  const names = { listeners: listeners!.map(([name]) => name), datagrams: datagrams!.map(([name]) => name) };
+  await source.send(conversation.server, { data: { upgrade: 1, ...names, connections: 1 } });
+  for (const [, socket] of [...listeners!, ...datagrams!]) await source.send(socket);
   await source.send(along.server);
   using version = await within(10_000, inheriting);
   await source.close();
@@ -93,25 +106,26 @@ async function withPredecessor(
 /** Has it serve; returns whether its trial is over. */
 async function beginTrial(version: ServerVersion, said: Deno.Conn): Promise<() => boolean> {
   let over = false;
-  version.confirmed().then(() => over = true);
+  version.confirmed.then(() => over = true);
   const ready = version.markReady();
-  assertEquals(await within(10_000, readText(said, 16)), '{"say":"ready"}\n');
-  await writeText(said, '{"say":"go"}\n');
+  assertEquals(await within(10_000, readText(said, 17)), '{"type":"ready"}\n');
+  await writeText(said, '{"type":"activate"}\n');
   await within(10_000, ready);
-  assertEquals(await within(10_000, readText(said, 18)), '{"say":"serving"}\n');
+  assertEquals(await within(10_000, readText(said, 19)), '{"type":"serving"}\n');
   return () => over;
 }
 
 Deno.test("a version answers at the end of its trial, and knows when it is over", async () => {
   await withPredecessor(async (version, said) => {
     const over = await beginTrial(version, said);
-    await writeText(said, '{"say":"check"}\n');
-    assertEquals(await within(10_000, readText(said, 16)), '{"say":"alive"}\n');
+    await writeText(said, '{"type":"check"}\n');
+    assertEquals(await within(10_000, readText(said, 17)), '{"type":"alive"}\n');
     assertEquals(over(), false);
-    await writeText(said, '{"say":"confirm"}\n');
-    await within(10_000, version.confirmed());
-    assertEquals(version.connections.length, 1);
-    for (const { socket } of version.connections) socket.close();
+    await writeText(said, '{"type":"confirm"}\n');
+    await within(10_000, version.confirmed);
+    const taken = version.takeConnections();
+    assertEquals([taken.length, version.takeConnections().length], [1, 0]);
+    for (const { socket } of taken) socket.close();
   });
 });
 
@@ -119,8 +133,8 @@ Deno.test("the trial of a version is over when its predecessor ends", async () =
   await withPredecessor(async (version, said, client) => {
     await beginTrial(version, said);
     said.close();
-    await within(10_000, version.confirmed());
-    for (const { socket } of version.connections) {
+    await within(10_000, version.confirmed);
+    for (const { socket } of version.takeConnections()) {
       using conn = socket.toConn();
       await writeText(conn, "mine");
     }
@@ -131,9 +145,101 @@ Deno.test("the trial of a version is over when its predecessor ends", async () =
 Deno.test("a version that refuses is told that its trial never ends", async () => {
   await withPredecessor(async (version, said, client) => {
     await within(10_000, version.refuse("not today"));
-    assertEquals(await within(10_000, readText(said, 100)), '{"say":"refuse","reason":"not today"}\n');
-    const { outcome } = await within(10_000, assertRejects(() => version.confirmed(), UpgradeError));
+    assertEquals(await within(10_000, readText(said, 100)), '{"type":"refuse","reason":"not today"}\n');
+    const { outcome } = await within(10_000, assertRejects(() => version.confirmed, UpgradeError));
     assertEquals(outcome, "refused");
     assertEquals(await within(10_000, readEnd(client)), true, "nobody asked for the connection");
   });
+});
+
+Deno.test("a version that refuses, and never asks whether its trial is over, leaves no unhandled rejection", async () => {
+  await withPredecessor(async (version) => {
+    await within(10_000, version.refuse("not today"));
+    // It would be told at the end of the turn.
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  });
+});
+
+Deno.test("names are those of what was not taken, of listeners and of datagram sockets", async () => {
+  const at = { hostname: "127.0.0.1", port: 0 };
+  await withPredecessor((version) => {
+    assertEquals([version.listenerNames, version.datagramNames], [["a", "b"], ["a"]]);
+    version.listen("a", at);
+    version.listenDatagram("a", at);
+    assertEquals([version.listenerNames, version.datagramNames], [["b"], []]);
+    return Promise.resolve();
+  }, [["a", listen(at)], ["b", listen(at)], ["a", listenDatagram(at)]]);
+});
+
+/** What a version hears that asks for each of these, of one listener on 127.0.0.1. */
+async function ask(
+  port: number,
+  onAddressChange: InheritOptions["onAddressChange"],
+  version: (v: ServerVersion) => void,
+) {
+  const options = onAddressChange === undefined ? {} : { onAddressChange };
+  const listener = listen({ hostname: "127.0.0.1", port });
+  const bound = listener.addr.port;
+  await withPredecessor((v) => Promise.resolve(version(v)), [["http", listener]], options);
+  return bound;
+}
+
+Deno.test("another address under the same name is a warning, an error, or what a function makes of it", async () => {
+  const heard: AddressChange[] = [];
+  const change = (change: AddressChange) => void heard.push(change);
+  // The same address, or any port of it.
+  const port = await ask(0, change, (version) => version.listen("http", { hostname: "127.0.0.1", port: 0 }));
+  for (const hostname of ["127.0.0.1", "localhost"]) {
+    await ask(port, change, (version) => version.listen("http", { hostname, port: 0 }));
+    await ask(port, change, (version) => version.listen("http", { hostname, port }));
+  }
+  assertEquals(heard, []);
+  await ask(port, change, (version) => {
+    assertEquals(version.listen("http", { port }).addr.port, port, "it is the predecessor's all the same");
+  });
+  const inherited = { transport: "tcp", hostname: "127.0.0.1", port } as const;
+  assertEquals(heard.splice(0), [{ name: "http", asked: { hostname: "0.0.0.0", port }, inherited }]);
+  await ask(port, change, (version) => version.listen("http", { path: "/tmp/s" }));
+  assertEquals(heard.splice(0), [{ name: "http", asked: { path: "/tmp/s" }, inherited }]);
+  await ask(port, "error", (version) => {
+    const asking = () => version.listen("http", { hostname: "127.0.0.1", port: 1 });
+    const { message } = assertThrows(asking, Deno.errors.AddrNotAvailable);
+    assertEquals(
+      message,
+      `Cannot take the socket "http": it asks for 127.0.0.1 port 1, and the predecessor has 127.0.0.1 port ${port}`,
+    );
+    assertEquals(version.listenerNames, ["http"], "it stays untaken");
+  });
+  const warned = Promise.withResolvers<Error>();
+  process.once("warning", warned.resolve);
+  await ask(port, undefined, (version) => version.listen("http", { hostname: "::1", port }));
+  const { name, message } = await within(10_000, warned.promise);
+  assertEquals([name, message.startsWith('The socket "http" keeps its address')], ["AddressChangeWarning", true]);
+  const wrong = { predecessor: 0, onAddressChange: "shrug" as "warn" };
+  await assertRejects(() => inherit(wrong), TypeError, "Invalid `onAddressChange`");
+});
+
+Deno.test("the addresses of datagram sockets and of IPv6 are compared as well", async () => {
+  const heard: string[] = [];
+  const onAddressChange = ({ name }: AddressChange) => void heard.push(name);
+  const udp = listenDatagram({ hostname: "::1", port: 0 });
+  const { port } = udp.addr;
+  await withPredecessor(
+    (version) => {
+      version.listenDatagram("dns", { hostname: "0:0:0:0:0:0:0:1", port });
+      return Promise.resolve();
+    },
+    [["dns", udp]],
+    { onAddressChange },
+  );
+  assertEquals(heard, []);
+  await withPredecessor(
+    (version) => {
+      version.listenDatagram("dns", { hostname: "::", port });
+      return Promise.resolve();
+    },
+    [["dns", listenDatagram({ hostname: "::1", port })]],
+    { onAddressChange },
+  );
+  assertEquals(heard, ["dns"]);
 });

@@ -22,7 +22,9 @@ for (const mode of ["slow", "deaf", "flood", "lie"]) {
       args: [marker, mode],
       size: 3,
       strategy: "round-robin",
-      timeout: 2_000,
+      startTimeout: 2_000,
+      sendTimeout: 2_000,
+      drainTimeout: 2_000,
       restartDelay: 10,
       attempts: 10,
     });
@@ -59,7 +61,7 @@ for (const mode of ["slow", "deaf", "flood", "lie"]) {
       const growth = Deno.memoryUsage().rss - before;
       assert(growth < MEMORY_BOUND, `the source grew by ${(growth / 2 ** 20).toFixed(0)} MiB`);
     } finally {
-      await within(20_000, pool.close({ timeout: 1_000 }));
+      await within(20_000, pool.close({ drainTimeout: 1_000 }));
       await Deno.remove(marker).catch(() => {});
     }
   });

@@ -8,6 +8,8 @@ import {
   type WorkerEvent,
   WorkerPool,
   type WorkerPoolOptions,
+  type WorkerPoolSettings,
+  type WorkerScript,
 } from "@winsock/handoff";
 import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
 import { prefixLines } from "../../handoff/pool/worker_slot.ts";
@@ -20,15 +22,15 @@ const SCRIPT = new URL("../children/pool_worker.ts", import.meta.url);
 
 /** Runs a test with a pool, and checks that none of its processes is left. */
 async function withPool(
-  options: Partial<WorkerPoolOptions>,
+  options: WorkerPoolSettings & Partial<WorkerScript>,
   test: (pool: WorkerPool, events: WorkerEvent[]) => Promise<void>,
 ): Promise<void> {
   const denoFlags = ["--no-check", "--cached-only"];
-  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, timeout: 10_000, outputPrefix: "", ...options });
+  const pool = new WorkerPool({ script: SCRIPT, denoFlags, size: 2, outputPrefix: "", ...options });
   try {
     await test(pool, record(pool));
   } finally {
-    await within(20_000, pool.close({ timeout: 5_000 }));
+    await within(20_000, pool.close({ drainTimeout: 5_000 }));
     for (const { state } of pool.statistics.workers) assert(state === "ended" || state === "given-up", state);
   }
 }
@@ -66,17 +68,30 @@ function usable(socket: Socket): boolean {
 }
 
 Deno.test("options that make no sense are refused", () => {
-  assertThrows(() => new WorkerPool({}), TypeError, "Give a script or a command");
-  assertThrows(() => new WorkerPool({ script: SCRIPT, command: "x" }), TypeError, "and not both");
-  assertThrows(() => new WorkerPool({ command: "x", denoFlags: [] }), TypeError, "not for a command");
-  for (const name of ["size", "credit", "attempts"]) {
-    assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: 0 }), RangeError, `The pool's ${name} is 0`);
+  const make = (options: object) => () => new WorkerPool(options as WorkerPoolOptions);
+  for (const program of [{}, { script: SCRIPT, command: "x" }]) {
+    assertThrows(make(program), TypeError, "Invalid `script` and `command`: must be one of the two");
   }
-  assertThrows(() => new WorkerPool({ script: SCRIPT, maxQueue: NaN }), RangeError, "maxQueue is NaN");
-  assertThrows(() => new WorkerPool({ script: SCRIPT, timeout: 40_000 }), RangeError, "timeout");
-  for (const name of ["restartDelay", "maxRestartDelay"]) {
-    for (const value of [-1, NaN, 2 ** 31, Infinity]) {
-      assertThrows(() => new WorkerPool({ script: SCRIPT, [name]: value }), RangeError, `${name}\`: must be from 0 to`);
+  assertThrows(make({ command: "x", denoFlags: [] }), TypeError, "Invalid `denoFlags`: must be beside a `script`");
+  for (const name of ["size", "maxSocketsPerWorker", "attempts"]) {
+    const message = `Invalid \`${name}\`: must be 1 or more, got 0`;
+    assertThrows(make({ script: SCRIPT, [name]: 0 }), RangeError, message);
+  }
+  assertThrows(make({ script: SCRIPT, size: 1.5 }), RangeError, "Invalid `size`");
+  assertThrows(make({ script: SCRIPT, maxQueue: NaN }), RangeError, "Invalid `maxQueue`: must be 0 or more, got NaN");
+  assertThrows(make({ script: SCRIPT, strategy: "random" }), TypeError, "Invalid `strategy`");
+  const durations = {
+    startTimeout: 1,
+    sendTimeout: 1,
+    queueTimeout: 1,
+    drainTimeout: 0,
+    restartDelay: 0,
+    maxRestartDelay: 0,
+  };
+  for (const [name, least] of Object.entries(durations)) {
+    for (const value of [least - 1, NaN, 2 ** 31, Infinity]) {
+      const message = `Invalid \`${name}\`: must be from ${least} to 2147483647 ms, got ${value}`;
+      assertThrows(make({ script: SCRIPT, [name]: value }), RangeError, message);
     }
   }
 });
@@ -84,14 +99,14 @@ Deno.test("options that make no sense are refused", () => {
 Deno.test("a pool is not closed with a timeout that makes no sense", async () => {
   await withPool({ size: 1 }, async (pool) => {
     await within(20_000, pool.ready);
-    for (const timeout of [-1, NaN, 2 ** 31, Infinity]) {
-      await within(5_000, assertRejects(() => pool.close({ timeout }), RangeError, "timeout must be from 0 to"));
+    for (const drainTimeout of [-1, NaN, 2 ** 31, Infinity]) {
+      await within(5_000, assertRejects(() => pool.close({ drainTimeout }), RangeError, "Invalid `drainTimeout`"));
     }
     const { client, processId } = await dispatched(pool);
     assertEquals(await ask(client), `${processId} null`);
     client.close();
-    await pool.close({ timeout: 2 ** 31 - 1 });
-    await assertRejects(() => pool.close({ timeout: Infinity }), RangeError);
+    await pool.close({ drainTimeout: 2 ** 31 - 1 });
+    await assertRejects(() => pool.close({ drainTimeout: Infinity }), RangeError);
   });
 });
 
@@ -169,7 +184,7 @@ Deno.test("no worker gets more than its credit, and what waits is bounded and se
 });
 
 Deno.test("a socket nobody has room for in time comes back", async () => {
-  await withPool({ maxSocketsPerWorker: 1, size: 1, timeout: 2_000 }, async (pool) => {
+  await withPool({ maxSocketsPerWorker: 1, size: 1, queueTimeout: 2_000 }, async (pool) => {
     await within(20_000, pool.ready);
     const open = await dispatched(pool);
     using pair = await connection();
@@ -191,7 +206,7 @@ Deno.test("a rejected socket is offered to each worker once, and then comes back
 });
 
 Deno.test("a socket that waits for one worker does not keep another from the one that is free", async () => {
-  await withPool({ args: ["reject"], maxSocketsPerWorker: 1, attempts: 9, timeout: 3_000 }, async (pool) => {
+  await withPool({ args: ["reject"], maxSocketsPerWorker: 1, attempts: 9, queueTimeout: 3_000 }, async (pool) => {
     await within(20_000, pool.ready);
     const pairs = await Promise.all(Array.from({ length: 12 }, () => connection()));
     const ends = await Promise.all(pairs.map(({ server }) => rejection(pool.dispatch(server))));
@@ -214,7 +229,9 @@ Deno.test("a worker that dies is replaced, and what was not its own yet goes to 
     await until(() => pool.statistics.workers.every(({ state }) => state === "ready"), "there are two workers again");
     assert(!pool.statistics.workers.some(({ processId }) => processId === victim.processId));
     const ended = events.find(({ type }) => type === "workerend")!;
-    assertEquals([ended.worker.processId, ended.reason.length > 0], [victim.processId, true]);
+    const { processId } = victim;
+    assertEquals(ended.worker.processId, processId);
+    assertEquals([ended.reason, ended.exitCode, ended.signal], [`process ${processId} exited with 1`, 1, undefined]);
     victim.client.close();
   });
 });
@@ -246,7 +263,7 @@ for (const accept of ["automatic", "manual"]) {
 }
 
 Deno.test("a worker that hangs gets nothing more, and is ended and replaced", async () => {
-  await withPool({ strategy: "round-robin", timeout: 3_000, restartDelay: 10 }, async (pool) => {
+  await withPool({ strategy: "round-robin", sendTimeout: 3_000, restartDelay: 10 }, async (pool) => {
     await within(20_000, pool.ready);
     const victim = await dispatched(pool);
     await writeText(victim.client, "hang");
@@ -289,8 +306,8 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
     const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
     const reason = "no worker of the pool can be kept running";
     assertEquals(unready.message, `The pool does not become ready (target-exited): ${reason}`);
-    const { message } = await within(1_000, pool.failed);
-    assertEquals(message, `The pool takes no more sockets (target-exited): ${reason}`);
+    const failure = await within(1_000, pool.closed);
+    assertEquals(failure?.message, `The pool takes no more sockets (target-exited): ${reason}`);
     assertEquals(await dispatching, ["target-exited", "no worker of the pool can be kept running"]);
     assert(usable(pair.server));
     assertEquals(events.map(({ type }) => type), [
@@ -301,19 +318,19 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
 });
 
 Deno.test("a pool has not failed while one worker can be kept running, nor when it is closed", async () => {
-  let failed = false;
+  let closed: HandoffError | undefined | "not yet" = "not yet";
   const marker = await Deno.makeTempFile();
   await Deno.remove(marker);
   const script = new URL("../children/misbehaving_worker.ts", import.meta.url);
   const denoFlags = ["--allow-read", "--allow-write", "--no-check", "--cached-only"];
   await withPool({ script, denoFlags, args: [marker, "crash"], maxFailures: 0 }, async (pool, events) => {
-    pool.failed.then(() => failed = true);
+    pool.closed.then((failure) => closed = failure);
     await within(20_000, pool.ready);
     assertEquals(events.filter(({ type }) => type === "workergiveup").length, 1);
     const { client } = await dispatched(pool);
     client.close();
   });
-  assertEquals(failed, false);
+  assertEquals(closed, undefined);
   await Deno.remove(marker);
 });
 
@@ -361,7 +378,7 @@ Deno.test("a worker that does not finish in time is ended", async () => {
   await withPool({ size: 1 }, async (pool) => {
     await within(20_000, pool.ready);
     const { client } = await dispatched(pool);
-    const closing = pool.close({ timeout: 300 });
+    const closing = pool.close({ drainTimeout: 300 });
     assert(await readEnd(client).catch(() => true));
     await within(20_000, closing);
     client.close();
@@ -426,7 +443,7 @@ Deno.test("what workers print comes out behind their prefix", async () => {
     import { WorkerPool } from "@winsock/handoff";
     await using pool = new WorkerPool({
       script: ${JSON.stringify(SCRIPT.href)}, denoFlags: ["--no-check", "--cached-only"], size: 2,
-      prefix: ({ index, processId }) => \`[\${index} \${processId}] \`,
+      outputPrefix: ({ index, processId }) => \`[\${index} \${processId}] \`,
     });
     await pool.ready;`;
   const { stdout, stderr, code } = await new Deno.Command(Deno.execPath(), {

@@ -26,12 +26,12 @@ async function spawnTarget(
   script: string,
   args: string[] = [],
   grants: string[] = [],
-  timeout = 20_000,
+  sendTimeout = 20_000,
 ): Promise<Spawned> {
   const program = { script: new URL(`../children/${script}`, import.meta.url), denoFlags: [...FLAGS, ...grants], args };
   const child = await spawnWorkerCommand(program, { output: "piped" });
   child.stderr.pipeTo(Deno.stderr.writable, { preventClose: true }).catch(() => {});
-  const source = new HandoffSource(child, { timeout });
+  const source = new HandoffSource(child, { sendTimeout });
   return {
     source,
     child,
@@ -57,7 +57,7 @@ function countOffers(): { readonly count: number } & Disposable {
 }
 
 Deno.test("spawn starts a target and a source for it, and says so with the child", async () => {
-  const options: HandoffSpawnOptions = { denoFlags: FLAGS, args: ["leave"], timeout: 20_000 };
+  const options: HandoffSpawnOptions = { denoFlags: FLAGS, args: ["leave"], sendTimeout: 20_000 };
   const source = await HandoffSource.spawn(new URL("../children/exiting_target.ts", import.meta.url), options);
   const child = source.child as Deno.ChildProcess;
   try {
@@ -70,8 +70,11 @@ Deno.test("spawn starts a target and a source for it, and says so with the child
     killProcess(child);
     await child.status;
   }
-  for (const timeout of [0, NaN, 30_001]) {
-    await assertRejects(() => HandoffSource.spawn("no.ts", { timeout }), RangeError, "Invalid `timeout`");
+  for (const name of ["startTimeout", "sendTimeout"]) {
+    for (const value of [0, NaN, 2 ** 31]) {
+      const spawning = () => HandoffSource.spawn("no.ts", { [name]: value });
+      await assertRejects(spawning, RangeError, `Invalid \`${name}\`: must be from 1 to 2147483647 ms, got ${value}`);
+    }
   }
 });
 
@@ -290,7 +293,7 @@ Deno.test(
 Deno.test("50 targets that were started and have ended leave no descriptor behind", async () => {
   const url = new URL("../children/over_at_once.ts", import.meta.url);
   const round = async () => {
-    const source = await HandoffSource.spawn(url, { denoFlags: FLAGS, timeout: 20_000 });
+    const source = await HandoffSource.spawn(url, { denoFlags: FLAGS, sendTimeout: 20_000 });
     assertEquals((await within(20_000, source.closed))?.outcome, "target-exited");
     await source.child.status;
   };

@@ -13,6 +13,7 @@ import {
   Socket,
   TRACE_CHANNEL,
 } from "@winsock/handoff";
+import { observe } from "../../handoff/source.ts";
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import type { ChannelHello, SourceChannel } from "../../handoff/channel.ts";
@@ -40,9 +41,9 @@ Deno.test("source and target take the documented steps in order", async () => {
     const sending = source.send(pair.server, { data: 1 });
     const { value } = await received.next();
     await sending;
-    assertEquals([source.held, source.inFlight], [1, 0]);
+    assertEquals([observe(source).held, source.inFlight], [1, 0]);
     value?.socket.close();
-    await until(() => source.held === 0, "the source hears that the socket was closed");
+    await until(() => observe(source).held === 0, "the source hears that the socket was closed");
     await source.close();
     assertEquals((await received.next()).done, true);
   });
@@ -70,8 +71,10 @@ Deno.test("a socket that is passed on takes its initial bytes along", async () =
 
 Deno.test("a timeout that makes no sense is refused", () => {
   const { child } = fakeChild();
-  for (const timeout of [0, -1, 30_001, NaN]) {
-    assertThrows(() => new HandoffSource(child, { timeout }), RangeError, "Invalid `timeout`");
+  for (const name of ["startTimeout", "sendTimeout"]) {
+    for (const value of [0, -1, 2 ** 31, NaN]) {
+      assertThrows(() => new HandoffSource(child, { [name]: value }), RangeError, `Invalid \`${name}\``);
+    }
   }
   assertEquals(child.stdin.locked, false);
 });
@@ -119,7 +122,7 @@ Deno.test("a source that is closed gives up what is not taken in its time", asyn
     assert(how === "timeout" || how === "closed", how);
     assert(pair.server.remoteAddr.port > 0);
     await within(5_000, closing);
-  }, { timeout: 300 });
+  }, { sendTimeout: 300 });
 });
 
 Deno.test("what onRelease throws is reported, and the channel goes on", async () => {
@@ -142,7 +145,7 @@ Deno.test("what onRelease throws is reported, and the channel goes on", async ()
         assert(await target.take(await target.offer()));
         await sending;
         target.say(encodeFrame(FrameType.DONE, sequence));
-        await until(() => source.held === 0, "the source hears that the socket was closed");
+        await until(() => observe(source).held === 0, "the source hears that the socket was closed");
       }
       assert(await isOpen(source));
     }, { onRelease });
@@ -166,7 +169,7 @@ Deno.test("an offer withdrawn at its deadline is the source's, and the channel g
     assert(await target.take(await target.offer()));
     await again;
     assert(await isOpen(source));
-  }, { timeout: 300 });
+  }, { sendTimeout: 300 });
 });
 
 Deno.test("what the target has decided is its own at the deadline, with or without an answer", async () => {
@@ -184,12 +187,12 @@ Deno.test("what the target has decided is its own at the deadline, with or witho
       await within(5_000, sending);
       assertEquals(pair.server.handle, INVALID_SOCKET);
       if (end === "exit" || end === "end of the answers") return;
-      assertEquals(source.held, 1);
+      assertEquals(observe(source).held, 1);
       await target.drop(offer);
       target.say(encodeFrame(FrameType.TAKEN, offer.sequence), encodeFrame(FrameType.DONE, offer.sequence));
-      await until(() => source.held === 0, "the late answer is heard");
+      await until(() => observe(source).held === 0, "the late answer is heard");
       assert(await isOpen(source));
-    }, { timeout: 500 });
+    }, { sendTimeout: 500 });
   }
 });
 
@@ -326,7 +329,7 @@ for (
       for (const socket of sockets) socket.close();
       for (const offer of offers) await target.drop(offer);
       for (const _ of offers) assertEquals((await target.next())?.type, FrameType.WITHDRAW);
-    }, { timeout: 800 });
+    }, { sendTimeout: 800 });
   });
 }
 
@@ -446,9 +449,9 @@ Deno.test("a target that leaves gets no more, and answers what it was offered", 
     for (const back of sent.slice(1, DECISION_SLOTS)) {
       assertEquals(await outcome(back), ["rejected", "it has left"]);
     }
-    assertEquals(source.held, 1);
+    assertEquals(observe(source).held, 1);
     target.say(encodeFrame(FrameType.DONE, taken!.sequence));
-    await until(() => source.held === 0, "a target that has left still tells what it closes");
+    await until(() => observe(source).held === 0, "a target that has left still tells what it closes");
     for (const socket of sockets) socket.close();
   });
 });
@@ -490,7 +493,7 @@ Deno.test("no way a hand-off ends leaves a descriptor behind", async () => {
       assertEquals(await dying, ["target-exited", `process ${Deno.pid} exited with 1`]);
       // What it has seen it may still decide on, and so it has to.
       value?.reject("too late");
-    }, { accept: "manual" });
+    }, { autoAccept: false });
     await withFakeTarget(async (source, target) => {
       using pair = await connection();
       target.ready();

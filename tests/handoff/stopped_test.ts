@@ -12,8 +12,8 @@ const TIMEOUT_MS = 4_000;
 /** More than a local socket and a pipe have room for. */
 const MUCH = new Uint8Array(1024 * 1024);
 
-async function spawnEcho(timeout: number): Promise<HandoffSource> {
-  const source = await HandoffSource.spawn(ECHO, { timeout, denoFlags: ["--no-check", "--cached-only"] });
+async function spawnEcho(sendTimeout: number): Promise<HandoffSource> {
+  const source = await HandoffSource.spawn(ECHO, { sendTimeout, denoFlags: ["--no-check", "--cached-only"] });
   await source.ready;
   return source;
 }

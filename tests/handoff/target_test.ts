@@ -4,7 +4,8 @@
 // Of the rules of a hand-off this file shows: what cannot be opened is rejected and never taken; a socket is taken only
 // into a call that waits for it; what is not taken is closed and nothing else is done to it; every OFFER has one answer.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { HandoffError, listen, receive, type Socket } from "@winsock/handoff";
+import { HandoffError, HandoffSource, listen, receive, type ReceiveOptions, type Socket } from "@winsock/handoff";
+import { observe } from "../../handoff/source.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { decodeReason, encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
@@ -111,7 +112,7 @@ Deno.test("what was withdrawn, rejected or never seen does not keep the connecti
     assertEquals(await readText(client, 5), "alive");
     conn.close();
     assert(await readEnd(client), "there is no other copy");
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("what is not wanted or cannot be opened is rejected before anybody decides", async () => {
@@ -208,7 +209,7 @@ Deno.test("what came before the source's end can still be taken, and is told of 
       using conn = (seen[0]!.socket as Socket).toConn();
       await writeText(conn, "alive");
       assertEquals(await readText(client, 5), "alive");
-    }, { accept: manual ? "manual" : "automatic" });
+    }, { autoAccept: !manual });
   }
 });
 
@@ -226,7 +227,7 @@ Deno.test("a socket withdrawn while the program decides is closed there and open
     assertEquals(await outcome(value!.accept()), ["timeout", "the source has withdrawn it"], "and it stays so");
     value!.reject("late");
     assert(await isOpen(source));
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("what was accepted cannot be rejected, and what was rejected not accepted", async () => {
@@ -245,7 +246,7 @@ Deno.test("what was accepted cannot be rejected, and what was rejected not accep
     await again;
     assertThrows(() => second.reject("too late"), TypeError, "it was accepted");
     second.socket.close();
-  }, { accept: "manual" });
+  }, { autoAccept: false });
 });
 
 Deno.test("a socket closed right after it was accepted is the target's loss alone", async () => {
@@ -262,8 +263,8 @@ Deno.test("a socket closed right after it was accepted is the target's loss alon
     await next.accept();
     await again;
     next.socket.close();
-    await until(() => source.held === 0, "both are done");
-  }, { accept: "manual" });
+    await until(() => observe(source).held === 0, "both are done");
+  }, { autoAccept: false });
 });
 
 Deno.test("a program sees the documented members of what it receives, and no others", async () => {
@@ -273,7 +274,9 @@ Deno.test("a program sees the documented members of what it receives, and no oth
     const { value } = await received.next();
     await sending;
     assertEquals([value!.data, [...value!.initialBytes]], [[1], [5]]);
-    assertEquals(Object.keys(value!), []);
+    const members = [value!, Object.getPrototypeOf(value!)].map((object) => Reflect.ownKeys(object).toSorted());
+    assertEquals(members, [[], ["accept", "constructor", "data", "initialBytes", "reject", "socket"]]);
+    assertEquals(Object.getPrototypeOf(Object.getPrototypeOf(value!)), Object.prototype);
     value!.socket.close();
   });
 });
@@ -333,10 +336,10 @@ for (const [way, leave] of Object.entries(WAYS)) {
           for (const _ of again) (await within(5_000, others.next())).value?.socket.close();
           await Promise.all(again);
         });
-        assertEquals(source.held, 20);
+        assertEquals(observe(source).held, 20);
         for (const { socket } of seen) socket.close();
-        await until(() => source.held === 0, "a loop that was left still tells what is closed");
-      }, { accept, signal: abort.signal });
+        await until(() => observe(source).held === 0, "a loop that was left still tells what is closed");
+      }, { autoAccept: accept === "automatic", signal: abort.signal });
     });
   }
 }
@@ -496,4 +499,39 @@ Deno.test("an error of the channel says that no more can be received", async () 
     const { message } = await within(5_000, assertRejects(() => next, HandoffError));
     assertEquals(message, "Cannot receive more sockets (channel-broken): The first frame is not HELLO");
   });
+});
+
+Deno.test("options of receive that make no sense are refused before anything is read", () => {
+  const { input } = fakeChild();
+  const refused = (options: object) => {
+    assertThrows(
+      () => receive({ input, ...options } as ReceiveOptions),
+      TypeError,
+      `Invalid \`${Object.keys(options)[0]}\``,
+    );
+  };
+  for (const kinds of [[], ["sockets"], "connection", null]) refused({ kinds });
+  for (const autoAccept of ["manual", 0, null]) refused({ autoAccept });
+  assertEquals(input.locked, false);
+});
+
+Deno.test("only the kinds of sockets that a program names are yielded, with their types", async () => {
+  await withInProcessPair(async (source) => {
+    const pair = await connection();
+    const end = await assertRejects(() => source.send(pair.server), HandoffError);
+    assertEquals(end.reason, `process ${Deno.pid} cannot take it: it takes no connections`);
+    pair[Symbol.dispose]();
+  }, { kinds: ["listener", "datagram"] });
+  const { child, input, exit } = fakeChild();
+  const source = new HandoffSource(child);
+  const received = receive({ input, kinds: ["listener"] });
+  const sending = source.send(listen({ hostname: "127.0.0.1", port: 0 }));
+  const { value } = await received.next();
+  // The type is that of a listener: this would not compile otherwise.
+  assert(value!.socket.addr.port > 0);
+  value!.socket.close();
+  await sending;
+  exit(0);
+  await source.closed;
+  await received.return();
 });

@@ -8,7 +8,7 @@ import {
   Socket,
   upgrade,
   UpgradeError,
-  type UpgradeOptions,
+  type UpgradeSettings,
   WinsockError,
 } from "@winsock/handoff";
 import { defaultProvider } from "@winsock/handoff/spi";
@@ -144,7 +144,7 @@ Deno.test("an established connection goes along, and is answered by the new vers
 const TRIAL_MS = 1_000;
 
 /** Has another version take a connection along on which `request` was read already. */
-async function takeAlong(mode: string, request: string, options: Partial<UpgradeOptions> = {}) {
+async function takeAlong(mode: string, request: string, options: UpgradeSettings = {}) {
   const version = await inherit({ predecessor: 0 });
   version.listen("http", { hostname: "127.0.0.1", port: 0 });
   await version.markReady();
@@ -323,6 +323,7 @@ Deno.test("a new version that fails is ended, and leaves no descriptor here", as
 
 Deno.test("a connection that was closed is refused before anything is started", async () => {
   using version = await inherit({ predecessor: 0 });
+  await version.markReady();
   using open = await connection();
   using closed = await connection();
   closed.server.close();
@@ -338,7 +339,8 @@ Deno.test("a connection that was closed is refused before anything is started", 
 
 Deno.test("durations that no timer can wait for are refused before anything is started", async () => {
   using version = await inherit({ predecessor: 0 });
-  const upgradeWith = (options: Partial<UpgradeOptions>) => {
+  await version.markReady();
+  const upgradeWith = (options: UpgradeSettings) => {
     return upgrade(version, { command: "no such program", ...options });
   };
   for (const name of ["timeout", "probation", "drainTimeout"] as const) {
@@ -354,6 +356,7 @@ Deno.test("without the permission to run it, a new version is not said to have c
   permissions: { ffi: true, read: true },
 }, async () => {
   using version = await inherit({ predecessor: 0 });
+  await version.markReady();
   const upgrading = () => upgrade(version, { script: "server.ts" });
   await assertRejects(upgrading, Deno.errors.NotCapable, "run access");
   // Nor is the next one said to come during another.

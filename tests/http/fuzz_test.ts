@@ -1,6 +1,7 @@
 // What the network sends can be anything; the worker that reads it goes on. FUZZ_SEED chooses other garbage.
 import { assertEquals } from "@std/assert";
 import { connect, HandoffSource, listen } from "@winsock/handoff";
+import { observe } from "../../handoff/source.ts";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { isOpen } from "../kit/handoffs.ts";
 import { clientHello } from "../kit/client_hello.ts";
@@ -87,7 +88,7 @@ for (const app of ["plain over node:http", "plain over tls", "plain over Deno.se
         });
         await within(20_000, Promise.all(attacks));
       }
-      await until(() => source.held === 0, `the worker has let go of all of it (seed ${SEED})`);
+      await until(() => observe(source).held === 0, `the worker has let go of all of it (seed ${SEED})`);
       const client = Deno.createHttpClient({ caCerts: [CERTIFICATE.cert] });
       const scheme = app.endsWith("tls") ? "https" : "http";
       const answer = await within(20_000, fetch(`${scheme}://127.0.0.1:${port}/`, { client }));

@@ -23,7 +23,7 @@ function serving(options: WebSocketUpgradeOptions) {
 const pause = (duration: number) => new Promise((resolve) => setTimeout(resolve, duration));
 
 eachEngine("a client that has vanished is asked once, and its WebSocket is ended", async () => {
-  await using served = serving({ idleTimeout: 400 });
+  await using served = serving({ idleTimeout: 0.4 });
   using client = await RawClient.connect(served.port);
   assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
   const begun = performance.now();
@@ -34,7 +34,7 @@ eachEngine("a client that has vanished is asked once, and its WebSocket is ended
 });
 
 eachEngine("a client that is there and says nothing keeps its WebSocket", async () => {
-  await using served = serving({ idleTimeout: 200 });
+  await using served = serving({ idleTimeout: 0.2 });
   const client = new WebSocket(`ws://127.0.0.1:${served.port}`);
   await within(5_000, new Promise((resolve) => client.onopen = resolve));
   await pause(1_000);
@@ -49,7 +49,7 @@ eachEngine(
   "a message that comes bit by bit is a sign of life, and a handler that takes its time is none of death",
   async () => {
     await using served = start(async (_, info) => {
-      const { socket, response } = info.upgradeWebSocket({ idleTimeout: 400 });
+      const { socket, response } = info.upgradeWebSocket({ idleTimeout: 0.4 });
       socket.onmessage = ({ data }) => socket.send(data);
       await pause(1_000);
       return response;
@@ -74,11 +74,14 @@ eachEngine("without an idleTimeout nobody is asked, and one that is out of its r
     const nothing = await Promise.race([client.conn.read(new Uint8Array(10)).catch(() => null), pause(300)]);
     assertEquals(nothing, undefined);
   }
-  const errors: unknown[] = [];
-  await using served = start((_, info) => info.upgradeWebSocket({ idleTimeout: -1 }).response, {
-    onError: (error) => void errors.push(error),
-  });
-  using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...HANDSHAKE)).status, 500);
-  assert(errors[0] instanceof RangeError, String(errors[0]));
+  for (const idleTimeout of [-1, NaN, Infinity, 2_147_484]) {
+    const errors: unknown[] = [];
+    await using served = start((_, info) => info.upgradeWebSocket({ idleTimeout }).response, {
+      onError: (error) => void errors.push(error),
+    });
+    using client = await RawClient.connect(served.port);
+    assertEquals((await client.get("/", ...HANDSHAKE)).status, 500);
+    assert(errors[0] instanceof RangeError, String(errors[0]));
+    assertEquals(errors[0].message, `Invalid \`idleTimeout\`: must be from 0 to 2147483 seconds, got ${idleTimeout}`);
+  }
 });

@@ -6,8 +6,8 @@ import { eachEngine, start } from "../kit/http_server.ts";
 import { until, within } from "../kit/process.ts";
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-/** More than any of these may take, and less than the shortest time that is waited for anything else. */
-const SOON = 8_000;
+/** More than any of these may take, and less than the shortest time that is waited for anything else, which is 5 s. */
+const SOON = 4_000;
 const PATIENT = { shutdownTimeout: 30_000, keepAliveTimeout: 20_000 };
 
 /** What clients do before the server shuts down; each of them then waits. */

@@ -3,6 +3,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { HandoffSource, listen } from "@winsock/handoff";
 import { createHash } from "node:crypto";
 import { WebSocket as WsClient } from "ws";
+import { observe } from "../../handoff/source.ts";
 import { settledDescriptors } from "../kit/descriptors.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine } from "../kit/http_server.ts";
@@ -135,7 +136,7 @@ eachEngine("neither side keeps descriptors of connections that have ended", asyn
       await client.send("GET /bytes?length=1000000 HTTP/1.1", "Host: a", "");
       if (index % 2 === 0) await client.response();
     }
-    await until(() => served.source.held === 0, "the worker has no connection");
+    await until(() => observe(served.source).held === 0, "the worker has no connection");
   };
   // On Windows both sides keep what each of the channel's 64 slots needs, from its first use on.
   await round(70);

@@ -252,7 +252,7 @@ Deno.test({
     listener.close();
     (await connect({ port })).close();
     systemdSockets({ env: environment(1, handle) }).close();
-    await assertRejects(() => connect({ port }), WinsockError, "WSAECONNREFUSED");
+    await assertRejects(() => connect({ port }), Deno.errors.ConnectionRefused, "WSAECONNREFUSED");
     assertEquals(countDescriptors(), before);
   },
 });

@@ -21,7 +21,7 @@ Deno.test("without a server in the environment there are no sockets, which is no
 
 Deno.test("options out of their range are refused", async () => {
   for (const timeout of [0, -1, NaN, 2 ** 31, Infinity]) {
-    const message = `Invalid \`timeout\`: must be from 1 to 2147483647 milliseconds, got ${timeout}`;
+    const message = `Invalid \`timeout\`: must be from 1 to 2147483647 ms, got ${timeout}`;
     await assertRejects(() => receiveSystemfd({ env: variables({}), timeout }), RangeError, message);
     assertThrows(() => serveSystemfd([], { timeout }), RangeError, message);
   }

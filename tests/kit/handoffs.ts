@@ -71,7 +71,7 @@ export async function withInProcessPair(
   sourceOptions: HandoffSourceOptions = {},
 ): Promise<void> {
   const { child, input, exit } = fakeChild();
-  const source = new HandoffSource(child, { timeout: 5_000, ...sourceOptions });
+  const source = new HandoffSource(child, { sendTimeout: 5_000, ...sourceOptions });
   const received = receive({ ...options, input });
   try {
     await within(20_000, test(source, received, exit));
@@ -112,7 +112,7 @@ export async function withFakeTarget(
   options: HandoffSourceOptions = {},
 ): Promise<void> {
   const fake = fakeChild();
-  const source = new HandoffSource(fake.child, { timeout: 5_000, ...options });
+  const source = new HandoffSource(fake.child, { sendTimeout: 5_000, ...options });
   const target = await openFakeTarget(streamInput(fake.input), fake.exit);
   try {
     await within(30_000, test(source, target));

@@ -72,7 +72,7 @@ export async function answerOf(port: number, text = ""): Promise<string> {
     if (text !== "") await conn.write(new TextEncoder().encode(text));
     return await readText(conn, 4_000);
   } catch (error) {
-    if (error instanceof WinsockError && error.codeName === "WSAECONNREFUSED") return "";
+    if (error instanceof Deno.errors.ConnectionRefused) return "";
     throw error;
   }
 }

@@ -86,7 +86,7 @@ Deno.test("receiving waits without blocking, in the order of the calls, and clos
   for (const text of ["one", "two"]) await sendText(client, text, server.addr);
   assertEquals((await Promise.all(waiting)).map(([text]) => text), ["one", "two"]);
 
-  const pending = assertRejects(() => server.receive(), Deno.errors.BadResource, "Datagram socket has been closed");
+  const pending = assertRejects(() => server.receive(), Deno.errors.Interrupted);
   await new Promise((resolve) => setTimeout(resolve, 30));
   server.close();
   await within(10_000, pending);
@@ -118,7 +118,7 @@ Deno.test("the port of a datagram socket that was paused before it is closed is 
   for (let round = 0; round < 20; round++) {
     const socket = datagramSocket();
     const { hostname, port } = socket.addr;
-    const receiving = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+    const receiving = assertRejects(() => socket.receive(), Deno.errors.Interrupted);
     await new Promise((resolve) => setTimeout(resolve, 5));
     await socket.pause();
     socket.close();
@@ -208,7 +208,7 @@ Deno.test(named, needs("sending to an address on a connected socket"), async () 
 Deno.test("a datagram socket made from a handle owns it; a detached handle is the caller's", async () => {
   using server = datagramSocket();
   const { addr } = server;
-  const pending = assertRejects(() => server.receive(), Deno.errors.BadResource);
+  const pending = assertRejects(() => server.receive(), Deno.errors.Interrupted);
   await new Promise((resolve) => setTimeout(resolve, 20));
   const handle = server.detach();
   await within(10_000, pending);
@@ -235,30 +235,32 @@ Deno.test("what is no UDP socket is refused and left alone", async () => {
   }
 });
 
-Deno.test("a closed datagram socket fails with WSAENOTSOCK, and closing twice is nothing", async () => {
+Deno.test("a closed datagram socket is a bad resource, keeps its address, and closing twice is nothing", async () => {
   using client = datagramSocket();
   const { addr } = client;
   const socket = datagramSocket();
   await sendText(socket, "x", addr);
   socket.close();
   socket.close();
-  for (const use of [() => socket.addr, () => socket.getOption("SO_RCVBUF"), () => duplicateSocket(socket, Deno.pid)]) {
-    assertEquals(assertThrows(use, WinsockError).codeName, "WSAENOTSOCK");
-  }
-  assertEquals((await assertRejects(() => socket.send(new Uint8Array(1), addr), WinsockError)).codeName, "WSAENOTSOCK");
+  assertThrows(() => duplicateSocket(socket, Deno.pid), WinsockError, "WSAENOTSOCK");
+  assertThrows(() => socket.getOption("SO_RCVBUF"), Deno.errors.BadResource, "WSAENOTSOCK");
+  await assertRejects(() => socket.send(new Uint8Array(1), addr), Deno.errors.BadResource, "WSAENOTSOCK");
+  await assertRejects(() => socket.receive(), Deno.errors.BadResource);
+  assert(socket.addr.port > 0);
 });
 
 Deno.test("a UDP port is exclusive unless its sockets allow otherwise, and bad addresses get clear errors", async () => {
   using socket = datagramSocket();
   const { port } = socket.addr;
-  const taken = assertThrows(() => listenDatagram({ hostname: "127.0.0.1", port, reuseAddress: true }), WinsockError);
-  assert(["WSAEADDRINUSE", "WSAEACCES"].includes(taken.codeName), taken.message);
+  const taken = assertThrows(() => listenDatagram({ hostname: "127.0.0.1", port, reuseAddress: true }), Error);
+  const onWindows = Deno.build.os === "windows" && taken instanceof Deno.errors.PermissionDenied;
+  assert(taken instanceof Deno.errors.AddrInUse || onWindows, taken.message);
   using first = listenDatagram({ hostname: "127.0.0.1", port: 0, reuseAddress: true });
   using second = listenDatagram({ hostname: "127.0.0.1", port: first.addr.port, reuseAddress: true });
   assertEquals(second.addr, first.addr);
   assertThrows(() => listenDatagram({ hostname: "example.com", port: 0 }), TypeError, "must be an IP address, got");
   const nowhere = () => socket.send(new Uint8Array(1), { ...socket.addr, port: 65_536 });
-  await assertRejects(nowhere, RangeError, "Invalid `port`: must be from 0 to 65535, got 65536");
+  await assertRejects(nowhere, RangeError, "Invalid `port`: must be an integer from 0 to 65535, got 65536");
 });
 
 Deno.test("datagram sockets that waited leave no descriptor behind", async () => {
@@ -271,6 +273,6 @@ Deno.test("datagram sockets that waited leave no descriptor behind", async () =>
     await new Promise((resolve) => setTimeout(resolve, 5));
     server.close();
     await within(10_000, pending);
-    assertThrows(() => listenDatagram({ hostname: "192.0.2.1", port: 1 }), WinsockError);
+    assertThrows(() => listenDatagram({ hostname: "192.0.2.1", port: 1 }), Deno.errors.AddrNotAvailable);
   });
 });

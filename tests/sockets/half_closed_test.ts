@@ -17,7 +17,7 @@ async function halfClosed(sent: Uint8Array, unread: boolean): Promise<{ socket: 
   if (sent.length > 0) await peer.write(sent);
   await peer.closeWrite();
   const socket = await listener.accept();
-  for (let rest = sent.length; rest > 0;) rest -= (await socket.read(rest)).length;
+  for (let rest = sent.length; rest > 0;) rest -= (await socket.read(rest))!.length;
   // What is there to be read is the end alone.
   assertEquals((await socket.peek(1)).length, 0);
   if (unread) socket.unread(sent);

@@ -1,10 +1,10 @@
 // Reading a socket that remains one, and giving back what was read too far.
 import { assertEquals, assertRejects } from "@std/assert";
-import { HandoffSource, WinsockError } from "@winsock/handoff";
+import { HandoffSource } from "@winsock/handoff";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { endChild, spawnChild, within } from "../kit/process.ts";
 
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+const text = (bytes: Uint8Array | null) => new TextDecoder().decode(bytes ?? undefined);
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 Deno.test("read takes what has come, no more than is asked for, and leaves the rest to the next", async () => {
@@ -45,9 +45,10 @@ Deno.test("read ends with the peer, its signal and its socket, and nothing is lo
   await writeText(client, "a");
   assertEquals(text(await within(20_000, pair.server.read(10))), "a");
   await client.closeWrite();
-  assertEquals((await within(20_000, pair.server.read(1))).byteLength, 0);
+  assertEquals(await within(20_000, pair.server.read(1)), null);
+  assertEquals(await pair.server.read(1), null);
   pair.server.close();
-  await assertRejects(() => pair.server.read(1), WinsockError, "WSAENOTSOCK");
+  await assertRejects(() => pair.server.read(1), Deno.errors.BadResource, "WSAENOTSOCK");
 });
 
 Deno.test("what was given back goes along with the socket, and stays if it comes back", async () => {

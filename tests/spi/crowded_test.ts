@@ -8,7 +8,7 @@ import { endChild, lines, spawnCrowded, within } from "../kit/process.ts";
 Deno.test("a target without room for a descriptor rejects it with WSAEMFILE", needs("the unix provider"), async () => {
   const child = spawnCrowded("crowded_target.ts");
   const line = lines(child);
-  const source = new HandoffSource(child, { timeout: 10_000 });
+  const source = new HandoffSource(child, { sendTimeout: 10_000 });
   try {
     using first = await connection();
     await within(20_000, source.send(first.server));

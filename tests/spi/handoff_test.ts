@@ -51,7 +51,7 @@ function inProcess(provider: ProviderName): Start {
       stdout: "piped",
       stderr: "inherit",
     }).spawn();
-    const source = new HandoffSource(child, { timeout: 20_000 });
+    const source = new HandoffSource(child, { sendTimeout: 20_000 });
     return {
       source,
       line: lines(child),
@@ -67,7 +67,7 @@ function inProcess(provider: ProviderName): Start {
 function here(script: Script): Far {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const ended = Promise.withResolvers<Deno.CommandStatus>();
-  const source = new HandoffSource({ pid: Deno.pid, stdin: writable, status: ended.promise }, { timeout: 20_000 });
+  const source = new HandoffSource({ pid: Deno.pid, stdin: writable, status: ended.promise }, { sendTimeout: 20_000 });
   const printed: string[] = [];
   const running = SCRIPTS[script](readable, (line) => printed.push(line));
   return {
@@ -96,7 +96,7 @@ const SCRIPTS: Record<Script, (input: ReadableStream<Uint8Array>, print: (line: 
   },
   async reject(input) {
     let first = true;
-    for await (const received of receive({ input, accept: "manual" })) {
+    for await (const received of receive({ input, autoAccept: false })) {
       if (first) received.reject("not today");
       else {
         await received.accept();
@@ -107,7 +107,7 @@ const SCRIPTS: Record<Script, (input: ReadableStream<Uint8Array>, print: (line: 
     }
   },
   async listener(input, print) {
-    for await (const { socket } of receive({ input, listeners: true })) {
+    for await (const { socket } of receive({ input, kinds: ["connection", "listener"] })) {
       if (!(socket instanceof Listener)) continue;
       print("listening");
       using conn = (await socket.accept()).toConn();
@@ -258,8 +258,8 @@ for (const end of ["rejected", "timeout", "aborted", "target-exited"]) {
         assertEquals(pair.server.remoteAddr, pair.client.localAddr);
         value!.reject("late");
       },
-      { accept: "manual" },
-      { timeout: end === "timeout" ? 500 : 5_000 },
+      { autoAccept: false },
+      { sendTimeout: end === "timeout" ? 500 : 5_000 },
     );
   });
 }

@@ -1,0 +1,180 @@
+/**
+ * `serve`: a module on all processors.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { notify, systemdSockets } from "../interop/systemd.ts";
+import { type AppServer, serve, type ServeOptions } from "../serve/serve.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** The usage of `serve`. */
+export const SERVE_HELP = `Serves a module as \`deno serve\` does, with several processes.
+
+  handoff serve [OPTIONS] MAIN [-- DENO_FLAGS…]
+
+MAIN is a module whose default export has a fetch function. DENO_FLAGS are those of the workers, such as
+--allow-net=api.example.com: without any they can use nothing but the connections they get.
+
+  --port PORT            where to listen; 0 for any free port (8000)
+  --hostname ADDRESS     the address to listen at (0.0.0.0)
+  --workers N            the number of processes that answer (the number of processors)
+  --distribute HOW       "listener": workers accept for themselves; "connections": one process accepts for all
+  --control FILE         lets \`handoff upgrade FILE\` replace this server by a new version of itself
+  --drain-timeout MS     how long responses may take when a worker is to end (10000)
+  --start-timeout MS     how long a worker may take to load the module (60000)
+  --systemd              serves on the socket that systemd passes, if it passes one, and tells it when the server is ready
+  --watch                replaces the workers when a file beside MAIN changes; needs --allow-read
+
+Signals: SIGHUP replaces the workers one after the other; SIGINT and SIGTERM let responses finish and end the server, a
+second one ends it at once.
+
+Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running, 2 the command was wrong.`;
+
+/** A command that was wrong; its message says how. */
+export class UsageError extends Error {}
+
+/** Files that change together, as editors write them, are one change. */
+const WATCH_DELAY_MS = 200;
+
+/**
+ * Serves until the server ends.
+ *
+ * @param args What follows `serve`.
+ * @returns The exit code.
+ * @throws {UsageError} If the arguments are wrong.
+ */
+export async function serveCommand(terminal: Terminal, args: readonly string[]): Promise<number> {
+  const { help, watch, systemd, options } = readArguments(args);
+  if (help) return terminal.print(SERVE_HELP), 0;
+  using passed = systemd ? systemdSockets() : undefined;
+  const listener = passed?.takeListener(0);
+  const given = listener === undefined ? options : { ...options, listener };
+  const server = await serve({ ...given, onWorker: (line) => terminal.printError(line) });
+  const manager = systemd ? notify : async () => {};
+  const restart = () => replaceWorkers(server, terminal, manager);
+  using signals = obeySignals(server, restart, manager);
+  using _watching = watch ? callOnChange(options.main, restart) : undefined;
+  const { hostname, port } = server.addr;
+  const host = hostname === "0.0.0.0" || hostname === "::"
+    ? "localhost"
+    : hostname.includes(":")
+    ? `[${hostname}]`
+    : hostname;
+  const { length: workers } = server.statistics.workers;
+  terminal.print(`Listening on http://${host}:${port}/ with ${workers} worker${workers === 1 ? "" : "s"}`);
+  await manager({ READY: 1 });
+  await Promise.race([server.finished, signals.forced]);
+  return 0;
+}
+
+interface ServeArguments {
+  readonly help: boolean;
+  readonly watch: boolean;
+  readonly systemd: boolean;
+  readonly options: ServeOptions;
+}
+
+function readArguments(args: readonly string[]): ServeArguments {
+  const parsed = parseArgs([...args], {
+    boolean: ["help", "watch", "systemd"],
+    string: ["_", "port", "hostname", "workers", "distribute", "control", "drain-timeout", "start-timeout"],
+    "--": true,
+    unknown: (arg: string) => {
+      if (arg.startsWith("-")) throw new UsageError(`${arg} is not an option of serve`);
+      return true;
+    },
+  });
+  const [main, ...rest] = parsed._.map(String);
+  if (!parsed.help && (main === undefined || rest.length > 0)) throw new UsageError("serve takes one module");
+  const { distribute } = parsed;
+  if (distribute !== undefined && distribute !== "listener" && distribute !== "connections") {
+    throw new UsageError(`Invalid --distribute: must be "listener" or "connections", got "${distribute}"`);
+  }
+  const options: Record<string, unknown> = {
+    main: main ?? "",
+    denoFlags: parsed["--"],
+    hostname: parsed.hostname,
+    port: integer("port", parsed.port, 65_535),
+    workers: integer("workers", parsed.workers, 1024, 1),
+    drainTimeout: integer("drain-timeout", parsed["drain-timeout"]),
+    startTimeout: integer("start-timeout", parsed["start-timeout"]),
+    distribute,
+    controlFile: parsed.control,
+  };
+  for (const [name, value] of Object.entries(options)) if (value === undefined) delete options[name];
+  return {
+    help: parsed.help,
+    watch: parsed.watch,
+    systemd: parsed.systemd,
+    options: options as unknown as ServeOptions,
+  };
+}
+
+function integer(name: string, text: string | undefined, most = 2 ** 31 - 1, least = 0): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d+$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+  throw new UsageError(`Invalid --${name}: must be an integer from ${least} to ${most}, got "${text}"`);
+}
+
+/** Tells a service manager, if there is one. */
+type Manager = (state: { READY: 1 } | { RELOADING: 1 } | { STOPPING: 1 }) => Promise<unknown>;
+
+/** SIGINT and SIGTERM end the server, SIGHUP replaces the workers; Windows has other signals that end. */
+function obeySignals(
+  server: AppServer,
+  restart: () => void,
+  manager: Manager,
+): Disposable & { readonly forced: Promise<void> } {
+  const forced = Promise.withResolvers<void>();
+  let ending = false;
+  const end = () => {
+    if (ending) return forced.resolve();
+    ending = true;
+    manager({ STOPPING: 1 }).catch(() => {});
+    server.shutdown();
+  };
+  const actions = new Map<Deno.Signal, () => void>(
+    Deno.build.os === "windows"
+      ? [["SIGINT", end], ["SIGBREAK", end], ["SIGHUP", end]]
+      : [["SIGINT", end], ["SIGTERM", end], ["SIGHUP", restart]],
+  );
+  for (const [signal, action] of actions) Deno.addSignalListener(signal, action);
+  return {
+    forced: forced.promise,
+    [Symbol.dispose]() {
+      for (const [signal, action] of actions) Deno.removeSignalListener(signal, action);
+    },
+  };
+}
+
+async function replaceWorkers(server: AppServer, terminal: Terminal, manager: Manager): Promise<void> {
+  try {
+    await manager({ RELOADING: 1 });
+    await server.restart();
+    terminal.print("All workers were replaced");
+  } catch (error) {
+    terminal.printError(`Cannot replace the workers: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  await manager({ READY: 1 });
+}
+
+/** Calls back when a file beside a module changes, or below. */
+function callOnChange(main: string | URL, callback: () => void): Disposable {
+  const directory = String(main).replace(/[^/\\]*$/, "") || ".";
+  const watcher = Deno.watchFs(directory, { recursive: true });
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  (async () => {
+    for await (const { kind } of watcher) {
+      if (kind === "access") continue;
+      clearTimeout(timer);
+      timer = setTimeout(callback, WATCH_DELAY_MS);
+    }
+  })();
+  return {
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      watcher.close();
+    },
+  };
+}

@@ -1,0 +1,260 @@
+// When a version may be replaced, by what, and how its supervisor hears of its end and causes it.
+import { assertEquals, assertRejects } from "@std/assert";
+import {
+  connect,
+  inherit,
+  onUpgradeRequest,
+  requestUpgrade,
+  type ServerVersion,
+  upgrade,
+  UpgradeError,
+  type UpgradeOptions,
+} from "@winsock/handoff";
+import { runFlags } from "../../handoff/upgrade/upgrade.ts";
+import { unixSystem } from "../../ffi/unix/libc.ts";
+import { LINUX } from "../../ffi/unix/linux.ts";
+import { splitCommandLine } from "../../ffi/windows/libraries.ts";
+import { readText } from "../kit/connections.ts";
+import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
+import { isRunning } from "../kit/process_state.ts";
+
+const script = new URL("../children/telling_version.ts", import.meta.url);
+
+interface About {
+  pid: number;
+  args: string[];
+  predecessor?: number;
+  net: string;
+  otherNet: string;
+  kv: boolean;
+}
+
+/** What the version that serves says of itself, or of what it is told to do. */
+async function ask(port: number, what = "who"): Promise<About & { processId?: number; error?: string }> {
+  using conn = (await connect({ port })).toConn();
+  await conn.write(new TextEncoder().encode(`${what}\n`));
+  return JSON.parse(await within(20_000, readText(conn, 4_000)));
+}
+
+/** How this process has a version serve in its place. */
+function supervised(
+  mode: string,
+  options: Pick<UpgradeOptions, "args" | "denoFlags" | "probation" | "drainTimeout" | "supervise" | "signal"> = {},
+): UpgradeOptions {
+  return {
+    script,
+    denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
+    args: [mode],
+    timeout: 15_000,
+    probation: 0,
+    supervise: true,
+    ...options,
+  };
+}
+
+async function supervisor(): Promise<{ version: ServerVersion; port: number }> {
+  const version = await inherit({ predecessor: 0 });
+  return { version, port: version.listen("http", { hostname: "127.0.0.1", port: 0 }).addr.port };
+}
+
+Deno.test("a version that is not ready itself is not replaced, whoever asks", async () => {
+  using version = await inherit({ predecessor: 0 });
+  version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  const replace = () => upgrade(version, { command: "no such program" });
+  const { outcome } = await assertRejects(replace, UpgradeError, "has not called markReady()");
+  assertEquals(outcome, "not-ready");
+  const controlFile = await Deno.makeTempFile();
+  try {
+    using _requests = onUpgradeRequest(replace, { controlFile });
+    const asked = await assertRejects(() => within(10_000, requestUpgrade(controlFile)), UpgradeError);
+    assertEquals(asked.outcome, "not-ready");
+    await version.markReady();
+    const ready = await assertRejects(() => within(10_000, requestUpgrade(controlFile)), UpgradeError);
+    assertEquals(ready.outcome, "crashed", ready.message);
+  } finally {
+    await Deno.remove(controlFile).catch(() => {});
+  }
+});
+
+Deno.test("a new version that would be replaced before it is ready leaves the old one serving", async () => {
+  const { version } = await supervisor();
+  using _version = version;
+  const { outcome, reason } = await assertRejects(
+    () => within(30_000, upgrade(version, supervised("upgrade early"))),
+    UpgradeError,
+  );
+  assertEquals([outcome, reason], ["refused", "not-ready"]);
+});
+
+Deno.test("a version that is replaced in its own trial waits for the end of it", async () => {
+  using version = await inherit({ predecessor: 0 });
+  const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  await version.markReady();
+  const began = performance.now();
+  const second = await within(
+    30_000,
+    upgrade(version, supervised("upgrade in trial", { supervise: false, probation: 1_500, drainTimeout: 0 })),
+  );
+  const trial = performance.now() - began;
+  const { code } = await within(30_000, second.exited);
+  assertEquals([code, trial >= 1_500], [7, true], "the second retires, and not before its trial is over");
+  const { pid, predecessor } = await ask(port);
+  assertEquals([predecessor, pid !== second.processId], [second.processId, true]);
+  Deno.kill(pid, "SIGKILL");
+});
+
+Deno.test("a supervisor hears how its version ended, and has another serve", async () => {
+  const { version, port } = await supervisor();
+  using _version = version;
+  const first = await within(30_000, upgrade(version, supervised("well")));
+  assertEquals((await ask(port)).pid, first.processId);
+  Deno.kill(first.processId, "SIGKILL");
+  const { success, signal } = await within(10_000, first.exited);
+  assertEquals([success, signal], [false, Deno.build.os === "windows" ? null : "SIGKILL"]);
+  assertEquals(await first.retire(), await first.exited, "of one that has ended");
+  const waiting = ask(port);
+  const second = await within(30_000, upgrade(version, supervised("well")));
+  assertEquals((await waiting).pid, second.processId);
+  await second.retire();
+});
+
+Deno.test("a version that is retired finishes and ends, and clients wait for the next", async () => {
+  const { version, port } = await supervisor();
+  using _version = version;
+  const first = await within(30_000, upgrade(version, supervised("well")));
+  await ask(port);
+  assertEquals(await within(10_000, first.retire()), { success: false, code: 7, signal: null });
+  const waiting = ask(port);
+  const second = await within(30_000, upgrade(version, supervised("never end")));
+  assertEquals((await waiting).pid, second.processId);
+  await assertRejects(() => second.retire({ drainTimeout: -1 }), RangeError, "drainTimeout must be from 0");
+  const began = performance.now();
+  const { success, signal } = await within(10_000, second.retire({ drainTimeout: 300 }));
+  assertEquals([success, signal], [false, Deno.build.os === "windows" ? null : "SIGKILL"]);
+  assertEquals(performance.now() - began >= 290, true, "it has had its time");
+});
+
+Deno.test({
+  name: "SIGTERM to a supervisor that retires its version leaves neither behind",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...RUN,
+        FFI_GRANT,
+        "--allow-run",
+        "--allow-env",
+        new URL("../children/retiring_supervisor.ts", import.meta.url).href,
+      ],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const line = lines(child as Deno.ChildProcess);
+    try {
+      const { port, processId } = JSON.parse(await line() ?? "{}");
+      assertEquals((await ask(port)).pid, processId);
+      Deno.kill(processId, "SIGKILL");
+      const again = JSON.parse(await line() ?? "{}");
+      assertEquals((await ask(port)).pid, again.processId);
+      child.kill("SIGTERM");
+      assertEquals(JSON.parse(await line() ?? "{}"), { success: false, code: 7, signal: null });
+      assertEquals((await within(10_000, child.status)).success, true);
+      await until(() => !isRunning(again.processId), "the version has ended");
+    } finally {
+      await endChild(child as Deno.ChildProcess);
+    }
+  },
+});
+
+Deno.test("waiting for `confirmed` keeps a process running, and nothing else about it does", async () => {
+  const { version } = await supervisor();
+  using _version = version;
+  const waits = await within(30_000, upgrade(version, supervised("only wait", { probation: 1_000 })));
+  assertEquals((await within(10_000, waits.exited)).code, 9);
+  const ends = await within(30_000, upgrade(version, supervised("wait for nothing")));
+  assertEquals((await within(10_000, ends.exited)).code, 0);
+});
+
+Deno.test("an upgrade that is cancelled ends the new version, and changes nothing", async () => {
+  const { version, port } = await supervisor();
+  using _version = version;
+  const serving = await within(30_000, upgrade(version, supervised("well")));
+  const reason = new Error("not now");
+  await assertRejects(
+    () => upgrade(version, { command: "no such program", supervise: true, signal: AbortSignal.abort(reason) }),
+    Error,
+    "not now",
+  );
+  const abort = new AbortController();
+  const cancelled = upgrade(version, supervised("never ready", { signal: abort.signal }));
+  const refused = assertRejects(() => cancelled, Error, "not now");
+  await assertRejects(() => upgrade(version, supervised("well")), UpgradeError, "busy");
+  setTimeout(() => abort.abort(reason), 1_000);
+  await within(10_000, refused);
+  assertEquals((await ask(port)).pid, serving.processId);
+  // Once the new one serves there is nothing to cancel.
+  const late = new AbortController();
+  const next = await within(30_000, upgrade(version, supervised("well", { signal: late.signal })));
+  late.abort(reason);
+  assertEquals((await ask(port)).pid, next.processId);
+  await within(10_000, serving.exited);
+  await next.retire();
+});
+
+Deno.test({
+  name: "the next version has this one's arguments and flags, unless others are given",
+  // Linux in the manner of macOS has not its functions for that.
+  ignore: Deno.build.os === "linux" && unixSystem() !== LINUX,
+  async fn() {
+    const { version, port } = await supervisor();
+    using _version = version;
+    const args = ["well", "two words", "", '"quoted"', "back\\slash\\", "--flag"];
+    const flags = ["--allow-net=example.com", "--allow-run", "--allow-env", "--unstable-kv", ...RUN.slice(3)];
+    const first = await within(30_000, upgrade(version, supervised("", { args, denoFlags: flags })));
+    const { processId, error } = await ask(port, "upgrade");
+    assertEquals(error, undefined);
+    assertEquals(await ask(port), {
+      pid: processId!,
+      args,
+      predecessor: first.processId,
+      net: "granted",
+      otherNet: "prompt",
+      kv: true,
+    });
+    assertEquals((await within(10_000, first.exited)).code, 7);
+    Deno.kill(processId!, "SIGKILL");
+  },
+});
+
+Deno.test("the flags in a command line are found by the arguments behind them", () => {
+  const of = (line: string[], args: string[] = []) => runFlags(line, args);
+  assertEquals(of(["deno", "run", "-A", "s.ts"]), ["-A"]);
+  assertEquals(of(["deno", "run", "--config", "c.json", "-A", "s.ts", "-N", ""], ["-N", ""]), [
+    "--config",
+    "c.json",
+    "-A",
+  ]);
+  assertEquals(of(["deno", "--quiet", "run", "s.ts", "run"], ["run"]), ["--quiet"]);
+  assertEquals(of(["deno", "-A", "s.ts"]), ["-A"]);
+  assertEquals(of(["deno", "s.ts"]), []);
+  assertEquals(of(["deno", "run", "--watch=a", "--watch-hmr", "--inspect-brk=0.0.0.0:1", "--check", "--", "s.ts"]), [
+    "--check",
+  ]);
+  // What is not `deno run`, or not this process's.
+  assertEquals(of(["deno", "test", "-A", "run", "a_test.ts"]), undefined);
+  assertEquals(of(["deno", "run", "s.ts", "a"], ["b"]), undefined);
+  assertEquals(of(["deno"]), undefined);
+});
+
+Deno.test("a command line of Windows is told apart as Windows does", () => {
+  for (
+    const [line, ...words] of [
+      ['"C:\\Program Files\\deno.exe" run  -A', "C:\\Program Files\\deno.exe", "run", "-A"],
+      ['deno "a b"c\t"d\\\\" e\\f "" g\\"h', "deno", "a bc", "d\\", "e\\f", "", 'g"h'],
+      ["C:\\bin\\deno", "C:\\bin\\deno"],
+      ['deno "\\\\server\\a b\\\\" "x\\\\\\"y"', "deno", "\\\\server\\a b\\", 'x\\"y'],
+    ] as const
+  ) assertEquals(splitCommandLine(line), words as readonly string[] as string[], line);
+});

@@ -1,0 +1,170 @@
+/**
+ * A process that runs `handoff serve`.
+ *
+ * @module
+ */
+import http from "node:http";
+import { endChild, FFI_GRANT, RUN, until, within } from "../kit/process.ts";
+import { TextLines } from "../kit/text_lines.ts";
+
+const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
+const WORKER_FLAGS = ["--", "--no-check", "--cached-only"];
+
+/** How a command ended. */
+export interface Ended {
+  readonly code: number;
+  readonly output: string;
+  readonly errors: string;
+}
+
+export class ServeProcess implements AsyncDisposable {
+  readonly pid: number;
+  /** The exit code. */
+  readonly code: Promise<number>;
+  /** The lines of standard output, and of standard error. */
+  readonly output: string[] = [];
+  readonly errors: string[] = [];
+  port = 0;
+  readonly #child: Deno.ChildProcess;
+  readonly #others: number[] = [];
+  readonly #read: Promise<unknown>;
+
+  private constructor(args: string[], grants: string[]) {
+    this.#child = command("serve", ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS], grants)
+      .spawn();
+    this.pid = this.#child.pid;
+    this.code = this.#child.status.then(({ code }) => code);
+    this.#read = Promise.all([keep(this.#child.stdout, this.output), keep(this.#child.stderr, this.errors)]);
+  }
+
+  /** Starts one, and waits until it listens. */
+  static async start(args: string[], grants: string[] = []): Promise<ServeProcess> {
+    const server = new ServeProcess(args, grants);
+    const listening = () => {
+      const line = server.output.find((line) => line.startsWith("Listening on "));
+      server.port = Number(/:(\d+)\//.exec(line ?? "")?.[1] ?? 0);
+      return server.port !== 0;
+    };
+    try {
+      await Promise.race([
+        until(listening, "it listens"),
+        server.code.then((code) => Promise.reject(new Error(`It ended with ${code}: ${server.errors.join("\n")}`))),
+      ]);
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Runs one that ends by itself. */
+  static async run(args: string[]): Promise<Ended> {
+    const separator = args.length === 0 ? [] : WORKER_FLAGS;
+    return await finish(command("serve", ["--hostname", "127.0.0.1", ...portOf(args), ...args, ...separator], []));
+  }
+
+  /** Runs `handoff upgrade`. */
+  static async upgrade(controlFile: string, grants: string[]): Promise<Ended> {
+    return await finish(command("upgrade", [controlFile], grants));
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+
+  /** Another process that goes with this one at the end. */
+  alsoEnds(processId: number): void {
+    this.#others.push(processId);
+  }
+
+  /** Asks until so many processes have answered: their ids. */
+  async untilAnswered(count: number): Promise<Set<string>> {
+    const answered = new Set<string>();
+    await until(async () => {
+      const answer = await get(this.port, "/").catch(() => undefined);
+      if (answer !== undefined) answered.add(answer.text);
+      return answered.size >= count;
+    }, `${count} processes answer`);
+    return answered;
+  }
+
+  /** Clients that ask without pause, half of them over one connection each. */
+  load(clients: number): { end(): Promise<{ requests: number; failures: string[] }> } {
+    let stop = false;
+    let requests = 0;
+    const failures: string[] = [];
+    const client = async (keepAlive: boolean) => {
+      const agent = new http.Agent({ keepAlive, maxSockets: 1 });
+      while (!stop) {
+        try {
+          const { status } = await get(this.port, "/", agent);
+          if (status !== 200) failures.push(`status ${status}`);
+        } catch (error) {
+          failures.push(String(error));
+        }
+        requests++;
+      }
+      agent.destroy();
+    };
+    const running = Promise.all(Array.from({ length: clients }, (_, index) => client(index % 2 === 0)));
+    return {
+      async end() {
+        stop = true;
+        await running;
+        return { requests, failures };
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const processId of this.#others) {
+      try {
+        Deno.kill(processId, "SIGKILL");
+      } catch {
+        // it has ended
+      }
+    }
+    await endChild(this.#child);
+    await within(20_000, this.#read, () => "its workers end");
+  }
+}
+
+/** One request, over a connection of its own unless an agent is given. */
+export function get(port: number, path: string, agent?: http.Agent): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = http.get({ host: "127.0.0.1", port, path, agent: agent ?? false, timeout: 20_000 }, (response) => {
+      let text = "";
+      response.on("data", (chunk) => text += String(chunk));
+      response.on("end", () => {
+        if (response.complete) resolve({ status: response.statusCode ?? 0, text });
+        else reject(new Error("The response was cut off"));
+      });
+      response.on("error", reject);
+    });
+    sent.on("timeout", () => sent.destroy(new Error("No answer in 20 s")));
+    sent.on("error", reject);
+  });
+}
+
+function portOf(args: string[]): string[] {
+  return args.includes("--port") ? [] : ["--port", "0"];
+}
+
+function command(name: string, args: string[], grants: string[]): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: [...RUN, "--allow-run", FFI_GRANT, ...grants, CLI, name, ...args],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+}
+
+async function finish(command: Deno.Command): Promise<Ended> {
+  const { code, stdout, stderr } = await within(60_000, command.output());
+  const [output, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)) as [string, string];
+  return { code, output, errors };
+}
+
+async function keep(stream: ReadableStream<Uint8Array>, into: string[]): Promise<void> {
+  for await (const line of stream.pipeThrough(new TextLines())) into.push(line);
+}

@@ -1,0 +1,150 @@
+import { fileURLToPath } from "node:url";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { until, within } from "../kit/process.ts";
+import { get, ServeProcess } from "./serve_process.ts";
+
+const ON_WINDOWS = Deno.build.os === "windows";
+/** A worker finds the project's configuration, and by that what the library imports, beside its program. */
+const IN_PROJECT = fileURLToPath(new URL("../../.cache", import.meta.url));
+async function makeFolder(): Promise<string> {
+  await Deno.mkdir(IN_PROJECT, { recursive: true });
+  return await Deno.makeTempDir({ dir: IN_PROJECT });
+}
+
+const APP = new URL("app.ts", import.meta.url).href;
+
+Deno.test("serve: all workers answer, under no permission but to run Deno and to use sockets", async () => {
+  await using server = await ServeProcess.start(["--workers", "2", APP]);
+  const processes = await server.untilAnswered(2);
+  assert(!processes.has(String(server.pid)));
+  await until(
+    () => server.output.filter((line) => /^\[[01]\] module listens on \d+$/.test(line)).length === 2,
+    "both say so",
+  );
+});
+
+Deno.test("serve: a request that fails is answered by the module's onError", async () => {
+  await using server = await ServeProcess.start(["--workers", "1", APP]);
+  assertEquals(await get(server.port, "/fail"), { status: 418, text: "failed as asked" });
+});
+
+Deno.test("serve: a worker that ends is replaced, and is told of with its exit code", async () => {
+  await using server = await ServeProcess.start(["--workers", "2", APP]);
+  await server.untilAnswered(2);
+  await get(server.port, "/end").catch(() => {});
+  await until(() => server.errors.some((line) => /^Worker [01] \(process \d+\) ended: .*7/.test(line)), "it is told");
+  await server.untilAnswered(2);
+});
+
+Deno.test("serve: what cannot be served says why, and ends with 1", async () => {
+  const folder = await makeFolder();
+  try {
+    for (
+      const [text, message] of [
+        ["export default 1;", 'its default export has no "fetch" function'],
+        ["export const other = 1;", 'its default export has no "fetch" function'],
+        ["throw new Error('not today');", "not today"],
+      ]
+    ) {
+      const main = `${folder}/main.ts`;
+      await Deno.writeTextFile(main, text!);
+      const ended = await ServeProcess.run(["--workers", "1", main]);
+      assertEquals(ended.code, 1, ended.errors);
+      assertStringIncludes(ended.errors, message!);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("serve: a port that is taken is an error that says so", async () => {
+  await using server = await ServeProcess.start(["--workers", "1", APP]);
+  const { code, errors } = await ServeProcess.run(["--workers", "1", "--port", String(server.port), APP]);
+  assertEquals(code, 1);
+  assertMatch(errors, /WSAEADDRINUSE|AddrInUse|in use/i);
+});
+
+Deno.test("serve: a command that is wrong ends with 2 and says what is", async () => {
+  for (
+    const [args, message] of [
+      [[], "serve takes one module"],
+      [["--port", "99999", APP], "Invalid --port: must be an integer from 0 to 65535"],
+      [["--workers", "0", APP], "Invalid --workers"],
+      [["--distribute", "fairly", APP], "Invalid --distribute"],
+      [["--colour", APP], "--colour is not an option of serve"],
+    ] as const
+  ) {
+    const { code, errors } = await ServeProcess.run([...args]);
+    assertEquals(code, 2, errors);
+    assertStringIncludes(errors, message);
+  }
+});
+
+Deno.test({
+  name: "serve: SIGTERM lets a response finish and ends with 0",
+  ignore: ON_WINDOWS,
+  async fn() {
+    await using server = await ServeProcess.start(["--workers", "2", APP]);
+    const slow = get(server.port, "/slow");
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    server.signal("SIGTERM");
+    assertEquals((await slow).status, 200);
+    assertEquals(await within(20_000, server.code), 0);
+  },
+});
+
+Deno.test({
+  name: "serve: SIGHUP replaces the workers by what is on disk, and no request fails",
+  ignore: ON_WINDOWS,
+  async fn() {
+    const folder = await makeFolder();
+    try {
+      const main = `${folder}/main.ts`;
+      const write = (version: number) =>
+        Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
+      await write(1);
+      await using server = await ServeProcess.start(["--workers", "2", main]);
+      const load = server.load(8);
+      for (let version = 2; version <= 4; version++) {
+        await write(version);
+        server.signal("SIGHUP");
+        await until(
+          () => server.output.filter((line) => line === "All workers were replaced").length === version - 1,
+          "",
+        );
+        assertEquals((await get(server.port, "/")).text, `version ${version}`);
+      }
+      const { requests, failures } = await load.end();
+      assertEquals(failures, []);
+      assert(requests > 100, `${requests} requests`);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test("serve: a control file has the whole server replaced, and no request fails", async () => {
+  const folder = await makeFolder();
+  try {
+    const control = `${folder}/control`;
+    await using server = await ServeProcess.start(["--workers", "2", "--control", control, APP], [
+      `--allow-read=${folder}`,
+      `--allow-write=${folder}`,
+      "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
+    ]);
+    const before = await server.untilAnswered(2);
+    const load = server.load(8);
+    const upgraded = await ServeProcess.upgrade(control, [`--allow-read=${control}`]);
+    assertEquals(upgraded.code, 0, upgraded.errors);
+    const successor = Number(/Process (\d+) serves now/.exec(upgraded.output)?.[1]);
+    server.alsoEnds(successor);
+    assertEquals(await within(30_000, server.code), 0);
+    const after = await server.untilAnswered(2);
+    assertEquals(before.intersection(after).size, 0);
+    const { requests, failures } = await load.end();
+    assertEquals(failures, []);
+    assert(requests > 20, `${requests} requests`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
