@@ -15,7 +15,10 @@ import type { OfferPayload } from "./protocol.ts";
 export interface Received<S extends AnySocket = Socket> {
   /** The socket. With `autoAccept: false` it must not be used before {@linkcode Received.accept} has resolved. */
   readonly socket: S;
-  /** The `data` of {@linkcode HandoffSource.send}; `undefined` if there was none. */
+  /**
+   * The `data` of {@linkcode HandoffSource.send}, or of {@linkcode HandoffSource.shareListener} for a connection that was
+   * accepted here; `undefined` if there was none.
+   */
   readonly data: unknown;
   /** Bytes the source had read already. The socket's first read returns them too. */
   readonly initialBytes: Uint8Array;
@@ -204,7 +207,8 @@ export const LEFT = "this process takes no more sockets";
 
 /** Gives offers to the calls that wait for them. Nothing is taken before a call waits for it. */
 export class Inbox {
-  readonly #manual: boolean;
+  /** Whether the program decides on each offer itself. */
+  readonly manual: boolean;
   /** Offered and not answered. */
   readonly #unanswered = new Map<number, IncomingHandoff>();
   /** Open, and not given to the program. */
@@ -220,7 +224,7 @@ export class Inbox {
 
   /** @param manual Whether the program decides on each offer itself. */
   constructor(manual: boolean) {
-    this.#manual = manual;
+    this.manual = manual;
   }
 
   /** How many offers have no answer. */
@@ -321,7 +325,7 @@ export class Inbox {
     while (this.#calls.length > 0) {
       const incoming = this.#untaken.shift();
       if (incoming === undefined) break;
-      if (this.#manual ? !incoming.closed : incoming.take()) this.#calls.shift()!(incoming);
+      if (this.manual ? !incoming.closed : incoming.take()) this.#calls.shift()!(incoming);
     }
     this.#serving = false;
     if (this.#acceptors > 0) return;

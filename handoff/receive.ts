@@ -15,6 +15,10 @@ import { Target } from "./target.ts";
  * Leaving the loop, or aborting the signal, rejects all of that at once. The loop ends when the source is closed or has
  * ended; what has arrived until then is received first. Sockets that were received stay open. Nothing else may read stdin.
  *
+ * Connections that this process accepts by itself, on a listener that the source shares with it
+ * ({@linkcode HandoffSource.shareListener}), come out of the same loop. They are accepted while the loop waits for a socket, and
+ * cannot be rejected.
+ *
  * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
  * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No
  * net, env, read or run permission.

@@ -284,7 +284,7 @@ export class Target {
 
   /** Takes a listener to accept on, which the program does not see. */
   async #share(incoming: IncomingHandoff): Promise<void> {
-    if (this.#options.autoAccept === false) return incoming.reject("it accepts sockets by hand, and no listener");
+    if (this.#inbox.manual) return incoming.reject("it accepts sockets by hand, and no listener");
     const { AcceptingListener } = await import("./shared_listener.ts");
     if (this.#inbox.left || this.#ended) return incoming.reject(LEFT);
     const { sequence, payload } = incoming;

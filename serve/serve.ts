@@ -6,6 +6,7 @@
 import { pathToFileURL } from "node:url";
 import { validateDuration } from "../internal/runtime.ts";
 import type { WorkerPoolStatistics } from "../handoff/pool/options.ts";
+import { errorAbout, HandoffError } from "../handoff/errors.ts";
 import { WorkerPool } from "../handoff/pool/pool.ts";
 import { inherit, type ServerVersion } from "../handoff/upgrade/server_version.ts";
 import { upgrade } from "../handoff/upgrade/upgrade.ts";
@@ -184,8 +185,8 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     });
     tell(pool, options.onWorker);
     try {
-      await pool.ready;
-      pool.serve(listener).catch(() => {});
+      await Promise.race([pool.ready, firstFailure(pool, main)]);
+      pool.serve(listener, options.distribute === undefined ? {} : { distribute: options.distribute }).catch(() => {});
       const requests = version === undefined ? undefined : answerRequests(version, options);
       await version?.markReady();
       return new AppServer(pool, listener, addr, drainTimeout, version, requests);
@@ -231,6 +232,21 @@ function openListener(
 function answerRequests(version: ServerVersion, { controlFile }: ServeOptions): Disposable {
   const file = controlFile!;
   return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile: file });
+}
+
+/** Rejects when a worker ends before it is ready: a module that cannot be loaded now cannot be loaded again and again. */
+async function firstFailure(pool: WorkerPool, main: URL): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  pool.addEventListener("workerend", ({ worker, reason }) => {
+    reject(
+      new HandoffError(
+        "target-exited",
+        `worker ${worker.index} ended before it was ready: ${reason}`,
+        errorAbout(`Cannot serve ${main}`),
+      ),
+    );
+  });
+  return await promise;
 }
 
 function tell(pool: WorkerPool, onWorker: ServeOptions["onWorker"]): void {

@@ -93,7 +93,7 @@ export interface MulticastV4Membership {
    * Leaves the group.
    *
    * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.AddrNotAvailable} If it is not a member.
+   * @throws {Deno.errors.AddrNotAvailable} If it is not a member; on Windows it may be a {@linkcode WinsockError}.
    */
   leave(): Promise<void>;
   /**
@@ -117,7 +117,7 @@ export interface MulticastV6Membership {
    * Leaves the group.
    *
    * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.AddrNotAvailable} If it is not a member.
+   * @throws {Deno.errors.AddrNotAvailable} If it is not a member; on Windows it may be a {@linkcode WinsockError}.
    */
   leave(): Promise<void>;
   /**

@@ -73,6 +73,23 @@ export let acceptWhile: <A extends SocketAddr>(
   accepted: (socket: Socket<A>) => void,
 ) => Promise<void>;
 
+/** What accepts on a listener in other processes, and stops when the listener here does. */
+export interface CoAcceptor {
+  /** Resolves when it accepts no more, for now. */
+  pause(): Promise<void>;
+  /** Accepts again. */
+  resume(): void;
+  /** The listener was closed or released. */
+  closed(): void;
+}
+
+/**
+ * Has another acceptor follow a listener: it is resumed at once if the listener is open and not paused.
+ *
+ * @returns Ends that.
+ */
+export let follow: (listener: Listener<SocketAddr>, acceptor: CoAcceptor) => Disposable;
+
 /**
  * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
  * does.
@@ -90,6 +107,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   #acceptor: Acceptor | undefined;
   #referenced = true;
   #last: Promise<unknown> = Promise.resolve();
+  readonly #followers = new Set<CoAcceptor>();
   /** While accepting is paused: resolves when that ends. */
   #paused: PromiseWithResolvers<void> | undefined;
   /** While a call waits until it may accept: has it look again. */
@@ -139,6 +157,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
       } finally {
         signal.removeEventListener("abort", stop);
       }
+    };
+    follow = (listener, acceptor) => {
+      if (!listener.#descriptor.open) acceptor.closed();
+      else {
+        listener.#followers.add(acceptor);
+        if (listener.#paused === undefined) acceptor.resume();
+      }
+      return { [Symbol.dispose]: () => void listener.#followers.delete(acceptor) };
     };
     acceptWhile = (listener, wanted, accepted) => listener.#acceptWhile(wanted, accepted);
   }
@@ -198,14 +224,17 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
    */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
-    await this.#acceptor?.stop();
+    await Promise.all([this.#acceptor?.stop(), ...[...this.#followers].map((follower) => follower.pause())]);
     await this.#descriptor.closing;
   }
 
   /** Accepts again; if it was not paused, does nothing. */
   resume(): void {
-    this.#paused?.resolve();
+    const paused = this.#paused;
+    if (paused === undefined) return;
     this.#paused = undefined;
+    paused.resolve();
+    for (const follower of this.#followers) follower.resume();
   }
 
   /** Has a pending {@linkcode Listener.accept}, and the loop, keep the process running, which they do at first. */
@@ -273,7 +302,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});
     const handle = this.#descriptor.release();
-    this.resume();
+    this.#end();
     return handle;
   }
 
@@ -292,8 +321,15 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     try {
       this.#descriptor.close(this.#descriptor.open ? this.#acceptor?.end() : undefined);
     } finally {
-      this.resume();
+      this.#end();
     }
+  }
+
+  /** What waits until accepting is resumed learns that it is not. */
+  #end(): void {
+    for (const follower of this.#followers) follower.closed();
+    this.#followers.clear();
+    this.resume();
   }
 
   /** The same as {@linkcode Listener.close}. */

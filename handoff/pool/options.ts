@@ -82,6 +82,12 @@ export type FilledPoolOptions =
 
 /** How {@linkcode WorkerPool.serve} hands connections over. */
 export interface PoolServeOptions {
+  /**
+   * Who accepts. `"connections"`: this process, which hands each connection to a worker, and may look at it first.
+   * `"listener"`: every worker by itself, on a duplicate of the listener, so that nothing is between the client and the
+   * worker; the system chooses the worker. Workers' code is the same. Defaults to `"connections"`.
+   */
+  distribute?: "connections" | "listener";
   /** Any JSON value that goes along with each connection, at most 1 MiB of it. */
   data?: unknown;
   /** Bytes that each worker reads before those of the connection, at most 1 MiB. */

@@ -24,6 +24,7 @@ import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } fro
 import type { Socket } from "../../sockets/socket.ts";
 import { errorAbout, HandoffError } from "../errors.ts";
 import { noWorker, Scheduler } from "./scheduler.ts";
+import type { SharedAccepting } from "./shared_accepting.ts";
 import { poolClosed, WorkerSlot } from "./worker_slot.ts";
 
 const NOT_READY = "The pool does not become ready";
@@ -90,7 +91,7 @@ export interface WorkerPoolEventMap {
   /** A worker takes sockets. */
   workerready: WorkerEvent;
   /** The process of a worker has ended, or none could be started. */
-  workerend: WorkerEvent;
+  workerend: WorkerEvent & { readonly reason: string };
   /** Too many workers of one place could not stay: it stays empty. */
   workergiveup: WorkerEvent;
   /**
@@ -213,6 +214,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly #closed = Promise.withResolvers<HandoffError | undefined>();
   /** Aborted when nothing is to be accepted any more. */
   readonly #over = new AbortController();
+  /** What the workers accept on by themselves. */
+  readonly #accepting = new Set<SharedAccepting>();
   #restarting: Promise<void> = Promise.resolve();
   /** Places that have had no worker that was ready. */
   readonly #neverReady: Set<number>;
@@ -298,7 +301,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Accepts connections and hands each to a worker, until the listener or the pool is closed.
+   * Accepts connections and hands each to a worker, until the listener or the pool is closed. Or has the workers accept for
+   * themselves: `distribute: "listener"`.
    *
    * While no worker has room nothing is accepted, so that clients wait in the listener's backlog: `poolfull` tells when that
    * begins, `poolfree` when it ends. A connection that a worker does not take is offered to the others. One that no worker
@@ -313,8 +317,12 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * is waited for.
    */
   async serve(listener: Listener<SocketAddr>, options: PoolServeOptions = {}): Promise<void> {
-    const { signal: stop = this.#over.signal } = options;
+    const { signal: stop = this.#over.signal, distribute = "connections" } = options;
     const signal = AbortSignal.any([this.#over.signal, stop]);
+    if (distribute === "listener") return await this.#share(listener, options, signal);
+    if (distribute !== "connections") {
+      throw new TypeError(`Invalid \`distribute\`: must be connections or listener, got ${distribute}`);
+    }
     const handing = new Set<Promise<void>>();
     const calls = new Set<Promise<unknown>>();
     try {
@@ -329,6 +337,32 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       }
     } finally {
       await Promise.all(handing);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Has every worker accept for itself. */
+  async #share(listener: Listener<SocketAddr>, options: PoolServeOptions, signal: AbortSignal): Promise<void> {
+    if (options.onConnection !== undefined || options.initialBytes !== undefined) {
+      throw new TypeError("Invalid `distribute`: `onConnection` and `initialBytes` need connections, got listener");
+    }
+    if (!this.#settings.trusted) {
+      throw new TypeError("Invalid `distribute`: workers that are not trusted need connections, got listener");
+    }
+    const { SharedAccepting } = await import("./shared_accepting.ts");
+    const { maxSocketsPerWorker: limit, sendTimeout: timeout } = this.#settings;
+    const accepting = new SharedAccepting(listener, this.#places, { data: options.data, limit, timeout });
+    this.#accepting.add(accepting);
+    const aborted = Promise.withResolvers<void>();
+    const abort = () => aborted.resolve();
+    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
+    try {
+      await Promise.race([accepting.ended, aborted.promise]);
+    } finally {
+      signal.removeEventListener("abort", abort);
+      this.#accepting.delete(accepting);
+      await accepting.stop();
     }
     if (this.#failure !== undefined) throw this.#failure;
   }
@@ -484,6 +518,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #becomeReady(worker: WorkerInfo): void {
     this.#neverReady.delete(worker.index);
     if (this.#neverReady.size === 0) this.#ready.resolve();
+    for (const accepting of this.#accepting) accepting.add(this.#places[worker.index]!);
     this.dispatchEvent(new WorkerEvent("workerready", worker));
   }
 

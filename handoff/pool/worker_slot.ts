@@ -13,6 +13,9 @@ import type {
   WorkerState,
   WorkerStatistics,
 } from "./options.ts";
+import type { SocketAddr } from "../../ffi/socket_address.ts";
+import type { Listener } from "../../sockets/listener.ts";
+import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
 import { HandoffSource, observe, type SendOptions } from "../source.ts";
@@ -137,6 +140,8 @@ export class WorkerSlot {
   readonly #settings: FilledPoolOptions;
   readonly #events: WorkerSlotEvents;
   #worker: Worker | undefined;
+  /** Listeners on which its workers accept by themselves. */
+  readonly #shares = new Set<SharedListener>();
   #readyAt = Infinity;
   #shortLives = 0;
   /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
@@ -178,7 +183,9 @@ export class WorkerSlot {
   }
 
   get statistics(): WorkerStatistics {
-    const { index, processId, state, taken, returned } = this;
+    const { index, processId, state, returned } = this;
+    let { taken } = this;
+    for (const { accepted } of this.#shares) taken += accepted;
     const source = this.#worker?.source;
     const held = source === undefined ? 0 : observe(source).held;
     const inFlight = source?.inFlight ?? 0;
@@ -309,6 +316,24 @@ export class WorkerSlot {
       if (error instanceof HandoffError && error.outcome === "timeout") this.#markUnresponsive(worker, began);
       throw error;
     }
+  }
+
+  /** Has the worker accept on a listener by itself; `undefined` if there is none that is ready. */
+  async share(listener: Listener<SocketAddr>, options: ShareListenerOptions): Promise<SharedListener | undefined> {
+    if (this.state !== "ready") return undefined;
+    const share = await this.#worker?.source.shareListener(listener, options);
+    if (share !== undefined) this.#shares.add(share);
+    share?.stopped.then(() => {
+      this.#shares.delete(share);
+      this.taken += share.accepted;
+    });
+    return share;
+  }
+
+  /** Ends the worker, if it has this process id, for it does not answer. */
+  endSilent(processId: number, milliseconds: number): void {
+    const worker = this.#worker;
+    if (worker?.info.processId === processId) this.#end(worker, `it did not answer for ${milliseconds} ms`);
   }
 
   /** Lets the worker finish what it has, and ends it when that takes too long. */

@@ -13,7 +13,9 @@ const API: Api = new Map([[".", [{
 
 /** What the check of links says about a page beside another. */
 async function linkProblems(text: string, another: string): Promise<string[]> {
-  const folder = await Deno.makeTempDir();
+  // In the project: the check cannot look at files on another drive.
+  const folder = `.cache/links-${crypto.randomUUID()}`;
+  await Deno.mkdir(folder, { recursive: true });
   let said = "";
   const to = new Writable({
     write(chunk, _encoding, done) {

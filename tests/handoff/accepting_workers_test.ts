@@ -289,6 +289,7 @@ Deno.test("a worker accepts no more than its limit, and nothing that its loop do
   using first = await connectTo(listener);
   await ask(first);
   using second = await connectTo(listener);
+  await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
   using own = (await within(5_000, listener.accept())).toConn();
   await writeText(own, "mine");
   assertEquals(await readText(second, 4), "mine");

@@ -21,7 +21,7 @@ for (const engine of ["node:http", "Deno.serve"] as const) {
       outputPrefix: "",
     });
     const ends: string[] = [];
-    pool.addEventListener("workerend", ({ reason }) => void ends.push(reason!));
+    pool.addEventListener("workerend", ({ reason }) => void ends.push(reason));
     await within(30_000, pool.ready);
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;

@@ -18,10 +18,10 @@ import { endChild, lines, RUN, spawnChild, until, within } from "../kit/process.
 async function withChild(
   script: string,
   test: (source: HandoffSource, child: Deno.ChildProcess) => Promise<void>,
-  timeout = 20_000,
+  startTimeout = 20_000,
 ): Promise<void> {
   const child = spawnChild(script);
-  const source = new HandoffSource(child, { sendTimeout: timeout });
+  const source = new HandoffSource(child, { startTimeout, sendTimeout: 20_000 });
   try {
     await test(source, child);
   } finally {

@@ -4,6 +4,7 @@ import {
   connect,
   type ConnectionDropEvent,
   HandoffError,
+  HandoffSource,
   listen,
   type Listener,
   type WorkerEvent,
@@ -241,7 +242,7 @@ Deno.test("a worker may take longer to start than to take a socket, but not long
     assertEquals(pool.statistics.workers[0]!.restarts, 0);
   });
   await withServing({ script, args: ["9000", "0"], size: 1, startTimeout: 300, maxFailures: 0 }, async ({ pool }) => {
-    const reasons: (string | undefined)[] = [];
+    const reasons: string[] = [];
     pool.addEventListener("workerend", ({ reason }) => void reasons.push(reason));
     await within(20_000, assertRejects(() => pool.ready, HandoffError));
     await until(() => reasons.length > 0, "it has ended");
@@ -266,6 +267,11 @@ Deno.test("workers may be allowed everything", async () => {
     listener.close();
     await within(5_000, serving);
   });
+  const script = new URL("../children/late_worker.ts", import.meta.url);
+  for (const flag of ["--allow-all", "-qA"]) {
+    await using source = await HandoffSource.spawn(script, { args: ["0", "0"], denoFlags: [flag, ...FLAGS] });
+    await within(20_000, source.ready);
+  }
 });
 
 for (const engine of ["Deno.serve", "node:http"]) {

@@ -274,6 +274,23 @@ Deno.test("a target accepts from ACCEPT on, counts, and answers in order", async
   });
 });
 
+Deno.test("what was accepted is counted before PAUSED and STOPPED", async () => {
+  await withFakeSource(async (source, received) => {
+    using listener = listenHere();
+    await offerShared(source, listener);
+    for (let round = 0; round < 10; round++) {
+      source.say(encodeFrame(ACCEPT, 1, encodeLimit(100)));
+      assertEquals(await answers(source, 1), [[ACCEPTING, ""]]);
+      using _client = await connect({ port: listener.addr.port });
+      const { value } = await within(5_000, received.next());
+      source.say(encodeFrame(round < 9 ? PAUSE : STOP, 1));
+      assertEquals(await answers(source, 2), [[COUNTS, "1 0 0 0"], [round < 9 ? PAUSED : STOPPED, ""]]);
+      value!.socket.close();
+      assertEquals(await answers(source, 1), [[COUNTS, "0 0 1 0"]]);
+    }
+  });
+});
+
 Deno.test("a source that breaks the rules of shared listeners ends the loop, and accepting", async () => {
   const cases: [name: string, frames: Uint8Array[], reason: string][] = [
     ["ACCEPT for what is not shared", [encodeFrame(ACCEPT, 9, encodeLimit(1))], "Listener 9 is not shared"],

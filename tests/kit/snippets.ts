@@ -1,5 +1,5 @@
 /** Code of the documentation, run as it is printed there. */
-import { connect, listen, WinsockError } from "@winsock/handoff";
+import { connect, listen } from "@winsock/handoff";
 import { readText } from "./connections.ts";
 import { FFI_GRANT, RUN, until } from "./process.ts";
 

@@ -1,6 +1,6 @@
 // What waits for a socket: together with many others, for a part of what is to come, and for a socket that goes away.
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, DatagramSocket, listen, listenDatagram, Socket, WinsockError } from "@winsock/handoff";
+import { connect, DatagramSocket, listen, listenDatagram, Socket } from "@winsock/handoff";
 import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptors.ts";
 import { type Connection, connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
@@ -142,7 +142,7 @@ Deno.test("a datagram socket that goes away ends what receives, and nothing of a
   for (const end of ["close", "detach"] as const) {
     for (let time = 0; time < 20; time++) {
       const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
-      const receiving = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+      const receiving = assertRejects(() => socket.receive(), Deno.errors.Interrupted);
       if (time % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
       const handle = end === "close" ? (socket.close(), undefined) : socket.detach();
       using other = listenDatagram({ hostname: "127.0.0.1", port: 0 });
@@ -171,7 +171,7 @@ Deno.test("what was closed leaves what has its number now alone", { ignore: !onL
     async () => {
       const socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
       const { handle } = socket;
-      const pending = assertRejects(() => socket.receive(), Deno.errors.BadResource);
+      const pending = assertRejects(() => socket.receive(), Deno.errors.Interrupted);
       socket.close();
       await pending;
       return [handle, () => socket.pause()];

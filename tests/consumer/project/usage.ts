@@ -10,6 +10,8 @@ import {
   listenDatagram,
   type Listener,
   openSocket,
+  type PoolServeOptions,
+  receive,
   type ReceiveOptions,
   type SendOptions,
   type Socket,
@@ -50,6 +52,8 @@ const ADVICE: Record<HandoffOutcome, string> = {
 export async function serveFromPool(listener: Listener, options: SendOptions): Promise<DispatchResult[]> {
   await using pool = new WorkerPool(READY);
   await pool.ready;
+  pool.addEventListener("workerend", ({ worker, reason, exitCode }) => console.error(worker.index, reason, exitCode));
+  pool.addEventListener("connectiondrop", ({ error }) => console.error(error));
   const dispatched: DispatchResult[] = [];
   for await (const socket of listener) {
     try {
@@ -61,6 +65,19 @@ export async function serveFromPool(listener: Listener, options: SendOptions): P
     }
   }
   return dispatched;
+}
+
+export async function acceptInPool(listener: Listener, options: Known<PoolServeOptions>): Promise<string | undefined> {
+  await using pool = new WorkerPool(READY);
+  await pool.serve(listener, options);
+  await pool.restart({ drainTimeout: 60_000 });
+  return (await pool.closed)?.message;
+}
+
+export async function listenersOnly(): Promise<Known<Listener>[]> {
+  const listeners: Listener[] = [];
+  for await (const { socket } of receive({ kinds: ["listener"], autoAccept: true })) listeners.push(socket);
+  return listeners;
 }
 
 export function asConn(socket: Socket): Deno.TcpConn {
