@@ -110,9 +110,11 @@ export interface WorkerPoolEventMap {
  *
  * @typeParam Type The event's name.
  */
-export type WorkerPoolListener<Type extends string> = Type extends keyof WorkerPoolEventMap
-  ? ((event: WorkerPoolEventMap[Type]) => unknown) | { handleEvent(event: WorkerPoolEventMap[Type]): unknown }
+export type WorkerPoolListener<Type extends string> = [Type] extends [keyof WorkerPoolEventMap]
+  ? PoolEventListener<WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]>
   : EventListenerOrEventListenerObject;
+
+type PoolEventListener<E extends Event> = ((event: E) => unknown) | { handleEvent(event: E): unknown };
 
 /** Fills in the defaults. Throws what is wrong with the options. */
 function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
@@ -327,9 +329,9 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     const calls = new Set<Promise<unknown>>();
     try {
       for (;;) {
-        await this.#queue.room(signal);
-        // Until it is known what goes along nothing counts a connection.
         while (calls.size > 0 && calls.size >= this.#settings.maxQueue) await Promise.race(calls);
+        // Each call is about a connection that a worker is to have room for when it is over.
+        await this.#queue.room(signal, () => calls.size);
         const socket = await acceptWithRetry(listener, throwUnlessTransient, () => acceptUntil(listener, signal));
         if (socket === undefined) break;
         const handed = this.#serve(socket, options, calls).finally(() => handing.delete(handed));
@@ -383,6 +385,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     } catch (error) {
       socket.close();
       this.dispatchEvent(new ConnectionDropEvent("connectiondrop", error));
+    } finally {
+      this.#queue.assign();
     }
   }
 

@@ -84,9 +84,13 @@ export class Scheduler {
     }
   }
 
-  /** Waits until a worker has room for a socket that nothing else waits for. Returns at once when the signal is aborted. */
-  async room(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && !this.#roomy) {
+  /**
+   * Waits until a worker has room for a socket that nothing else waits for. Returns at once when the signal is aborted.
+   *
+   * @param reserved How many sockets are to have room before.
+   */
+  async room(signal: AbortSignal, reserved: () => number): Promise<void> {
+    while (!signal.aborted && !this.#hasRoom(reserved())) {
       this.#tellIfFull();
       const changed = Promise.withResolvers<void>();
       this.#forRoom.add(changed.resolve);
@@ -103,7 +107,7 @@ export class Scheduler {
       if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
       else if (waiting.tried.size === 0) break;
     }
-    if (!this.#roomy) return;
+    if (!this.#hasRoom(0)) return;
     this.#begun = true;
     if (this.#full) {
       this.#full = false;
@@ -119,8 +123,9 @@ export class Scheduler {
     this.#waiting.clear();
   }
 
-  get #roomy(): boolean {
-    return this.#waiting.size === 0 && this.#places.some(({ free }) => free);
+  #hasRoom(reserved: number): boolean {
+    if (this.#waiting.size > 0) return false;
+    return reserved < this.#places.reduce((sum, { room }) => sum + room, 0);
   }
 
   #tellIfFull(): void {

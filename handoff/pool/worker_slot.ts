@@ -172,9 +172,14 @@ export class WorkerSlot {
     return (source === undefined ? 0 : observe(source).held + source.inFlight) + this.promised;
   }
 
+  /** How many more sockets the worker can take now. */
+  get room(): number {
+    return this.state === "ready" && !this.#silent ? Math.max(0, this.#settings.maxSocketsPerWorker - this.load) : 0;
+  }
+
   /** Whether the worker can take one more socket now. */
   get free(): boolean {
-    return this.state === "ready" && this.load < this.#settings.maxSocketsPerWorker && !this.#silent;
+    return this.room > 0;
   }
 
   /** Whether this place has, or will have, a worker. */

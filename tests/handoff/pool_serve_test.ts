@@ -215,6 +215,29 @@ Deno.test("a program is asked about each connection, and may refuse it or take i
   });
 });
 
+Deno.test("connections that a program is asked about have room when it has answered", async () => {
+  await withServing({ size: 1, maxSocketsPerWorker: 2, queueTimeout: 300 }, async ({ pool, listener, drops }) => {
+    await within(20_000, pool.ready);
+    const asked: (() => void)[] = [];
+    const onConnection = () => new Promise<void>((resolve) => void asked.push(resolve));
+    const serving = pool.serve(listener, { onConnection });
+    const clients = await Promise.all(Array.from({ length: 6 }, () => client(listener)));
+    for (let served = 0; served < 6; served += 2) {
+      await until(() => asked.length === served + 2, "it is asked about two");
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      assertEquals(asked.length, served + 2, "there is room for two");
+      for (const answer of asked.slice(-2)) answer();
+      for (const conn of clients.slice(served, served + 2)) {
+        assert((await ask(conn)).endsWith(" null"));
+        conn.close();
+      }
+    }
+    assertEquals(drops, []);
+    listener.close();
+    await within(5_000, serving);
+  });
+});
+
 Deno.test("what ended a worker is told with its exit code, or its signal", async () => {
   await withServing({ size: 1, restartDelay: 10 }, async ({ pool, listener }) => {
     const ends: WorkerEvent[] = [];

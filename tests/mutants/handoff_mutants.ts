@@ -269,7 +269,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "greedy-accept",
     breaks: "A pool accepts connections that no worker has room for.",
     file: "handoff/pool/pool.ts",
-    text: "        await this.#queue.room(signal);\n",
+    text: "        await this.#queue.room(signal, () => calls.size);\n",
     replacement: "",
     tests: { files: ["tests/handoff/pool_serve_test.ts"], filter: "wait in the backlog" },
   },
