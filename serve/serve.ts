@@ -29,7 +29,8 @@ export interface ServeOptions {
   /** The number of workers. Defaults to the number of processors. */
   workers?: number;
   /**
-   * How connections get to the workers. Defaults to what {@linkcode WorkerPool.serve} does.
+   * How connections get to the workers, as {@linkcode PoolServeOptions.distribute} has it. Defaults to `"listener"`: every
+   * worker accepts for itself, which costs less than half of the time for each connection.
    */
   distribute?: "connections" | "listener";
   /**
@@ -186,7 +187,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     tell(pool, options.onWorker);
     try {
       await Promise.race([pool.ready, firstFailure(pool, main)]);
-      pool.serve(listener, options.distribute === undefined ? {} : { distribute: options.distribute }).catch(() => {});
+      pool.serve(listener, { distribute: options.distribute ?? "listener" }).catch(() => {});
       const requests = version === undefined ? undefined : answerRequests(version, options);
       await version?.markReady();
       return new AppServer(pool, listener, addr, drainTimeout, version, requests);

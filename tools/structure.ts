@@ -60,6 +60,7 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "ffi/windows/provider_calls.ts": "backend of one system",
   "ffi/windows/sockets.ts": "backend of one system",
   "handoff/outbox.ts": "state machine tested alone",
+  "handoff/pool/shared_accepting.ts": "own secret: workers that accept by themselves; loaded when there are some",
   "handoff/pool/scheduler.ts": "own secret: which worker gets a socket, and how long sockets wait for one",
   "handoff/target.ts": "state machine tested alone",
   "handoff/unix_channel.ts": "backend of one system",

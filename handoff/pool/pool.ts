@@ -110,11 +110,10 @@ export interface WorkerPoolEventMap {
  *
  * @typeParam Type The event's name.
  */
-export type WorkerPoolListener<Type extends string> = [Type] extends [keyof WorkerPoolEventMap]
-  ? PoolEventListener<WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]>
+export type WorkerPoolListener<Type extends string> = [Type] extends [keyof WorkerPoolEventMap] ?
+    | ((event: WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]) => unknown)
+    | { handleEvent(event: WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]): unknown }
   : EventListenerOrEventListenerObject;
-
-type PoolEventListener<E extends Event> = ((event: E) => unknown) | { handleEvent(event: E): unknown };
 
 /** Fills in the defaults. Throws what is wrong with the options. */
 function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {

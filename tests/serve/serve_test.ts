@@ -13,15 +13,17 @@ async function makeFolder(): Promise<string> {
 
 const APP = new URL("app.ts", import.meta.url).href;
 
-Deno.test("serve: all workers answer, under no permission but to run Deno and to use sockets", async () => {
-  await using server = await ServeProcess.start(["--workers", "2", APP]);
-  const processes = await server.untilAnswered(2);
-  assert(!processes.has(String(server.pid)));
-  await until(
-    () => server.output.filter((line) => /^\[[01]\] module listens on \d+$/.test(line)).length === 2,
-    "both say so",
-  );
-});
+for (const how of ["connections", "listener"]) {
+  Deno.test(`serve: all workers answer, with a permission to run Deno and one to use sockets: ${how}`, async () => {
+    await using server = await ServeProcess.start(["--workers", "2", "--distribute", how, APP]);
+    const processes = await server.untilAnswered(2);
+    assert(!processes.has(String(server.pid)));
+    await until(
+      () => server.output.filter((line) => /^\[[01]\] module listens on \d+$/.test(line)).length === 2,
+      "both say so",
+    );
+  });
+}
 
 Deno.test("serve: a request that fails is answered by the module's onError", async () => {
   await using server = await ServeProcess.start(["--workers", "1", APP]);
@@ -93,58 +95,65 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "serve: SIGHUP replaces the workers by what is on disk, and no request fails",
-  ignore: ON_WINDOWS,
-  async fn() {
+for (const how of ["connections", "listener"]) {
+  Deno.test({
+    name: `serve: SIGHUP replaces the workers by what is on disk, and no request fails: ${how}`,
+    ignore: ON_WINDOWS,
+    async fn() {
+      const folder = await makeFolder();
+      try {
+        const main = `${folder}/main.ts`;
+        const write = (version: number) =>
+          Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
+        await write(1);
+        await using server = await ServeProcess.start(["--workers", "2", "--distribute", how, main]);
+        const load = server.load(8);
+        for (let version = 2; version <= 4; version++) {
+          await write(version);
+          server.signal("SIGHUP");
+          await until(
+            () => server.output.filter((line) => line === "All workers were replaced").length === version - 1,
+            "",
+          );
+          assertEquals((await get(server.port, "/")).text, `version ${version}`);
+        }
+        const { requests, failures } = await load.end();
+        assertEquals(failures, []);
+        assert(requests > 100, `${requests} requests`);
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    },
+  });
+}
+
+for (const how of ["connections", "listener"]) {
+  Deno.test(`serve: a control file has the whole server replaced, and no request fails: ${how}`, async () => {
     const folder = await makeFolder();
     try {
-      const main = `${folder}/main.ts`;
-      const write = (version: number) =>
-        Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
-      await write(1);
-      await using server = await ServeProcess.start(["--workers", "2", main]);
+      const control = `${folder}/control`;
+      await using server = await ServeProcess.start(
+        ["--workers", "2", "--distribute", how, "--control", control, APP],
+        [
+          `--allow-read=${folder}`,
+          `--allow-write=${folder}`,
+          "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
+        ],
+      );
+      const before = await server.untilAnswered(2);
       const load = server.load(8);
-      for (let version = 2; version <= 4; version++) {
-        await write(version);
-        server.signal("SIGHUP");
-        await until(
-          () => server.output.filter((line) => line === "All workers were replaced").length === version - 1,
-          "",
-        );
-        assertEquals((await get(server.port, "/")).text, `version ${version}`);
-      }
+      const upgraded = await ServeProcess.upgrade(control, [`--allow-read=${control}`]);
+      assertEquals(upgraded.code, 0, upgraded.errors);
+      const successor = Number(/Process (\d+) serves now/.exec(upgraded.output)?.[1]);
+      server.alsoEnds(successor);
+      assertEquals(await within(30_000, server.code), 0);
+      const after = await server.untilAnswered(2);
+      assertEquals(before.intersection(after).size, 0);
       const { requests, failures } = await load.end();
       assertEquals(failures, []);
-      assert(requests > 100, `${requests} requests`);
+      assert(requests > 20, `${requests} requests`);
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
-  },
-});
-
-Deno.test("serve: a control file has the whole server replaced, and no request fails", async () => {
-  const folder = await makeFolder();
-  try {
-    const control = `${folder}/control`;
-    await using server = await ServeProcess.start(["--workers", "2", "--control", control, APP], [
-      `--allow-read=${folder}`,
-      `--allow-write=${folder}`,
-      "--allow-env=WINSOCK_HANDOFF_PREDECESSOR",
-    ]);
-    const before = await server.untilAnswered(2);
-    const load = server.load(8);
-    const upgraded = await ServeProcess.upgrade(control, [`--allow-read=${control}`]);
-    assertEquals(upgraded.code, 0, upgraded.errors);
-    const successor = Number(/Process (\d+) serves now/.exec(upgraded.output)?.[1]);
-    server.alsoEnds(successor);
-    assertEquals(await within(30_000, server.code), 0);
-    const after = await server.untilAnswered(2);
-    assertEquals(before.intersection(after).size, 0);
-    const { requests, failures } = await load.end();
-    assertEquals(failures, []);
-    assert(requests > 20, `${requests} requests`);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
+  });
+}

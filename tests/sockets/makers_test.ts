@@ -3,6 +3,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   connect,
   duplicateSocket,
+  INVALID_SOCKET,
   listen,
   listenDatagram,
   Listener,
@@ -11,6 +12,8 @@ import {
   WinsockError,
 } from "@winsock/handoff";
 import { defaultProvider, MemoryProvider, type ServiceProvider, useProvider } from "@winsock/handoff/spi";
+import { systemCalls } from "../../ffi/system.ts";
+import { Descriptor, isOwned } from "../../sockets/descriptor.ts";
 import { nonIfsChain } from "../kit/chains.ts";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
@@ -132,4 +135,29 @@ Deno.test("a socket that was closed behind its object's back is nobody's any mor
   using client = other.client.toConn();
   await writeText(client, "hello");
   assertEquals(new TextDecoder().decode(await other.server.read(5) ?? undefined), "hello");
+});
+
+Deno.test("a descriptor that is closed as soon as nothing uses it is its object's until then, and if that fails", async () => {
+  await assertNothingLeaks(async () => {
+    const handle = systemCalls().open("127.0.0.1");
+    let broken = true;
+    const descriptor = Descriptor.own(handle, {
+      closeSocket(s) {
+        if (broken) throw new Error("not now");
+        systemCalls().close(s);
+      },
+    });
+    const unused = Promise.withResolvers<void>();
+    descriptor.close(unused.promise);
+    assertEquals([descriptor.handle, descriptor.open, isOwned(handle)], [INVALID_SOCKET, false, true]);
+    assertEquals(descriptor.release(), INVALID_SOCKET);
+    unused.resolve();
+    await descriptor.closing;
+    assertEquals([descriptor.handle, descriptor.open, isOwned(handle)], [handle, true, true]);
+    broken = false;
+    descriptor.close(Promise.resolve());
+    await descriptor.closing;
+    assertEquals([descriptor.handle, isOwned(handle)], [INVALID_SOCKET, false]);
+    assertThrows(() => systemCalls().assertSocket(handle, "use it"), WinsockError, "WSAENOTSOCK");
+  });
 });

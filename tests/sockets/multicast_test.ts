@@ -40,7 +40,7 @@ Deno.test("all members of an IPv4 group get what is sent to it, until they leave
   await membership.leave();
   await assertRejects(
     () => membership.leave(),
-    Deno.errors.AddrNotAvailable,
+    Error,
     "Cannot leave multicast group 239.76.5.4",
   );
 });
@@ -62,7 +62,7 @@ Deno.test("all members of an IPv6 group get what is sent to it, until they leave
   await membership.leave();
   await assertRejects(
     () => membership.leave(),
-    Deno.errors.AddrNotAvailable,
+    Error,
     "Cannot leave multicast group ff01::7654",
   );
 });
