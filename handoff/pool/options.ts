@@ -143,7 +143,7 @@ export interface WorkerStatistics extends WorkerInfo {
 export interface WorkerPoolStatistics {
   /** Times a socket was offered to a worker. */
   readonly offered: number;
-  /** Offers that ended with the worker owning the socket. */
+  /** Sockets that became a worker's: offers that it took, and connections that it accepted by itself. */
   readonly taken: number;
   /** Offers that ended with the socket back here. */
   readonly returned: number;

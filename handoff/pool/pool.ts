@@ -275,7 +275,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     const workers = this.#places.map(({ statistics }) => statistics);
     return {
       offered,
-      taken,
+      taken: this.#places.reduce((sum, { accepted }) => sum + accepted, taken),
       returned,
       inFlight: this.#inFlight,
       waiting: this.#queue.size,

@@ -142,6 +142,8 @@ export class WorkerSlot {
   #worker: Worker | undefined;
   /** Listeners on which its workers accept by themselves. */
   readonly #shares = new Set<SharedListener>();
+  /** Connections that its workers accepted on listeners before these. */
+  #accepted = 0;
   #readyAt = Infinity;
   #shortLives = 0;
   /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
@@ -187,10 +189,16 @@ export class WorkerSlot {
     return !this.#closed && this.state !== "given-up";
   }
 
+  /** Connections that workers of this place have accepted by themselves. */
+  get accepted(): number {
+    let accepted = this.#accepted;
+    for (const share of this.#shares) accepted += share.accepted;
+    return accepted;
+  }
+
   get statistics(): WorkerStatistics {
     const { index, processId, state, returned } = this;
-    let { taken } = this;
-    for (const { accepted } of this.#shares) taken += accepted;
+    const taken = this.taken + this.accepted;
     const source = this.#worker?.source;
     const held = source === undefined ? 0 : observe(source).held;
     const inFlight = source?.inFlight ?? 0;
@@ -330,7 +338,7 @@ export class WorkerSlot {
     if (share !== undefined) this.#shares.add(share);
     share?.stopped.then(() => {
       this.#shares.delete(share);
-      this.taken += share.accepted;
+      this.#accepted += share.accepted;
     });
     return share;
   }

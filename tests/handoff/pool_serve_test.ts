@@ -14,6 +14,7 @@ import {
 } from "@winsock/handoff";
 import { readEnd, writeText } from "../kit/connections.ts";
 import { RawClient } from "../kit/http_client.ts";
+import { freeze } from "../kit/faults/acts.ts";
 import { until, within } from "../kit/process.ts";
 
 const SCRIPT = new URL("../children/pool_worker.ts", import.meta.url);
@@ -419,4 +420,114 @@ Deno.test("a compiled program does not start itself as a worker", async () => {
   const refused = `TypeError: Cannot run script ${SCRIPT.href}: this program is compiled, so give a \`command\``;
   const printed = new TextDecoder().decode(stdout).trimEnd().split(/\r?\n/);
   assertEquals(printed, [refused, refused, "a command is tried"]);
+});
+
+/** Asks over new connections, one after the other, until the answers are from so many workers. */
+async function askUntil(listener: Listener, workers: number): Promise<Set<string>> {
+  const answers = new Set<string>();
+  await until(async () => {
+    using conn = await client(listener);
+    answers.add(await ask(conn));
+    return answers.size >= workers;
+  }, `${workers} workers answer`);
+  return answers;
+}
+
+Deno.test("workers that accept for themselves bring the same, until the listener is closed", async () => {
+  await withServing({}, async ({ pool, listener, drops }) => {
+    await within(20_000, pool.ready);
+    const serving = pool.serve(listener, { distribute: "listener", data: { from: "serve" } });
+    for (const answer of await askUntil(listener, 2)) assert(answer.endsWith(' {"from":"serve"}'), answer);
+    assertEquals([listener.connectionCount, drops], [0, []]);
+    listener.close();
+    await within(10_000, serving);
+    assert(pool.statistics.taken >= 2);
+    await assertRejects(() => client(listener), Deno.errors.ConnectionRefused);
+  });
+});
+
+Deno.test("workers that accept for themselves stop while the listener is paused, and lose no client", async () => {
+  await withServing({}, async ({ pool, listener }) => {
+    await listener.pause();
+    await within(20_000, pool.ready);
+    const serving = pool.serve(listener, { distribute: "listener" });
+    using waiting = await client(listener);
+    const answer = ask(waiting);
+    const early = await Promise.race([answer, new Promise((resolve) => setTimeout(resolve, 500))]);
+    assertEquals([early, pool.statistics.taken], [undefined, 0]);
+    listener.resume();
+    assert((await answer).endsWith(" null"));
+    await within(10_000, listener.pause());
+    const { taken } = pool.statistics;
+    using later = await client(listener);
+    const second = ask(later);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assertEquals(pool.statistics.taken, taken);
+    listener.resume();
+    assert((await second).endsWith(" null"));
+    listener.close();
+    await within(10_000, serving);
+  });
+});
+
+Deno.test("workers that accept for themselves are replaced, and no client notices", async () => {
+  await withServing({}, async ({ pool, listener }) => {
+    await within(20_000, pool.ready);
+    const serving = pool.serve(listener, { distribute: "listener" });
+    const before = await askUntil(listener, 2);
+    let asked = 0;
+    let stop = false;
+    const asking = (async () => {
+      for (; !stop; asked++) {
+        using conn = await client(listener);
+        assert((await ask(conn)).endsWith(" null"));
+      }
+    })();
+    await within(60_000, pool.restart());
+    stop = true;
+    await asking;
+    const after = await askUntil(listener, 2);
+    assertEquals(before.intersection(after).size, 0);
+    assert(asked > 0);
+    listener.close();
+    await within(10_000, serving);
+  });
+});
+
+Deno.test("a worker that accepts for itself and is frozen is ended, and replaced by one that accepts", async () => {
+  await withServing({ sendTimeout: 1_000, restartDelay: 10 }, async ({ pool, listener }) => {
+    await within(20_000, pool.ready);
+    const ends: WorkerEvent[] = [];
+    pool.addEventListener("workerend", (event) => void ends.push(event));
+    const serving = pool.serve(listener, { distribute: "listener" });
+    await askUntil(listener, 2);
+    const { processId } = pool.statistics.workers[0]!;
+    freeze(processId);
+    await until(() => ends.length > 0, "it is ended");
+    assertEquals([ends[0]!.worker.processId, ends[0]!.reason], [processId, "it did not answer for 1000 ms"]);
+    for (const answer of await askUntil(listener, 2)) assert(!answer.startsWith(`${processId} `));
+    listener.close();
+    await within(10_000, serving);
+  });
+});
+
+Deno.test("what workers that accept for themselves cannot do is refused", async () => {
+  await withServing({}, async ({ pool, listener }) => {
+    for (const options of [{ onConnection: () => {} }, { initialBytes: new Uint8Array(1) }]) {
+      await assertRejects(
+        () => pool.serve(listener, { distribute: "listener", ...options }),
+        TypeError,
+        "Invalid `distribute`",
+      );
+    }
+    const distribute = "fairly" as "listener";
+    await assertRejects(() => pool.serve(listener, { distribute }), TypeError, "Invalid `distribute`");
+  });
+  await withServing({ trusted: false }, async ({ pool, listener }) => {
+    await assertRejects(
+      () => pool.serve(listener, { distribute: "listener" }),
+      TypeError,
+      "workers that are not trusted",
+    );
+  });
 });
