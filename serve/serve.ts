@@ -62,13 +62,26 @@ const SOCKET_NAME = "http";
 /** The part of a worker's time to drain that its own responses get. */
 const RESPONSE_SHARE = 0.9;
 
+/** What a server is made of. */
+interface ServerParts {
+  readonly pool: WorkerPool;
+  readonly listener: Listener;
+  /** Settles when no more connections are taken: rejects if no worker can be kept running, or the system cannot accept. */
+  readonly serving: Promise<void>;
+  readonly addr: Deno.NetAddr;
+  readonly drainTimeout: number;
+  /** Ends listening for requests to upgrade. */
+  readonly requests: Disposable | undefined;
+}
+
 /** A running server that {@linkcode serve} has started. */
 export class AppServer implements AsyncDisposable {
   /** Where it listens. */
   readonly addr: Deno.NetAddr;
   /**
    * Resolves when the server has ended: after {@linkcode AppServer.shutdown}, or after an upgrade, when a new version serves.
-   * Rejects with a {@linkcode HandoffError} if no worker can be kept running.
+   * Rejects with a {@linkcode HandoffError} if no worker can be kept running, and with the system's error if it cannot
+   * accept.
    */
   readonly finished: Promise<void>;
   readonly #pool: WorkerPool;
@@ -78,30 +91,14 @@ export class AppServer implements AsyncDisposable {
   #closing: Promise<void> | undefined;
 
   /** @ignore Made by {@linkcode serve}. */
-  constructor(
-    pool: WorkerPool,
-    listener: Listener,
-    addr: Deno.NetAddr,
-    drainTimeout: number,
-    version: ServerVersion | undefined,
-    requests: Disposable | undefined,
-  ) {
+  constructor({ pool, listener, serving, addr, drainTimeout, requests }: ServerParts) {
     this.#pool = pool;
     this.#listener = listener;
     this.addr = addr;
     this.#drainTimeout = drainTimeout;
     this.#requests = requests;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.finished = promise;
+    this.finished = this.#finish(serving);
     this.finished.catch(() => {});
-    version?.retired.then(() => this.shutdown());
-    pool.closed.then(async (error) => {
-      listener.close();
-      requests?.[Symbol.dispose]();
-      if (error === undefined) return resolve();
-      await pool.close();
-      reject(error);
-    });
   }
 
   /** What the workers have done so far. */
@@ -133,6 +130,15 @@ export class AppServer implements AsyncDisposable {
   /** The same as {@linkcode AppServer.shutdown}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
+  }
+
+  /** Whatever ends the serving ends the server. */
+  async #finish(serving: Promise<void>): Promise<void> {
+    try {
+      await serving;
+    } finally {
+      await this.shutdown();
+    }
   }
 
   async #shutDown(): Promise<void> {
@@ -187,10 +193,13 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     tell(pool, options.onWorker);
     try {
       await Promise.race([pool.ready, firstFailure(pool, main)]);
-      pool.serve(listener, { distribute: options.distribute ?? "listener" }).catch(() => {});
-      const requests = version === undefined ? undefined : answerRequests(version, options);
+      const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
+      serving.catch(() => {});
       await version?.markReady();
-      return new AppServer(pool, listener, addr, drainTimeout, version, requests);
+      const requests = version === undefined ? undefined : answerRequests(version, options);
+      const server = new AppServer({ pool, listener, serving, addr, drainTimeout, requests });
+      version?.retired.then(() => server.shutdown());
+      return server;
     } catch (error) {
       await pool.close({ drainTimeout: 0 });
       throw error;
