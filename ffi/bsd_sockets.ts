@@ -1,6 +1,6 @@
 /**
- * The part of the socket calls that ws2_32 and libc have in common: Berkeley's functions, told apart by the numbers of
- * their constants only.
+ * The socket calls that ws2_32 and libc have in common. These are the Berkeley functions, which differ only in the
+ * numbers of their constants.
  *
  * @module
  */
@@ -27,7 +27,7 @@ import { YieldBudget } from "../internal/runtime.ts";
 import { WinsockError } from "./winsock_error.ts";
 import { SOCK, WSA_ERRORS } from "../structs/constants.ts";
 
-/** Berkeley's functions as both libraries export them; -1 says that one failed. */
+/** The Berkeley functions that both libraries export. A result of -1 means failure. */
 interface BerkeleyFunctions extends AddressFunctions {
   bind(s: bigint, name: BufferSource, namelen: number): number;
   listen(s: bigint, backlog: number): number;
@@ -38,7 +38,7 @@ interface BerkeleyFunctions extends AddressFunctions {
   setsockopt(s: bigint, level: number, optname: number, optval: BufferSource, optlen: number): number;
 }
 
-/** The constants in which the systems differ. */
+/** The constants that differ between the systems. */
 export interface BerkeleyConstants {
   readonly AF_INET6: number;
   readonly SO_TYPE: OptionNumbers;
@@ -48,24 +48,24 @@ export interface BerkeleyConstants {
   readonly IP_DROP_MEMBERSHIP: OptionNumbers;
   readonly IPV6_ADD_MEMBERSHIP: OptionNumbers;
   readonly IPV6_DROP_MEMBERSHIP: OptionNumbers;
-  /** What makes a listener exclusive, or lets it bind beside connections that are still closing. */
+  /** The option that makes a listener exclusive, or lets it bind while earlier connections are still closing. */
   readonly LISTENER: OptionNumbers;
-  /** Bytes of each member of `struct linger`. */
+  /** The size of each member of `struct linger` in bytes. */
   readonly lingerWidth: 2 | 4;
   readonly options: OptionTable;
 }
 
 const MSG_PEEK = 2;
-/** Calls that need not wait, in one turn of the event loop. */
+/** The most calls that complete without waiting in one turn of the event loop. */
 const MAX_IN_TURN = 64;
 
-/** An option's value and its size, of one call at a time. */
+/** The value of an option and its size, shared by all calls: only one call uses them at a time. */
 const optionValue = new Int32Array(1);
 const optionLength = new Int32Array(1);
 const addressBytes = new Uint8Array(ADDRESS_SIZE);
 const addressLength = new Int32Array(1);
 
-/** Base of both systems' {@linkcode SocketCalls}. */
+/** The base class of the {@linkcode SocketCalls} of both systems. */
 export abstract class BsdSockets implements SocketCalls {
   readonly #values: OptionValues;
   readonly #turns = new YieldBudget(MAX_IN_TURN);
@@ -78,26 +78,26 @@ export abstract class BsdSockets implements SocketCalls {
     this.#values = new OptionValues(constants.lingerWidth);
   }
 
-  /** What waits for this program's sockets. */
+  /** The poller for the sockets of this program. */
   protected abstract get poller(): Poller;
-  /** Closes the descriptor, and nothing else. */
+  /** Closes the descriptor, without any other action. */
   protected abstract closeDescriptor(s: bigint): void;
-  /** `recv` without waiting; `undefined` if nothing is there. */
+  /** Calls `recv` without waiting. Returns `undefined` if no data is available. */
   protected abstract tryReceive(
     s: bigint,
     buffer: Uint8Array<ArrayBuffer>,
     flags: number,
     operation: string,
   ): number | undefined;
-  /** The error of the call in the statement before, as this system keeps it. */
+  /** Returns the error of the call in the previous statement. */
   protected abstract lastError(operation: string, functionName: string): WinsockError;
-  /** The error of a code the system told in another way. */
+  /** Returns the error for a code that the system reported in another way. */
   protected abstract errorOf(code: number, operation: string, functionName: string): WinsockError;
-  /** Makes a socket that children do not inherit, of the family's stream or datagram protocol. */
+  /** Makes a stream or datagram socket of the address family. Child processes do not inherit it. */
   protected abstract create(family: number, type: number): bigint;
-  /** An address as the kernel takes it. */
+  /** Encodes an address in the form that the kernel uses. */
   protected abstract encodeAddress(address: SocketAddress): Uint8Array<ArrayBuffer>;
-  /** What lets two datagram sockets have one address. */
+  /** The options that let two datagram sockets share an address. */
   protected get sharedDatagram(): readonly OptionNumbers[] {
     const { SO_REUSEADDR } = this.constants.options;
     return SO_REUSEADDR === undefined ? [] : [SO_REUSEADDR];
@@ -221,8 +221,8 @@ export abstract class BsdSockets implements SocketCalls {
     if (result === -1) throw this.lastError(operation, functionName);
     const name = addressBytes.subarray(0, addressLength[0]);
     if (functionName === "getpeername" && this.addresses.isUnspecified(name)) {
-      // Wine's call succeeds, and tells no address, when the peer has reset the connection.
-      const detail = "it told no address";
+      // On Wine the call succeeds without an address if the peer has reset the connection.
+      const detail = "the system returned no address";
       throw new WinsockError(WSA_ERRORS.WSAENOTCONN, { operation, functionName, detail });
     }
     return this.addresses.decode(name);
@@ -246,7 +246,7 @@ export abstract class BsdSockets implements SocketCalls {
   #numbers(name: keyof SocketOptions, operation: string): OptionNumbers {
     const numbers = this.constants.options[name];
     if (numbers === undefined) {
-      throw new Deno.errors.NotSupported(`Cannot ${operation}: this system has no such option`);
+      throw new Deno.errors.NotSupported(`Cannot ${operation}: this system does not have the option`);
     }
     return numbers;
   }
@@ -269,7 +269,8 @@ export abstract class BsdSockets implements SocketCalls {
   /**
    * Waits until a non-blocking `connect` has succeeded or failed.
    *
-   * @param askEvery How often to ask whether it has failed, in milliseconds, where the poller may not tell.
+   * @param askEvery The interval for checking whether the attempt has failed, in milliseconds, on systems where the
+   * poller may not report a failure.
    */
   protected async connected(
     s: bigint,
@@ -299,8 +300,8 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   /**
-   * Receives in the turn in which something is found to be there. Nothing is done after an `await` but to return: by then
-   * the number may be another socket's, or the signal be aborted.
+   * Receives in the same turn in which data was found. Does nothing after an `await` except return: by then another
+   * socket may have the number, or the signal may be aborted.
    */
   async #receive(
     s: bigint,
@@ -327,7 +328,7 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   async writable(s: bigint): Promise<void> {
-    // Should it fail, sending tells why.
+    // If the wait fails, the next send reports the reason.
     await this.#wait(s, "write", { operation: `send on ${socketName(s)}` });
   }
 
@@ -338,7 +339,7 @@ export abstract class BsdSockets implements SocketCalls {
       operation: string;
       signal?: AbortSignal | undefined;
       done?: (ended: boolean) => boolean;
-      /** Every so many milliseconds `done` is asked whether it throws. */
+      /** The interval in milliseconds for calling `done`, which throws to end the wait. */
       askEvery?: number | undefined;
     },
   ): Promise<void> {

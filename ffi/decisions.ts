@@ -1,19 +1,20 @@
 /**
- * Decisions that one of two processes makes: each can be made once, by either side, at any instant, with one atomic
- * operation, and without the other side's help. A process that was killed, stopped or is slow cannot leave one open.
+ * Decisions between two processes. Each decision is made once, by either process, at any time, with one atomic
+ * operation that does not need the other process. A process that was killed, stopped or is slow cannot leave a decision
+ * open.
  *
- * A source and a target share one table for their channel. Each hand-off that is offered uses one slot of it: the target
- * decides "taken", the source decides "withdrawn", and whichever comes first is what happened.
+ * A source and a target share one table for their channel. Each hand-off that is offered uses one slot of the table.
+ * The target decides "taken", the source decides "withdrawn", and the first decision counts.
  *
  * @module
  */
 
-/** Slots of a table: at most so many hand-offs of one channel are offered and not answered. */
+/** The number of slots in a table: the most hand-offs of one channel that can be offered and not answered. */
 export const DECISION_SLOTS = 64;
 
 /** How a target finds the table of its channel. The numbers are those of the protocol. */
 export const DecisionMeans = {
-  /** An event object a slot; each OFFER names the target's handle of it. */
+  /** One event object for each slot; each OFFER has the handle of the event in the target. */
   EVENTS: 0,
   /** Words of shared memory. */
   WORDS: 1,
@@ -21,53 +22,57 @@ export const DecisionMeans = {
   NAMES: 2,
 } as const;
 
-/** One of {@linkcode DecisionMeans}' numbers. */
+/** A number of {@linkcode DecisionMeans}. */
 export type DecisionMeans = typeof DecisionMeans[keyof typeof DecisionMeans];
 
-/** The source's side of a table. */
+/** The table as the source uses it. */
 export interface SourceDecisions {
-  /** What the target opens the table by. */
+  /** How the target opens the table. */
   readonly means: DecisionMeans;
-  /** The descriptor that the target needs of it; none where OFFER frames bring what it needs. Closed with the table. */
+  /**
+   * The descriptor that the target needs to open the table; `undefined` if OFFER frames have all it needs. Closed with
+   * the table.
+   */
   readonly descriptor: bigint | undefined;
   /**
-   * Makes the decision of a slot open again. The one before must have been answered, or its target have ended.
+   * Opens the decision of a slot again. The previous hand-off of the slot must have been answered, or its target must
+   * have ended.
    *
-   * @param slot From 0 to {@linkcode DECISION_SLOTS} - 1.
-   * @returns The target's handle of the decision; 0 where the slot says enough.
+   * @param slot The number of the slot, from 0 to {@linkcode DECISION_SLOTS} - 1.
+   * @returns The handle of the decision in the target; 0 if the number of the slot is enough.
    * @throws {WinsockError} If the system has no room, or the target has ended.
    */
   open(slot: number): bigint;
   /**
-   * Decides a slot for this side, unless it was decided before.
+   * Decides a slot for the source, unless it is already decided.
    *
-   * @param slot Which.
-   * @returns Whether this call decided it.
+   * @param slot The number of the slot.
+   * @returns Whether this call made the decision.
    */
   decide(slot: number): boolean;
-  /** Gives the table up. Nothing may be decided after that. */
+  /** Closes the table. No decision can be made after that. */
   close(): void;
 }
 
-/** The target's side of a table. */
+/** The table as the target uses it. */
 export interface TargetDecisions {
   /**
-   * Remembers what an OFFER says of a slot, for it is this side's to close with the table.
+   * Stores the handle that an OFFER has for a slot. The target closes it with the table.
    *
-   * @param slot Which.
-   * @param handle What the OFFER said of it.
-   * @throws {RangeError} If the slot has another one.
+   * @param slot The number of the slot.
+   * @param handle The handle in the OFFER.
+   * @throws {RangeError} If the slot has a different handle.
    */
   remember(slot: number, handle: bigint): void;
   /**
-   * Decides a slot for this side, unless it was decided before.
+   * Decides a slot for the target, unless it is already decided.
    *
-   * @param slot Which.
-   * @param handle What the OFFER said of it.
-   * @returns Whether this call decided it.
-   * @throws {RangeError} If the handle is not one of this table.
+   * @param slot The number of the slot.
+   * @param handle The handle in the OFFER.
+   * @returns Whether this call made the decision.
+   * @throws {RangeError} If the handle does not belong to this table.
    */
   decide(slot: number, handle: bigint): boolean;
-  /** Gives the table up. Nothing may be decided after that. */
+  /** Closes the table. No decision can be made after that. */
   close(): void;
 }

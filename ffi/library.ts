@@ -1,5 +1,5 @@
 /**
- * Opening native libraries, by absolute path and at first use; and text as their W functions take it.
+ * Opens native libraries by absolute path at first use, and converts text for the W functions.
  *
  * @module
  */
@@ -7,9 +7,9 @@
 /**
  * Opens the first of `paths` that exists, and returns its symbols.
  *
- * Paths are absolute: under a restricted grant Deno would join a bare name onto the working directory, which no grant
- * could name and where another's library might wait. Of several paths, one that `--allow-ffi` names is tried first, so
- * that no grant is asked for that is not needed.
+ * The paths must be absolute. With a restricted `--allow-ffi`, Deno would resolve a bare name against the working
+ * directory, which no permission could name and where another library might be found. If `--allow-ffi` names one of
+ * several paths, that path is tried first, so that no further permission is requested.
  *
  * @param paths Absolute paths of the same library on different systems.
  * @param symbols The functions to bind.
@@ -34,18 +34,18 @@ export function openLibrary<const Symbols extends Deno.ForeignLibraryInterface>(
   throw new Deno.errors.NotFound(`Cannot open ${paths.join(" or ")}`, { cause });
 }
 
-/** A text with its NUL. */
+/** Encodes a text in UTF-16 with a NUL at the end. */
 export function encodeUtf16(text: string): Uint16Array<ArrayBuffer> {
   const units = new Uint16Array(text.length + 1);
   for (let index = 0; index < text.length; index++) units[index] = text.charCodeAt(index);
   return units;
 }
 
-/** The text up to the NUL, or all of it. */
+/** Decodes a UTF-16 text up to the first NUL, or all of it. */
 export function decodeUtf16(units: Uint16Array): string {
   const end = units.indexOf(0);
   return String.fromCharCode(...units.subarray(0, end === -1 ? undefined : end));
 }
 
-/** The directory of Windows' own libraries. */
+/** The directory of the Windows system libraries. */
 export const SYSTEM32 = "C:\\Windows\\System32";

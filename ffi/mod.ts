@@ -1,18 +1,18 @@
 /**
- * The native functions the library binds, unchecked: opened by absolute path at the first call. For those who need a
- * call the library does not wrap.
+ * The native functions that the library binds, without checks. Each library is opened by absolute path at the first
+ * call. Use this entry point for a call that the library does not wrap.
  *
- * **This entry point is experimental**: what it exports may change in any version, but for what the main entry point exports
- * too ({@linkcode WinsockError}, {@linkcode INVALID_SOCKET}, {@linkcode LIBRARY_PATHS}, {@linkcode SocketOptions}).
+ * **This entry point is experimental**: its exports may change in any version, except those that the main entry point
+ * exports too ({@linkcode WinsockError}, {@linkcode INVALID_SOCKET}, {@linkcode LIBRARY_PATHS}, {@linkcode SocketOptions}).
  *
- * Lengths of buffers are the caller's to keep right, and the error of a call must be read in the next statement. What
- * {@linkcode libc}, {@linkcode ws2_32}, {@linkcode ws2spi} and {@linkcode kernel32} open, the grant for
- * {@linkcode LIBRARY_PATHS} allows. Names are the system's, except for a few that are the library's own: `acceptNow` of
- * {@linkcode ws2_32} is `accept` on the calling thread, `pollNow` of {@linkcode libc} is `poll` there, `copyIn` and
- * `copyOut` are `memcpy` to and from an address, and `errnoLocation` tells where errno is, by whatever name the system
- * has for that.
+ * The caller must pass correct buffer lengths, and must read the error of a call in the next statement. The permission
+ * for {@linkcode LIBRARY_PATHS} covers everything that {@linkcode libc}, {@linkcode ws2_32}, {@linkcode ws2spi} and
+ * {@linkcode kernel32} open. The functions have the names that the system uses, except these: `acceptNow` of {@linkcode
+ * ws2_32} is `accept` on the calling thread, `pollNow` of {@linkcode libc} is `poll` on the calling thread, `copyIn`
+ * and `copyOut` are `memcpy` to and from an address, and `errnoLocation` returns the address of errno, whose native
+ * name differs between systems.
  *
- * @example Asking the system what kind of socket it is
+ * @example Asking the system for the type of a socket
  * ```ts
  * import { listen } from "@winsock/handoff";
  * import { libc, ws2_32 } from "@winsock/handoff/ffi";

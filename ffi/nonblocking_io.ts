@@ -1,5 +1,5 @@
 /**
- * Reading and writing by plain native calls, none of which blocks the JavaScript thread: streams and datagrams.
+ * Reads and writes streams and datagrams by native calls that do not block the JavaScript thread.
  *
  * @module
  */
@@ -8,38 +8,41 @@ import { YieldBudget } from "../internal/runtime.ts";
 import { closeAtEnd } from "../internal/unload.ts";
 import { ADDRESS_SIZE, type AddressCodec } from "./socket_address.ts";
 
-/** A system's calls on connected sockets, none of which waits. */
+/** The calls of a system on connected sockets. None of them waits. */
 export interface StreamCalls {
   /**
-   * `recv`: how many bytes it wrote, 0 at the end, or `undefined` if nothing is there.
+   * Calls `recv`. Returns the number of bytes received, 0 at the end, or `undefined` if no data is available.
    *
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   receive(s: bigint, buffer: Uint8Array<ArrayBuffer>): number | undefined;
   /**
-   * `send`: how many bytes it took, or `undefined` if there is no room.
+   * Calls `send`. Returns the number of bytes sent, or `undefined` if there is no room.
    *
-   * @throws {WinsockError} Such as WSAECONNRESET, or WSAESHUTDOWN once this side was ended.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET; WSAESHUTDOWN if this side was ended.
    */
   send(s: bigint, bytes: Uint8Array<ArrayBuffer>): number | undefined;
-  /** `shutdown` of the sending side: the peer reads the end after what is on its way. */
+  /** Calls `shutdown` for the sending side: the peer reads the end after the data in flight. */
   endSending(s: bigint): void;
   /** Closes the descriptor. */
   close(s: bigint): void;
 }
 
-/** No call is given more; what is to be sent may be any amount. */
+/** The most bytes passed to one call. The caller may send any amount. */
 const MAX_CALL = 262_144;
-/** What one call reads at most, in bytes. */
+/** The most bytes that one call reads. */
 const CHUNK_SIZE = 65_536;
-/** Bytes that are read and written before the event loop gets a turn; a call with few counts as one with more. */
+/** Bytes read and written before the event loop gets a turn. A call with few bytes is counted as if it had more. */
 const MAX_BYTES_IN_TURN = 1_048_576;
 const CALL_COUNTS_AS = 8_192;
 
-/** What is received into, for one call at a time: a connection that waits needs no memory. */
+/**
+ * The buffer for receiving, shared by all sockets: only one call uses it at a time, so a waiting connection needs no
+ * memory.
+ */
 let streamScratch: Uint8Array<ArrayBuffer> | undefined;
 
-/** One connected socket, and its owner. */
+/** Reads and writes one connected socket, and owns it. */
 export class StreamIo {
   readonly #waiting = new Map<Readiness, PollWaiter>();
   readonly #turns = new YieldBudget(MAX_BYTES_IN_TURN);
@@ -52,10 +55,10 @@ export class StreamIo {
   }
 
   /**
-   * Receives what is there, or waits for something.
+   * Receives the available data, or waits until there is some.
    *
-   * @returns The bytes, the caller's own; none at the end, and once this is closed.
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @returns The bytes, which belong to the caller; empty at the end, and after this was closed.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   async receive(): Promise<Uint8Array<ArrayBuffer>> {
     while (!this.#closed) {
@@ -72,10 +75,10 @@ export class StreamIo {
   }
 
   /**
-   * Sends all of it.
+   * Sends all bytes.
    *
-   * @returns Whether all was; not if it was closed meanwhile.
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @returns Whether all bytes were sent; `false` if this was closed meanwhile.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   async send(bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     for (let begin = 0; begin < bytes.byteLength;) {
@@ -92,69 +95,69 @@ export class StreamIo {
   }
 
   /**
-   * Sends what there is room for at the moment.
+   * Sends as many bytes as there is room for at the moment.
    *
-   * @returns How many bytes were sent.
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @returns The number of bytes sent.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   trySend(bytes: Uint8Array<ArrayBuffer>): number {
     return this.#closed ? 0 : this.calls.send(this.s, bytes) ?? 0;
   }
 
   /**
-   * Receives into a buffer, or waits for something.
+   * Receives into a buffer, or waits until data is available.
    *
-   * @returns How many bytes; 0 at the end, `undefined` once this is closed.
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @returns The number of bytes; 0 at the end, `undefined` after this was closed.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   receiveInto(buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
     return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, MAX_CALL)));
   }
 
   /**
-   * Sends as much as there is room for, or waits for room.
+   * Sends as many bytes as there is room for, or waits for room.
    *
-   * @returns How many bytes; `undefined` once this is closed.
-   * @throws {WinsockError} Such as WSAECONNRESET.
+   * @returns The number of bytes; `undefined` after this was closed.
+   * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   sendSome(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
     return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, MAX_CALL)));
   }
 
-  /** Ends this side: the peer reads the end. */
+  /** Ends the sending side: the peer reads the end. */
   endSending(): void {
     if (this.#closed) return;
     this.calls.endSending(this.s);
   }
 
-  /** Whether waiting keeps the process running; at first it does. */
+  /** Whether a pending wait keeps the process running. Defaults to `true`. */
   set referenced(referenced: boolean) {
     this.#referenced = referenced;
     for (const waiting of this.#waiting.values()) this.poller.reference(waiting, referenced);
   }
 
-  /** Whether it is closed, or is about to be. */
+  /** Whether this is closed, or about to be. */
   get closed(): boolean {
     return this.#closed;
   }
 
-  /** Closes the socket once no thread looks at it any more; who waits goes on then. */
+  /** Closes the socket once no thread polls it. Pending waits then end. */
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.leave();
     this.calls.close(this.s);
   }
 
-  /** Leaves the socket open, to its owner, once no thread looks at it any more; who waits goes on then. */
+  /** Releases the socket to its owner, without closing it, once no thread polls it. Pending waits then end. */
   async leave(): Promise<void> {
-    // Once it was closed or left, the number may be another's.
+    // After it was closed or released, the number may belong to another socket.
     if (!this.#closed) this.poller.release(this.s);
     this.#closed = true;
     await Promise.all(this.#waiting.values().map((waiting) => this.poller.cancel(waiting)));
     this.#leaveOpen();
   }
 
-  /** Calls until the call has a result, waiting in between. */
+  /** Repeats the call until it has a result, and waits between attempts. */
   async #once(readiness: Readiness, call: () => number | undefined): Promise<number | undefined> {
     while (!this.#closed) {
       const count = call();
@@ -180,57 +183,60 @@ export class StreamIo {
     }
   }
 
-  /** A short message is copied, so that it does not hold the room of a long one. */
+  /**
+   * Returns bytes that the caller may keep. A short message is copied, so that it does not hold the memory of a long
+   * one.
+   */
   #own(buffer: Uint8Array<ArrayBuffer>, count: number): Uint8Array<ArrayBuffer> {
     if (count < CHUNK_SIZE / 2) return buffer.slice(0, count);
     streamScratch = undefined;
     return buffer.subarray(0, count);
   }
 
-  /** Lets others have a turn when it is time. */
+  /** Counts the work done, and yields to the event loop if it was enough for one turn. */
   async #did(count: number): Promise<void> {
     this.#turns.spend(Math.max(count, CALL_COUNTS_AS));
     if (this.#turns.exhausted) await this.#turns.yield();
   }
 }
 
-/** One datagram that came. */
+/** A received datagram. */
 export interface Datagram {
-  /** Its bytes, the beginning of the buffer that was given or a copy; what did not fit is lost. */
+  /** The bytes of the datagram: the beginning of the given buffer, or a copy. Bytes that did not fit are lost. */
   readonly data: Uint8Array<ArrayBuffer>;
   readonly sender: Deno.NetAddr;
 }
 
-/** Waits for datagrams on one socket, without blocking the event loop. */
+/** Receives datagrams on one socket, without blocking the event loop. */
 export interface DatagramReceiver {
   /**
-   * The next datagram; `undefined` once the receiver is stopped. One call at a time.
+   * Waits for the next datagram. Returns `undefined` once the receiver is stopped. Only one call may be pending.
    *
-   * @param buffer What to receive into; by default there is room for any.
-   * @throws {WinsockError} If receiving fails for good.
+   * @param buffer The buffer to receive into. Defaults to an internal buffer with room for any datagram.
+   * @throws {WinsockError} If receiving fails permanently.
    */
   receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined>;
-  /** Wakes a pending {@linkcode DatagramReceiver.receive} at once; the socket stays open. */
+  /** Ends a pending {@linkcode DatagramReceiver.receive} at once. The socket stays open. */
   stop(): Promise<void>;
   /** Whether a pending {@linkcode DatagramReceiver.receive} keeps the process running; at first it does. */
   set referenced(referenced: boolean);
 }
 
 const MAX_DATAGRAMS_IN_TURN = 64;
-/** No UDP datagram is longer. */
+/** The longest possible UDP datagram. */
 const MAX_DATAGRAM = 65_535;
 
-/** What is received into where the caller gives no buffer: copied before anybody else can receive. */
+/** The buffer used if the caller passes none. Its content is copied before the next receive. */
 let datagramScratch: Uint8Array<ArrayBuffer> | undefined;
 
-/** The sender's address and its length, of one call at a time. */
+/** The address of the sender and its length, shared by all calls: only one call uses them at a time. */
 const name = new Uint8Array(ADDRESS_SIZE);
 const nameLength = new Int32Array(1);
 
 /**
- * `recvfrom` on a system, without waiting: how many bytes it wrote, or `undefined` if nothing is there.
+ * Calls `recvfrom` without waiting. Returns the number of bytes received, or `undefined` if no datagram is available.
  *
- * @throws {WinsockError} If receiving fails for good.
+ * @throws {WinsockError} If receiving fails permanently.
  */
 export type TryReceive = (
   s: bigint,
@@ -239,7 +245,7 @@ export type TryReceive = (
   nameLength: Int32Array<ArrayBuffer>,
 ) => number | undefined;
 
-/** Receives when something is there, and waits with the poller when nothing is. */
+/** Receives available datagrams at once; otherwise waits through the poller. */
 export class PolledReceiver implements DatagramReceiver {
   readonly #turns = new YieldBudget(MAX_DATAGRAMS_IN_TURN);
   #stopped = false;
@@ -254,7 +260,7 @@ export class PolledReceiver implements DatagramReceiver {
   ) {}
 
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
-    // Whoever takes datagrams is to get a turn at answering them.
+    // Yield, so that the caller can answer the datagrams it has received.
     if (this.#turns.exhausted) await this.#turns.yield();
     while (!this.#stopped) {
       nameLength[0] = ADDRESS_SIZE;
@@ -265,17 +271,18 @@ export class PolledReceiver implements DatagramReceiver {
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
         return { data, sender: this.addresses.decodeInternet(name, "udp") };
       }
-      // A turn of the event loop costs less than waiting, and where several came the next is not far.
+      // Yielding costs less than waiting through the poller, and after several datagrams the next one is likely to
+      // arrive soon.
       await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
     return undefined;
   }
 
   async stop(): Promise<void> {
-    // Once it was stopped, the number may be another's.
+    // After the receiver was stopped, the number may belong to another socket.
     if (!this.#stopped) this.poller.release(this.s);
     this.#stopped = true;
-    // What waits is told when the thread has let go of the socket, and not before: it may want the port.
+    // Report the end only when the thread no longer uses the socket: the caller may want to bind the port again.
     if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
   }
 

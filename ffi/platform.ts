@@ -1,6 +1,6 @@
 /**
- * What the library asks of a system: its sockets ({@linkcode SocketCalls}), and what service providers need besides
- * ({@linkcode ProviderCalls}). Each is implemented once on ws2_32 and once on libc.
+ * The interfaces that each system implements: sockets ({@linkcode SocketCalls}), and the additional calls for service
+ * providers ({@linkcode ProviderCalls}). There is one implementation on ws2_32 and one on libc.
  *
  * @module
  */
@@ -8,74 +8,75 @@ import type { InternetAddress, SocketAddress } from "./socket_address.ts";
 import type { SocketOptions } from "./socket_options.ts";
 import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
 
-/** `INVALID_SOCKET`: the handle of no socket, all bits set. Calls given it fail with WSAENOTSOCK. */
+/** `INVALID_SOCKET`: the value that is never a valid handle, all bits set. Calls with it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
 
-/** What an error calls a socket that its owner names. */
+/** Returns the name of a socket in error messages. */
 export function socketName(s: bigint): string {
-  return s === INVALID_SOCKET ? "a socket that was closed or given up" : `socket ${s}`;
+  return s === INVALID_SOCKET ? "a socket that was closed or released" : `socket ${s}`;
 }
 
-/** What a descriptor is. */
+/** The kind of socket behind a descriptor. */
 export type SocketKind = "connection" | "listener" | "datagram";
 
-/** What has made a socket, such as a service provider, and closes it. */
+/** The creator of a socket, such as a service provider. The creator also closes the socket. */
 export interface SocketMaker {
   /**
-   * Closes it.
+   * Closes a socket.
    *
-   * @throws {WinsockError} If that fails.
+   * @throws {WinsockError} If the socket cannot be closed.
    */
   closeSocket(s: bigint): void;
 }
 
-/** Waits for connections on one listening socket, without blocking the event loop. */
+/** Accepts connections on one listening socket, without blocking the event loop. */
 export interface Acceptor {
   /**
-   * The next connection, not inheritable; `undefined` once the acceptor is stopped. One call at a time.
+   * Waits for the next connection, which child processes do not inherit. Returns `undefined` once the acceptor is
+   * stopped. Only one call may be pending.
    *
-   * @throws {WinsockError} If accepting fails for good.
+   * @throws {WinsockError} If accepting fails permanently.
    */
   accept(): Promise<bigint | undefined>;
   /**
-   * Accepts for as long as connections are wanted, and returns when none is any more, or when the acceptor is stopped. In
-   * place of {@linkcode Acceptor.accept}, not beside it.
+   * Accepts connections while the caller wants them. Returns when the caller wants no more, or when the acceptor is
+   * stopped. Call it in place of {@linkcode Acceptor.accept}, not while a call of that is pending.
    *
-   * @param wanted Asked before each `accept`: on Unix in the same step, so that nothing is accepted that is not wanted; on
-   * Windows before a thread goes there, which can bring one connection that is not wanted any more.
+   * @param wanted Called before each `accept`. On Unix this is the same step, so that no unwanted connection is accepted.
+   * On Windows it is called before a thread waits in `accept`, which can return one connection that is no longer wanted.
    * @param accepted Gets each connection, in the step in which it was accepted.
-   * @returns Whether it can be called again: not once the acceptor is stopped.
-   * @throws {WinsockError} If accepting fails for good.
+   * @returns Whether it can be called again: `false` once the acceptor is stopped.
+   * @throws {WinsockError} If accepting fails permanently.
    */
   acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean>;
   /**
-   * Wakes a pending {@linkcode Acceptor.accept} at once; the listening socket stays open.
+   * Ends a pending {@linkcode Acceptor.accept} at once. The listening socket stays open.
    *
-   * @returns Resolves when nobody uses the listening socket any more.
+   * @returns Resolves when no thread uses the listening socket any more.
    */
   stop(): Promise<void>;
   /**
-   * The same, for good: the listening socket is about to be closed.
+   * Ends a pending {@linkcode Acceptor.accept} for good, before the listening socket is closed.
    *
-   * @returns When it can be; `undefined` if it can be closed in this turn.
+   * @returns Resolves when the socket can be closed; `undefined` if it can be closed in this turn.
    */
   end(): Promise<void> | undefined;
-  /** Whether a pending {@linkcode Acceptor.accept} keeps the process running; at first it does. */
+  /** Whether a pending {@linkcode Acceptor.accept} keeps the process running. It does at first. */
   set referenced(referenced: boolean);
 }
 
-/** What is set on a socket before it is bound. */
+/** The options that are set on a socket before it is bound. */
 export interface BindOptions {
-  /** `SO_REUSEPORT`, where the system has it. */
+  /** `SO_REUSEPORT`, on systems that have it. */
   readonly reusePort?: boolean | undefined;
-  /** `IPV6_V6ONLY`; by default off for `::`, and for others as the system has it. */
+  /** `IPV6_V6ONLY`. Defaults to off for `::`, and to the setting of the system for other addresses. */
   readonly ipv6Only?: boolean | undefined;
 }
 
 /**
- * The options of a socket that count when it is bound.
+ * Checks the options that are set on a socket before it is bound.
  *
- * @throws {TypeError} If the address is not of IPv6, and only IPv6 is wanted.
+ * @throws {TypeError} If `ipv6Only` is set and the address is not an IPv6 address.
  */
 export function toBindOptions({ reusePort, ipv6Only }: BindOptions, hostname: string): BindOptions {
   if (ipv6Only === true && !hostname.includes(":")) {
@@ -84,178 +85,192 @@ export function toBindOptions({ reusePort, ipv6Only }: BindOptions, hostname: st
   return { reusePort, ipv6Only };
 }
 
-/** What is set on a datagram socket before it is bound. */
+/** The options that are set on a datagram socket before it is bound. */
 export interface DatagramBindOptions extends BindOptions {
-  /** What lets several sockets have one address. */
+  /** Allows several sockets to have the same address. */
   readonly reuseAddress?: boolean | undefined;
 }
 
 /**
- * Socket calls that throw. Handles are bigints on every system; errors are {@linkcode WinsockError}s.
+ * The socket calls of a system. Handles are bigints on every system, and errors are {@linkcode WinsockError}s.
  *
- * Sockets made here are not inherited by child processes.
+ * Child processes do not inherit the sockets that these calls make.
  */
 export interface SocketCalls {
-  /** Makes an unbound TCP socket of the address family `hostname` belongs to. */
+  /** Makes an unbound TCP socket of the address family of `hostname`. */
   open(hostname: string): bigint;
   /**
    * Makes an unbound local stream socket.
    *
-   * @throws {Deno.errors.NotSupported} Where local sockets cannot be shared.
+   * @throws {Deno.errors.NotSupported} If the system cannot share local sockets.
    */
   openLocal(path: string): bigint;
   /**
-   * Binds and listens, for this process exclusively unless the port may be reused, and returns the listening socket.
+   * Binds and listens, exclusively for this process unless `reusePort` is set, and returns the listening socket.
    *
    * @throws {Deno.errors.NotSupported} If the system does not have an option.
    */
   listen(address: SocketAddress, backlog: number, options?: BindOptions): bigint;
-  /** Connects an unbound socket; an aborted `signal` ends the attempt and throws its reason. */
+  /** Connects an unbound socket. An aborted `signal` ends the attempt and throws its reason. */
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   /**
-   * Makes and binds a UDP socket that may broadcast, for this process exclusively unless the address may be reused.
+   * Makes and binds a UDP socket that may broadcast, exclusively for this process unless `reuseAddress` is set.
    *
    * @throws {Deno.errors.NotSupported} If the system does not have an option.
    */
   bindDatagram(address: InternetAddress, options?: DatagramBindOptions): bigint;
-  /** `connect` of a UDP socket: it sends to that address, and receives from it only. */
+  /** Calls `connect` on a UDP socket: it then sends to that address, and receives only from it. */
   connectDatagram(s: bigint, address: InternetAddress): void;
-  /** Two connected local sockets. */
+  /** Makes two connected local sockets. */
   pair(): [bigint, bigint];
-  /** One more descriptor of the same socket in this process, not inherited by children. */
+  /** Returns another descriptor of the same socket in this process. Child processes do not inherit it. */
   duplicate(s: bigint): bigint;
-  /** What `s` is, asked for the sake of `operation`. */
+  /** Returns the kind of socket `s`. An error names `operation`. */
   kind(s: bigint, operation: string): SocketKind;
   /**
-   * Makes sure that a number is that of an open socket of this process.
+   * Checks that a number is the descriptor of an open socket of this process.
    *
-   * @throws {WinsockError} WSAENOTSOCK if it is not, with `operation` as what cannot be done.
+   * @throws {WinsockError} WSAENOTSOCK if it is not, with `operation` in its message.
    */
   assertSocket(s: bigint, operation: string): void;
-  /** Whether `s` is a datagram socket (`SO_TYPE`). */
+  /** Returns whether `s` is a datagram socket (`SO_TYPE`). */
   isDatagram(s: bigint, operation: string): boolean;
-  /** Whether `s` listens (`SO_ACCEPTCONN`). */
+  /** Returns whether `s` is listening (`SO_ACCEPTCONN`). */
   isListening(s: bigint, operation: string): boolean;
-  /** `getsockname` */
+  /** Calls `getsockname`. */
   localAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
-  /** `getpeername` */
+  /** Calls `getpeername`. */
   remoteAddress(s: bigint): Deno.NetAddr | Deno.UnixAddr;
-  /** `getsockopt` */
+  /** Calls `getsockopt`. */
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
-  /** `setsockopt` */
+  /** Calls `setsockopt`. */
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void;
   /**
-   * Sees to it that no connection is being accepted until the result is disposed. Where a new connection can be inherited
-   * until it is told otherwise, no child process may be spawned meanwhile.
+   * Pauses accepting until the result is disposed. On some systems a child process can inherit a new connection before
+   * its flag is changed; the caller must hold this while it spawns one.
    */
   holdAccepting(): Promise<Disposable>;
   /**
-   * Looks at what comes next (`recv` with `MSG_PEEK`), once so many bytes are there or the peer has ended its side.
+   * Calls `recv` with `MSG_PEEK` once `atLeast` bytes are available or the peer has ended its side.
    *
-   * @returns How many bytes were copied; fewer if no more come; 0 at the end.
+   * @returns The number of bytes copied; fewer than `atLeast` if no more will arrive; 0 at the end.
    * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
-   * @throws The signal's reason, if it is aborted first.
+   * @throws The reason of the signal, if it is aborted first.
    */
   peek(s: bigint, buffer: Uint8Array<ArrayBuffer>, atLeast: number, signal?: AbortSignal): Promise<number>;
   /**
-   * Reads what comes next (`recv`). Nothing is read once the signal is aborted, or the wait ended.
+   * Waits for data and calls `recv`. Nothing is read after the signal is aborted or the wait has ended.
    *
-   * @returns How many bytes were read; 0 at the end.
+   * @returns The number of bytes read; 0 at the end.
    * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
-   * @throws The signal's reason, if it is aborted first.
+   * @throws The reason of the signal, if it is aborted first.
    */
   receive(s: bigint, buffer: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<number>;
   /**
-   * Starts waiting for connections on a listening socket.
+   * Starts accepting on a listening socket.
    *
-   * @param isSole Whether no other process can be accepting on it at the moment.
+   * @param isSole Returns whether no other process can be accepting on the socket at the moment.
    */
   acceptor(listener: bigint, isSole: () => boolean): Acceptor;
-  /** Makes a datagram socket, whoever made it, fit for the calls below, none of which waits. */
+  /** Prepares a datagram socket of any origin for the following calls, which do not wait. */
   unblock(s: bigint): void;
-  /** `sendto`, without waiting: the bytes that were sent, or `undefined` if there is no room at the moment. */
+  /**
+   * Calls `sendto` without waiting. Returns the number of bytes sent, or `undefined` if there is no room at the moment.
+   */
   sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
   /**
-   * Waits until there is room to send, or sending tells why not.
+   * Waits until there is room to send, or until a send would report an error.
    *
    * @throws {WinsockError} WSAENOTSOCK if {@linkcode SocketCalls.endWaits} is called meanwhile.
    */
   writable(s: bigint): Promise<void>;
-  /** Starts waiting for datagrams. */
+  /** Starts receiving datagrams. */
   receiver(s: bigint): DatagramReceiver;
   /**
-   * `shutdown` of both sides, whoever reads and writes it: the peer reads the end after what is on its way. Does nothing if
-   * the connection has ended.
+   * Shuts down both sides of a connection for every process that shares it. The peer reads the end after the data in
+   * flight. Does nothing if the connection has ended.
    */
   shutDown(s: bigint): void;
   /**
    * Takes a connected stream socket, to read and write it by calls that do not wait.
    *
-   * @param nonBlocking Whether it is non-blocking already. Default false.
+   * @param nonBlocking Whether the socket is already non-blocking. Defaults to `false`.
    */
   stream(s: bigint, nonBlocking?: boolean): StreamIo;
-  /** Joins or leaves a multicast group, on the interface with that address (IPv4) or index (IPv6). */
+  /** Joins or leaves a multicast group on the interface with the given address (IPv4) or index (IPv6). */
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void;
   /**
-   * Ends whatever waits for a socket here, at once: it is about to be closed or given up, and its number to be another's.
-   * Nothing uses the number after that. What waits and has no other way of being told fails with WSAENOTSOCK.
+   * Ends all pending waits for a socket at once, because it is about to be closed or released and another socket may
+   * get its number. Nothing uses the number after that. Waits that have no other way to end fail with WSAENOTSOCK.
    */
   endWaits(s: bigint): void;
-  /** `closesocket`, after {@linkcode SocketCalls.endWaits}. */
+  /** Calls `closesocket`, after {@linkcode SocketCalls.endWaits}. */
   close(s: bigint): void;
   /**
-   * Removes the file of a local socket that was closed, if no process has a socket bound to it any more. What is not a
-   * socket's file, or may not be removed, stays.
+   * Removes the file of a local socket that was closed, if no process has a socket bound to it any more. A file that is
+   * not a socket, or that may not be removed, stays.
    */
   removeLocal(path: string): void;
   /**
-   * Closes a socket on a pool thread, for whoever shares it may have made closing it block (`SO_LINGER`). What fails is not
-   * told.
+   * Closes a socket on a pool thread, because another process that shares it may have set `SO_LINGER`, which makes
+   * closing block. Errors are ignored.
    *
    * @param end Whether both sides are shut down first.
    */
   closeElsewhere(s: bigint, end: boolean): void;
 }
 
-/** Event objects, where the system has them. */
+/** The calls for event objects. */
 export interface EventCalls {
-  /** `WSACreateEvent`: an event that is not signalled. */
+  /** Calls `WSACreateEvent`. The event is not signalled. */
   create(): bigint;
-  /** `WSASetEvent` */
+  /** Calls `WSASetEvent`. */
   set(event: bigint): void;
-  /** `WSAResetEvent` */
+  /** Calls `WSAResetEvent`. */
   reset(event: bigint): void;
-  /** `WSACloseEvent` */
+  /** Calls `WSACloseEvent`. */
   close(event: bigint): void;
 }
 
-/** The system's own catalogue of service providers, where it has one. */
+/** The catalog of service providers of the system. */
 export interface CatalogCalls {
-  /** `WSCEnumProtocols`: the entries, 628 bytes each, in the catalogue's order; layers and chains among them. */
+  /**
+   * Calls `WSCEnumProtocols`. Returns the entries, 628 bytes each, in the order of the catalog, including layers and
+   * chains.
+   */
   entries(): Uint8Array<ArrayBuffer>[];
-  /** `WSCGetProviderPath`: the library of the provider with this GUID, of 16 bytes; `undefined` if it has none. */
+  /**
+   * Calls `WSCGetProviderPath`. Returns the path of the library of the provider with this GUID (16 bytes); `undefined`
+   * if it has none.
+   */
   providerPath(providerId: Uint8Array<ArrayBuffer>): string | undefined;
-  /** `WSAIoctl` with `SIO_BASE_HANDLE`: the base provider's handle under a socket. */
+  /** Calls `WSAIoctl` with `SIO_BASE_HANDLE`. Returns the base provider's handle of a socket. */
   baseHandle(s: bigint): bigint;
 }
 
-/** Calls on descriptors and addresses that throw a {@linkcode WinsockError}. Levels, options and families are the system's numbers. */
+/**
+ * Calls on descriptors and addresses. Each throws a {@linkcode WinsockError} on failure. Levels, options and families
+ * have the numbers of the system.
+ */
 export interface ProviderCalls {
-  /** `getsockopt` as it is: fills `optval` and returns how many bytes of it were used. */
+  /** Calls `getsockopt`: fills `optval` and returns the number of bytes used. */
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number;
-  /** `setsockopt` as it is. */
+  /** Calls `setsockopt`. */
   setOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void;
-  /** `WSAAddressToString`: `127.0.0.1:80`, `[fe80::1%2]:80`; without a port, the address alone. */
+  /**
+   * Calls `WSAAddressToString`. Returns text such as `127.0.0.1:80` or `[fe80::1%2]:80`; without a port, only the
+   * address.
+   */
   addressToString(address: Uint8Array<ArrayBuffer>): string;
-  /** `WSAStringToAddress`: the address a text like those is about, as the system keeps it. */
+  /** Calls `WSAStringToAddress`: parses such a text and returns the address in the form that the system uses. */
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer>;
   /**
-   * Whether a `WSPStartup`, by the path of its library or its own address, is a placeholder of Wine's: calling it would
-   * end the process.
+   * Returns whether a `WSPStartup`, given by the path of its library or by its own address, is a placeholder in Wine.
+   * Calling a placeholder would end the process.
    */
   isPlaceholder(code: string | bigint): boolean;
-  /** Event objects; none on a system without. */
+  /** The calls for event objects; `undefined` if the system does not have them. */
   readonly events: EventCalls | undefined;
-  /** The catalogue; none on a system without. */
+  /** The catalog; `undefined` if the system does not have one. */
   readonly catalog: CatalogCalls | undefined;
 }

@@ -1,66 +1,69 @@
 /**
- * The `struct pollfd`s of all who wait, where the system has nothing that keeps them itself.
+ * A table of `struct pollfd` for all waits, for systems where the kernel does not keep such a list.
  *
  * @module
  */
 import { ENDED, READ, type Report, type Watched, type WatchSet, WRITE } from "./poller.ts";
 
-/** A system's `poll`. */
+/** The `poll` call of a system. */
 export interface PollSystem {
-  /** The bytes of one `struct pollfd`. */
+  /** The size of `struct pollfd` in bytes. */
   readonly size: number;
-  /** The events by which a socket can be read, or reading it tells why not. */
+  /** The events that mean: reading will not block, or will report an error. */
   readonly readable: number;
-  /** The events by which a socket can be written, or writing to it tells why not. */
+  /** The events that mean: writing will not block, or will report an error. */
   readonly writable: number;
-  /** The events by which the peer has ended its side. */
+  /** The events that mean: the peer has ended its side. */
   readonly ended: number;
-  /** Writes a `struct pollfd` at `offset`, with no events returned. */
+  /** Writes a `struct pollfd` at `offset`, without returned events. */
   encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void;
-  /** The events returned at `offset`. */
+  /** Returns the events that `poll` returned at `offset`. */
   revents(view: DataView, offset: number): number;
-  /** Waits on a pool thread until one is ready, or so many milliseconds: how many are, or -1. */
+  /**
+   * Waits on a pool thread until an entry is ready or `timeout` milliseconds have passed. Returns the number of ready
+   * entries, or -1.
+   */
   poll(fds: Uint8Array<ArrayBuffer>, count: number, timeout: number): Promise<number>;
   /**
-   * Asks on this thread: how many are ready.
+   * Polls on this thread without waiting. Returns the number of ready entries.
    *
-   * @throws {WinsockError} If it cannot be asked.
+   * @throws {WinsockError} If `poll` fails.
    */
   pollSync(fds: Uint8Array<ArrayBuffer>, count: number): number;
-  /** Makes what wakes a pending {@linkcode PollSystem.poll}. */
+  /** Makes a waker for a pending {@linkcode PollSystem.poll}. */
   waker(): PollWaker;
 }
 
-/** A socket, or what can be polled like one, that becomes readable when it is told to. */
+/** A descriptor that can be polled and becomes readable on request. */
 export interface PollWaker {
   readonly handle: bigint;
   wake(): void;
-  /** Makes it wait again, once it was found ready. */
+  /** Makes it wait again, after it was found ready. */
   rest(): void;
 }
 
 /**
- * How long a socket is left alone that came back with nothing anybody waits for, for it would come back with it at once:
- * the first time, and at most.
+ * How long a socket is suspended after `poll` reported only events that no wait asked for, because `poll` would report
+ * them again at once. The first value is the initial pause, the second the longest.
  */
 const FIRST_PAUSE_MS = 10;
 const MAX_PAUSE_MS = 500;
 
-/** Until when a socket is left alone. */
+/** A pause, in which a socket is suspended. */
 interface Pause {
-  /** `Infinity` once it is over. */
+  /** The time at which it ends; `Infinity` after that. */
   due: number;
   length: number;
 }
 
-/** One entry a socket, kept from one look to the next: most of many do not change. */
+/** One entry for each socket, kept between calls, because most entries do not change. */
 export class PollTable implements WatchSet {
   readonly live: boolean = false;
   readonly #system: PollSystem;
-  /** What has changed since the thread was asked. */
+  /** The sockets that have changed since the thread started to poll. */
   readonly #changed = new Set<Watched>();
   readonly #entries: Watched[] = [];
-  /** Those that are left alone, or were until lately. */
+  /** The sockets that are suspended, or were until recently. */
   readonly #pauses = new Map<Watched, Pause>();
   #fds: Uint8Array<ArrayBuffer>;
   #view: DataView;
@@ -77,7 +80,7 @@ export class PollTable implements WatchSet {
   }
 
   added(watched: Watched): void {
-    // Whoever has just come may be waiting for what is there.
+    // A new wait may be for events that are already available.
     this.#pauses.delete(watched);
     this.#changed.add(watched);
   }
@@ -94,7 +97,7 @@ export class PollTable implements WatchSet {
       this.#ask(this.#entries, this.#fds, this.#view, report);
       return;
     }
-    // The others were looked at by a thread a moment ago.
+    // A thread has just polled the others.
     const asked = [...this.#changed].filter((watched) => watched.waits.size > 0 && !this.#isPaused(watched));
     if (asked.length === 0) return;
     const fds = new Uint8Array(asked.length * this.#system.size);
@@ -110,7 +113,8 @@ export class PollTable implements WatchSet {
     const { size } = this.#system;
     this.#system.encode(this.#view, entries.length * size, waker.handle, true, false);
     const ready = await this.#system.poll(this.#fds, entries.length + 1, this.#untilDue(milliseconds));
-    // Why it failed stayed with the thread. Asking on this one may tell; if not, it is not to be asked without end.
+    // The error code stayed with the thread. Polling on this thread may report it; if not, do not repeat that without
+    // end.
     if (ready === -1) {
       await new Promise((resolve) => setTimeout(resolve, FIRST_PAUSE_MS));
       return this.look(true, report);
@@ -145,7 +149,7 @@ export class PollTable implements WatchSet {
     this.#changed.add(watched);
   }
 
-  /** Takes those back whose pause is over; how long it was is kept, for the next will be longer. */
+  /** Ends the pauses that are due. Keeps the length of each pause, because the next one will be longer. */
   #endPauses(): void {
     const now = performance.now();
     for (const [watched, pause] of this.#pauses) {
@@ -155,7 +159,7 @@ export class PollTable implements WatchSet {
     }
   }
 
-  /** How long a thread may wait. */
+  /** Returns how long a thread may wait. */
   #untilDue(milliseconds: number): number {
     let first = Infinity;
     for (const { due } of this.#pauses.values()) first = Math.min(first, due);
@@ -177,7 +181,7 @@ export class PollTable implements WatchSet {
 
   #write(watched: Watched): void {
     if (watched.place === -1) watched.place = this.#entries.push(watched) - 1;
-    // One more, for the waker.
+    // One more entry, for the waker.
     if ((this.#entries.length + 1) * this.#system.size > this.#fds.byteLength) this.#grow();
     this.#encode(this.#view, watched.place, watched);
   }

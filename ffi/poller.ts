@@ -1,5 +1,5 @@
 /**
- * Waiting for any number of sockets: in the event loop, or on one pool thread where the event loop cannot watch them.
+ * Waits for any number of sockets: in the event loop, or on one pool thread if the event loop cannot watch them.
  *
  * @module
  */
@@ -7,43 +7,43 @@ import { WSA_ERRORS } from "../structs/constants.ts";
 import { nextTurn } from "../internal/runtime.ts";
 import { WinsockError } from "./winsock_error.ts";
 
-/** What a socket is waited for. */
+/** The direction in which a socket must become ready. */
 export type Readiness = "read" | "write";
 
-/** How a socket is waited for. */
+/** The options of a wait. */
 interface WaitOptions {
   /**
-   * Whether this keeps the process running, which it does by default; without, it takes some milliseconds longer where a
-   * pool thread waits.
+   * Whether the wait keeps the process running. Defaults to `true`. With `false`, the wait takes some milliseconds
+   * longer on systems where a pool thread waits.
    */
   readonly referenced?: boolean;
   /**
-   * Asked in the turn in which the socket was found ready, and from then on whenever something more comes: whether that
-   * was it. What it throws ends the wait. By default the first time is.
+   * Called in the turn in which the socket was found ready, and then whenever more arrives. Returns whether the wait is
+   * over. If it throws, the wait ends with that error. By default the wait ends the first time the socket is ready.
    *
-   * @param ended Whether the peer has ended its side, so that nothing more comes.
+   * @param ended Whether the peer has ended its side, so that no more data will arrive.
    */
   readonly done?: (ended: boolean) => boolean;
-  /** Whether it is left to who waits to end the wait when the socket is given up. Default false. */
+  /** Whether the wait continues after the socket was released; the caller then ends it. Defaults to `false`. */
   readonly outlives?: boolean;
   /**
-   * Whether this socket is soon to be waited for again: the system may go on watching it in between, which saves two calls.
-   * That ends with {@linkcode Poller.release}, or {@linkcode Poller.cancel}. Default false.
+   * Whether the caller will soon wait for this socket again. The system may continue to watch the socket in between,
+   * which saves two calls. {@linkcode Poller.release} or {@linkcode Poller.cancel} ends that. Defaults to `false`.
    */
   readonly repeated?: boolean;
-  /** What the wait is for, for the error if the socket is closed or given up meanwhile. */
+  /** The operation in the error message, for a socket that is closed or released meanwhile. */
   readonly operation?: string;
 }
 
-/** Waits until a socket can be read, or written; or has failed, which reading or writing tells. */
+/** A wait until a socket can be read or written, or has failed. The read or write then reports the error. */
 export class PollWaiter {
   readonly s: bigint;
   readonly readiness: Readiness;
   readonly operation: string;
   readonly outlives: boolean;
-  /** Whether this keeps the process running; the poller's to change. */
+  /** Whether the wait keeps the process running. Changed only by the poller. */
   referenced: boolean;
-  /** Resolves when the wait is over; rejects if it cannot go on. */
+  /** Resolves when the wait is over; rejects if it failed. */
   readonly over: Promise<void>;
   readonly #over = Promise.withResolvers<void>();
   readonly #done: ((ended: boolean) => boolean) | undefined;
@@ -58,7 +58,7 @@ export class PollWaiter {
     this.#done = options.done;
   }
 
-  /** Whether what has come is what was waited for. */
+  /** Returns whether the condition of the wait is met. */
   isDone(ended: boolean): boolean {
     return this.#done === undefined || this.#done(ended);
   }
@@ -68,31 +68,31 @@ export class PollWaiter {
     this.#over.resolve();
   }
 
-  /** Ends the wait, which cannot go on. */
+  /** Ends the wait with an error. */
   fail(error: unknown): void {
-    // Who waits may have been told in another way already.
+    // The caller may already have been informed in another way.
     this.over.catch(() => {});
     this.#over.reject(error);
   }
 }
 
-/** What a socket is found to be, bits. */
+/** The events found on a socket, as bits. */
 export const READ = 1;
 export const WRITE = 2;
 /** The peer has ended its side. */
 export const ENDED = 4;
 
-/** A socket that is waited for, and by whom. */
+/** A socket and the waits for it. */
 export class Watched {
   readonly waits: Set<PollWaiter> = new Set<PollWaiter>();
-  /** Where its set keeps it; -1 where it does not. */
+  /** Its position in the set; -1 if it is not in the set. */
   place = -1;
-  /** Whether its set may go on watching it while nothing waits for it. */
+  /** Whether the set may continue to watch it while there is no wait for it. */
   kept = false;
 
   constructor(readonly s: bigint) {}
 
-  /** What it is waited for, bits. */
+  /** The events that its waits ask for, as bits. */
   get wanted(): number {
     let wanted = 0;
     for (const { readiness } of this.waits) wanted |= readiness === "read" ? READ : WRITE;
@@ -101,72 +101,73 @@ export class Watched {
 }
 
 /**
- * Tells what a socket was found to be.
+ * Reports the events found on a socket.
  *
- * @returns Whether that ended anybody's wait.
+ * @returns Whether that ended a wait.
  */
 export type Report = (watched: Watched, events: number) => boolean;
 
-/** The sockets that are waited for, as a system looks at them. */
+/** The set of sockets that a system watches. */
 export interface WatchSet {
   /**
-   * Whether a thread that waits sees changes at once. Otherwise it sees them when it was woken, and has what was removed
+   * Whether a waiting thread sees changes at once. Otherwise it sees them after it was woken, and holds removed sockets
    * until then.
    */
   readonly live: boolean;
   /**
-   * Makes what waiting needs, unless that was done before.
+   * Opens the resources for waiting, unless they are already open.
    *
-   * @throws {WinsockError} Such as WSAEMFILE.
+   * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
    */
   prepare(): void;
   /**
-   * Somebody more waits for a socket.
+   * Adds a wait for a socket.
    *
-   * @throws {WinsockError} If it cannot be watched.
+   * @throws {WinsockError} If the socket cannot be watched.
    */
   added(watched: Watched): void;
-  /** A wait has ended, or a socket that nothing waits for is not to be kept any more. */
+  /** Called after a wait has ended, or when a socket without waits must not be watched any longer. */
   removed(watched: Watched): void;
   /**
-   * Asks on this thread.
+   * Polls on this thread without waiting.
    *
-   * @param all Whether to ask for those, too, that were asked for before.
-   * @throws {WinsockError} If it cannot be asked.
+   * @param all Whether to also poll the sockets that were polled before.
+   * @throws {WinsockError} If polling fails.
    */
   look(all: boolean, report: Report): void;
   /**
-   * Has the event loop wait in place of a thread.
+   * Lets the event loop wait instead of a thread.
    *
-   * @param found Called once in place of any before: when looking finds something, or the event loop cannot tell any more.
-   * @returns Whether the event loop waits. Once it does not, it never will.
+   * @param found The callback, which replaces an earlier one. Called once, when an event is found or the event loop can
+   * no longer wait.
+   * @returns Whether the event loop waits. After `false`, it never will again.
    */
   attend?(found: () => void): boolean;
-  /** Whether the process is kept running while the event loop waits. */
+  /** Sets whether the process keeps running while the event loop waits. */
   reference?(referenced: boolean): void;
-  /** Asks on a pool thread, which waits until a socket is ready, it is woken, or so many milliseconds have passed. */
+  /** Waits on a pool thread until a socket is ready, {@linkcode WatchSet.wake} is called, or the time has passed. */
   wait(milliseconds: number, report: Report): Promise<void>;
   /** Ends a pending {@linkcode WatchSet.wait}. */
   wake(): void;
 }
 
-/** A thread ends by itself this often: what was to wake it may be lost, or its Worker be gone. */
+/** The longest time that a thread waits. The call that should wake it may be lost, or its Worker terminated. */
 const SLICE_MS = 1_000;
-/** How often those are asked for whom no thread may wait: one that waits keeps the process running. */
+/** The polling interval for waits that must not use a thread, because a waiting thread keeps the process running. */
 const ASK_AGAIN_MS = 10;
 
-/** Waits for all sockets of the process at once. */
+/** Waits for all sockets of the process. */
 export class Poller {
   readonly #set: WatchSet;
   readonly #watched = new Map<bigint, Watched>();
-  /** How many of the waits keep the process running. */
+  /** The number of waits that keep the process running. */
   #referenced = 0;
   #waits = 0;
-  /** Pending while a pool thread looks at the sockets. */
+  /** Pending while a pool thread polls the sockets. */
   #polling: Promise<void> | undefined;
   #woken = false;
   #running = false;
-  /** Whether anybody's wait has ended since the thread was asked. */
+  /** Whether a wait has ended since the thread started to poll. */
   #found = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -175,16 +176,16 @@ export class Poller {
   }
 
   /**
-   * Makes what waiting needs, so that it does not fail for want of it.
+   * Opens the resources for waiting, so that waiting does not fail later for lack of them.
    *
-   * @throws {WinsockError} Such as WSAEMFILE.
+   * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
    */
   prepare(): this {
     this.#set.prepare();
     return this;
   }
 
-  /** Begins to wait; {@linkcode Poller.prepare} came before. Any number may wait for one socket. */
+  /** Starts a wait. The caller must have called {@linkcode Poller.prepare}. One socket may have any number of waits. */
   wait(s: bigint, readiness: Readiness, options?: WaitOptions): PollWaiter {
     const waiting = new PollWaiter(s, readiness, options);
     let watched = this.#watched.get(s);
@@ -199,7 +200,8 @@ export class Poller {
     } catch (error) {
       this.#remove(waiting);
       if (known) {
-        // What waits already waits for a socket that was closed behind the library's back; the number is another's now.
+        // The existing waits are for a socket that was closed without the library; the number now belongs to another
+        // socket.
         this.#drop(watched, true);
         return this.wait(s, readiness, options);
       }
@@ -213,7 +215,7 @@ export class Poller {
     return waiting;
   }
 
-  /** Ends a wait once no thread looks at the socket for it any more. */
+  /** Ends a wait, and resolves once no thread polls the socket for it. */
   async cancel(waiting: PollWaiter): Promise<void> {
     const watched = this.#watched.get(waiting.s);
     if (watched?.waits.has(waiting) === true) watched.kept = false;
@@ -221,37 +223,40 @@ export class Poller {
     waiting.end();
   }
 
-  /** Ends a wait at once, though a thread may look at the socket a moment longer. */
+  /** Ends a wait at once, although a thread may poll the socket for a moment longer. */
   abandon(waiting: PollWaiter, reason: unknown): void {
     if (this.#take(waiting)) waiting.fail(reason);
   }
 
-  /** Ends the waits for a socket at once: it is about to be closed, or another's. Nothing watches it after its last wait. */
+  /**
+   * Ends all waits for a socket at once, because it is about to be closed or released. The socket is not watched after
+   * its last wait.
+   */
   release(s: bigint): void {
     const watched = this.#watched.get(s);
     if (watched !== undefined) this.#drop(watched, false);
   }
 
-  /** @param all Whether to end those waits, too, that are left to what waits. */
+  /** @param all Whether to also end the waits whose end is left to the caller. */
   #drop(watched: Watched, all: boolean): void {
     watched.kept = false;
     for (const waiting of watched.waits) {
       const { operation, outlives } = waiting;
       if (outlives && !all) continue;
-      const detail = "it was closed or given up meanwhile";
+      const detail = "it was closed or released meanwhile";
       this.abandon(waiting, new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName: "poll", detail }));
     }
     this.#forget(watched);
   }
 
-  /** Leaves a socket alone that nothing waits for, unless it is kept. */
+  /** Stops watching a socket that has no waits, unless it is kept. */
   #forget(watched: Watched): void {
     if (watched.waits.size > 0 || watched.kept) return;
     this.#watched.delete(watched.s);
     this.#set.removed(watched);
   }
 
-  /** Whether a wait keeps the process running from now on. */
+  /** Sets whether a wait keeps the process running. */
   reference(waiting: PollWaiter, referenced: boolean): void {
     if (waiting.referenced === referenced) return;
     waiting.referenced = referenced;
@@ -261,7 +266,7 @@ export class Poller {
     else if (this.#referenced === 0) this.#wake();
   }
 
-  /** Removes a wait, and has a thread see that. Returns whether it was there. */
+  /** Removes a wait, and wakes a thread to see that. Returns whether the wait existed. */
   #take(waiting: PollWaiter): boolean {
     if (!this.#remove(waiting)) return false;
     if (!this.#set.live || this.#referenced === 0) this.#wake();
@@ -289,7 +294,7 @@ export class Poller {
     this.#run();
   }
 
-  /** The event loop has found something, or cannot any more. */
+  /** Called when the event loop has found an event, or can no longer wait. */
   readonly #hear = (): void => {
     try {
       this.#look();
@@ -307,7 +312,7 @@ export class Poller {
       } catch (error) {
         this.#abandonAll(error);
       }
-      // What was called back asks for more in this turn, and does not have to wake the thread for it.
+      // Code that resumes in this turn may add more waits, and then does not have to wake the thread.
       await nextTurn();
     } while (this.#referenced > 0);
     this.#running = false;
@@ -329,7 +334,10 @@ export class Poller {
     Deno.unrefTimer(this.#timer);
   }
 
-  /** While many have something to say, asking for all costs less than a thread; what a thread has looked at it knows. */
+  /**
+   * Polls the sockets again after an event. While many sockets are ready, polling all of them costs less than a thread.
+   * Sockets that a thread has just polled are skipped.
+   */
   #look(): void {
     const all = this.#found || this.#referenced === 0;
     this.#found = false;
@@ -348,7 +356,7 @@ export class Poller {
 
   readonly #report = (watched: Watched, events: number): boolean => {
     let any = false;
-    // Those that are added meanwhile are not looked at: they begin with a look of their own.
+    // Waits that are added meanwhile are skipped: each begins with its own poll.
     let { size } = watched.waits;
     for (const waiting of watched.waits) {
       if (size-- === 0) break;

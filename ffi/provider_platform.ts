@@ -1,6 +1,6 @@
 /**
- * What service providers ask of the system this runs on, besides sockets. Apart from `system.ts`: a program that hands off
- * sockets and has no provider of its own does not load it.
+ * The calls for service providers on the current system. This module is separate from `system.ts`, so that a program
+ * that hands off sockets without its own provider does not load it.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { WinsockProviderCalls } from "./windows/provider_calls.ts";
 let calls: ProviderCalls | undefined;
 
 /**
- * What service providers ask of the system this runs on; its library is opened at the first call.
+ * Returns the calls for service providers on the current system. The system library is opened at the first call.
  *
  * @returns The same calls every time.
  */

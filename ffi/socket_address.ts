@@ -1,5 +1,5 @@
 /**
- * Socket addresses: as the kernel takes and returns them, and as callers write them.
+ * Socket addresses, in the form that the kernel uses and in the form that callers use.
  *
  * @module
  */
@@ -11,58 +11,61 @@ export interface InternetAddress {
   readonly port: number;
 }
 
-/** The address of a local socket: a file, or behind a NUL an abstract name. */
+/** The address of a local socket: the path of a file, or a NUL followed by an abstract name. */
 interface LocalAddress {
   readonly path: string;
 }
 
-/** What a socket can be bound or connected to. */
+/** An address that a socket can be bound or connected to. */
 export type SocketAddress = InternetAddress | LocalAddress;
 
-/** Both libraries' functions for addresses. */
+/** The address functions of both libraries. */
 export interface AddressFunctions {
   inet_pton(family: number, text: BufferSource, address: BufferSource): number;
   inet_ntop(family: number, address: BufferSource, text: BufferSource, size: number): bigint;
 }
 
-/** How a system's addresses begin, and what names its local sockets can have. */
+/** The format of the addresses of a system, and the names that its local sockets can have. */
 interface AddressFormat {
-  /** Whether they begin with their length, as in 4.4BSD: one byte, and one for the family, instead of two for it. */
+  /**
+   * Whether an address begins with its length, as in 4.4BSD: one byte, followed by one byte for the family. Otherwise
+   * the family has two bytes.
+   */
   readonly lengthPrefixed: boolean;
-  /** Whether local sockets can have names that are no files. */
+  /** Whether local sockets can have abstract names, which are not files. */
   readonly abstractNames: boolean;
 }
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
-/** Room for any address: SOCKADDR_STORAGE. */
+/** The size of SOCKADDR_STORAGE, which has room for any address. */
 export const ADDRESS_SIZE = 128;
 const TEXT_SIZE = 64;
 const readIpv4 = SOCKADDR_IN.reader("sin_addr");
 const readPort = SOCKADDR_IN.reader("sin_port");
 const LAST_SCOPE = 0xffffffff;
-/** An IPv6 address, and behind it the number of its scope. */
+/** An IPv6 address, followed by the number of its scope. */
 const SCOPED = /^([^%]*:[^%]*)%(\d{1,10})$/;
 
-/** An address in words, for errors. */
+/** Formats an address for errors. */
 export function describeAddress(address: SocketAddress): string {
   if ("path" in address) return address.path.replace(/^\0/, "@");
   return `${address.hostname} port ${address.port}`;
 }
 
-/** The address family at the beginning of an address; 0 if the address is too short to have one. */
+/** Reads the address family at the beginning of an address. Returns 0 if the address is too short. */
 export function readFamily(name: Uint8Array, lengthPrefixed: boolean): number {
   const second = name[1] ?? 0;
   return lengthPrefixed ? second : (name[0] ?? 0) | second << 8;
 }
 
-/** Begins an address with its family. */
+/** Writes the family at the beginning of an address. */
 export function writeFamily(name: Uint8Array, family: number, lengthPrefixed: boolean): void {
   name[0] = lengthPrefixed ? name.byteLength : family;
   name[1] = lengthPrefixed ? family : 0;
 }
 
-/** Encodes and decodes one system's addresses. */
+/** Encodes and decodes the addresses of one system. */
 export class AddressCodec {
   constructor(
     readonly functions: AddressFunctions,
@@ -70,15 +73,15 @@ export class AddressCodec {
     readonly format: AddressFormat = { lengthPrefixed: false, abstractNames: true },
   ) {}
 
-  /** The family a hostname belongs to. */
+  /** Returns the address family of a hostname. */
   familyOf(hostname: string): number {
     return hostname.includes(":") ? this.AF_INET6 : AF_INET;
   }
 
   /**
-   * The bytes of an IP address, in network order: 4, or 16 and the number of its scope.
+   * Parses an IP address into its bytes in network order: 4 bytes, or 16 bytes and the number of the scope.
    *
-   * @throws {TypeError} If it is none; a scope's name is no number.
+   * @throws {TypeError} If the text is not an IP address. A scope must be a number, not a name.
    */
   parse(hostname: string): { address: Uint8Array<ArrayBuffer>; scope: number } {
     const [, text = hostname, digits = "0"] = SCOPED.exec(hostname) ?? [];
@@ -87,7 +90,7 @@ export class AddressCodec {
     const parsed = this.functions.inet_pton(family, new TextEncoder().encode(`${text}\0`), address);
     const scope = Number(digits);
     if (parsed !== 1 || text.includes("%") || scope > LAST_SCOPE) {
-      throw new TypeError(`"${hostname}" is no IP address`);
+      throw new TypeError(`Invalid address: must be an IP address, got "${hostname}"`);
     }
     return { address, scope };
   }
@@ -113,12 +116,12 @@ export class AddressCodec {
     });
   }
 
-  /** Whether it is none, or of no family (AF_UNSPEC). */
+  /** Returns whether there is no address, or one without a family (AF_UNSPEC). */
   isUnspecified(name: Uint8Array<ArrayBuffer>): boolean {
     return name.byteLength < 2 || readFamily(name, this.format.lengthPrefixed) === 0;
   }
 
-  /** @param name As much of it as the kernel has filled in. */
+  /** @param name The part that the kernel has filled in. */
   decode(name: Uint8Array<ArrayBuffer>): Deno.NetAddr | Deno.UnixAddr {
     if (readFamily(name, this.format.lengthPrefixed) === AF_UNIX) {
       return { transport: "unix", path: this.#path(name.subarray(2)) };
@@ -126,7 +129,7 @@ export class AddressCodec {
     return this.decodeInternet(name, "tcp");
   }
 
-  /** An address of the Internet families. */
+  /** Decodes an address of the Internet families. */
   decodeInternet(name: Uint8Array<ArrayBuffer>, transport: Deno.NetAddr["transport"]): Deno.NetAddr {
     const family = readFamily(name, this.format.lengthPrefixed);
     if (family === AF_INET) {
@@ -147,26 +150,29 @@ export class AddressCodec {
     return new TextDecoder().decode(text.subarray(0, text.indexOf(0)));
   }
 
-  /** A file's name ends at a NUL; an abstract one begins with it; a socket that was not bound has none. */
+  /**
+   * Decodes the path of a local socket. The name of a file ends at a NUL, an abstract name begins with one, and an
+   * unbound socket has no name.
+   */
   #path(path: Uint8Array): string {
     const end = this.format.abstractNames && path[0] === 0 ? path.byteLength : path.indexOf(0);
     return new TextDecoder().decode(end === -1 ? path : path.subarray(0, end));
   }
 }
 
-/** What a socket's address can be: of TCP or UDP, or except on Windows of a local socket. */
+/** The address of a socket: of TCP or UDP, or of a local socket (not on Windows). */
 export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
 
-/** `[::1]`, as URLs have it. */
+/** An IPv6 address in brackets, as in URLs: `[::1]`. */
 const BRACKETED = /^\[([^\]]*:[^\]]*)\]$/;
 
 /**
- * An address with its defaults filled in and its port checked, as Deno reads it: an IPv6 address may be in brackets, and a
- * port may be a text of digits.
+ * Fills in the defaults of an address and checks its port, as Deno does: an IPv6 address may be in brackets, and a port
+ * may be a string of digits.
  *
- * @param defaultPort Where the port may be left out, which is used then.
+ * @param defaultPort The port to use if the address has none. Without it the port is required.
  * @throws {TypeError} If the port is not an integer.
- * @throws {RangeError} If it is not between 0 and 65535.
+ * @throws {RangeError} If the port is not between 0 and 65535.
  */
 export function toAddress(
   { hostname, port }: { hostname?: string; port?: number | undefined },

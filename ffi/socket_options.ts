@@ -1,78 +1,89 @@
 /**
- * Socket options by name: their types, and how a value stands in memory.
+ * Socket options by name: the types of their values, and the layout of the values in memory.
  *
  * @module
  */
 
 /**
- * The socket options that can be read and set by name, with the type of their value.
+ * The socket options that can be read and set by name, and the type of each value.
  *
- * Sockets of this library are bound already. Options that matter when a socket is bound are there to be read: setting
- * them comes too late.
+ * The sockets of this library are already bound. Options that only take effect when a socket is bound are listed so
+ * that they can be read; setting them has no effect any more.
  */
 export interface SocketOptions {
-  /** Send small segments at once instead of gathering them (Nagle's algorithm off). */
+  /** Send small segments at once instead of combining them (disables the Nagle algorithm). */
   TCP_NODELAY: boolean;
-  /** Seconds a connection must be idle before it is probed. Windows 10 version 1709 or newer. */
+  /** Seconds that a connection must be idle before the first probe. Windows 10 version 1709 or newer. */
   TCP_KEEPIDLE: number;
   /** Seconds between two probes. Windows 10 version 1709 or newer. */
   TCP_KEEPINTVL: number;
-  /** Probes without an answer after which the connection is given up. Windows 10 version 1703 or newer. */
+  /** Number of unanswered probes after which the connection is ended. Windows 10 version 1703 or newer. */
   TCP_KEEPCNT: number;
-  /** Probe an idle connection to notice that the peer is gone. */
+  /** Probe an idle connection to detect that the peer is gone. */
   SO_KEEPALIVE: boolean;
   /**
-   * Seconds for which closing may go on delivering what was written; 0 resets the connection instead; `null` delivers it
-   * without limit. At most 65 535. Closing a descriptor blocks meanwhile where it is set.
+   * Seconds for which closing may continue to deliver written data. 0 resets the connection instead; `null` delivers
+   * without a time limit. At most 65 535. With a number, closing a descriptor blocks meanwhile.
    */
   SO_LINGER: number | null;
-  /** Size of the receive buffer in bytes; Linux doubles what is set, and has a limit for it. */
+  /** Size of the receive buffer in bytes. Linux doubles the value that is set, and limits it. */
   SO_RCVBUF: number;
   /**
-   * Size of the send buffer in bytes; Linux doubles what is set, and has a limit for it. On macOS no datagram can be
-   * longer, 9216 bytes at first.
+   * Size of the send buffer in bytes. Linux doubles the value that is set, and limits it. On macOS it is also the
+   * longest datagram, 9216 bytes at first.
    */
   SO_SNDBUF: number;
   /**
-   * Windows only: no other socket may take the address over. To be read, for it counts at binding; `listen` sets it, and
-   * so does `listenDatagram` unless `reuseAddress` is given.
+   * Windows only: no other socket may bind the address. Read only, because it takes effect when the socket is bound.
+   * `listen` sets it, and so does `listenDatagram` unless `reuseAddress` is given.
    */
   SO_EXCLUSIVEADDRUSE: boolean;
   /**
-   * Bind to an address in use. To be read, for it counts at binding. On Windows (since Server 2003) a port is taken over
-   * only where the first socket set it too, and then by any other that sets it. On Linux a TCP socket binds past
-   * connections that are still closing, for which `listen` sets it, and datagram sockets share an address if both have
-   * it. On macOS `listen` sets it for the same, and an address is shared only for multicast, or beside a socket bound to
-   * all addresses.
+   * Bind to an address in use. Read only, because it takes effect when the socket is bound.
+   *
+   * * On Windows (since Server 2003) another socket can bind a port only if the first socket and the other one both set
+   *   this option.
+   * * On Linux a TCP socket can bind while earlier connections are still closing; `listen` sets it for that. Datagram
+   *   sockets share an address if both set it.
+   * * On macOS `listen` sets it for the same reason. An address is shared only for multicast, or beside a socket bound
+   *   to all addresses.
    */
   SO_REUSEADDR: boolean;
   /**
-   * Not on Windows: several sockets on one port; on Linux each with a part of what arrives. To be read, for it counts at
-   * binding.
+   * Not on Windows: several sockets on one port. On Linux each receives a part of the traffic. Read only, because it
+   * takes effect when the socket is bound.
    */
   SO_REUSEPORT: boolean;
-  /** Allow sending datagrams to broadcast addresses. */
+  /** Allow datagrams to broadcast addresses. */
   SO_BROADCAST: boolean;
-  /** IPv6 only: take no IPv4 traffic on `::`. To be read, for it counts at binding. */
+  /** IPv6 only: do not receive IPv4 traffic on `::`. Read only, because it takes effect when the socket is bound. */
   IPV6_V6ONLY: boolean;
-  /** Address of the interface that IPv4 multicast leaves by; `0.0.0.0` lets the system choose. */
+  /** Address of the interface for outgoing IPv4 multicast. With `0.0.0.0` the system chooses. */
   IP_MULTICAST_IF: string;
-  /** Whether this host's members of an IPv4 group get what is sent to it from here. On Windows the receiver says so. */
+  /**
+   * Whether group members on this host receive the IPv4 multicast that this host sends. On Windows the option of the
+   * receiver counts.
+   */
   IP_MULTICAST_LOOP: boolean;
-  /** How many routers an IPv4 multicast may pass, 0 to 255; 1 at first. */
+  /** Number of routers that an IPv4 multicast may pass, 0 to 255. Initially 1. */
   IP_MULTICAST_TTL: number;
-  /** Index of the interface that IPv6 multicast leaves by; 0 lets the system choose. */
+  /** Index of the interface for outgoing IPv6 multicast. With 0 the system chooses. */
   IPV6_MULTICAST_IF: number;
-  /** Whether this host's members of an IPv6 group get what is sent to it from here. On Windows the receiver says so. */
+  /**
+   * Whether group members on this host receive the IPv6 multicast that this host sends. On Windows the option of the
+   * receiver counts.
+   */
   IPV6_MULTICAST_LOOP: boolean;
-  /** How many routers an IPv6 multicast may pass, 0 to 255; 1 at first. */
+  /** Number of routers that an IPv6 multicast may pass, 0 to 255. Initially 1. */
   IPV6_MULTICAST_HOPS: number;
 }
 
-/** An option's level and number in one system's headers. */
+/** The level and number of an option in the headers of one system. */
 export type OptionNumbers = readonly [level: number, optname: number];
 
-/** The numbers of every option in one system's headers; `undefined` where it has no such option. */
+/**
+ * The numbers of every option in the headers of one system; `undefined` for an option that the system does not have.
+ */
 export type OptionTable = { readonly [Name in keyof SocketOptions]: OptionNumbers | undefined };
 
 type Kind = "boolean" | "number" | "linger" | "address";
@@ -102,16 +113,16 @@ const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
 const MOST = 0x7fff_ffff;
 const MAX_LINGER = 0xffff;
 
-/** How values stand in the memory of one system. */
+/** The layout of option values in the memory of one system. */
 export class OptionValues {
   readonly #lingerWidth: 2 | 4;
 
-  /** @param lingerWidth Bytes of each member of `struct linger`. */
+  /** @param lingerWidth The size of each member of `struct linger` in bytes. */
   constructor(lingerWidth: 2 | 4) {
     this.#lingerWidth = lingerWidth;
   }
 
-  /** How many bytes the system is to be given room for. */
+  /** Returns the number of bytes to reserve for a value. */
   sizeOf(name: keyof SocketOptions): number {
     return KINDS[name] === "linger" ? 2 * this.#lingerWidth : 4;
   }
@@ -155,11 +166,13 @@ export class OptionValues {
 
 function checked(name: keyof SocketOptions, value: number, most: number): number {
   if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-  throw new RangeError(`Option ${name} cannot be ${value}: it is a whole number from 0 to ${most}`);
+  throw new RangeError(`Invalid \`${name}\`: must be a whole number from 0 to ${most}, got ${value}`);
 }
 
 function parseIPv4(text: string): number[] {
   const parts = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text)?.slice(1).map(Number);
-  if (parts === undefined || parts.some((part) => part > 255)) throw new TypeError(`"${text}" is no IPv4 address`);
+  if (parts === undefined || parts.some((part) => part > 255)) {
+    throw new TypeError(`Invalid address: must be an IPv4 address, got "${text}"`);
+  }
   return parts;
 }

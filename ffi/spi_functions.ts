@@ -1,18 +1,18 @@
 /**
- * The functions of the service provider interface as native code has them. The types hold on every 64-bit system, in the
- * calling convention of that system.
+ * The native signatures of the functions of the service provider interface. The types are valid on every 64-bit system,
+ * with the calling convention of that system.
  *
- * In a call `buffer` takes an array or `null`; in a function of ours that native code calls it is a pointer.
+ * A `buffer` takes an array or `null` in a call. In a callback, which native code calls, it is a pointer.
  *
  * @module
  */
 import { INVALID_SOCKET } from "./platform.ts";
 
-/** What a function returns when it fails: `SOCKET_ERROR`. */
+/** `SOCKET_ERROR`: the result of a function that fails. */
 const SOCKET_ERROR: -1 = -1;
 
 /**
- * The functions of WSPPROC_TABLE by the names of their members; the last parameter of each is `LPINT lpErrno`.
+ * The functions of WSPPROC_TABLE by the names of their members. The last parameter of each is `LPINT lpErrno`.
  *
  * @experimental
  */
@@ -174,7 +174,7 @@ export const WSPUPCALL_FUNCTIONS = {
   lpWPUCloseThread: { parameters: ["buffer", "buffer"], result: "i32" },
 } as const satisfies Record<string, Deno.ForeignFunction>;
 
-/** The name of a function of either table, as the member is called. */
+/** The name of a function of either table: the name of its member. */
 export type SpiFunctionName = keyof typeof WSPPROC_FUNCTIONS | keyof typeof WSPUPCALL_FUNCTIONS;
 
 /** WSPUPCALLTABLE as a parameter: 15 pointers, by value. */
@@ -208,13 +208,13 @@ export const WSP_STARTUP = {
   result: "i32",
 } as const satisfies Deno.ForeignFunction;
 
-/** The same as native code sees one of ours. */
+/** `WSPStartup` as a callback. */
 export const WSP_STARTUP_CALLBACK = {
   parameters: ["u16", "pointer", "pointer", UPCALL_TABLE, "pointer"],
   result: "i32",
 } as const satisfies Deno.UnsafeCallbackDefinition;
 
-/** Those that return BOOL, or an event: 0 says that they failed. */
+/** The functions that return BOOL or an event. 0 means failure. */
 const ZERO_FAILS: ReadonlySet<SpiFunctionName> = new Set([
   "lpWSPGetOverlappedResult",
   "lpWSPGetQOSByName",
@@ -227,7 +227,7 @@ const ZERO_FAILS: ReadonlySet<SpiFunctionName> = new Set([
 ]);
 
 /**
- * What a function returns when it fails.
+ * Returns the result of a function that fails.
  *
  * @param name The function.
  * @param result The type of its result.
@@ -239,7 +239,7 @@ export function failure(name: SpiFunctionName, result: "i32" | "usize"): number 
 }
 
 /**
- * The same function as native code sees one of ours: arrays become pointers.
+ * Converts a function to a callback: arrays become pointers.
  *
  * @param definition The function as it is called.
  * @returns The function as it is defined.

@@ -1,5 +1,6 @@
 /**
- * The one place that asks which system this is, but for {@linkcode unixSystem}, which knows one Unix from another.
+ * Selects the implementation for the current system. The only other module that asks which system this is, {@linkcode
+ * unixSystem}, selects one Unix.
  *
  * @module
  */
@@ -12,8 +13,8 @@ import { WinsockCalls } from "./windows/sockets.ts";
 import { SYSTEM32 } from "./library.ts";
 
 /**
- * The libraries this system's sockets are in, by absolute path: what `--allow-ffi` must name for a process that sends or
- * receives sockets, and no more. Where Linux distributions keep libc in different places, all of them.
+ * The absolute paths of the libraries that sockets need on this system. `--allow-ffi` must name them for a process that
+ * sends or receives sockets. On Linux, where distributions keep libc in different places, the list has all of them.
  *
  * @example The flag for a worker
  * ```ts
@@ -31,11 +32,11 @@ export const LIBRARY_PATHS: readonly string[] = Deno.build.os === "windows"
 let calls: SocketCalls | undefined;
 
 /**
- * The socket calls of the system this runs on; its library is opened at the first call.
+ * Returns the socket calls of the current system. The system library is opened at the first call.
  *
  * @returns The same calls every time.
- * @throws {Deno.errors.NotSupported} On a system the library has no calls for; the message names it.
- * @throws {Deno.errors.NotCapable} Without ffi access to the system's library.
+ * @throws {Deno.errors.NotSupported} If the library does not support this system; the message names it.
+ * @throws {Deno.errors.NotCapable} Without ffi access to the system library.
  */
 export function systemCalls(): SocketCalls {
   return calls ??= openCalls(Deno.build.os);
@@ -44,9 +45,9 @@ export function systemCalls(): SocketCalls {
 /**
  * Opens the socket calls of a system.
  *
- * @param os Which.
+ * @param os The name of the system.
  * @returns New calls.
- * @throws {Deno.errors.NotSupported} On a system the library has no calls for; the message names it.
+ * @throws {Deno.errors.NotSupported} If the library does not support this system; the message names it.
  */
 export function openCalls(os: typeof Deno.build.os): SocketCalls {
   switch (os) {
@@ -57,7 +58,7 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
       return new UnixCalls();
     default:
       throw new Deno.errors.NotSupported(
-        `Cannot use sockets on ${os}: @winsock/handoff has no service provider for it`,
+        `Cannot use sockets on ${os}: @winsock/handoff does not have a service provider for it`,
       );
   }
 }

@@ -1,26 +1,26 @@
 /**
- * The error every failed native call becomes, on every system, and the class of Deno's that says the same.
+ * The error class for failed native calls on every system, and the class of Deno with the same meaning.
  *
  * @module
  */
 
 import { describeWinsockError, WSA_ERRORS } from "../structs/constants.ts";
 
-/** What {@linkcode WinsockError} says besides its code. */
+/** The parts of a {@linkcode WinsockError} besides its code. */
 export interface WinsockErrorOptions extends ErrorOptions {
-  /** What was being done, to what: `duplicate socket 308 for process 4242`. */
+  /** The operation and its object: `duplicate socket 308 for process 4242`. */
   operation: string;
   /** The native function that failed: `WSADuplicateSocketW`. */
   functionName: string;
-  /** Why, where the code does not tell, such as the errno of a Unix call. */
+  /** The reason, if the code is not enough, such as the errno of a Unix call. */
   detail?: string;
   /** The system's own name of the error, where it is not Winsock's: `ENOENT`. */
   errnoName?: string;
 }
 
 /**
- * A native socket call failed. The same class and the same codes on every system: on Linux and macOS errno is translated to the
- * Winsock code that means the same, and named in the message.
+ * A failed native socket call. The class and the codes are the same on every system. On Linux and macOS errno is
+ * translated to the Winsock code with the same meaning, and the message has the name of the errno.
  *
  * Sharing throws it, and so do service providers. Sockets throw the class that Deno's own sockets throw, such as
  * `Deno.errors.AddrInUse`, with this as its `cause`; where Deno has no class for it, this itself.
@@ -51,14 +51,14 @@ export class WinsockError extends Error {
   readonly errnoName: string | undefined;
   /** The native function that failed. */
   readonly functionName: string;
-  /** What was being done, to what. */
+  /** The operation and its object. */
   readonly operation: string;
 
   /**
-   * Makes the error; the message follows from its parts.
+   * Makes the error. The message is composed of its parts.
    *
-   * @param code A Winsock error code.
-   * @param options What failed.
+   * @param code A Winsock error code, such as 10038.
+   * @param options The operation, the native function and further details.
    */
   constructor(code: number, options: WinsockErrorOptions) {
     const codeName = describeWinsockError(code)?.name ?? String(code);

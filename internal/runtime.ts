@@ -1,9 +1,9 @@
 /**
- * The JavaScript runtime: Node's built-in modules, loaded when first used; durations and time limits; turns of the event
- * loop.
+ * Access to the JavaScript runtime: Node's built-in modules, loaded at first use; durations and time limits; turns of
+ * the event loop.
  *
- * Imported, the `node:` modules would double the time it takes to import this library, and a process may import it long
- * before it has a socket.
+ * Static imports of `node:` modules would double the time it takes to import this library. A process may import the
+ * library long before it has a socket.
  *
  * @module
  */
@@ -33,17 +33,18 @@ const runtime = globalThis as unknown as {
   process: { getBuiltinModule<Name extends keyof NodeBuiltins>(name: Name): NodeBuiltins[Name] };
 };
 
-/** A module of Deno's, by its name. */
+/** Returns one of Deno's built-in `node:` modules. */
 export function nodeBuiltin<Name extends keyof NodeBuiltins>(name: Name): NodeBuiltins[Name] {
   return runtime.process.getBuiltinModule(name);
 }
 
 /**
- * What Node keeps to itself, and Deno has too: no other module of the library asks for a binding.
+ * Returns an internal binding of Node that Deno also has. No other module of the library uses bindings.
  *
- * @typeParam Binding What is hoped to be in it: a later Deno may have another shape, so that the caller looks first.
- * @param name The binding's name.
- * @returns The binding; `undefined` if there are no bindings, or not this one.
+ * @typeParam Binding The members that the binding is expected to have. A later Deno may change them, so the caller
+ * checks each one.
+ * @param name The name of the binding.
+ * @returns The binding; `undefined` if the runtime has no bindings, or not this one.
  */
 export function nodeBinding<Binding extends object>(name: "tcp_wrap" | "pipe_wrap"): Partial<Binding> | undefined {
   const { binding } = nodeBuiltin("node:process") as unknown as { binding?: (name: string) => Partial<Binding> };
@@ -55,26 +56,27 @@ export function nodeBinding<Binding extends object>(name: "tcp_wrap" | "pipe_wra
 }
 
 /**
- * The core of this Deno, by `Deno.internal`: its resources and its calls that take time.
+ * Returns the core of this Deno, by `Deno.internal`: its resources and its asynchronous calls.
  *
- * @typeParam Core What is hoped to be in it: a later Deno may have another shape, so that the caller looks first.
- * @returns `undefined` if there is nothing of that kind.
+ * @typeParam Core The members that it is expected to have. A later Deno may not have them, so the caller must check.
+ * @returns `undefined` if this Deno has no core.
  */
 export function denoCore<Core extends object>(): Partial<Core> | undefined {
   return Reflect.get(Deno, Reflect.get(Deno, "internal") ?? "")?.core;
 }
 
-/** What is used of Deno's core for a call on a pool thread. */
+/** The members of Deno's core that are used for a call on a pool thread. */
 interface CallReferences {
   refOpPromise(call: Promise<unknown>): void;
   unrefOpPromise(call: Promise<unknown>): void;
 }
 
 /**
- * Sets whether a pending foreign call on a pool thread keeps the process running; where this Deno cannot be told, it does.
+ * Sets whether a pending foreign call on a pool thread keeps the process running. If this Deno has no way to set it, it
+ * does.
  *
- * @param call What the call returned, and not a promise made of it.
- * @param referenced Whether it does.
+ * @param call The promise that the call returned, not one derived from it.
+ * @param referenced Whether it keeps the process running.
  */
 export function referenceCall(call: Promise<unknown>, referenced: boolean): void {
   const core = denoCore<CallReferences>();
@@ -82,17 +84,17 @@ export function referenceCall(call: Promise<unknown>, referenced: boolean): void
   else core?.unrefOpPromise?.(call);
 }
 
-/** The longest that a timer can wait: 24 days. */
+/** The longest duration of a timer in milliseconds: 24 days. */
 const MAX_DURATION = 2 ** 31 - 1;
 
 /**
  * Checks a duration.
  *
- * @param name Of the option, for the error.
- * @param value In milliseconds.
- * @param least The shortest that makes sense.
- * @returns The value.
- * @throws {RangeError} If it is no number, shorter than that, or longer than a timer can wait.
+ * @param name The name of the option, for the error.
+ * @param value The duration in milliseconds.
+ * @param least The shortest duration that is allowed, in milliseconds. Defaults to `0`.
+ * @returns The duration.
+ * @throws {RangeError} If the value is not a number, is below `least`, or exceeds the longest duration of a timer.
  */
 export function validateDuration(name: string, value: number, least = 0): number {
   if (value >= least && value <= MAX_DURATION) return value;
@@ -100,10 +102,10 @@ export function validateDuration(name: string, value: number, least = 0): number
 }
 
 /**
- * Waits for a promise, but no longer than a while. Rejects as the promise does.
+ * Waits until a promise settles or a time limit passes. Rejects if the promise rejects.
  *
- * @param promise What is waited for.
- * @param milliseconds How long at most: a value that {@linkcode validateDuration} lets pass.
+ * @param promise The promise to wait for.
+ * @param milliseconds The time limit: a value that {@linkcode validateDuration} accepts.
  */
 export async function settleWithin(promise: Promise<unknown>, milliseconds: number): Promise<void> {
   const late = Promise.withResolvers<void>();
@@ -153,34 +155,34 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => nodeBuiltin("node:timers").setImmediate(resolve));
 }
 
-/** Counts what is done in one turn of the event loop. */
+/** Counts the work done in one turn of the event loop, so that the caller can yield when it has done enough. */
 export class YieldBudget {
   #done = 0;
 
-  /** @param most How much may be done in one turn. */
+  /** @param most The amount of work allowed in one turn. */
   constructor(readonly most: number) {}
 
-  /** How much was done in this turn. */
+  /** The amount of work done in this turn. */
   get spent(): number {
     return this.#done;
   }
 
-  /** Whether others are to have a turn now. */
+  /** Whether the caller should yield to the event loop now. */
   get exhausted(): boolean {
     return this.#done >= this.most;
   }
 
-  /** Counts something that was done. */
+  /** Counts work that was done. */
   spend(amount: number = 1): void {
     this.#done += amount;
   }
 
-  /** A new turn begins by itself, for there is nothing to do. */
+  /** Starts a new count: the caller is about to wait, so a new turn begins anyway. */
   reset(): void {
     this.#done = 0;
   }
 
-  /** Waits for the next turn. */
+  /** Waits for the next turn of the event loop and starts a new count. */
   yield(): Promise<void> {
     this.#done = 0;
     return nextTurn();

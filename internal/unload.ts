@@ -1,35 +1,36 @@
 /**
- * Descriptors that end with the program that has them where its process goes on: `deno run --watch` restarts a program in
- * the same process, and a Web Worker can be terminated.
+ * Closes descriptors when the program that owns them ends but its process continues: `deno run --watch` restarts a
+ * program in the same process, and a Web Worker can be terminated.
  *
- * Deno closes what it has opened itself, and knows nothing of what foreign functions have. At a restart it emits `unload`;
- * in a Worker that is terminated, or closes itself, nothing runs at all, and only the system can see that its thread ends.
+ * Deno closes the resources it opened itself, but not descriptors opened through FFI. Before a restart it emits
+ * `unload`. A Worker that is terminated, or closes itself, runs no more code; only the system can tell that its thread
+ * ends.
  *
  * @module
  */
 
 /** Closes descriptors when the thread of this Worker ends. */
 export interface ThreadEnd {
-  /** Has a descriptor closed then. */
+  /** Registers a descriptor to be closed when the thread ends. */
   add(s: bigint): void;
-  /** Leaves it open then. */
+  /** Unregisters a descriptor. */
   remove(s: bigint): void;
 }
 
-/** Whether this is a Web Worker. */
+/** Whether this program runs in a Web Worker. */
 export const inWorker: boolean = "WorkerGlobalScope" in globalThis;
 
-/** What closes each descriptor, and whatever else there is to be ended. */
+/** The callback for each key. A key is a descriptor or another object that must end with the program. */
 const open = new Map<unknown, () => void>();
 let threadEnd: ThreadEnd | undefined;
 let listening = false;
 
 /**
- * Has a descriptor closed when the program ends.
+ * Registers a descriptor to be closed when the program ends.
  *
- * @param s The descriptor. Whoever had this called for it before has it no more.
- * @param close Closes it.
- * @returns Leaves it alone from then on: it is about to be closed, or given up.
+ * @param s The descriptor. This replaces an earlier registration of the same number.
+ * @param close Closes the descriptor.
+ * @returns A function that cancels the registration. Call it before the descriptor is closed or released.
  */
 export function closeAtEnd(s: bigint, close: () => void): () => void {
   const leave = callAtUnload(s, close);
@@ -40,11 +41,11 @@ export function closeAtEnd(s: bigint, close: () => void): () => void {
 }
 
 /**
- * Has something called when the program is restarted, though not when a Worker is terminated.
+ * Registers a callback for a restart of the program. It is not called when a Worker is terminated.
  *
- * @param key What it ends. What was to be called for it before is not.
- * @param end Ends it.
- * @returns Has it not called; returns whether it would have been.
+ * @param key The object that the callback ends. This replaces an earlier callback for the same key.
+ * @param end The callback.
+ * @returns A function that cancels the registration and returns whether it was still in force.
  */
 export function callAtUnload(key: unknown, end: () => void): () => boolean {
   if (!listening) addEventListener("unload", closeAll);
@@ -54,9 +55,9 @@ export function callAtUnload(key: unknown, end: () => void): () => boolean {
 }
 
 /**
- * Has descriptors closed when this thread ends, too.
+ * Also closes the registered descriptors when this thread ends.
  *
- * @param chosen What sees that.
+ * @param chosen The implementation that detects the end of the thread.
  */
 export function useThreadEnd(chosen: ThreadEnd): void {
   threadEnd = chosen;
@@ -70,7 +71,7 @@ function closeAll(): void {
     try {
       close();
     } catch {
-      // It was closed behind its owner's back; the others are to be closed all the same.
+      // Another part of the program closed the descriptor. Continue with the remaining ones.
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Blobs one after the other in a stream, with nothing between them: what Apache's mpm_winnt writes to its child's stdin
- * for each listener.
+ * Blobs in a stream, one directly after the other, as Apache's mpm_winnt writes them to its child's stdin for its
+ * listeners.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import { toAnsi, toWide } from "../spi/ansi.ts";
 import { type AnySocket, duplicateSocket, openSocket } from "../sockets/duplicate_socket.ts";
 
 /**
- * Opens blobs that stand one after the other. If one cannot be opened the others are opened all the same and closed: a
- * duplicate nobody opens would keep its socket alive.
+ * Opens a sequence of blobs. If one of them cannot be opened, the function opens and closes the others: a duplicate
+ * that is never opened would keep its socket open.
  *
- * @param bytes The blobs, 628 bytes each; what is left over behind the last whole one is an error.
- * @returns The descriptors, the caller's to close.
- * @throws {Deno.errors.UnexpectedEof} If the last one is not whole.
- * @throws {RangeError} If one is no WSAPROTOCOL_INFOW.
- * @throws {WinsockError} If the system refuses one.
+ * @param bytes The blobs, 628 bytes each.
+ * @returns The descriptors. The caller must close them.
+ * @throws {Deno.errors.UnexpectedEof} If the last blob is not complete.
+ * @throws {RangeError} If one of them is not a WSAPROTOCOL_INFOW.
+ * @throws {WinsockError} If the system rejects one of them.
  */
 export async function openBlobs(bytes: Uint8Array): Promise<bigint[]> {
   const { size } = WSAPROTOCOL_INFOW;
@@ -38,33 +38,33 @@ export async function openBlobs(bytes: Uint8Array): Promise<bigint[]> {
   throw errors[0];
 }
 
-/** The error of bytes that end within a blob. */
+/** Makes the error for bytes that end within a blob. */
 function truncated(length: number, size: number): Error {
-  return new Deno.errors.UnexpectedEof(`Cannot open a shared socket: only ${length} of its ${size} bytes came`);
+  return new Deno.errors.UnexpectedEof(`Cannot open a shared socket: only ${length} of its ${size} bytes arrived`);
 }
 
 /**
- * Which structure is in the stream: `W` is WSAPROTOCOL_INFOW, 628 bytes; `A` is WSAPROTOCOL_INFOA, 372 bytes. A C
- * program that says `WSAPROTOCOL_INFO` means W if it was compiled with `UNICODE` defined, and A if not, as Apache's is.
+ * The structure in the stream: `W` is WSAPROTOCOL_INFOW, 628 bytes; `A` is WSAPROTOCOL_INFOA, 372 bytes. In a C program
+ * `WSAPROTOCOL_INFO` is the W form if it was compiled with `UNICODE` defined, and otherwise the A form, as in Apache.
  */
 export type BlobForm = "W" | "A";
 
-/** How blobs are in a stream. */
+/** The format of blobs in a stream. */
 export interface BlobOptions {
-  /** Which structure. Default `W`. */
+  /** The structure in the stream. Defaults to `W`. */
   form?: BlobForm;
 }
 
-/** How {@linkcode readBlobs} and {@linkcode receiveBlobs} read. */
+/** The options of {@linkcode readBlobs} and {@linkcode receiveBlobs}. */
 export interface ReadBlobsOptions extends BlobOptions {
-  /** Bytes of something else before the first blob. Default 0. */
+  /** The number of bytes before the first blob. Defaults to `0`. */
   skip?: number;
 }
 
 /**
  * Reads blobs from a stream and opens their sockets. Needs ffi access to the system's socket library.
  *
- * @example Listeners a parent writes to stdin
+ * @example Listeners that a parent writes to stdin
  * ```ts ignore
  * import { receiveBlobs } from "@winsock/handoff/interop";
  *
@@ -72,11 +72,11 @@ export interface ReadBlobsOptions extends BlobOptions {
  * ```
  *
  * @param stream The bytes.
- * @param options Which structure, and what is before it.
- * @returns The sockets as they come, the caller's to close.
- * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the first may begin.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFO.
- * @throws {WinsockError} If the system refuses one.
+ * @param options The format of the stream.
+ * @returns The sockets as they arrive. The caller must close them.
+ * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the skipped bytes end.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFO.
+ * @throws {WinsockError} If the system rejects a blob.
  */
 export async function* receiveBlobs(
   stream: ReadableStream<Uint8Array>,
@@ -88,11 +88,11 @@ export async function* receiveBlobs(
 /**
  * Reads blobs from a stream. Needs no permission.
  *
- * @param stream The bytes. It is cancelled when the loop is left.
- * @param options Which structure, and what is before it.
- * @returns Blobs of 628 bytes each, for `openSocket`, whichever structure was in the stream.
- * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the first may begin.
- * @throws {RangeError} If bytes read as WSAPROTOCOL_INFOA are none.
+ * @param stream The bytes. The stream is cancelled when the caller leaves the loop.
+ * @param options The format of the stream.
+ * @returns Blobs of 628 bytes each, for `openSocket`, whichever structure is in the stream.
+ * @throws {Deno.errors.UnexpectedEof} If the stream ends within a blob, or before the skipped bytes end.
+ * @throws {RangeError} If bytes in the A form are not a WSAPROTOCOL_INFOA.
  */
 export async function* readBlobs(
   stream: ReadableStream<Uint8Array>,
@@ -113,15 +113,15 @@ export async function* readBlobs(
 }
 
 /**
- * Duplicates sockets for a process and writes the blobs to a stream, such as the process's stdin. Needs ffi access to
- * the system's socket library.
+ * Duplicates sockets for a process and writes the blobs to a stream, such as the stdin of the process. Needs ffi access
+ * to the system's socket library.
  *
- * @param stream Where to; it stays open.
- * @param sockets What to send. They stay open and the caller's.
+ * @param stream The stream to write to. It stays open.
+ * @param sockets The sockets to send. They stay open and still belong to the caller.
  * @param processId The process that reads the stream.
- * @param options Which structure it expects.
- * @throws {WinsockError} WSAENOTSOCK if a socket was closed or given up, WSAEINVAL if there is no such process.
- * @throws The stream's error, if it cannot be written; what was duplicated is then taken back where the system can.
+ * @param options The format that the process expects.
+ * @throws {WinsockError} WSAENOTSOCK if a socket was closed or released, WSAEINVAL if the process does not exist.
+ * @throws The error of the stream, if it cannot be written. The duplicates are then withdrawn, if the system can do so.
  */
 export async function sendBlobs(
   stream: WritableStream<Uint8Array>,

@@ -1,5 +1,6 @@
 /**
- * .NET's SocketInformation: what `Socket.DuplicateAndClose` returns and `new Socket(SocketInformation)` takes.
+ * SocketInformation of .NET: the result of `Socket.DuplicateAndClose` and the argument of `new
+ * Socket(SocketInformation)`.
  *
  * @module
  */
@@ -10,22 +11,22 @@ import { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /**
- * .NET's [SocketInformationOptions](https://learn.microsoft.com/dotnet/api/system.net.sockets.socketinformationoptions),
- * bits.
+ * [SocketInformationOptions](https://learn.microsoft.com/dotnet/api/system.net.sockets.socketinformationoptions) of
+ * .NET, as bits.
  */
 export const SocketInformationOptions = {
-  /** The socket's calls return instead of waiting. */
+  /** Calls on the socket return instead of waiting. */
   NonBlocking: 1,
-  /** It is connected. */
+  /** The socket is connected. */
   Connected: 2,
-  /** It listens. */
+  /** The socket is listening. */
   Listening: 4,
   /** Obsolete; .NET 5 and newer ignore it. */
   UseOnlyOverlappedIO: 8,
 } as const;
 
 /**
- * .NET's [SocketInformation](https://learn.microsoft.com/dotnet/api/system.net.sockets.socketinformation), under its own
+ * [SocketInformation](https://learn.microsoft.com/dotnet/api/system.net.sockets.socketinformation) of .NET, with its
  * names.
  */
 export interface SocketInformation {
@@ -38,7 +39,7 @@ export interface SocketInformation {
 /**
  * Duplicates a socket for a .NET process. Needs ffi access to the system's socket library.
  *
- * @example What .NET would read from a pipe
+ * @example The object that .NET would read from a pipe
  * ```ts
  * import { listen } from "@winsock/handoff";
  * import { duplicateSocketInformation, SocketInformationOptions, stringifySocketInformation } from "@winsock/handoff/interop";
@@ -50,10 +51,10 @@ export interface SocketInformation {
  * assert(stringifySocketInformation(information).startsWith('{"ProtocolInformation":"'));
  * ```
  *
- * @param socket The socket to share; it stays open and the caller's.
+ * @param socket The socket to share. It stays open and still belongs to the caller.
  * @param processId The .NET process.
- * @returns The information; its options say `Connected` or `Listening`, and of a datagram socket neither.
- * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
+ * @returns The information. Its options are `Connected` or `Listening`, or neither for a datagram socket.
+ * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if the process does not exist.
  */
 export function duplicateSocketInformation(socket: AnySocket, processId: number): SocketInformation {
   const { Connected, Listening } = SocketInformationOptions;
@@ -64,21 +65,22 @@ export function duplicateSocketInformation(socket: AnySocket, processId: number)
 }
 
 /**
- * Opens the socket of an information that .NET's `DuplicateAndClose` made for this process. What it is, the system
- * tells: the options are only .NET's own notes. Needs ffi access to the system's socket library.
+ * Opens the socket of a SocketInformation that .NET's `DuplicateAndClose` made for this process. The kind of the socket
+ * is read from the system, because the options are only for .NET's own use. Needs ffi access to the system's socket
+ * library.
  *
  * @param information The information.
- * @returns The socket, the caller's to close.
- * @throws {RangeError} If its bytes are no WSAPROTOCOL_INFOW.
- * @throws {WinsockError} If the system refuses it.
+ * @returns The socket. The caller must close it.
+ * @throws {RangeError} If its bytes are not a WSAPROTOCOL_INFOW.
+ * @throws {WinsockError} If the system rejects it.
  */
 export async function openSocketInformation(information: SocketInformation): Promise<AnySocket<Deno.NetAddr>> {
   return await openSocket(information.ProtocolInformation);
 }
 
 /**
- * The information as JSON, as .NET's `JsonSerializer` writes and reads it without options: the bytes in base64, the
- * options as a number. Needs no permission.
+ * Formats a SocketInformation as JSON, as .NET's `JsonSerializer` writes and reads it by default: the bytes in base64,
+ * the options as a number. Needs no permission.
  *
  * @param information The information.
  * @returns The text.
@@ -89,11 +91,11 @@ export function stringifySocketInformation({ ProtocolInformation, Options }: Soc
 }
 
 /**
- * Reads the JSON of an information. Needs no permission.
+ * Parses the JSON of a SocketInformation. Needs no permission.
  *
- * @param text What `JsonSerializer.Serialize(information)` returned in .NET.
+ * @param text The result of `JsonSerializer.Serialize(information)` in .NET.
  * @returns The information.
- * @throws {SyntaxError} If it is no JSON.
+ * @throws {SyntaxError} If the text is not JSON.
  * @throws {TypeError} If it is not the JSON of a SocketInformation.
  */
 export function parseSocketInformation(text: string): SocketInformation {
@@ -102,7 +104,7 @@ export function parseSocketInformation(text: string): SocketInformation {
     ? Uint8Array.from(nodeBuiltin("node:buffer").Buffer.from(ProtocolInformation, "base64"))
     : undefined;
   if (bytes?.byteLength !== WSAPROTOCOL_INFOW.size || !Number.isInteger(Options)) {
-    throw new TypeError("Cannot read a SocketInformation: it has no ProtocolInformation of 628 bytes and Options");
+    throw new TypeError("Cannot read a SocketInformation: it must have a ProtocolInformation of 628 bytes and Options");
   }
   return { ProtocolInformation: bytes, Options: Options as number };
 }

@@ -1,12 +1,11 @@
 /**
- * What other programs speak when they pass sockets: systemd's socket activation and its notifications, systemfd's
- * protocol for Windows, .NET's SocketInformation, Python's messages and descriptors, and blobs one after the other in a
- * stream.
+ * Formats and protocols of other programs that pass sockets: systemd's socket activation and notifications, systemfd's
+ * protocol for Windows, .NET's SocketInformation, Python's messages and descriptors, and blobs in a stream.
  *
- * `duplicateSocket` and `openSocket` of the main entry are the whole of what Python's `socket.share` and `fromshare`, and
- * C's `WSADuplicateSocketW` and `WSASocketW`, need.
+ * For Python's `socket.share` and `fromshare`, and for `WSADuplicateSocketW` and `WSASocketW` in C, use
+ * `duplicateSocket` and `openSocket` of the main entry point.
  *
- * @example A server that uses the listener it was started with, or one of its own
+ * @example A server that uses the listener it was started with, or makes one
  * ```ts
  * import { listen } from "@winsock/handoff";
  * import { notify, receiveSystemfd, systemdSockets } from "@winsock/handoff/interop";

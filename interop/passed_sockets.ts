@@ -1,6 +1,6 @@
 /**
- * Sockets that another process has passed to this one, each to be taken once; and what the protocols share that pass
- * them: environment variables, and the system that they exist on.
+ * Sockets that another process has passed to this one, and what the protocols for passing them have in common:
+ * environment variables, and the check for the system that they exist on.
  *
  * @module
  */
@@ -13,40 +13,40 @@ import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
-/** Environment variables: what `Deno.env` and a `Map` have in common. */
+/** Access to environment variables: the methods that `Deno.env` and a `Map` have in common. */
 export interface Environment {
-  /** The value of a variable, if it is set. */
+  /** Returns the value of a variable, or `undefined` if it is not set. */
   get(name: string): string | undefined;
   /** Removes a variable. */
   delete(name: string): unknown;
 }
 
 /**
- * Refuses what the system does not have.
+ * Throws on a system that does not have the protocol.
  *
- * @param operation What was asked for.
+ * @param operation The requested operation, for the error.
  * @throws {Deno.errors.NotSupported} If this is not Linux.
  */
 export function requireLinux(operation: string): void {
   if (Deno.build.os !== "linux") throw new Deno.errors.NotSupported(`Cannot ${operation} on ${Deno.build.os}`);
 }
 
-/** A descriptor that was passed, and the name it was passed under. */
+/** A descriptor that was passed, with its name. */
 export interface PassedHandle {
-  /** The name; empty where the protocol has none. */
+  /** The name; empty if the protocol does not have names. */
   readonly name: string;
   /** The descriptor: a SOCKET on Windows, a file descriptor elsewhere. */
   readonly handle: bigint;
 }
 
 /**
- * The sockets this process was started with, in the order they were passed.
+ * The sockets that this process was started with, in the order in which they were passed.
  *
- * Each can be taken once, by its position or its name; from then on it is the taker's. What cannot be taken, because it
- * is of another kind, stays in its place. {@linkcode PassedSockets.close} closes what nobody took. Taking needs ffi
- * access to the system's socket library.
+ * Each can be taken once, by its position or its name. It then belongs to the caller. A socket that cannot be taken,
+ * because it is of another kind, stays in its place. {@linkcode PassedSockets.close} closes all sockets that were not
+ * taken. Taking needs ffi access to the system's socket library.
  *
- * @example No sockets were passed, which is no error
+ * @example Without passed sockets, which is not an error
  * ```ts
  * import { systemdSockets } from "@winsock/handoff/interop";
  * import { listen } from "@winsock/handoff";
@@ -58,33 +58,34 @@ export interface PassedHandle {
  * ```
  */
 export class PassedSockets implements Disposable {
-  /** The names by position; they stay when a socket is taken. */
+  /** The names by position. They do not change when a socket is taken. */
   readonly names: readonly string[];
   readonly #handles: (bigint | undefined)[];
 
   /**
-   * Owns descriptors.
+   * Makes the object, which owns the descriptors until they are taken.
    *
-   * @param sockets The descriptors in order; they are this object's to close until they are taken.
+   * @param sockets The descriptors in order.
    */
   constructor(sockets: readonly PassedHandle[]) {
     this.names = sockets.map(({ name }) => name);
     this.#handles = sockets.map(({ handle }) => handle);
   }
 
-  /** How many sockets were passed; taking one does not change it. */
+  /** The number of sockets that were passed. Taking one does not change it. */
   get length(): number {
     return this.names.length;
   }
 
   /**
-   * Takes a socket, whatever it is.
+   * Takes a socket of any kind.
    *
-   * @param which Its position from 0, or its name; of several with one name, the first that was not taken yet.
-   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} If it is a local socket, a TCP socket that neither listens nor is connected, or belongs to an
-   * object of this process already; it stays in its place.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   * @param which Its position, beginning with 0, or its name. If several have the same name, the first that was not
+   * taken yet.
+   * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
+   * @throws {TypeError} If it is a local socket, a TCP socket that neither listens nor is connected, or already belongs
+   * to another object of this process. It then stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
   take(which: number | string): AnySocket | undefined {
     return this.#take(which, (handle) => {
@@ -98,9 +99,9 @@ export class PassedSockets implements Disposable {
    * Takes a listening socket.
    *
    * @param which As for {@linkcode PassedSockets.take}.
-   * @returns The listener, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it does not listen; it stays in its place.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   * @returns The listener, which the caller must close; `undefined` if it does not exist or was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it does not listen. It then stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
   takeListener(which: number | string): Listener | undefined {
     return this.#take(which, (handle) => Listener.fromHandle(handle));
@@ -110,9 +111,9 @@ export class PassedSockets implements Disposable {
    * Takes a connected socket.
    *
    * @param which As for {@linkcode PassedSockets.take}.
-   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is not connected; it stays in its place.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket; it stays in its place.
+   * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is not connected. It then stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
   takeSocket(which: number | string): Socket | undefined {
     return this.#take(which, toSocket);
@@ -122,21 +123,21 @@ export class PassedSockets implements Disposable {
    * Takes a bound UDP socket.
    *
    * @param which As for {@linkcode PassedSockets.take}.
-   * @returns The socket, the caller's to close; `undefined` if there is none or it was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a TCP socket; it stays in its place.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket, WSAEINVAL on Windows if it is not bound; it stays in its
-   * place.
+   * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a TCP socket. It then stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if it is not an open socket, WSAEINVAL on Windows if it is not bound. It then
+   * stays in its place.
    */
   takeDatagramSocket(which: number | string): DatagramSocket | undefined {
     return this.#take(which, (handle) => DatagramSocket.fromHandle(handle));
   }
 
   /**
-   * Takes a descriptor as it is, whatever it is: the way to local sockets, for `fromHandle` of their class. Needs no
-   * permission.
+   * Takes a descriptor without checking its kind. Use it for local sockets, and pass the result to `fromHandle` of the
+   * class. Needs no permission.
    *
    * @param which As for {@linkcode PassedSockets.take}.
-   * @returns The descriptor, the caller's to close; `undefined` if there is none or it was taken.
+   * @returns The descriptor, which the caller must close; `undefined` if it does not exist or was taken.
    */
   takeHandle(which: number | string): bigint | undefined {
     const position = this.#find(which);
@@ -145,7 +146,7 @@ export class PassedSockets implements Disposable {
     return handle;
   }
 
-  /** Closes what was not taken. */
+  /** Closes the sockets that were not taken. */
   close(): void {
     for (let position = 0; position < this.length; position++) {
       const handle = this.takeHandle(position);
@@ -191,8 +192,9 @@ function toSocket(handle: bigint): Socket {
 }
 
 function refuseLocal(handle: bigint, name: string): void {
+  // Throws if the handle is not a socket.
   systemCalls().assertSocket(handle, `take over socket ${handle}`);
   if (!("path" in systemCalls().localAddress(handle))) return;
   const what = name === "" ? `socket ${handle}` : `socket ${handle}, "${name}"`;
-  throw new TypeError(`Cannot take over ${what}: it is a local socket, and only TCP and UDP sockets can be`);
+  throw new TypeError(`Cannot take over ${what}: it is a local socket, not a TCP or UDP socket`);
 }

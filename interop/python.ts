@@ -1,6 +1,6 @@
 /**
- * Sockets as Python sends them: messages of multiprocessing connections on Windows, in which a program sends what
- * `socket.share` returned, and descriptors over a local socket on Linux.
+ * The formats in which Python sends sockets: on Windows in messages of a multiprocessing connection, which contain the
+ * result of `socket.share`; on Linux as descriptors over a local socket.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import type { PollWaiter } from "../ffi/poller.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { PassedSockets, requireLinux } from "./passed_sockets.ts";
 
-/** The most bytes a message may have here; a blob has 628. */
+/** The longest message in bytes. A blob has 628. */
 const MAX_MESSAGE = 65_536;
 const HEADER_SIZE = 4;
 
 /**
- * A message as `multiprocessing.connection.Connection.send_bytes` writes it to a socket, and to a pipe elsewhere than on
- * Windows: its length in 4 bytes, big-endian, and its bytes. Needs no permission.
+ * Encodes a message as `multiprocessing.connection.Connection.send_bytes` writes it to a socket, and to a pipe on other
+ * systems than Windows: its length in 4 bytes, big-endian, followed by its bytes. Needs no permission.
  *
  * @example
  * ```ts
@@ -32,8 +32,8 @@ const HEADER_SIZE = 4;
  * ```
  *
  * @param bytes The message, such as `duplicateSocket(socket, pid)` for `socket.fromshare(connection.recv_bytes())`.
- * @returns What to write.
- * @throws {RangeError} If it has more than 65 536 bytes.
+ * @returns The bytes to write.
+ * @throws {RangeError} If the message has more than 65 536 bytes.
  */
 export function encodePythonMessage(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   if (bytes.byteLength > MAX_MESSAGE) throw new RangeError(tooLong(bytes.byteLength));
@@ -43,12 +43,12 @@ export function encodePythonMessage(bytes: Uint8Array): Uint8Array<ArrayBuffer> 
 }
 
 /**
- * The messages that `Connection.send_bytes` wrote to a stream. Needs no permission.
+ * Reads the messages that `Connection.send_bytes` wrote to a stream. Needs no permission.
  *
- * @param stream The bytes. It is cancelled when the loop is left.
- * @returns The messages as they come, such as what `sock.share(pid)` returned, for `openSocket`.
+ * @param stream The bytes. The stream is cancelled when the caller leaves the loop.
+ * @returns The messages as they arrive, such as the result of `sock.share(pid)`, for `openSocket`.
  * @throws {Deno.errors.UnexpectedEof} If the stream ends within a message.
- * @throws {RangeError} If one has more than 65 536 bytes, or is no message.
+ * @throws {RangeError} If a message has more than 65 536 bytes, or its length is not valid.
  */
 export async function* readPythonMessages(
   stream: ReadableStream<Uint8Array>,
@@ -62,32 +62,32 @@ export async function* readPythonMessages(
     }
   }
   if (rest.byteLength > 0) {
-    throw new Deno.errors.UnexpectedEof(`A message of Python's ended after ${rest.byteLength} bytes`);
+    throw new Deno.errors.UnexpectedEof(`Cannot read a Python message: it ended after ${rest.byteLength} bytes`);
   }
 }
 
-/** Bytes of the first message with its header, once the header is there. */
+/** Returns the size of the first message with its header, or of the header alone until it has arrived. */
 function messageSize(bytes: Uint8Array): number {
   if (bytes.byteLength < HEADER_SIZE) return HEADER_SIZE;
   const length = new DataView(bytes.buffer, bytes.byteOffset).getInt32(0);
-  // Python announces messages of more than 2 GiB by a length of -1.
+  // For messages of more than 2 GiB Python writes a length of -1.
   if (length < 0 || length > MAX_MESSAGE) throw new RangeError(tooLong(length));
   return HEADER_SIZE + length;
 }
 
 function tooLong(length: number): string {
-  return `A message of Python's has ${length} bytes, and at most ${MAX_MESSAGE} are taken`;
+  return `Invalid Python message: must have at most ${MAX_MESSAGE} bytes, got ${length}`;
 }
 
-/** How long to wait where nothing tells when there is room. */
+/** The delay before sending again, if there is no event for when there is room. */
 const RETRY_MS = 2;
 
 /**
- * One end of a local stream socket over which sockets travel in messages of Python's `multiprocessing.reduction.sendfds`
- * and `recvfds` (and `send_handle`, `recv_handle`): one byte, the number of descriptors modulo 256, with the descriptors
- * beside it (`SCM_RIGHTS`, unix(7)).
+ * One end of a local stream socket that carries sockets in the format of Python's `multiprocessing.reduction.sendfds`
+ * and `recvfds` (and `send_handle`, `recv_handle`). A message is one byte, the number of descriptors modulo 256, with
+ * the descriptors beside it (`SCM_RIGHTS`, unix(7)).
  *
- * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it. Linux only.
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or the path of libc on the distribution. Linux only.
  *
  * @example A listener for a child that is a Python program
  * ```ts ignore
@@ -113,9 +113,9 @@ export class DescriptorChannel implements Disposable {
   readonly #leaveOpen: () => void;
 
   /**
-   * Owns a local stream socket.
+   * Makes a channel, which owns the descriptor.
    *
-   * @param handle Its descriptor, the channel's to close.
+   * @param handle The descriptor of a local stream socket.
    * @throws {Deno.errors.NotSupported} If this is not Linux.
    */
   constructor(handle: bigint) {
@@ -125,9 +125,9 @@ export class DescriptorChannel implements Disposable {
   }
 
   /**
-   * Makes two connected channels, such as one for this process and one to give to a child.
+   * Makes two connected channels, such as one for this process and one for a child.
    *
-   * @returns Both. Calls on the descriptor of `far` wait, as programs expect of a descriptor they are started with.
+   * @returns Both channels. The descriptor of `far` is blocking, as programs expect of a descriptor that they inherit.
    * @throws {WinsockError} If the system has no descriptors left.
    * @throws {Deno.errors.NotSupported} If this is not Linux.
    */
@@ -149,11 +149,11 @@ export class DescriptorChannel implements Disposable {
   }
 
   /**
-   * Sends sockets in one message, and waits while there is no room. One call at a time.
+   * Sends sockets in one message, and waits while there is no room. Only one call may be pending.
    *
-   * @param sockets At least one and at most 253. They stay open and the caller's.
-   * @throws {RangeError} If there are none, or more.
-   * @throws {WinsockError} WSAENOTSOCK if a socket was closed or given up; WSAESHUTDOWN if the other end is closed.
+   * @param sockets The sockets: at least one, and at most 253. They stay open and still belong to the caller.
+   * @throws {RangeError} If there are too few or too many.
+   * @throws {WinsockError} WSAENOTSOCK if a socket was closed or released; WSAESHUTDOWN if the other end is closed.
    * @throws {Deno.errors.BadResource} If the channel is closed meanwhile.
    */
   async send(sockets: readonly AnySocket[]): Promise<void> {
@@ -162,17 +162,18 @@ export class DescriptorChannel implements Disposable {
     for (const handle of handles) systemCalls().assertSocket(handle, `send ${socketName(handle)}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
       await this.#ready("write");
-      // With room, and too many descriptors on their way: nothing tells when there are fewer.
+      // There is room for the message, but too many descriptors are in flight. There is no event for when that changes.
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
   /**
-   * Receives the sockets of the next message. One call at a time.
+   * Receives the sockets of the next message. Only one call may be pending.
    *
-   * @param most The most that may come, up to 253. Default 253.
-   * @returns The sockets, unnamed; `undefined` at the end of the channel.
-   * @throws {RangeError} If there are more, or their number is not the one in the message; all of them are closed.
+   * @param most The most sockets in one message, up to 253. Defaults to `253`.
+   * @returns The sockets, without names; `undefined` at the end of the channel.
+   * @throws {RangeError} If there are more, or their number differs from the one in the message. All of them are then
+   * closed.
    * @throws {WinsockError} If the connection is broken.
    * @throws {Deno.errors.BadResource} If the channel is closed meanwhile.
    */
@@ -189,10 +190,10 @@ export class DescriptorChannel implements Disposable {
     if (announced === passed.length && !message.truncated) return passed;
     passed.close();
     const came = message.truncated ? `more than ${most}` : passed.length;
-    throw new RangeError(`A message announced ${announced} descriptors, and ${came} came`);
+    throw new RangeError(`Cannot receive sockets: the message announced ${announced} descriptors, got ${came}`);
   }
 
-  /** The call that waits asks for the handle again, which tells that the channel was closed. */
+  /** Waits for the socket. The caller then reads `handle` again, which throws if the channel was closed. */
   async #ready(readiness: "read" | "write"): Promise<void> {
     const waiting = unixPoller().prepare().wait(this.handle, readiness);
     this.#waiting.add(waiting);
@@ -203,7 +204,7 @@ export class DescriptorChannel implements Disposable {
     }
   }
 
-  /** Closes the channel; a pending call ends. */
+  /** Closes the channel. A pending call ends. */
   close(): void {
     if (this.#handle === undefined) return;
     for (const waiting of this.#waiting) unixPoller().cancel(waiting).catch(() => {});
@@ -220,6 +221,6 @@ export class DescriptorChannel implements Disposable {
 
 function checkCount(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > MAX_DESCRIPTORS) {
-    throw new RangeError(`${count} is no number of descriptors from 1 to ${MAX_DESCRIPTORS}`);
+    throw new RangeError(`Invalid number of descriptors: must be from 1 to ${MAX_DESCRIPTORS}, got ${count}`);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * systemfd's protocol for Windows, both sides.
+ * Both sides of systemfd's protocol for Windows.
  *
  * @module
  */
@@ -15,12 +15,12 @@ import { type AnySocket, duplicateSocket } from "../sockets/duplicate_socket.ts"
 import { defaultProvider } from "../spi/default_provider.ts";
 
 /**
- * Talks over a connection, which is closed at the end, or when it takes too long.
+ * Runs a conversation over a connection. Closes the connection at the end, or when the time limit has passed.
  *
  * @param conn The connection.
- * @param milliseconds How long it may take.
- * @param talk What is said.
- * @returns What `talk` returns.
+ * @param milliseconds The time limit in milliseconds.
+ * @param talk The conversation.
+ * @returns The result of `talk`.
  * @throws {Deno.errors.TimedOut} If it takes longer.
  */
 async function withDeadline<T>(conn: Deno.TcpConn, milliseconds: number, talk: () => Promise<T>): Promise<T> {
@@ -32,7 +32,9 @@ async function withDeadline<T>(conn: Deno.TcpConn, milliseconds: number, talk: (
   try {
     return await talk();
   } catch (error) {
-    throw late ? new Deno.errors.TimedOut(`The peer took longer than ${milliseconds} ms`, { cause: error }) : error;
+    throw late
+      ? new Deno.errors.TimedOut(`Cannot complete the request: timed out after ${milliseconds} ms`, { cause: error })
+      : error;
   } finally {
     clearTimeout(timer);
     conn.close();
@@ -40,12 +42,12 @@ async function withDeadline<T>(conn: Deno.TcpConn, milliseconds: number, talk: (
 }
 
 /**
- * Reads what a peer says until it ends its side.
+ * Reads from a peer until it ends its side.
  *
  * @param conn The connection.
- * @param most The most bytes it may say.
+ * @param most The most bytes to read.
  * @returns The bytes.
- * @throws {RangeError} If it says more; nothing more is read.
+ * @throws {RangeError} If the peer sends more. No more is read.
  */
 async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];
@@ -54,36 +56,37 @@ async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8Array<A
     const count = await conn.read(buffer);
     if (count === null) return concat(chunks);
     length += count;
-    if (length > most) throw new RangeError(`The peer sent more than ${most} bytes`);
+    if (length > most) throw new RangeError(`Cannot read from the peer: it sent more than ${most} bytes`);
     chunks.push(buffer.slice(0, count));
   }
 }
 
-/** The variable with the server's address, `127.0.0.1:PORT`. */
+/** The variable with the address of the server, `127.0.0.1:PORT`. */
 const SYSTEMFD_SOCKET_SERVER = "SYSTEMFD_SOCKET_SERVER";
-/** The variable with the secret that the server wants to hear, a UUID. */
+/** The variable with the secret that the server expects, a UUID. */
 const SYSTEMFD_SOCKET_SECRET = "SYSTEMFD_SOCKET_SECRET";
 
-/** Most sockets a server may send. */
+/** The most sockets that a server may send. */
 const MAX_SOCKETS = 1024;
 
-/** Where {@linkcode receiveSystemfd} asks, and how long. */
+/** The options of {@linkcode receiveSystemfd}. */
 export interface ReceiveSystemfdOptions {
-  /** The environment. Default `Deno.env`. */
+  /** The environment variables. Defaults to `Deno.env`. */
   env?: Environment;
-  /** How long connecting and talking to the server may take together, in milliseconds. Default 10 000. */
+  /** The time limit for connecting and the conversation together, in milliseconds. Defaults to `10_000`. */
   timeout?: number;
 }
 
 /**
- * Asks the server named in the environment for this process's sockets: systemfd on Windows, or
- * {@linkcode serveSystemfd}.
+ * Requests the sockets for this process from the server in the environment: systemfd on Windows, or {@linkcode
+ * serveSystemfd}.
  *
- * The variables are removed, so that this succeeds once and no child asks again; an error leaves them, and no descriptor
- * open. systemfd has no names for its sockets: they are known by their position.
+ * The function removes the variables, so that it succeeds only once and child processes do not use them. An error
+ * leaves them unchanged, and leaves no descriptor open. The sockets of systemfd do not have names; they are identified
+ * by their position.
  *
- * Needs `--allow-env=SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET`; where they are set, also ffi access to the system's
- * socket library. No net permission.
+ * Needs `--allow-env=SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET`. If they are set, it also needs ffi access to the
+ * system's socket library, but no net permission.
  *
  * @example A server that systemfd may have started
  * ```ts
@@ -94,14 +97,14 @@ export interface ReceiveSystemfdOptions {
  * using listener = passed.takeListener(0) ?? listen({ hostname: "127.0.0.1", port: 0 });
  * ```
  *
- * @param options Where, and how long.
- * @returns The sockets; none where the environment names no server.
- * @throws {TypeError} If the server's address is none.
+ * @param options The environment and the time limit.
+ * @returns The sockets; empty if the environment does not name a server.
+ * @throws {TypeError} If the address of the server is not valid.
  * @throws {Deno.errors.TimedOut} If the server takes too long.
- * @throws {Deno.errors.UnexpectedEof} If it sends no sockets, as to a wrong secret, or not the whole of one.
- * @throws {RangeError} If it sends something else, or more than 1024 sockets; if the timeout is shorter than 1, or longer
- * than a timer can wait, which is 24 days.
- * @throws {WinsockError} If nobody listens there, or a socket cannot be opened.
+ * @throws {Deno.errors.UnexpectedEof} If it sends no sockets, as after a wrong secret, or an incomplete one.
+ * @throws {RangeError} If it sends something else, or more than 1024 sockets; if the timeout is shorter than 1, or
+ * longer than the longest duration of a timer, which is 24 days.
+ * @throws {WinsockError} If no socket is listening at the address, or a socket cannot be opened.
  */
 export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Promise<PassedSockets> {
   const env = options.env ?? Deno.env;
@@ -111,7 +114,7 @@ export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Pro
   if (server === undefined || secret === undefined) return new PassedSockets([]);
   const bytes = await ask(parseAddress(server), `${secret}|${Deno.pid}`, timeout);
   if (bytes.byteLength === 0) {
-    throw new Deno.errors.UnexpectedEof(`Cannot receive sockets from ${server}: it sent none, as to a wrong secret`);
+    throw new Deno.errors.UnexpectedEof(`Cannot receive sockets from ${server}: it sent none; the secret may be wrong`);
   }
   const handles = await openBlobs(bytes);
   env.delete(SYSTEMFD_SOCKET_SERVER);
@@ -119,7 +122,7 @@ export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Pro
   return new PassedSockets(handles.map((handle) => ({ name: "", handle })));
 }
 
-/** Says the request, ends this side, and hears the answer. */
+/** Sends the request, ends this side, and reads the answer. */
 async function ask(
   address: { hostname: string; port: number },
   request: string,
@@ -137,7 +140,7 @@ async function ask(
 async function connectWithin(timeout: number, address: { hostname: string; port: number }): Promise<Socket> {
   const late = new AbortController();
   const reason = new Deno.errors.TimedOut(
-    `Cannot connect to ${address.hostname} port ${address.port}: ${timeout} ms over`,
+    `Cannot connect to ${address.hostname} port ${address.port}: timed out after ${timeout} ms`,
   );
   const timer = setTimeout(() => late.abort(reason), timeout);
   try {
@@ -152,7 +155,7 @@ function parseAddress(text: string): { hostname: string; port: number } {
   const [, v6, v4, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? [];
   const hostname = v6 ?? v4;
   if (hostname === undefined) {
-    throw new TypeError(`Cannot receive sockets: ${SYSTEMFD_SOCKET_SERVER} is "${text}", no address and port`);
+    throw new TypeError(`Cannot receive sockets: ${SYSTEMFD_SOCKET_SERVER} must be an address and port, got "${text}"`);
   }
   return { hostname, port: Number(port) };
 }
@@ -161,21 +164,24 @@ function parseAddress(text: string): { hostname: string; port: number } {
 const MAX_REQUEST = 36 + 1 + 10;
 const MAX_PROCESS_ID = 0xffff_ffff;
 
-/** Whom {@linkcode serveSystemfd} serves, and how long. */
+/** The options of {@linkcode serveSystemfd}. */
 export interface ServeSystemfdOptions {
-  /** The only process that may have the sockets. Default any process that knows the secret. */
+  /** The only process that may have the sockets. Defaults to any process that knows the secret. */
   processId?: number;
-  /** How long one client may take from connecting to the end, in milliseconds. Default 5000. */
+  /** The time limit for one client, from connecting to the end, in milliseconds. Defaults to `5000`. */
   timeout?: number;
-  /** How many clients may talk at the same time, at least 1; the others wait. Default 16. */
+  /** The most clients that are served at the same time, at least 1; further clients wait. Defaults to `16`. */
   maxClients?: number;
-  /** Hears why a client got nothing, or why none could be accepted. Default nobody does. */
+  /** Called when a client is refused or `accept` fails. Errors are ignored by default. */
   onError?: (error: unknown) => void;
 }
 
 /** A running server; {@linkcode serveSystemfd} starts it. */
 export class SystemfdServer implements AsyncDisposable {
-  /** The variables for the environment of whoever is to have the sockets. Who knows them can have the sockets. */
+  /**
+   * The variables for the environment of the process that should have the sockets. Any process that knows them can have
+   * the sockets.
+   */
   readonly env: Readonly<Record<"SYSTEMFD_SOCKET_SERVER" | "SYSTEMFD_SOCKET_SECRET", string>>;
   readonly #sockets: readonly AnySocket[];
   readonly #options: ServeSystemfdOptions;
@@ -190,15 +196,15 @@ export class SystemfdServer implements AsyncDisposable {
   /**
    * Starts a server on a port of 127.0.0.1 that the system chooses, with a new secret.
    *
-   * @param sockets What every client gets. They stay the caller's.
-   * @param options Whom it serves, and how long.
-   * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days; if
-   * `maxClients` is less than 1.
+   * @param sockets The sockets for every client. They still belong to the caller.
+   * @param options The clients to serve, and their time limit.
+   * @throws {RangeError} If the timeout is shorter than 1, or longer than the longest duration of a timer, which is 24
+   * days; if `maxClients` is less than 1.
    */
   constructor(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}) {
     const secret = crypto.randomUUID();
     const { maxClients = 16 } = options;
-    if (!(maxClients >= 1)) throw new RangeError(`maxClients must be at least 1, not ${maxClients}`);
+    if (!(maxClients >= 1)) throw new RangeError(`Invalid \`maxClients\`: must be at least 1, got ${maxClients}`);
     this.#maxClients = maxClients;
     this.#sockets = [...sockets];
     this.#options = options;
@@ -210,7 +216,7 @@ export class SystemfdServer implements AsyncDisposable {
     this.#accepting = this.#accept();
   }
 
-  /** Stops, and closes the connections of clients that are being served. */
+  /** Stops the server, and closes the connections of the clients that are being served. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#listener.close();
@@ -227,7 +233,7 @@ export class SystemfdServer implements AsyncDisposable {
   async #accept(): Promise<void> {
     for (;;) {
       using socket = await acceptWithRetry(this.#listener, (error) => this.#report(error));
-      // A client may come while the server is being closed; nobody would end it any more.
+      // A client may arrive while the server is being closed. Nothing would close its connection later.
       if (socket === undefined || this.#closed) return;
       this.#talk(socket);
       if (this.#clients.size >= this.#maxClients) await Promise.race(this.#clients.keys());
@@ -259,19 +265,21 @@ export class SystemfdServer implements AsyncDisposable {
     }
   }
 
-  /** The process id of a request with the right secret. */
+  /** Checks the secret of a request and returns its process id. */
   #authorize(request: Uint8Array): number {
     const secret = request.subarray(0, this.#secret.byteLength);
     const known = secret.byteLength === this.#secret.byteLength &&
       nodeBuiltin("node:crypto").timingSafeEqual(secret, this.#secret);
-    if (!known) throw new Deno.errors.PermissionDenied("A client does not know the secret");
+    if (!known) throw new Deno.errors.PermissionDenied("Cannot serve a client: its secret is wrong");
     const rest = nodeBuiltin("node:buffer").Buffer.from(request.subarray(this.#secret.byteLength)).toString("latin1");
     const processId = /^\|[1-9]\d*$/.test(rest) ? Number(rest.slice(1)) : 0;
-    if (processId === 0 || processId > MAX_PROCESS_ID) throw new TypeError(`A client says "${rest}", no process id`);
+    if (processId === 0 || processId > MAX_PROCESS_ID) {
+      throw new TypeError(`Cannot serve a client: "${rest}" is not a process id`);
+    }
     const { processId: only = processId } = this.#options;
     if (processId !== only) {
       throw new Deno.errors.PermissionDenied(
-        `A client is process ${processId}, and the sockets are for process ${only}`,
+        `Cannot serve a client: it is process ${processId}, and the sockets are for process ${only}`,
       );
     }
     return processId;
@@ -283,13 +291,13 @@ export class SystemfdServer implements AsyncDisposable {
 }
 
 /**
- * Offers sockets to the processes that know the secret, as systemfd does on Windows: a child with
- * {@linkcode SystemfdServer.env} in its environment can fetch them, with Rust's `listenfd`, with
- * {@linkcode receiveSystemfd}, or with a few lines of C; and so can its successor after a restart.
+ * Offers sockets to the processes that know the secret, as systemfd does on Windows. A child with {@linkcode
+ * SystemfdServer.env} in its environment can fetch them with Rust's `listenfd`, with {@linkcode receiveSystemfd}, or
+ * with a few lines of C. Its successor can fetch them again after a restart.
  *
- * A client that is slow, says something else or says too much is cut off, and disturbs no other. A process that knows
- * the secret can name any process: give `processId` where it is known. What was duplicated for a client that breaks off
- * stays with that process until it ends, on Windows; on Linux and macOS it is withdrawn.
+ * A client that is slow, sends something else or sends too much is disconnected, without an effect on other clients. A
+ * process that knows the secret can name any process: set `processId` if it is known. If a client disconnects early,
+ * its duplicates stay with that process until it ends, on Windows. On Linux and macOS they are withdrawn.
  *
  * Needs ffi access to the system's socket library, and no net permission.
  *
@@ -304,11 +312,11 @@ export class SystemfdServer implements AsyncDisposable {
  * await child.output();
  * ```
  *
- * @param sockets What every client gets, in this order. They stay open and the caller's.
- * @param options Whom it serves, and how long.
+ * @param sockets The sockets for every client, in this order. They stay open and still belong to the caller.
+ * @param options The clients to serve, and their time limit.
  * @returns The running server.
- * @throws {RangeError} If the timeout is shorter than 1, or longer than a timer can wait, which is 24 days; if
- * `maxClients` is less than 1.
+ * @throws {RangeError} If the timeout is shorter than 1, or longer than the longest duration of a timer, which is 24
+ * days; if `maxClients` is less than 1.
  * @throws {WinsockError} If the system has no port left.
  */
 export function serveSystemfd(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}): SystemfdServer {

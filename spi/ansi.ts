@@ -1,6 +1,6 @@
 /**
- * The A forms, for any provider: the service provider interface has W structures only, and the A functions of the API
- * convert.
+ * The A forms of blobs, for any provider. The service provider interface has only W structures; the A functions of the
+ * API convert them.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_inf
 import type { ServiceProvider } from "./service_provider.ts";
 
 /**
- * The A form of a structure: everything as it is, the name in one byte a character. What is not in ISO 8859-1 becomes
- * `?`, as Windows does it with what its code page lacks.
+ * Converts a structure to the A form. Everything stays the same, except that the name has one byte for each character.
+ * A character that is not in ISO 8859-1 becomes `?`, as Windows does with characters that are not in its code page.
  *
  * @param info A WSAPROTOCOL_INFOW, 628 bytes.
  * @returns A WSAPROTOCOL_INFOA, 372 bytes.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOW.
  */
 export function toAnsi(info: Uint8Array): Uint8Array<ArrayBuffer> {
   const wide = WSAPROTOCOL_INFOW.decode(info);
@@ -21,20 +21,20 @@ export function toAnsi(info: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The W form of a structure.
+ * Converts a structure to the W form.
  *
  * @param info A WSAPROTOCOL_INFOA, 372 bytes.
  * @returns A WSAPROTOCOL_INFOW, 628 bytes.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOA.
  */
 export function toWide(info: Uint8Array): Uint8Array<ArrayBuffer> {
   return WSAPROTOCOL_INFOW.encode(WSAPROTOCOL_INFOA.decode(info));
 }
 
 /**
- * Prepares a duplicate and writes it down in the A form
+ * Duplicates a socket for a process and returns the blob in the A form
  * ([WSADuplicateSocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketa)). The
- * provider gets the W structure, as every provider does.
+ * provider uses the W form, as every provider does.
  *
  * @example
  * ```ts
@@ -48,8 +48,8 @@ export function toWide(info: Uint8Array): Uint8Array<ArrayBuffer> {
  * assertEquals([blob.byteLength, copy.addr.port], [372, listener.addr.port]);
  * ```
  *
- * @param provider Who duplicates.
- * @param s The socket's handle.
+ * @param provider The provider that duplicates the socket.
+ * @param s The handle of the socket.
  * @param processId The process that may open the duplicate.
  * @returns A WSAPROTOCOL_INFOA, 372 bytes, for one process and one use.
  * @throws {WinsockError} As {@linkcode ServiceProvider.duplicateSocket}.
@@ -59,14 +59,14 @@ export function duplicateSocketA(provider: ServiceProvider, s: bigint, processId
 }
 
 /**
- * Opens a duplicate written down in the A form
+ * Opens a duplicate from a blob in the A form
  * ([WSASocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketa)).
  *
- * @param provider Who opens it.
+ * @param provider The provider that opens the duplicate.
  * @param info A WSAPROTOCOL_INFOA, 372 bytes.
  * @param flags `WSA_FLAG_*`, as for {@linkcode ServiceProvider.socket}.
- * @returns The new descriptor; the caller's to close.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
+ * @returns The new descriptor. The caller must close it.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOA.
  * @throws {WinsockError} As {@linkcode ServiceProvider.socket}.
  */
 export async function socketA(provider: ServiceProvider, info: Uint8Array, flags?: number): Promise<bigint> {

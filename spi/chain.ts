@@ -1,23 +1,23 @@
 /**
- * What a structure becomes on its way through a protocol chain.
+ * The structures that the providers of a protocol chain pass to each other.
  *
  * @module
  */
 import { equals } from "@std/bytes/equals";
 
-/** The part of a WSAPROTOCOL_INFOW that says whose it is: `ProviderId`, `dwCatalogEntryId` and `ProtocolChain`. */
+/** The part of a WSAPROTOCOL_INFOW that identifies its entry: `ProviderId`, `dwCatalogEntryId` and `ProtocolChain`. */
 const IDENTITY_OFFSET = 20;
 const IDENTITY_END = 72;
 
 /**
- * The structure a layer passes to the next provider of the chain.
+ * Returns the structure that a layer passes to the next provider of the chain.
  *
- * The documented rule, exactly: while the next is another layer, it is the same unmodified structure with the same
- * unmodified chain information, and therefore the same array. When the next is the base protocol, it is the base
- * provider's own structure. So base providers never see chains.
+ * The function follows the documented rule. If the next provider is another layer, it gets the same unmodified
+ * structure with the same unmodified chain information, and therefore the same array. If the next provider is the base
+ * provider, it gets its own structure. Base providers therefore never see chains.
  *
  * The rule is the same for `WSPStartup`, `WSPSocket`, `WSPDuplicateSocket`, `WSPAddressToString` and
- * `WSPStringToAddress`. For a blob on its way down through `WSPSocket` see {@linkcode duplicateForNext}.
+ * `WSPStringToAddress`. For a blob passed down through `WSPSocket` see {@linkcode duplicateForNext}.
  *
  * @experimental
  * @example
@@ -36,9 +36,9 @@ const IDENTITY_END = 72;
  * assertEquals(entryForNext(chain, { chain, base, nextIsBase: true }), base);
  * ```
  *
- * @param lpProtocolInfo What the layer was given, 628 bytes.
- * @param place Where in the chain it goes next.
- * @returns The same array, or the base provider's catalogue entry in a new one.
+ * @param lpProtocolInfo The structure that the layer was given, 628 bytes.
+ * @param place The position in the chain that it is passed to.
+ * @returns The same array, or the base provider's catalog entry in a new one.
  */
 export function entryForNext(
   lpProtocolInfo: Uint8Array<ArrayBuffer>,
@@ -48,12 +48,12 @@ export function entryForNext(
 }
 
 /**
- * The same for `WSPSocket`, which is given either the chain's catalogue entry or a blob: the base provider's own structure
- * is its entry then, or the blob as the base provider itself filled it in.
+ * Returns the structure for the next provider in `WSPSocket`, which is given either the chain's catalog entry or a
+ * blob. The base provider gets its own entry, or the blob as it filled it in itself.
  *
  * @experimental
- * @param lpProtocolInfo What the layer was given, 628 bytes.
- * @param place Where in the chain it goes next.
+ * @param lpProtocolInfo The structure that the layer was given, 628 bytes.
+ * @param place The position in the chain that it is passed to.
  * @returns The same array, or the base provider's structure in a new one.
  */
 export function duplicateForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place: ChainPlace): Uint8Array<ArrayBuffer> {
@@ -62,13 +62,14 @@ export function duplicateForNext(lpProtocolInfo: Uint8Array<ArrayBuffer>, place:
 }
 
 /**
- * The blob the chain's caller gets for what the base provider has filled in: it belongs to the chain again, so that the
- * target's `WSPSocket` goes through the same layers, and everything else in it stays the base provider's. What the base
- * has signed as another entry of its own, as Winsock does with a socket of IPv6, stays as it is both ways.
+ * Returns the blob for the caller of the chain, from the blob that the base provider has filled in. It identifies the
+ * chain again, so that `WSPSocket` in the target goes through the same layers. Everything else in it stays as the base
+ * provider wrote it. If the blob identifies another entry of the base provider, as Winsock does with an IPv6 socket, it
+ * stays unchanged in both directions.
  *
  * @experimental
- * @param filled What the base provider's `WSPDuplicateSocket` returned, 628 bytes.
- * @param place Where the base is.
+ * @param filled The structure that the base provider's `WSPDuplicateSocket` returned, 628 bytes.
+ * @param place The position of the base provider.
  * @returns 628 bytes.
  */
 export function duplicateForCaller(
@@ -79,20 +80,20 @@ export function duplicateForCaller(
 }
 
 /**
- * Where a structure goes next.
+ * The position in a chain that a structure is passed to.
  *
  * @experimental
  */
 export interface ChainPlace {
-  /** The chain's catalogue entry, 628 bytes. */
+  /** The chain's catalog entry, 628 bytes. */
   readonly chain: Uint8Array<ArrayBuffer>;
-  /** The base provider's catalogue entry, 628 bytes. */
+  /** The base provider's catalog entry, 628 bytes. */
   readonly base: Uint8Array<ArrayBuffer>;
   /** Whether the next provider is the last of the chain. */
   readonly nextIsBase: boolean;
 }
 
-/** A copy of a blob in which the identity of one entry has become another's. */
+/** Returns a copy of a blob. If it has the identity of the first entry, the copy has that of the second. */
 function withIdentity(blob: Uint8Array, from: Uint8Array, to: Uint8Array): Uint8Array<ArrayBuffer> {
   const bytes = blob.slice();
   const identity = bytes.subarray(IDENTITY_OFFSET, IDENTITY_END);

@@ -1,5 +1,5 @@
 /**
- * The provider the rest of the library uses.
+ * The service provider that the rest of the library uses.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import { WinsockProvider } from "./winsock_provider.ts";
 let provider: ServiceProvider | undefined;
 
 /**
- * The provider the library uses: the system's own, winsock on Windows and unix on Linux and macOS, made at the first call, unless
- * {@linkcode useProvider} has chosen another.
+ * Returns the provider that the library uses. By default this is the provider of the system, made at the first call:
+ * winsock on Windows, and unix on Linux and macOS. {@linkcode useProvider} replaces it.
  *
- * @returns The same provider every time, while no other is chosen.
- * @throws {Deno.errors.NotSupported} On a system without one; the message names it.
+ * @returns The same provider every time, until another one is chosen.
+ * @throws {Deno.errors.NotSupported} On a system without a provider; the message names it.
  *
  * @experimental
  */
@@ -23,10 +23,10 @@ export function defaultProvider(): ServiceProvider {
 }
 
 /**
- * Makes another provider the one that the whole library uses in this process: `duplicateSocket` and `openSocket`,
- * `HandoffSource` and `receive`. Source and target must use providers that understand each other's blobs.
+ * Replaces the provider that the whole library uses in this process: `duplicateSocket` and `openSocket`,
+ * `HandoffSource` and `receive`. The source and the target must use providers that understand each other's blobs.
  *
- * @example Another provider for a while
+ * @example Using another provider temporarily
  * ```ts
  * import { defaultProvider, UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
  * import { assert } from "@std/assert";
@@ -39,7 +39,8 @@ export function defaultProvider(): ServiceProvider {
  * ```
  *
  * @param chosen The provider.
- * @returns Disposing of it brings back the provider there was before. Close what was opened through the provider first.
+ * @returns Dispose of it to restore the previous provider. First close the sockets that were opened through this
+ * provider.
  *
  * @experimental
  */
@@ -52,9 +53,9 @@ export function useProvider(chosen: ServiceProvider): Disposable {
 /**
  * Makes the service provider of a system.
  *
- * @param os Which.
- * @returns A new provider; it opens no library before its first call.
- * @throws {Deno.errors.NotSupported} On a system without one; the message names it.
+ * @param os The name of the system.
+ * @returns A new provider. It does not open a library before its first call.
+ * @throws {Deno.errors.NotSupported} On a system without a provider; the message names it.
  *
  * @experimental
  */
@@ -67,7 +68,7 @@ export function openProvider(os: typeof Deno.build.os): ServiceProvider {
       return new UnixProvider();
     default:
       throw new Deno.errors.NotSupported(
-        `Cannot share sockets on ${os}: @winsock/handoff has no service provider for it`,
+        `Cannot share sockets on ${os}: @winsock/handoff does not have a service provider for it`,
       );
   }
 }

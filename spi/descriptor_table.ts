@@ -1,5 +1,6 @@
 /**
- * The descriptors providers have told of: what ws2_32 keeps for its providers, kept here for ours.
+ * The table of the descriptors that providers have registered. ws2_32 has such a table for its providers; this one is
+ * for the providers of this library.
  *
  * @module
  */
@@ -9,8 +10,9 @@ import type { Upcalls } from "./provider_functions.ts";
 import { spiError } from "./service_provider.ts";
 
 /**
- * Descriptors of non-IFS providers begin here: above any descriptor Linux gives out, and with the lowest bit set, which
- * handles of Windows never have, so that one is never taken for a descriptor of the system.
+ * The first descriptor of non-IFS providers. It is above any descriptor that Linux assigns. Its lowest bit is set, as
+ * in all that follow; Windows never sets this bit in a handle. A descriptor of this table is therefore never mistaken
+ * for one of the system.
  */
 const FIRST_HANDLE = 0x7000_0001n;
 const HANDLE_STEP = 4n;
@@ -21,21 +23,24 @@ interface SocketHandle {
 }
 
 /**
- * How a {@linkcode DescriptorTable} answers what it cannot know itself.
+ * The options of a {@linkcode DescriptorTable}.
  *
  * @experimental
  */
 export interface DescriptorTableOptions {
-  /** The path of a provider's library by its GUID; `undefined` if there is none. Default: none has one. */
+  /**
+   * Returns the path of a provider's library by the GUID of the provider; `undefined` if it has no library. Defaults to
+   * a function that returns `undefined`.
+   */
   providerPath?: (providerId: string) => string | undefined;
 }
 
 /**
- * The upcalls of this process's providers, and what they tell through them: which catalogue entry an announced
- * descriptor belongs to, and the context of each descriptor that is no handle of the system.
+ * Implements the upcalls of the providers in this process, and stores what they register: the catalog entry of each
+ * announced descriptor, and the context of each descriptor that is not a handle of the system.
  *
  * @experimental
- * @example Context kept for a descriptor
+ * @example Storing the context of a descriptor
  * ```ts
  * import { DescriptorTable } from "@winsock/handoff/spi";
  * import { assertEquals } from "@std/assert";
@@ -56,30 +61,30 @@ export class DescriptorTable implements Upcalls {
   /**
    * Makes an empty table.
    *
-   * @param options How.
+   * @param options The options of the table.
    */
   constructor(options: DescriptorTableOptions = {}) {
     this.#providerPath = options.providerPath ?? (() => undefined);
   }
 
-  /** Descriptors there are at the moment, of both kinds. */
+  /** The number of descriptors of both kinds. */
   get size(): number {
     return this.#handles.size + this.#announced.size;
   }
 
   /**
-   * The catalogue entry whose provider has made a descriptor.
+   * Returns the catalog entry of the provider that made a descriptor.
    *
    * @param s The descriptor.
-   * @returns The entry's id; `undefined` if no provider has told of it.
+   * @returns The id of the entry; `undefined` if no provider has registered the descriptor.
    */
   entryOf(s: bigint): number | undefined {
     return this.#handles.get(s)?.dwCatalogEntryId ?? this.#announced.get(s);
   }
 
   /**
-   * Forgets an announced descriptor: it was closed, which IFS providers do not tell. One that is never forgotten stays
-   * until the system gives its number to another.
+   * Removes an announced descriptor that was closed, because IFS providers do not report that. A descriptor that is not
+   * removed stays until the system assigns its number again.
    *
    * @param s The descriptor.
    */
@@ -137,6 +142,6 @@ export class DescriptorTable implements Upcalls {
   #events(functionName: string): EventCalls {
     const { events } = providerCalls();
     if (events !== undefined) return events;
-    throw spiError("WSAEOPNOTSUPP", functionName, "use an event: this system has none");
+    throw spiError("WSAEOPNOTSUPP", functionName, "use an event: this system does not have events");
   }
 }

@@ -11,25 +11,25 @@ import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 import { type ProviderFunctions, StartupCounter, type Upcalls } from "./provider_functions.ts";
 import { spiError } from "./service_provider.ts";
 
-/** What a layer knows once it is started. */
+/** The state of a layer that was started. */
 interface Started {
   readonly next: NextInChain;
   readonly upcalls: Upcalls;
 }
 
 /**
- * A layer that passes every call to the next provider of its chain, by the documented rule: the same unmodified structure
- * while the next is a layer, the base provider's own structure when the next is the base. See
- * {@linkcode entryForNext}.
+ * A layer that passes every call to the next provider of its chain by the documented rule. If the next provider is a
+ * layer, it gets the same unmodified structure. If it is the base provider, it gets its own structure. See {@linkcode
+ * entryForNext}.
  *
- * A layer with something to do extends this class and overrides the functions it cares for. What it must not do is to
- * change a structure on its way.
+ * To add behavior to a layer, extend this class and override functions. Do not change the structures that are passed.
  *
- * Its catalogue entry decides about its descriptors. With `XP1_IFS_HANDLES` they are the base provider's own handles,
- * announced with `WPUModifyIFSHandle`. Without, they are its own, of `WPUCreateSocketHandle`, with the lower descriptor as
- * context: nothing but this chain understands them, and sockets made past the chain are none to it (WSAENOTSOCK).
+ * The catalog entry of the layer determines its descriptors. With `XP1_IFS_HANDLES` they are the handles of the base
+ * provider, announced with `WPUModifyIFSHandle`. Without it they come from `WPUCreateSocketHandle`, and the context of
+ * each is the lower descriptor. Such a descriptor has a meaning only in this chain, and the chain does not know sockets
+ * that were made without it (WSAENOTSOCK).
  *
- * @example A layer that counts what is shared
+ * @example A layer that counts duplicates
  * ```ts
  * import { LayeredProvider } from "@winsock/handoff/spi";
  * import { assert } from "@std/assert";
@@ -56,15 +56,15 @@ export class LayeredProvider implements ProviderFunctions {
   /**
    * Makes the layer, for one chain.
    *
-   * @param catalog Where its chain is.
-   * @param catalogEntryId The layer's own entry there.
+   * @param catalog The catalog that contains the chain.
+   * @param catalogEntryId The id of the layer's own entry in the catalog.
    */
   constructor(catalog: ProviderCatalog, catalogEntryId: number) {
     this.#catalog = catalog;
     this.catalogEntryId = catalogEntryId;
   }
 
-  /** Whether the layer's descriptors are handles of the system. */
+  /** Whether the descriptors of the layer are handles of the system. */
   get ifs(): boolean {
     return (this.#catalog.get(this.catalogEntryId).dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0;
   }
@@ -145,7 +145,7 @@ export class LayeredProvider implements ProviderFunctions {
     next.functions.withdraw?.(duplicateForNext(lpProtocolInfo, next));
   }
 
-  /** The next provider; the same for every startup, for only one chain goes through this object. */
+  /** Returns the next provider. It is the same for every startup, because the object belongs to only one chain. */
   #nextIn(lpProtocolInfo: Uint8Array): NextInChain {
     const next = this.#catalog.next(lpProtocolInfo, this.catalogEntryId);
     if (this.#next === undefined) return next;
@@ -158,7 +158,7 @@ export class LayeredProvider implements ProviderFunctions {
     return this.#startups.current(functionName, `use layer ${this.catalogEntryId}`);
   }
 
-  /** The next provider's descriptor under one of this layer's. */
+  /** Returns the descriptor of the next provider for one of this layer. */
   #lower(s: bigint, functionName: string): bigint {
     if (this.ifs) return s;
     const { upcalls } = this.#started(functionName);

@@ -9,28 +9,28 @@ import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
 /**
- * The in-memory provider's GUID.
+ * The GUID of the in-memory provider.
  *
  * @experimental
  */
 export const MEMORY_PROVIDER_ID = "3b8b6d52-5a0c-4a39-a7f4-4f4be2f6d0c1";
 
 /**
- * A step of a {@linkcode MemoryProvider} that can be told to fail.
+ * A step of a {@linkcode MemoryProvider} that can be made to fail.
  *
  * @experimental
  */
 export type MemoryProviderStep = "duplicateSocket" | "socket" | "withdraw" | "closeSocket";
 
 /**
- * How a {@linkcode MemoryProvider} is made.
+ * The options of a {@linkcode MemoryProvider}.
  *
  * @experimental
  */
 export interface MemoryProviderOptions {
-  /** The process it pretends to be in. Default: this one's id. */
+  /** The id of the process that the provider simulates. Defaults to `Deno.pid`. */
   processId?: number;
-  /** The processes there are besides; duplicates for any other are refused. Default: none. */
+  /** The ids of the other processes that exist. Duplicates for any other process are refused. Defaults to `[]`. */
   processIds?: readonly number[];
 }
 
@@ -39,7 +39,7 @@ interface Waiting {
   readonly processId: number;
 }
 
-/** What the providers of one pretended system have in common. */
+/** The state that the providers of one simulated system share. */
 interface Shared {
   readonly processIds: ReadonlySet<number>;
   readonly waiting: Map<number, Waiting>;
@@ -48,13 +48,13 @@ interface Shared {
 }
 
 /**
- * Keeps duplicates in this process's memory: no other process takes part, and the system's own way of sharing is not
- * used, but the descriptors are real ones of real sockets. It keeps the whole contract of {@linkcode ServiceProvider},
- * and can be told to fail at any step with any error.
+ * Keeps duplicates in the memory of this process. No other process takes part, and the sharing mechanism of the system
+ * is not used, but the descriptors are real descriptors of real sockets. The provider follows the whole contract of
+ * {@linkcode ServiceProvider}, and can be made to fail at any step with any error.
  *
  * Needs ffi access to the system's socket library.
  *
- * @example What happens where the network is down
+ * @example Testing the error when the network is down
  * ```ts
  * import { MemoryProvider, useProvider } from "@winsock/handoff/spi";
  * import { duplicateSocket, listen, WinsockError } from "@winsock/handoff";
@@ -75,14 +75,14 @@ export class MemoryProvider implements ServiceProvider {
     ProviderId: MEMORY_PROVIDER_ID,
     szProtocol: "TCP/IP in memory",
   };
-  /** The process it pretends to be in. */
+  /** The id of the process that the provider simulates. */
   readonly processId: number;
   #shared: Shared;
 
   /**
-   * Makes a provider of a pretended system of its own.
+   * Makes a provider on a new simulated system.
    *
-   * @param options How.
+   * @param options The simulated processes.
    */
   constructor({ processId = Deno.pid, processIds = [] }: MemoryProviderOptions = {}) {
     this.processId = processId;
@@ -94,31 +94,33 @@ export class MemoryProvider implements ServiceProvider {
     };
   }
 
-  /** Duplicates that wait to be opened. */
+  /** The number of duplicates that wait to be opened. */
   get waiting(): number {
     return this.#shared.waiting.size;
   }
 
   /**
-   * The same system as another process sees it.
+   * Returns the same simulated system as another process sees it.
    *
-   * @param processId That process.
-   * @returns Its provider.
-   * @throws {RangeError} If there is no such process.
+   * @param processId The id of that process.
+   * @returns The provider of that process.
+   * @throws {RangeError} If the process does not exist.
    */
   as(processId: number): MemoryProvider {
-    if (!this.#shared.processIds.has(processId)) throw new RangeError(`There is no process ${processId}`);
+    if (!this.#shared.processIds.has(processId)) {
+      throw new RangeError(`Invalid \`processId\`: must be a process of this system, got ${processId}`);
+    }
     const provider = new MemoryProvider({ processId });
     provider.#shared = this.#shared;
     return provider;
   }
 
   /**
-   * Makes the next calls of a step fail before they do anything.
+   * Makes the next calls of a step fail before they have any effect.
    *
-   * @param step Which.
-   * @param name The error.
-   * @param times How many calls. Default 1.
+   * @param step The step that fails.
+   * @param name The name of the error.
+   * @param times The number of calls that fail. Defaults to `1`.
    */
   fail(step: MemoryProviderStep, name: WinsockErrorName, times: number = 1): void {
     this.#shared.failures.set(step, { left: times, name });
@@ -129,14 +131,14 @@ export class MemoryProvider implements ServiceProvider {
     this.#failIfTold("duplicateSocket", "WSPDuplicateSocket", operation);
     systemCalls().assertSocket(s, operation);
     if (!this.#shared.processIds.has(processId)) {
-      throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "there is no such process");
+      throw spiError("WSAEINVAL", "WSPDuplicateSocket", operation, "the process does not exist");
     }
     const number = ++this.#shared.lastNumber;
     this.#shared.waiting.set(number, { descriptor: systemCalls().duplicate(s), processId });
     return WSAPROTOCOL_INFOW.encode({ ...this.protocolInfo, dwProviderReserved: number });
   }
 
-  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider does not wait
   async socket(info: Uint8Array): Promise<bigint> {
     return this.socketSync(info);
   }
@@ -147,7 +149,7 @@ export class MemoryProvider implements ServiceProvider {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const waiting = this.#shared.waiting.get(dwProviderReserved);
     if (ProviderId !== MEMORY_PROVIDER_ID || waiting?.processId !== this.processId) {
-      const detail = "it is another provider's, for another process, or was opened before";
+      const detail = "the blob is from another provider, for another process, or was opened before";
       throw spiError("WSAEINVAL", "WSPSocket", "open a shared socket", detail);
     }
     this.#shared.waiting.delete(dwProviderReserved);
@@ -172,6 +174,6 @@ export class MemoryProvider implements ServiceProvider {
     const failure = this.#shared.failures.get(step);
     if (failure === undefined || failure.left === 0) return;
     failure.left--;
-    throw spiError(failure.name, functionName, operation, "as it was told to");
+    throw spiError(failure.name, functionName, operation, "a test made this step fail");
   }
 }

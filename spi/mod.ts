@@ -1,12 +1,13 @@
 /**
- * Service providers: who can duplicate a socket for another process and open it there; chains of them; and the native
+ * Service providers: duplicating a socket for another process and opening it there, chains of providers, and the native
  * interface in both directions.
  *
- * Importing needs no permission. The system's provider needs ffi access to the system's socket library; what calls native
- * code or is called by it ({@linkcode openNativeProvider}, {@linkcode exportProvider}) needs full `--allow-ffi`.
+ * Importing this module needs no permission. The provider of the system needs ffi access to the system's socket
+ * library. {@linkcode openNativeProvider} and {@linkcode exportProvider}, which call native code or are called by it,
+ * need full `--allow-ffi`.
  *
- * **This entry point is experimental**: what it exports may change in any version, but for the functions that are one call of
- * Winsock each: {@linkcode duplicateSocketA}, {@linkcode socketA}, {@linkcode toAnsi}, {@linkcode toWide},
+ * **This entry point is experimental**: its exports may change in any version, except the functions that are one Winsock
+ * call each: {@linkcode duplicateSocketA}, {@linkcode socketA}, {@linkcode toAnsi}, {@linkcode toWide},
  * {@linkcode protocolCatalog}, {@linkcode providerPath}, {@linkcode baseHandle} and {@linkcode findBrokenHandoffs}.
  *
  * @example Sharing a socket through the system's provider
@@ -24,7 +25,7 @@
  * provider.closeSocket(duplicate);
  * ```
  *
- * @example The system's provider says who it is
+ * @example Reading the catalog entry of the system's provider
  * ```ts
  * import { defaultProvider } from "@winsock/handoff/spi";
  * import { assert } from "@std/assert";

@@ -1,5 +1,5 @@
 /**
- * A catalogue of service providers of this process: base providers, layers, and the chains made of them.
+ * A catalog of service providers in this process: base providers, layers, and chains of them.
  *
  * @module
  */
@@ -13,24 +13,24 @@ import { type ServiceProvider, spiError } from "./service_provider.ts";
 import { functionsOf, TableProvider } from "./table_provider.ts";
 
 /**
- * What a catalogue entry is, by its `ChainLen`: 0, 1, or 2 to 7.
+ * The kind of a catalog entry, by its `ChainLen`: 0, 1, or 2 to 7.
  *
  * @experimental
  */
 export type EntryKind = "layer" | "base" | "chain";
 
 /**
- * Who follows a layer in a chain.
+ * The provider after a layer in a chain.
  *
  * @experimental
  */
 export interface NextInChain extends ChainPlace {
-  /** The next provider's functions, not started. */
+  /** The functions of the next provider, not started. */
   readonly functions: ProviderFunctions;
 }
 
 /**
- * What an entry is.
+ * Returns the kind of an entry.
  *
  * @experimental
  * @param info The entry.
@@ -41,9 +41,9 @@ export function entryKind({ ProtocolChain: { ChainLen } }: WSAPROTOCOL_INFOW): E
 }
 
 /**
- * Providers and chains of them, as Windows' own catalogue has them: a chain names the entries it consists of, from the
- * topmost layer to the base protocol. Nothing is installed in the system: source and target each fill a catalogue, alike,
- * so that a blob names the same entries in both.
+ * A catalog of providers and chains, like the catalog of Windows. A chain names the entries that it consists of, from
+ * the topmost layer to the base protocol. Nothing is installed in the system: the source and the target each make the
+ * same catalog, so that a blob names the same entries in both.
  *
  * @example A layer over the system's provider
  * ```ts
@@ -64,26 +64,29 @@ export class ProviderCatalog {
   readonly #entries = new Map<number, WSAPROTOCOL_INFOW>();
   readonly #makers = new Map<number, () => ProviderFunctions>();
 
-  /** The entries, in the order in which they came. */
+  /** The entries, in the order in which they were added. */
   get entries(): WSAPROTOCOL_INFOW[] {
     return [...this.#entries.values()];
   }
 
   /**
-   * Adds any entry.
+   * Adds an entry of any kind.
    *
-   * @param info The entry; its `dwCatalogEntryId` must be new.
-   * @param make Makes its functions, once for each time it is opened; a chain has none of its own.
-   * @returns The entry's id.
-   * @throws {TypeError} If the id is taken, if a chain comes with functions, or anything else without.
+   * @param info The entry. The catalog must not have its `dwCatalogEntryId` yet.
+   * @param make Makes the functions of the entry, each time the entry is opened. A chain does not have its own
+   * functions.
+   * @returns The id of the entry.
+   * @throws {TypeError} If the id exists already, if a chain has functions, or if another entry does not.
    */
   add(info: WSAPROTOCOL_INFOW, make?: () => ProviderFunctions): number {
     const id = info.dwCatalogEntryId;
-    if (this.#entries.has(id)) throw new TypeError(`Catalogue entry ${id} is taken`);
+    if (this.#entries.has(id)) throw new TypeError(`Cannot add catalog entry ${id}: the id exists already`);
     if ((entryKind(info) === "chain") !== (make === undefined)) {
-      throw new TypeError(`Catalogue entry ${id} is a ${entryKind(info)} ${make ? "with" : "without"} functions`);
+      throw new TypeError(
+        `Cannot add catalog entry ${id}: it is a ${entryKind(info)} ${make ? "with" : "without"} functions`,
+      );
     }
-    // Copied, and refused if it is none that could be written down.
+    // This makes a copy, and throws if the entry cannot be encoded.
     this.#entries.set(id, WSAPROTOCOL_INFOW.decode(WSAPROTOCOL_INFOW.encode(info)));
     if (make !== undefined) this.#makers.set(id, make);
     return id;
@@ -93,21 +96,21 @@ export class ProviderCatalog {
    * Adds a base provider under its own entry.
    *
    * @param provider The provider.
-   * @returns The entry's id.
+   * @returns The id of the entry.
    */
   addBase(provider: ServiceProvider): number {
     return this.add(provider.protocolInfo, () => functionsOf(provider));
   }
 
   /**
-   * Adds a layer under an entry made for it: that of the base protocol added last, with a name, an id and a GUID of its
-   * own, which follows from the name.
+   * Adds a layer under a new entry. The entry is a copy of the base protocol that was added last, with its own name, id
+   * and GUID. The GUID follows from the name.
    *
-   * @param szProtocol The layer's name.
-   * @param make Makes its functions for the id.
-   * @param changes What else is different in its entry, such as `dwServiceFlags1`.
-   * @returns The entry's id.
-   * @throws {TypeError} If there is no base protocol yet.
+   * @param szProtocol The name of the layer.
+   * @param make Makes the functions of the layer for the id.
+   * @param changes Further differences of the entry, such as `dwServiceFlags1`.
+   * @returns The id of the entry.
+   * @throws {TypeError} If the catalog does not have a base protocol yet.
    */
   addLayer(
     szProtocol: string,
@@ -115,7 +118,7 @@ export class ProviderCatalog {
     changes: Partial<WSAPROTOCOL_INFOW> = {},
   ): number {
     const base = this.entries.findLast((entry) => entryKind(entry) === "base");
-    if (base === undefined) throw new TypeError("The catalogue has no base protocol for the layer yet");
+    if (base === undefined) throw new TypeError("Cannot add a layer: the catalog does not have a base protocol yet");
     const dwCatalogEntryId = this.#freeId();
     return this.add({
       ...base,
@@ -128,13 +131,13 @@ export class ProviderCatalog {
   }
 
   /**
-   * Adds a chain under an entry made for it: that of its topmost layer, with a name and an id of its own.
+   * Adds a chain under a new entry. The entry is a copy of its topmost layer, with its own name and id.
    *
-   * @param szProtocol The chain's name.
+   * @param szProtocol The name of the chain.
    * @param entryIds Two to seven entries: layers, and at the end a base protocol.
-   * @returns The entry's id.
-   * @throws {RangeError} If there are too many.
-   * @throws {WinsockError} WSAEINVALIDPROVIDER if the entries make no chain.
+   * @returns The id of the entry.
+   * @throws {RangeError} If there are too many entries.
+   * @throws {WinsockError} WSAEINVALIDPROVIDER if the entries cannot form a chain.
    */
   addChain(szProtocol: string, entryIds: readonly number[]): number {
     const top = this.get(entryIds[0] ?? 0);
@@ -151,23 +154,24 @@ export class ProviderCatalog {
   }
 
   /**
-   * An entry by its id.
+   * Returns an entry by its id.
    *
    * @param catalogEntryId The id.
    * @returns The entry.
-   * @throws {WinsockError} WSAEINVALIDPROVIDER if there is none.
+   * @throws {WinsockError} WSAEINVALIDPROVIDER if the entry does not exist.
    */
   get(catalogEntryId: number): WSAPROTOCOL_INFOW {
     const entry = this.#entries.get(catalogEntryId);
-    if (entry === undefined) throw invalid(catalogEntryId, "the catalogue has no such entry");
+    if (entry === undefined) throw invalid(catalogEntryId, "the catalog does not have this entry");
     return entry;
   }
 
   /**
-   * The providers a socket of an entry goes through, from the topmost to the base; an entry that is no chain by itself.
+   * Returns the providers that a socket of an entry goes through, from the topmost layer to the base. An entry that is
+   * not a chain resolves to itself.
    *
-   * @param catalogEntryId The entry's id.
-   * @returns Their entries.
+   * @param catalogEntryId The id of the entry.
+   * @returns The entries of the providers.
    * @throws {WinsockError} WSAEINVALIDPROVIDER if one of them is missing, or the chain does not end with its only base.
    */
   resolve(catalogEntryId: number): WSAPROTOCOL_INFOW[] {
@@ -178,12 +182,12 @@ export class ProviderCatalog {
   }
 
   /**
-   * Who follows a layer.
+   * Returns the provider after a layer.
    *
    * @param lpProtocolInfo The chain's structure as the layer was given it, 628 bytes.
    * @param catalogEntryId The layer's own id.
-   * @returns The next provider, and where it is in the chain.
-   * @throws {WinsockError} WSAEINVALIDPROVIDER if the structure is of no chain the layer is in.
+   * @returns The next provider, and its position in the chain.
+   * @throws {WinsockError} WSAEINVALIDPROVIDER if the structure is not of a chain that contains the layer.
    */
   next(lpProtocolInfo: Uint8Array, catalogEntryId: number): NextInChain {
     const chain = this.get(WSAPROTOCOL_INFOW.decode(lpProtocolInfo).dwCatalogEntryId);
@@ -191,7 +195,7 @@ export class ProviderCatalog {
     const position = ids.indexOf(catalogEntryId);
     const next = ids[position + 1];
     if (position === -1 || next === undefined) {
-      throw invalid(catalogEntryId, `entry ${chain.dwCatalogEntryId} is no chain in which anything is below it`);
+      throw invalid(catalogEntryId, `entry ${chain.dwCatalogEntryId} is not a chain with a provider below it`);
     }
     return {
       functions: this.functions(next),
@@ -202,11 +206,11 @@ export class ProviderCatalog {
   }
 
   /**
-   * Functions of an entry; those of a chain are its topmost layer's.
+   * Returns the functions of an entry. The functions of a chain are those of its topmost layer.
    *
-   * @param catalogEntryId The entry's id.
+   * @param catalogEntryId The id of the entry.
    * @returns The functions, not started.
-   * @throws {WinsockError} WSAEINVALIDPROVIDER if there is no such entry.
+   * @throws {WinsockError} WSAEINVALIDPROVIDER if the entry does not exist.
    */
   functions(catalogEntryId: number): ProviderFunctions {
     const [top] = this.resolve(catalogEntryId);
@@ -216,15 +220,15 @@ export class ProviderCatalog {
   /**
    * Opens an entry for use.
    *
-   * @param catalogEntryId A base's or a chain's id.
-   * @param descriptors Where upcalls go. Default: a table of its own.
-   * @returns The provider; the caller's to dispose of.
-   * @throws {WinsockError} WSAEINVALIDPROVIDER if there is no such entry, its chain is broken, or it is a layer, which
-   * cannot be used by itself.
+   * @param catalogEntryId The id of a base protocol or a chain.
+   * @param descriptors The table that receives upcalls. Defaults to a new table.
+   * @returns The provider. The caller must dispose of it.
+   * @throws {WinsockError} WSAEINVALIDPROVIDER if the entry does not exist, its chain is not valid, or it is a layer,
+   * which cannot be used on its own.
    */
   open(catalogEntryId: number, descriptors: DescriptorTable = new DescriptorTable()): TableProvider {
     const entry = this.get(catalogEntryId);
-    if (entryKind(entry) === "layer") throw invalid(catalogEntryId, "a layer is used as part of a chain only");
+    if (entryKind(entry) === "layer") throw invalid(catalogEntryId, "a layer can only be used as part of a chain");
     return new TableProvider(this.functions(catalogEntryId), entry, descriptors);
   }
 
@@ -249,11 +253,11 @@ function chainEntries({ ProtocolChain: { ChainLen, ChainEntries } }: WSAPROTOCOL
   return ChainEntries.slice(0, ChainLen);
 }
 
-/** A GUID that follows from a name, the same in every process. */
+/** Derives a GUID from a name. It is the same in every process. */
 function guidOf(name: string): string {
   return formatGuid(nodeBuiltin("node:crypto").createHash("sha256").update(name).digest().subarray(0, 16));
 }
 
 function invalid(catalogEntryId: number, detail: string): Error {
-  return spiError("WSAEINVALIDPROVIDER", "WSPStartup", `use catalogue entry ${catalogEntryId}`, detail);
+  return spiError("WSAEINVALIDPROVIDER", "WSPStartup", `use catalog entry ${catalogEntryId}`, detail);
 }

@@ -1,6 +1,6 @@
 /**
- * The service provider interface: the functions by their native names, and counting `WSPStartup` and `WSPCleanup`,
- * which come in pairs.
+ * The service provider interface: its functions by their native names, and a counter for `WSPStartup` and `WSPCleanup`,
+ * which must be paired.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { WSPDATA } from "../structs/spi.ts";
 import { spiError } from "./service_provider.ts";
 
 /**
- * The version of the interface there is: 2.2, the major number in the low byte.
+ * The version of the interface: 2.2, with the major number in the low byte.
  *
  * @experimental
  */
@@ -16,42 +16,42 @@ export const SPI_VERSION = 0x0202;
 
 /**
  * The functions of a provider: those of
- * [WSPPROC_TABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspproc_table) that have to do with
- * shared sockets. Base providers, layers and native code are all alike behind it.
+ * [WSPPROC_TABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspproc_table) that are about shared
+ * sockets. Base providers, layers and native code all have this interface.
  *
- * Each throws a {@linkcode WinsockError} with the code that native code finds in `lpErrno`. A function called before
- * {@linkcode ProviderFunctions.WSPStartup}, or after as many calls of {@linkcode ProviderFunctions.WSPCleanup}, fails with
- * WSANOTINITIALISED.
+ * Each function throws a {@linkcode WinsockError} with the code that native code would find in `lpErrno`. A call before
+ * {@linkcode ProviderFunctions.WSPStartup}, or after as many calls of {@linkcode ProviderFunctions.WSPCleanup}, fails
+ * with WSANOTINITIALISED.
  *
- * `lpProtocolInfo` is 628 bytes everywhere. What goes into it in a chain, {@linkcode entryForNext} says.
+ * `lpProtocolInfo` is always 628 bytes. {@linkcode entryForNext} describes its content in a chain.
  *
  * @experimental
  */
 export interface ProviderFunctions {
   /**
-   * [WSPStartup](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wspstartup): agrees on a version and
-   * takes what the provider may call back.
+   * [WSPStartup](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wspstartup): negotiates a version and
+   * passes the upcalls to the provider.
    *
-   * @param wVersionRequested The highest version the caller can use, such as 0x0202.
-   * @param lpProtocolInfo The catalogue entry the provider is started for; in a chain the chain's.
-   * @param upcalls What the provider may call.
-   * @returns The version to be used, and the highest there is.
-   * @throws {WinsockError} WSAVERNOTSUPPORTED if the provider has no version that old, WSAEPROVIDERFAILEDINIT if it
-   * cannot work.
+   * @param wVersionRequested The highest version that the caller supports, such as 0x0202.
+   * @param lpProtocolInfo The catalog entry that the provider is started for; in a chain, that of the chain.
+   * @param upcalls The functions that the provider may call.
+   * @returns The version to use, and the highest that the provider supports.
+   * @throws {WinsockError} WSAVERNOTSUPPORTED if the provider does not support a version that old,
+   * WSAEPROVIDERFAILEDINIT if it cannot work.
    */
   WSPStartup(wVersionRequested: number, lpProtocolInfo: Uint8Array<ArrayBuffer>, upcalls: Upcalls): WSPDATA;
 
   /**
    * [WSPSocket](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspsocket): makes a new socket of a
-   * catalogue entry, or opens what `WSPDuplicateSocket` has prepared.
+   * catalog entry, or opens the duplicate of a `WSPDuplicateSocket`.
    *
    * @param af Address family, or `FROM_PROTOCOL_INFO` (-1).
    * @param type Socket type, or `FROM_PROTOCOL_INFO`.
    * @param protocol Protocol, or `FROM_PROTOCOL_INFO`.
    * @param lpProtocolInfo The entry, or the blob.
-   * @param g Reserved.
+   * @param g A reserved value.
    * @param dwFlags `WSA_FLAG_*`.
-   * @returns The descriptor; the caller's to close.
+   * @returns The descriptor. The caller must close it.
    */
   WSPSocket(
     af: number,
@@ -66,9 +66,9 @@ export interface ProviderFunctions {
    * [WSPDuplicateSocket](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspduplicatesocket).
    *
    * @param s The socket.
-   * @param dwProcessId The process that may open it.
-   * @param lpProtocolInfo On call, the entry the socket belongs to, for layers to find their way down; on return, the
-   * special structure for the target.
+   * @param dwProcessId The process that may open the duplicate.
+   * @param lpProtocolInfo Before the call, the entry of the socket, by which layers find the next provider; after it,
+   * the blob for the target.
    */
   WSPDuplicateSocket(s: bigint, dwProcessId: number, lpProtocolInfo: Uint8Array<ArrayBuffer>): void;
 
@@ -80,33 +80,33 @@ export interface ProviderFunctions {
   WSPCloseSocket(s: bigint): void;
 
   /**
-   * [WSPSetSockOpt](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspsetsockopt), with the system's own
-   * numbers.
+   * [WSPSetSockOpt](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspsetsockopt), with the numbers
+   * of the system.
    *
    * @param s The socket.
-   * @param level The option's level.
+   * @param level The level of the option.
    * @param optname The option.
-   * @param optval Its value, as it stands in memory.
+   * @param optval The value, in memory order.
    */
   WSPSetSockOpt(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void;
 
   /**
-   * [WSPGetSockOpt](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspgetsockopt), with the system's own
-   * numbers.
+   * [WSPGetSockOpt](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspgetsockopt), with the numbers
+   * of the system.
    *
    * @param s The socket.
-   * @param level The option's level.
+   * @param level The level of the option.
    * @param optname The option.
-   * @param optval Filled with its value.
-   * @returns How many bytes the value has.
+   * @param optval Filled with the value.
+   * @returns The number of bytes of the value.
    */
   WSPGetSockOpt(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number;
 
   /**
    * [WSPAddressToString](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspaddresstostring).
    *
-   * @param lpsaAddress A `sockaddr` of the system's.
-   * @param lpProtocolInfo The entry it belongs to.
+   * @param lpsaAddress A `sockaddr` in the format of the system.
+   * @param lpProtocolInfo The entry that the address belongs to.
    * @returns The text, without NUL.
    */
   WSPAddressToString(lpsaAddress: Uint8Array<ArrayBuffer>, lpProtocolInfo: Uint8Array<ArrayBuffer>): string;
@@ -115,9 +115,9 @@ export interface ProviderFunctions {
    * [WSPStringToAddress](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspstringtoaddress).
    *
    * @param AddressString The text.
-   * @param AddressFamily The system's number of the family.
-   * @param lpProtocolInfo The entry it belongs to.
-   * @returns A `sockaddr` of the system's.
+   * @param AddressFamily The address family, as a number of the system.
+   * @param lpProtocolInfo The entry that the address belongs to.
+   * @returns A `sockaddr` in the format of the system.
    */
   WSPStringToAddress(
     AddressString: string,
@@ -126,26 +126,27 @@ export interface ProviderFunctions {
   ): Uint8Array<ArrayBuffer>;
 
   /**
-   * [WSPCleanup](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspcleanup): one call for each
+   * [WSPCleanup](https://learn.microsoft.com/windows/win32/api/ws2spi/nc-ws2spi-lpwspcleanup): call it once for each
    * successful `WSPStartup`.
    */
   WSPCleanup(): void;
 
   /**
-   * {@linkcode ServiceProvider.withdraw}, which the native table has no function for.
+   * {@linkcode ServiceProvider.withdraw}, for which the native table does not have a function.
    *
-   * @param lpProtocolInfo What `WSPDuplicateSocket` filled in.
+   * @param lpProtocolInfo The blob from `WSPDuplicateSocket`.
    */
   withdraw?(lpProtocolInfo: Uint8Array<ArrayBuffer>): void;
 }
 
 /**
- * What a provider may call back: the functions of
- * [WSPUPCALLTABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspupcalltable) that make sense outside
- * ws2_32. Each throws a {@linkcode WinsockError}.
+ * The functions that a provider may call: those of
+ * [WSPUPCALLTABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspupcalltable) that have a meaning
+ * outside ws2_32. Each throws a {@linkcode WinsockError}.
  *
- * Whoever allocates a descriptor tells of it: an IFS provider, whose descriptors are handles of the system, announces it
- * with {@linkcode Upcalls.WPUModifyIFSHandle}; a non-IFS provider gets it from {@linkcode Upcalls.WPUCreateSocketHandle}.
+ * A provider registers each descriptor that it makes. An IFS provider, whose descriptors are handles of the system,
+ * announces the descriptor with {@linkcode Upcalls.WPUModifyIFSHandle}. A non-IFS provider gets it from {@linkcode
+ * Upcalls.WPUCreateSocketHandle}.
  *
  * @experimental
  */
@@ -154,35 +155,35 @@ export interface Upcalls {
    * [WPUModifyIFSHandle](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wpumodifyifshandle).
    *
    * @param dwCatalogEntryId The provider's entry.
-   * @param ProposedHandle The handle the provider has made.
-   * @returns The descriptor to give to the caller in its place; often the same.
+   * @param ProposedHandle The handle that the provider has made.
+   * @returns The descriptor to return to the caller instead; often the same.
    */
   WPUModifyIFSHandle(dwCatalogEntryId: number, ProposedHandle: bigint): bigint;
   /**
    * [WPUCreateSocketHandle](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wpucreatesockethandle).
    *
    * @param dwCatalogEntryId The provider's entry.
-   * @param dwContext Whatever the provider wants to find again by the descriptor.
-   * @returns A new descriptor, which only the provider understands.
+   * @param dwContext A value that the provider can later read by the descriptor.
+   * @returns A new descriptor, which has a meaning only for the provider.
    */
   WPUCreateSocketHandle(dwCatalogEntryId: number, dwContext: bigint): bigint;
   /**
    * [WPUCloseSocketHandle](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wpuclosesockethandle).
    *
-   * @param s A descriptor of `WPUCreateSocketHandle`.
+   * @param s A descriptor from `WPUCreateSocketHandle`.
    */
   WPUCloseSocketHandle(s: bigint): void;
   /**
    * [WPUQuerySocketHandleContext](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wpuquerysockethandlecontext).
    *
-   * @param s A descriptor of `WPUCreateSocketHandle`.
-   * @returns The context it was made with.
+   * @param s A descriptor from `WPUCreateSocketHandle`.
+   * @returns The context that it was made with.
    */
   WPUQuerySocketHandleContext(s: bigint): bigint;
   /**
    * [WPUGetProviderPath](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wpugetproviderpath).
    *
-   * @param lpProviderId A provider's GUID.
+   * @param lpProviderId The GUID of a provider.
    * @returns The path of its library.
    */
   WPUGetProviderPath(lpProviderId: string): string;
@@ -212,12 +213,12 @@ export interface Upcalls {
   WPUCloseEvent(hEvent: bigint): void;
 }
 
-/** How often a provider has been started, and what it was started with. */
+/** Counts the startups of a provider, and stores the state of the latest one. */
 export class StartupCounter<State> {
   #count = 0;
   #state: State | undefined;
 
-  /** Counts a startup; the latest one's state is the one in use. */
+  /** Counts a startup. Its state replaces that of the previous one. */
   add(state: State): void {
     this.#count++;
     this.#state = state;
@@ -226,8 +227,8 @@ export class StartupCounter<State> {
   /**
    * Counts a cleanup.
    *
-   * @returns The state, if this was the last; what belongs to it can go.
-   * @throws {WinsockError} WSANOTINITIALISED if there were as many already.
+   * @returns The state, if this was the last cleanup; the caller can then free it.
+   * @throws {WinsockError} WSANOTINITIALISED if there were as many cleanups as startups already.
    */
   remove(): State | undefined {
     const state = this.current("WSPCleanup", "stop a service provider");
@@ -237,7 +238,7 @@ export class StartupCounter<State> {
   }
 
   /**
-   * The state in use.
+   * Returns the current state.
    *
    * @throws {WinsockError} WSANOTINITIALISED if the provider is not started.
    */
@@ -248,7 +249,7 @@ export class StartupCounter<State> {
 }
 
 /**
- * Refuses a version that is too old for 2.2, the only one there is.
+ * Rejects a version older than 2.2, the only supported version.
  *
  * @throws {WinsockError} WSAVERNOTSUPPORTED
  */
@@ -256,6 +257,6 @@ export function checkVersion(wVersionRequested: number): void {
   const major = wVersionRequested & 0xff;
   const minor = wVersionRequested >>> 8;
   if (major > 2 || (major === 2 && minor >= 2)) return;
-  const detail = `version ${major}.${minor} was asked for, this is ${SPI_VERSION & 0xff}.${SPI_VERSION >>> 8}`;
+  const detail = `version ${major}.${minor} was requested, this is ${SPI_VERSION & 0xff}.${SPI_VERSION >>> 8}`;
   throw spiError("WSAVERNOTSUPPORTED", "WSPStartup", "start a service provider", detail);
 }

@@ -1,5 +1,5 @@
 /**
- * The system's protocol catalogue.
+ * The protocol catalog of the system.
  *
  * @module
  */
@@ -10,23 +10,24 @@ import { parseGuid } from "../structs/guid.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { defaultProvider } from "./default_provider.ts";
 
-/** A layer that breaks hand-offs, and the sockets it breaks them for. */
+/** A layer that makes hand-offs fail, and the entry of the affected sockets. */
 export interface BrokenHandoff {
-  /** The entry the system makes such sockets of. */
+  /** The entry of the affected sockets. */
   readonly entry: WSAPROTOCOL_INFOW;
-  /** The provider in it whose descriptors are no handles of the system. */
+  /** The provider in the entry whose descriptors are not handles of the system. */
   readonly layer: WSAPROTOCOL_INFOW;
 }
 
 /**
- * The protocols that sockets can be made of here, and the layers installed over them: on Windows the catalogue
- * ([WSCEnumProtocols](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wscenumprotocols)), elsewhere the
- * library's own provider.
+ * Returns the protocols that sockets on this system can use, and the layers installed over them. On Windows this is the
+ * catalog ([WSCEnumProtocols](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wscenumprotocols)). On
+ * other systems it is the library's own provider.
  *
- * On Windows this needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`; elsewhere nothing.
+ * On Windows this needs `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`. On other systems
+ * it needs no permission.
  *
- * @returns The entries, in the order of the catalogue.
- * @throws {WinsockError} If the catalogue cannot be read.
+ * @returns The entries, in the order of the catalog.
+ * @throws {WinsockError} If the catalog cannot be read.
  */
 export function protocolCatalog(): WSAPROTOCOL_INFOW[] {
   const { catalog } = providerCalls();
@@ -35,14 +36,14 @@ export function protocolCatalog(): WSAPROTOCOL_INFOW[] {
 }
 
 /**
- * Where a provider's library is
+ * Returns the path of a provider's library
  * ([WSCGetProviderPath](https://learn.microsoft.com/windows/win32/api/ws2spi/nf-ws2spi-wscgetproviderpath)).
  *
- * @param providerId The provider's GUID, as in `ProviderId`.
- * @returns The path as it was installed, environment variables such as `%SystemRoot%` not replaced; `undefined` if the
- * system knows of no library, as everywhere but on Windows proper.
- * @throws {RangeError} If it is no GUID.
- * @throws {WinsockError} If the catalogue cannot be read.
+ * @param providerId The GUID of the provider, as in `ProviderId`.
+ * @returns The path as it was installed, without replacing environment variables such as `%SystemRoot%`; `undefined` if
+ * the system does not know a library. Only real Windows knows libraries; Wine and other systems do not.
+ * @throws {RangeError} If it is not a GUID.
+ * @throws {WinsockError} If the catalog cannot be read.
  */
 export function providerPath(providerId: string): string | undefined {
   const bytes = parseGuid(providerId);
@@ -50,12 +51,12 @@ export function providerPath(providerId: string): string | undefined {
 }
 
 /**
- * The base provider's handle under a socket (`WSAIoctl` with `SIO_BASE_HANDLE`). Where it is not the socket itself, a
- * non-IFS layered provider is between them.
+ * Returns the base provider's handle of a socket (`WSAIoctl` with `SIO_BASE_HANDLE`). If it differs from the handle of
+ * the socket, a non-IFS layered provider is in between.
  *
- * @param s The socket's handle.
- * @returns The handle; on a system without layered providers the socket itself.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @param s The handle of the socket.
+ * @returns The handle; on a system without layered providers, that of the socket itself.
+ * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
  */
 export function baseHandle(s: bigint): bigint {
   const { catalog } = providerCalls();
@@ -65,10 +66,10 @@ export function baseHandle(s: bigint): bigint {
 }
 
 /**
- * Finds layered providers that break hand-offs of TCP connections.
+ * Finds layered providers that make hand-offs of TCP connections fail.
  *
- * A layer without `XP1_IFS_HANDLES` in its entry makes descriptors that only its own chain understands. Deno's sockets are
- * handles of the system, and what is duplicated of a layer's descriptor may be no socket at all (WSAENOTSOCK).
+ * A layer without `XP1_IFS_HANDLES` in its entry makes descriptors that have a meaning only in its own chain. Deno's
+ * sockets are handles of the system, and duplicating the descriptor of such a layer may fail with WSAENOTSOCK.
  *
  * @example
  * ```ts
@@ -78,8 +79,8 @@ export function baseHandle(s: bigint): bigint {
  * assertEquals(findBrokenHandoffs(protocolCatalog()), []);
  * ```
  *
- * @param entries A catalogue, in its order.
- * @returns One for each such layer that TCP sockets go through, over IPv4 and over IPv6.
+ * @param entries A catalog, in its order.
+ * @returns One element for each such layer that TCP sockets go through, over IPv4 and over IPv6.
  */
 export function findBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[]): BrokenHandoff[] {
   return [AF.AF_INET, AF.AF_INET6].flatMap((family) => {
@@ -89,12 +90,12 @@ export function findBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[]): Broke
     const members = ChainEntries.slice(0, ChainLen > 1 ? ChainLen : 0)
       .flatMap((id) => entries.find(({ dwCatalogEntryId }) => dwCatalogEntryId === id) ?? []);
     const layers = [...members, entry].filter(({ dwServiceFlags1 }) => (dwServiceFlags1 & XP1.XP1_IFS_HANDLES) === 0);
-    // The entry itself says the same of its chain once more.
+    // A chain's own entry repeats what its layers say.
     return layers.filter((layer) => layer !== entry || layers.length === 1).map((layer) => ({ entry, layer }));
   });
 }
 
-/** Whether TCP sockets of a family can be of an entry: the system takes the first such entry. */
+/** Returns whether an entry is used for TCP sockets of a family: the system uses the first matching entry. */
 function isUsed(entry: WSAPROTOCOL_INFOW, family: number): boolean {
   return entry.iAddressFamily === family && entry.iSocketType === SOCK.SOCK_STREAM &&
     entry.ProtocolChain.ChainLen > 0 && (entry.dwProviderFlags & PFL.PFL_HIDDEN) === 0;

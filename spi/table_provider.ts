@@ -1,5 +1,5 @@
 /**
- * A {@linkcode ServiceProvider} as a table of functions for layers and native code, and such a table as a provider.
+ * Converts between a {@linkcode ServiceProvider} and a table of functions for layers and native code.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { type ServiceProvider, spiError } from "./service_provider.ts";
 import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO } from "../structs/constants.ts";
 import { DescriptorTable } from "./descriptor_table.ts";
 
-/** A base provider's functions; its descriptors are the system's, and so are their options. */
+/** The functions of a base provider. Its descriptors and their options are those of the system. */
 class ProviderAdapter implements ProviderFunctions {
   readonly #provider: ServiceProvider;
   readonly #startups = new StartupCounter<{ upcalls: Upcalls; catalogEntryId: number }>();
@@ -44,7 +44,7 @@ class ProviderAdapter implements ProviderFunctions {
     const operation = "open a socket";
     const { upcalls, catalogEntryId } = this.#startups.current("WSPSocket", operation);
     if (this.#provider.socketSync === undefined) {
-      throw spiError("WSAEOPNOTSUPP", "WSPSocket", operation, "the provider must wait, and its caller cannot");
+      throw spiError("WSAEOPNOTSUPP", "WSPSocket", operation, "the provider has to wait, and its caller cannot");
     }
     const s = this.#provider.socketSync(lpProtocolInfo, dwFlags);
     try {
@@ -95,29 +95,30 @@ class ProviderAdapter implements ProviderFunctions {
 }
 
 /**
- * What ws2_32 is to its providers: starts one at the first use, calls it with the structure of its catalogue entry, keeps
- * the descriptors it tells of, and stops it when it is disposed of.
+ * Does for a provider what ws2_32 does for its providers. It starts the provider at first use and passes it the
+ * structure of its catalog entry in each call. It stores the descriptors that the provider registers, and stops the
+ * provider when it is disposed.
  *
- * Made by {@linkcode ProviderCatalog.open} for a chain and {@linkcode openNativeProvider} for native code; needs what
- * they need.
+ * {@linkcode ProviderCatalog.open} makes it for a chain and {@linkcode openNativeProvider} for native code. It needs
+ * the permissions that they need.
  *
  * @experimental
  */
 export class TableProvider implements ServiceProvider, Disposable {
-  /** The catalogue entry the provider is used as; a chain's for a chain. */
+  /** The catalog entry that the provider is used as; for a chain, that of the chain. */
   readonly protocolInfo: WSAPROTOCOL_INFOW;
-  /** The provider's functions. */
+  /** The functions of the provider. */
   readonly functions: ProviderFunctions;
-  /** The descriptors the provider has told of. */
+  /** The descriptors that the provider has registered. */
   readonly descriptors: DescriptorTable;
   #started = false;
 
   /**
-   * Makes the provider; nothing is called before it is used.
+   * Makes the provider. No function is called before its first use.
    *
-   * @param functions What it is made of.
-   * @param protocolInfo The entry it is used as.
-   * @param descriptors Where its upcalls go. Default: a table of its own.
+   * @param functions The functions of the provider.
+   * @param protocolInfo The entry that it is used as.
+   * @param descriptors The table that receives its upcalls. Defaults to a new table.
    */
   constructor(
     functions: ProviderFunctions,
@@ -162,14 +163,14 @@ export class TableProvider implements ServiceProvider, Disposable {
   }
 
   /**
-   * Reads an option (`WSPGetSockOpt`), with the system's own numbers.
+   * Reads an option (`WSPGetSockOpt`), with the numbers of the system.
    *
    * @param s The socket.
-   * @param level The option's level.
+   * @param level The level of the option.
    * @param optname The option.
-   * @param size Bytes there is room for. Default 4, an `int`.
-   * @returns The value as it stands in memory.
-   * @throws {WinsockError} WSAENOTSOCK, WSAENOPROTOOPT and whatever else the provider says.
+   * @param size The most bytes of the value. Defaults to `4`, the size of an `int`.
+   * @returns The value in memory order.
+   * @throws {WinsockError} If the provider refuses, such as WSAENOTSOCK or WSAENOPROTOOPT.
    */
   getSockOpt(s: bigint, level: number, optname: number, size: number = 4): Uint8Array<ArrayBuffer> {
     const value = new Uint8Array(size);
@@ -177,49 +178,49 @@ export class TableProvider implements ServiceProvider, Disposable {
   }
 
   /**
-   * Sets an option (`WSPSetSockOpt`), with the system's own numbers.
+   * Sets an option (`WSPSetSockOpt`), with the numbers of the system.
    *
    * @param s The socket.
-   * @param level The option's level.
+   * @param level The level of the option.
    * @param optname The option.
-   * @param value The value as it stands in memory.
-   * @throws {WinsockError} WSAENOTSOCK, WSAENOPROTOOPT and whatever else the provider says.
+   * @param value The value in memory order.
+   * @throws {WinsockError} If the provider refuses, such as WSAENOTSOCK or WSAENOPROTOOPT.
    */
   setSockOpt(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void {
     this.#start().WSPSetSockOpt(s, level, optname, value);
   }
 
   /**
-   * Writes an address as text (`WSPAddressToString`), such as `127.0.0.1:80`.
+   * Formats an address as text (`WSPAddressToString`), such as `127.0.0.1:80`.
    *
-   * @param address A `sockaddr` of the system's.
+   * @param address A `sockaddr` in the format of the system.
    * @returns The text.
-   * @throws {WinsockError} WSAEINVAL if it is no address of the provider's.
+   * @throws {WinsockError} WSAEINVAL if it is not an address of the provider.
    */
   addressToString(address: Uint8Array<ArrayBuffer>): string {
     return this.#start().WSPAddressToString(address, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
   }
 
   /**
-   * Reads an address (`WSPStringToAddress`).
+   * Parses an address (`WSPStringToAddress`).
    *
    * @param text The text, such as `127.0.0.1:80`.
-   * @param family The system's number of the address family.
-   * @returns A `sockaddr` of the system's.
-   * @throws {WinsockError} WSAEINVAL if it is none.
+   * @param family The address family, as a number of the system.
+   * @returns A `sockaddr` in the format of the system.
+   * @throws {WinsockError} WSAEINVAL if the text is not an address.
    */
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer> {
     return this.#start().WSPStringToAddress(text, family, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
   }
 
-  /** Stops the provider (`WSPCleanup`); its descriptors stay open. It starts again when it is used again. */
+  /** Stops the provider (`WSPCleanup`). Its descriptors stay open. The next use starts it again. */
   [Symbol.dispose](): void {
     if (!this.#started) return;
     this.functions.WSPCleanup();
     this.#started = false;
   }
 
-  /** Agrees on version 2.2, or on none. */
+  /** Starts the provider. Fails unless it supports version 2.2. */
   #start(): ProviderFunctions {
     if (this.#started) return this.functions;
     const { functions } = this;
@@ -230,7 +231,7 @@ export class TableProvider implements ServiceProvider, Disposable {
     );
     if (wVersion !== SPI_VERSION) {
       functions.WSPCleanup();
-      const detail = `it speaks version ${wVersion & 0xff}.${wVersion >>> 8}, not 2.2`;
+      const detail = `it uses version ${wVersion & 0xff}.${wVersion >>> 8}, not 2.2`;
       throw spiError("WSAVERNOTSUPPORTED", "WSPStartup", "start a service provider", detail);
     }
     this.#started = true;
@@ -239,7 +240,7 @@ export class TableProvider implements ServiceProvider, Disposable {
 }
 
 /**
- * The functions of any provider, for layers above it and for native code.
+ * Returns the functions of any provider, for layers above it and for native code.
  *
  * @experimental
  * @param provider Any provider. One without `socketSync` cannot open sockets this way (WSAEOPNOTSUPP).

@@ -1,5 +1,5 @@
 /**
- * The provider of a system that does not share sockets.
+ * The provider of a system that cannot share sockets.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
 /**
- * The GUID of the provider that shares nothing.
+ * The GUID of the provider that cannot share sockets.
  *
  * @experimental
  */
@@ -17,14 +17,14 @@ export const UNSUPPORTED_PROVIDER_ID = "c7a8a3f6-9b1a-4d0e-8f55-2c9f6a1f7b20";
 const DETAIL = "this service provider does not support socket sharing";
 
 /**
- * Behaves as the provider "included in Windows Embedded CE" and Windows Embedded Compact 2013 does, which "does not support
- * socket sharing": `WSPDuplicateSocket` "always returns SOCKET_ERROR and sets lpErrno to WSASYSCALLFAILURE". New sockets
- * it makes, and closes them.
+ * Behaves as the provider "included in Windows Embedded CE" and Windows Embedded Compact 2013 does, which "does not
+ * support socket sharing": `WSPDuplicateSocket` "always returns SOCKET_ERROR and sets lpErrno to WSASYSCALLFAILURE". It
+ * can make and close new sockets.
  *
- * For programs that must behave there, and tests of what a caller does then: a `HandoffSource` cannot be made, and no
- * socket is lost.
+ * Use it in programs that must support such a system, and in tests of the caller: a `HandoffSource` cannot be made, and
+ * no socket is lost.
  *
- * Needs ffi access to the system's socket library for making and closing sockets, and nothing to refuse.
+ * Needs ffi access to the system's socket library to make and close sockets. `duplicateSocket` needs no permission.
  *
  * @example
  * ```ts
@@ -47,7 +47,7 @@ export class UnsupportedProvider implements ServiceProvider {
   /**
    * Always fails.
    *
-   * @param s The socket's handle.
+   * @param s The handle of the socket.
    * @param processId The process.
    * @throws {WinsockError} WSASYSCALLFAILURE.
    */
@@ -56,7 +56,7 @@ export class UnsupportedProvider implements ServiceProvider {
     throw spiError("WSASYSCALLFAILURE", "WSPDuplicateSocket", operation, DETAIL);
   }
 
-  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider does not wait
   async socket(info: Uint8Array): Promise<bigint> {
     return this.socketSync(info);
   }
@@ -67,7 +67,7 @@ export class UnsupportedProvider implements ServiceProvider {
     throw spiError("WSASYSCALLFAILURE", "WSPSocket", "open a shared socket", DETAIL);
   }
 
-  /** Nothing to do: there are no duplicates. */
+  /** Does nothing: this provider has no duplicates. */
   withdraw(): void {}
 
   closeSocket(s: bigint): void {

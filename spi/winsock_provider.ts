@@ -1,5 +1,5 @@
 /**
- * The provider every Windows has: Winsock itself.
+ * The provider of Windows: Winsock itself.
  *
  * @module
  */
@@ -22,13 +22,13 @@ const SO_PROTOCOL_INFOW = 0x2005;
  * @experimental
  */
 export class WinsockProvider implements ServiceProvider {
-  /** The catalogue entry TCP sockets get here; another's where a layered provider is installed over it. */
+  /** The catalog entry of TCP sockets. It is that of a layered provider if one is installed over TCP. */
   get protocolInfo(): WSAPROTOCOL_INFOW {
     const s = systemCalls().open("0.0.0.0");
     try {
       const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
       const result = ws2_32().getsockopt(s, SOL_SOCKET, SO_PROTOCOL_INFOW, info, new Int32Array([info.byteLength]));
-      if (result !== 0) throw lastWinsockError("read the catalogue entry of TCP", "getsockopt");
+      if (result !== 0) throw lastWinsockError("read the catalog entry of TCP", "getsockopt");
       return WSAPROTOCOL_INFOW.decode(info);
     } finally {
       this.closeSocket(s);
@@ -42,7 +42,7 @@ export class WinsockProvider implements ServiceProvider {
     return info;
   }
 
-  // deno-lint-ignore require-await -- the contract is asynchronous, this provider needs not wait
+  // deno-lint-ignore require-await -- the contract is asynchronous, this provider does not wait
   async socket(info: Uint8Array, flags?: number): Promise<bigint> {
     return this.socketSync(info, flags);
   }
@@ -56,10 +56,10 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   /**
-   * The A form of {@linkcode WinsockProvider.duplicateSocket}
+   * Duplicates a socket as {@linkcode WinsockProvider.duplicateSocket} does, in the A form
    * ([WSADuplicateSocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketa)).
    *
-   * @param s The socket's handle.
+   * @param s The handle of the socket.
    * @param processId The process that may open the duplicate.
    * @returns A WSAPROTOCOL_INFOA, 372 bytes.
    * @throws {WinsockError} As {@linkcode WinsockProvider.duplicateSocket}.
@@ -72,14 +72,14 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   /**
-   * The A form of {@linkcode WinsockProvider.socketSync}
+   * Opens a duplicate as {@linkcode WinsockProvider.socketSync} does, from the A form
    * ([WSASocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketa)).
    *
    * @param info A WSAPROTOCOL_INFOA, 372 bytes.
-   * @param flags `WSA_FLAG_*`. Default `WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT`.
-   * @returns The new descriptor; the caller's to close.
-   * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOA.
-   * @throws {WinsockError} If Winsock refuses it.
+   * @param flags `WSA_FLAG_*`. Defaults to `WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT`.
+   * @returns The new descriptor. The caller must close it.
+   * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOA.
+   * @throws {WinsockError} If Winsock rejects the blob.
    */
   socketA(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
     WSAPROTOCOL_INFOA.decode(info);
@@ -89,14 +89,17 @@ export class WinsockProvider implements ServiceProvider {
     return this.#opened(s, flags, "WSASocketA");
   }
 
-  /** Nothing to do: the duplicate belongs to the target, which opens and closes it, or takes it along when it ends. */
+  /**
+   * Does nothing: the duplicate is in the target, which opens and closes it. Otherwise it is closed when the target
+   * ends.
+   */
   withdraw(): void {}
 
   closeSocket(s: bigint): void {
     systemCalls().close(s);
   }
 
-  /** WSA_FLAG_NO_HANDLE_INHERIT does not stick when a blob is opened. */
+  /** Clears the inherit flag of an opened socket: WSA_FLAG_NO_HANDLE_INHERIT has no effect when a blob is opened. */
   #opened(s: bigint, flags: number, functionName: string): bigint {
     checkSocket(s, functionName);
     try {
@@ -109,7 +112,9 @@ export class WinsockProvider implements ServiceProvider {
   }
 }
 
-/** Wine hands out whatever number it finds in a blob: ask whether it is a socket of this process before touching it. */
+/**
+ * Checks that a handle is a socket of this process before it is used: Wine returns any number that it finds in a blob.
+ */
 function checkSocket(s: bigint, functionName: string): void {
   try {
     systemCalls().assertSocket(s, "open a shared socket");
@@ -117,7 +122,7 @@ function checkSocket(s: bigint, functionName: string): void {
     throw new WinsockError(WSA_ERRORS.WSAEINVAL, {
       operation: "open a shared socket",
       functionName,
-      detail: `it names socket ${s}, which is none in this process`,
+      detail: `it names socket ${s}, which is not a socket of this process`,
       cause,
     });
   }

@@ -1,5 +1,5 @@
 /**
- * The codec of every structure: a table of fields, written once, from which size, offsets, decoding and encoding follow.
+ * The codec of every structure: one table of fields, from which size, offsets, decoding and encoding follow.
  *
  * @module
  */
@@ -11,7 +11,7 @@ export const u32: FieldType<number> = {
   align: 4,
   read: (view, offset) => view.getUint32(offset, true),
   write(view, offset, value) {
-    if (value >>> 0 !== value) throw new RangeError(`${value} is no unsigned 32-bit integer`);
+    if (value >>> 0 !== value) throw new RangeError(`${value} is not an unsigned 32-bit integer`);
     view.setUint32(offset, value, true);
   },
 };
@@ -23,7 +23,7 @@ export const i32: FieldType<number> = {
   align: 4,
   read: (view, offset) => view.getInt32(offset, true),
   write(view, offset, value) {
-    if ((value | 0) !== value) throw new RangeError(`${value} is no signed 32-bit integer`);
+    if ((value | 0) !== value) throw new RangeError(`${value} is not a signed 32-bit integer`);
     view.setInt32(offset, value, true);
   },
 };
@@ -52,23 +52,23 @@ export const u16be: FieldType<number> = {
   },
 };
 
-/** `__int64` as its 64 bits, unsigned, little-endian. */
+/** `__int64` as 64 unsigned bits, little-endian. */
 export const u64: FieldType<bigint> = {
   cType: "__int64",
   size: 8,
   align: 8,
   read: (view, offset) => view.getBigUint64(offset, true),
   write(view, offset, value) {
-    if (BigInt.asUintN(64, value) !== value) throw new RangeError(`${value} is no unsigned 64-bit integer`);
+    if (BigInt.asUintN(64, value) !== value) throw new RangeError(`${value} is not an unsigned 64-bit integer`);
     view.setBigUint64(offset, value, true);
   },
 };
 
-/** A pointer of a 64-bit process, as a number; 0 for none. It means something in the process that wrote it only. */
+/** A pointer of a 64-bit process, as a number; 0 for NULL. It is meaningful only in the process that wrote it. */
 export const pointer: FieldType<bigint> = { ...u64, cType: "PVOID" };
 
 /**
- * Gives the numbers of a field type their names.
+ * Adds names to the numbers of a field type.
  *
  * @param type The field type.
  * @param kind Whether the names stand for bits or for whole values.
@@ -84,10 +84,10 @@ export function named(
 }
 
 /**
- * An array of numbers.
+ * Returns the type of an array of numbers.
  *
- * @param type The type of one.
- * @param length How many.
+ * @param type The type of one element.
+ * @param length The number of elements.
  * @returns The field type; its values are arrays of exactly `length` numbers.
  */
 export function arrayOf(type: FieldType<number>, length: number): FieldType<readonly number[]> {
@@ -108,9 +108,9 @@ export function arrayOf(type: FieldType<number>, length: number): FieldType<read
 }
 
 /**
- * Bytes taken as they are.
+ * Returns the type of an array of bytes.
  *
- * @param length How many.
+ * @param length The number of bytes.
  * @returns The field type; its values are copies of exactly `length` bytes.
  */
 export function byteArray(length: number): FieldType<Uint8Array> {
@@ -127,10 +127,10 @@ export function byteArray(length: number): FieldType<Uint8Array> {
 }
 
 /**
- * A fixed `WCHAR` array. The value is its UTF-16 code units without the zeros at the end, so that nothing is lost: what
- * follows an embedded NUL stays in the string behind that NUL, unpaired surrogates stay as they are.
+ * Returns the type of a fixed `WCHAR` array. Its value is the UTF-16 code units without trailing zeros. Nothing else is
+ * lost: the text after an embedded NUL and unpaired surrogates are kept.
  *
- * @param length Room in code units; even.
+ * @param length The size in code units; must be even.
  * @returns The field type.
  */
 export function wcharArray(length: number): FieldType<string> {
@@ -157,11 +157,11 @@ export function wcharArray(length: number): FieldType<string> {
 }
 
 /**
- * A fixed `CHAR` array. Its bytes are in the ANSI code page of the system that wrote them, which the bytes do not tell:
- * each becomes the character with the same number (ISO 8859-1), so that nothing is lost, and ASCII is what it seems.
- * Zeros at the end are dropped, what follows an embedded NUL is kept.
+ * Returns the type of a fixed `CHAR` array. The bytes are in the ANSI code page of the system that wrote them, and do
+ * not say which one that is. Each byte becomes the character with the same number (ISO 8859-1), so every byte is kept
+ * and ASCII text is readable. Trailing zeros are dropped; the text after an embedded NUL is kept.
  *
- * @param length Room in bytes.
+ * @param length The size in bytes.
  * @returns The field type.
  */
 export function charArray(length: number): FieldType<string> {
@@ -180,7 +180,7 @@ export function charArray(length: number): FieldType<string> {
       if (text.length > length) throw new RangeError(`Expected at most ${length} characters, got ${text.length}`);
       for (let index = 0; index < text.length; index++) {
         const code = text.charCodeAt(index);
-        if (code > 0xff) throw new RangeError(`Character ${index} (U+${code.toString(16)}) is none of one byte`);
+        if (code > 0xff) throw new RangeError(`Character ${index} (U+${code.toString(16)}) does not fit in one byte`);
         view.setUint8(offset + index, code);
       }
       clear(view, offset + text.length, offset + length);
@@ -195,7 +195,7 @@ function clear(view: DataView, from: number, to: number): void {
 }
 
 function checkU16(value: number): void {
-  if ((value & 0xffff) !== value) throw new RangeError(`${value} is no unsigned 16-bit integer`);
+  if ((value & 0xffff) !== value) throw new RangeError(`${value} is not an unsigned 16-bit integer`);
 }
 
 /** Names for the values of a member: bits that are set together, or one value of several. */
@@ -206,7 +206,9 @@ export interface FieldNames {
   readonly names: Readonly<Record<string, number>>;
 }
 
-/** How one kind of field is laid out: its size and alignment in bytes and its way to a JavaScript value and back. */
+/**
+ * The layout of one kind of field: its size and alignment in bytes, and the conversion to a JavaScript value and back.
+ */
 export interface FieldType<V> {
   /** The C spelling of the type, such as `DWORD`. */
   readonly cType: string;
@@ -214,15 +216,15 @@ export interface FieldType<V> {
   readonly size: number;
   /** Alignment in bytes, as a C compiler for 64-bit Windows uses it. */
   readonly align: number;
-  /** What its numbers are called, where they have names. */
+  /** The names of its numbers, if they have names. */
   readonly names?: FieldNames;
-  /** Reads the value at `offset`; throws a `RangeError` that says what is wrong when the bytes hold none. */
+  /** Reads the value at `offset`. Throws a `RangeError` with the reason if the bytes are not a valid value. */
   read(view: DataView, offset: number): V;
-  /** Writes `value` at `offset`; throws a `RangeError` that says what is wrong when it does not fit. */
+  /** Writes `value` at `offset`. Throws a `RangeError` with the reason if the value does not fit. */
   write(view: DataView, offset: number, value: V): void;
 }
 
-/** One row of a structure's field table. */
+/** One row of the field table of a structure. */
 export interface Field<V = unknown> {
   /** The member's name, as in the Windows headers. */
   readonly name: string;
@@ -243,8 +245,8 @@ export interface Struct<T> {
   /**
    * Decodes exactly {@linkcode Struct.size} bytes.
    *
-   * @throws {RangeError} If the length differs, or a field's bytes hold no value of its type; it names the field, its
-   * offset and the value.
+   * @throws {RangeError} If the length differs, or the bytes of a field are not a valid value of its type. The message
+   * has the field, its offset and the value.
    */
   decode(bytes: Uint8Array): T;
   /**
@@ -254,9 +256,9 @@ export interface Struct<T> {
    */
   encode(value: T, into?: Uint8Array): Uint8Array<ArrayBuffer>;
   /**
-   * Makes a function that reads one field and nothing else, for hot paths. The function copies nothing but the field.
+   * Returns a function that reads only one field, for hot paths. The function copies nothing but the field.
    *
-   * @throws {TypeError} If the structure has no such field.
+   * @throws {TypeError} If the structure does not have this field.
    */
   reader<Name extends keyof T & string>(name: Name): (bytes: Uint8Array) => T[Name];
 }
@@ -264,18 +266,18 @@ export interface Struct<T> {
 /** The field types of a structure `T`, one for each of its members, in memory order. */
 type FieldTypes<T> = { readonly [K in keyof T]-?: FieldType<T[K]> };
 
-/** A structure's members read and written one after the other, for a structure whose speed matters. */
+/** Reads and writes the members of a structure without a loop, for a structure whose speed matters. */
 interface UnrolledCodec<T> {
   decode(view: DataView): T;
   encode(view: DataView, value: T): void;
 }
 
 /**
- * Makes a {@linkcode Struct} from its field types; offsets follow from order, size and alignment, as in C.
+ * Makes a {@linkcode Struct} from its field types. The offsets follow from order, size and alignment, as in C.
  *
- * @param name The structure's name, for error messages.
+ * @param name The name of the structure, for error messages.
  * @param types One field type for each member of `T`, in memory order.
- * @param straight The same members without a loop over the table; tests hold it against the table.
+ * @param straight The same members without a loop over the table. Tests compare it with the table.
  * @returns The structure.
  */
 export function struct<T extends object>(name: string, types: FieldTypes<T>, straight?: UnrolledCodec<T>): Struct<T> {
@@ -306,7 +308,7 @@ export function struct<T extends object>(name: string, types: FieldTypes<T>, str
       try {
         return codec.decode(view);
       } catch (error) {
-        // The loop knows which field it was.
+        // The loop can tell which field failed.
         if (straight !== undefined) loop.decode(view);
         throw error;
       }
@@ -328,7 +330,7 @@ export function struct<T extends object>(name: string, types: FieldTypes<T>, str
     },
     reader(fieldName) {
       const field = fields.find((field) => field.name === fieldName);
-      if (field === undefined) throw new TypeError(`${name} has no field ${fieldName}`);
+      if (field === undefined) throw new TypeError(`Cannot read ${name}: it does not have a field ${fieldName}`);
       const { type, offset } = field as Field<T[typeof fieldName]>;
       return (bytes) => {
         if (bytes.byteLength !== size) throw wrongSize(bytes);
@@ -351,13 +353,13 @@ export function struct<T extends object>(name: string, types: FieldTypes<T>, str
   }
 }
 
-/** The first `size` bytes of a buffer, or a new one. */
+/** Returns the first `size` bytes of a buffer, or of a new one. */
 function roomIn(into: Uint8Array | undefined, size: number): Uint8Array<ArrayBuffer> {
   if (into === undefined) return new Uint8Array(size);
   return (into.byteLength === size ? into : into.subarray(0, size)) as Uint8Array<ArrayBuffer>;
 }
 
-/** Places members one behind the other, each at a multiple of its alignment, as a C compiler does. */
+/** Places members in order, each at a multiple of its alignment, as a C compiler does. */
 function layOut(types: object): { fields: Field[]; size: number; padded: boolean } {
   const fields: Field[] = [];
   let end = 0;

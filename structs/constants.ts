@@ -1,5 +1,5 @@
 /**
- * The numbers of the Windows headers, by their names there: those in the structures, and Winsock's error codes.
+ * Constants from the Windows headers under their native names: values in the structures, and the Winsock error codes.
  *
  * @module
  */
@@ -28,7 +28,7 @@ export const XP1 = {
   XP1_SAN_SUPPORT_SDP: 0x00080000,
 } as const satisfies Readonly<Record<string, number>>;
 
-/** `dwProviderFlags`: how the entry stands in the catalogue. */
+/** `dwProviderFlags`: flags of the entry in the catalog. */
 export const PFL = {
   PFL_MULTIPLE_PROTO_ENTRIES: 0x00000001,
   PFL_RECOMMENDED_PROTO_ENTRY: 0x00000002,
@@ -48,7 +48,7 @@ export const BYTE_ORDER = {
   LITTLEENDIAN: 0x0001,
 } as const satisfies Readonly<Record<string, number>>;
 
-/** Address families, in Windows' numbers: AF_INET6 is 10 on Linux, and 30 on macOS. */
+/** Address families with the Windows numbers: AF_INET6 is 10 on Linux, and 30 on macOS. */
 export const AF = {
   AF_UNSPEC: 0,
   AF_UNIX: 1,
@@ -140,9 +140,15 @@ export const WSA_FLAG = {
   WSA_FLAG_REGISTERED_IO: 0x100,
 } as const satisfies Readonly<Record<string, number>>;
 
-/** For the address family, socket type or protocol of `WSASocketW` and `WSPSocket`: take it from the WSAPROTOCOL_INFO. */
+/**
+ * An address family, socket type or protocol for `WSASocketW` and `WSPSocket` that means: use the value in the
+ * WSAPROTOCOL_INFO.
+ */
 export const FROM_PROTOCOL_INFO: -1 = -1;
-/** What `socket()` sets too, so that both sides of a shared socket use the same flags; and child processes get no copy. */
+/**
+ * The flags that `socket()` sets, so that both sides of a shared socket use the same flags, and the flag that stops
+ * child processes from inheriting the socket.
+ */
 export const DEFAULT_SOCKET_FLAGS: number = WSA_FLAG.WSA_FLAG_OVERLAPPED | WSA_FLAG.WSA_FLAG_NO_HANDLE_INHERIT;
 
 /** `lNetworkEvents` of WSANETWORKEVENTS. */
@@ -159,10 +165,10 @@ export const FD = {
   FD_ADDRESS_LIST_CHANGE: 0x200,
 } as const satisfies Readonly<Record<string, number>>;
 
-/** What is known of one error code: its number, and what it means, in a line. */
+/** An error code: its number, and its meaning in one line. */
 export type WinsockErrorEntry = readonly [code: number, meaning: string];
 
-/** Winsock's errors: each one's number, and what it means. */
+/** The Winsock errors: the number and the meaning of each. */
 export const WINSOCK_ERROR_TABLE = {
   WSA_INVALID_HANDLE: [6, "The handle of an event object is not valid"],
   WSA_NOT_ENOUGH_MEMORY: [8, "There is not enough memory"],
@@ -202,7 +208,7 @@ export const WINSOCK_ERROR_TABLE = {
   WSAESHUTDOWN: [10058, "This direction of the socket has been shut down"],
   WSAETOOMANYREFS: [10059, "There are too many references to a kernel object"],
   WSAETIMEDOUT: [10060, "The peer did not answer in time"],
-  WSAECONNREFUSED: [10061, "Nobody listens at the address"],
+  WSAECONNREFUSED: [10061, "No socket is listening at the address"],
   WSAELOOP: [10062, "The name cannot be translated"],
   WSAENAMETOOLONG: [10063, "The name is too long"],
   WSAEHOSTDOWN: [10064, "The destination host is down"],
@@ -230,14 +236,14 @@ export const WINSOCK_ERROR_TABLE = {
   WSAEREFUSED: [10112, "The database query was refused"],
   WSAHOST_NOT_FOUND: [11001, "The host is not known"],
   WSATRY_AGAIN: [11002, "The host is not known at the moment; try again"],
-  WSANO_RECOVERY: [11003, "The name lookup failed for good"],
+  WSANO_RECOVERY: [11003, "The name lookup failed permanently"],
   WSANO_DATA: [11004, "The name is known, but has no data of the requested type"],
 } as const satisfies Record<string, WinsockErrorEntry>;
 
 /** The name of a Winsock error code, such as `WSAENOTSOCK`. */
 export type WinsockErrorName = keyof typeof WINSOCK_ERROR_TABLE;
 
-/** Winsock's error codes by name. */
+/** The Winsock error codes by name. */
 export const WSA_ERRORS: { readonly [Name in WinsockErrorName]: number } = Object.fromEntries(
   Object.entries(WINSOCK_ERROR_TABLE).map(([name, [code]]) => [name, code]),
 ) as Record<WinsockErrorName, number>;
@@ -247,10 +253,10 @@ const BY_CODE: ReadonlyMap<number, { name: string; meaning: string }> = new Map(
 );
 
 /**
- * Explains an error code.
+ * Returns the name and the meaning of an error code.
  *
  * @param code A Winsock error code, such as 10038.
- * @returns Its name and meaning; `undefined` if it is none of Winsock's.
+ * @returns The name and the meaning; `undefined` if the number is not a Winsock error code.
  */
 export function describeWinsockError(code: number): { name: string; meaning: string } | undefined {
   return BY_CODE.get(code);

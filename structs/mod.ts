@@ -1,11 +1,12 @@
 /**
- * The structures of Windows' shared sockets as plain objects and bytes. Pure: no FFI, no permission, any system.
+ * The Windows structures for shared sockets as plain objects and bytes. Works on any system, without FFI and without
+ * permissions.
  *
- * Each structure has a `size`, `encode`, `decode`, and the `fields` with their offsets and C types; lengths are checked,
- * and what a C compiler lays out the tests compare byte by byte. Flags and constants have their native names, and
- * {@linkcode describeWinsockError} tells what an error number means.
+ * Each structure has a `size`, `encode`, `decode`, and the `fields` with their offsets and C types. Lengths are
+ * checked. Tests compare the layout with that of a C compiler, byte by byte. Flags and constants have their native
+ * names, and {@linkcode describeWinsockError} explains an error number.
  *
- * @example Reading the name of the protocol a blob is about
+ * @example Reading the name of the protocol in a blob
  * ```ts
  * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
  * import { assertEquals } from "@std/assert";
@@ -18,7 +19,7 @@
  * assertEquals(WSAPROTOCOL_INFOW.decode(blob).szProtocol, "MSAFD Tcpip [TCP/IP]");
  * ```
  *
- * @example What error 10038 is
+ * @example Explaining error 10038
  * ```ts
  * import { describeWinsockError } from "@winsock/handoff/structs";
  * import { assertEquals } from "@std/assert";

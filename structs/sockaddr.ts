@@ -1,5 +1,5 @@
 /**
- * Socket addresses as the kernel takes them.
+ * Socket addresses in the form that the kernel uses.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface SOCKADDR_IN {
   sin_zero: Uint8Array;
 }
 
-/** The codec of {@linkcode SOCKADDR_IN}, 16 bytes; Linux' `struct sockaddr_in` has the same layout. */
+/** The codec of {@linkcode SOCKADDR_IN}, 16 bytes. `struct sockaddr_in` on Linux has the same layout. */
 export const SOCKADDR_IN: Struct<SOCKADDR_IN> = struct<SOCKADDR_IN>("SOCKADDR_IN", {
   sin_family: family,
   sin_port: u16be,
@@ -30,19 +30,19 @@ export const SOCKADDR_IN: Struct<SOCKADDR_IN> = struct<SOCKADDR_IN>("SOCKADDR_IN
 
 /** [SOCKADDR_IN6](https://learn.microsoft.com/windows/win32/api/ws2ipdef/ns-ws2ipdef-sockaddr_in6_lh), 28 bytes: an IPv6 address and port. */
 export interface SOCKADDR_IN6 {
-  /** `AF_INET6`: 23 on Windows, 10 on Linux; 30 on macOS, whose addresses begin with their length instead. */
+  /** `AF_INET6`: 23 on Windows, 10 on Linux. It is 30 on macOS, where addresses begin with their length instead. */
   sin6_family: number;
   /** Port, in network order in memory. */
   sin6_port: number;
-  /** Flow label, as it stands in memory. */
+  /** Flow label, in memory order. */
   sin6_flowinfo: number;
   /** The address, 16 bytes in network order. */
   sin6_addr: Uint8Array;
-  /** Index of the interface a link-local address belongs to; 0 otherwise. */
+  /** Index of the interface of a link-local address; 0 for other addresses. */
   sin6_scope_id: number;
 }
 
-/** The codec of {@linkcode SOCKADDR_IN6}, 28 bytes; Linux' `struct sockaddr_in6` has the same layout. */
+/** The codec of {@linkcode SOCKADDR_IN6}, 28 bytes. `struct sockaddr_in6` on Linux has the same layout. */
 export const SOCKADDR_IN6: Struct<SOCKADDR_IN6> = struct<SOCKADDR_IN6>("SOCKADDR_IN6", {
   sin6_family: family,
   sin6_port: u16be,
@@ -59,7 +59,7 @@ export interface SOCKADDR_UN {
   sun_path: Uint8Array;
 }
 
-/** The codec of {@linkcode SOCKADDR_UN}, 110 bytes; Linux' `struct sockaddr_un` has the same layout. */
+/** The codec of {@linkcode SOCKADDR_UN}, 110 bytes. `struct sockaddr_un` on Linux has the same layout. */
 export const SOCKADDR_UN: Struct<SOCKADDR_UN> = struct<SOCKADDR_UN>("SOCKADDR_UN", {
   sun_family: family,
   sun_path: byteArray(108),
@@ -69,11 +69,11 @@ export const SOCKADDR_UN: Struct<SOCKADDR_UN> = struct<SOCKADDR_UN>("SOCKADDR_UN
 export interface SOCKADDR_STORAGE {
   /** The address family, `AF_*`. */
   ss_family: number;
-  /** What follows the family, 6 bytes. */
+  /** The 6 bytes after the family. */
   __ss_pad1: Uint8Array;
-  /** What makes the structure 8-byte aligned: 8 bytes, as they stand in memory. */
+  /** Aligns the structure to 8 bytes: 8 bytes, in memory order. */
   __ss_align: bigint;
-  /** The rest, 112 bytes. */
+  /** The remaining 112 bytes. */
   __ss_pad2: Uint8Array;
 }
 

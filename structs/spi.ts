@@ -1,6 +1,6 @@
 /**
- * The structures of the service provider interface besides WSAPROTOCOL_INFO: what `WSAStartup` and `WSPStartup` fill,
- * buffers of input and output, and the order of the functions in WSPPROC_TABLE and WSPUPCALLTABLE.
+ * Structures of the service provider interface besides WSAPROTOCOL_INFO: the output of `WSAStartup` and `WSPStartup`,
+ * I/O buffers, and the order of the functions in WSPPROC_TABLE and WSPUPCALLTABLE.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import { FD } from "./constants.ts";
 
 /** [WSADATA](https://learn.microsoft.com/windows/win32/api/winsock/ns-winsock-wsadata) of a 64-bit process, 408 bytes. */
 export interface WSADATA {
-  /** The version of Winsock to be used, its major number in the low byte. */
+  /** The Winsock version to use, with the major number in the low byte. */
   wVersion: number;
-  /** The highest version there is. */
+  /** The highest version that is available. */
   wHighVersion: number;
   /** Not used since Winsock 2. */
   iMaxSockets: number;
@@ -21,7 +21,7 @@ export interface WSADATA {
   lpVendorInfo: bigint;
   /** A description of the implementation, at most 257 characters of one byte. */
   szDescription: string;
-  /** Its status, at most 129 characters of one byte. */
+  /** The status of the implementation, at most 129 characters of one byte. */
   szSystemStatus: string;
 }
 
@@ -38,9 +38,9 @@ export const WSADATA: Struct<WSADATA> = struct<WSADATA>("WSADATA", {
 
 /** [WSPDATA](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspdata), 516 bytes. */
 export interface WSPDATA {
-  /** The version of the SPI to be used, its major number in the low byte. */
+  /** The SPI version to use, with the major number in the low byte. */
   wVersion: number;
-  /** The highest version the provider has. */
+  /** The highest version that the provider supports. */
   wHighVersion: number;
   /** A description of the provider, at most 256 UTF-16 units. */
   szDescription: string;
@@ -55,9 +55,9 @@ export const WSPDATA: Struct<WSPDATA> = struct<WSPDATA>("WSPDATA", {
 
 /** [WSANETWORKEVENTS](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsanetworkevents), 44 bytes. */
 export interface WSANETWORKEVENTS {
-  /** Which events occurred, `FD_*` bits. */
+  /** The events that occurred, `FD_*` bits. */
   lNetworkEvents: number;
-  /** The error of each event, ten, in the order of the events' bits. */
+  /** The error codes of the ten events, in the order of the bits of the events. */
   iErrorCode: readonly number[];
 }
 
@@ -79,9 +79,8 @@ export interface WSABUF {
 export const WSABUF: Struct<WSABUF> = struct<WSABUF>("WSABUF", { len: u32, buf: pointer });
 
 /**
- * The functions of
- * [WSPPROC_TABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspproc_table), 30 pointers, 240 bytes in
- * a 64-bit process: what `WSPStartup` gives its caller. `WSPDuplicateSocket` is at index 8.
+ * The functions of [WSPPROC_TABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspproc_table), which
+ * `WSPStartup` returns to its caller: 30 pointers, 240 bytes in a 64-bit process. `WSPDuplicateSocket` is at index 8.
  */
 export const WSPPROC_TABLE = [
   "lpWSPAccept",
@@ -117,9 +116,8 @@ export const WSPPROC_TABLE = [
 ] as const;
 
 /**
- * The functions of
- * [WSPUPCALLTABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspupcalltable), 15 pointers, 120 bytes
- * in a 64-bit process: what a provider may call back.
+ * The functions of [WSPUPCALLTABLE](https://learn.microsoft.com/windows/win32/api/ws2spi/ns-ws2spi-wspupcalltable),
+ * which a provider may call: 15 pointers, 120 bytes in a 64-bit process.
  */
 export const WSPUPCALLTABLE = [
   "lpWPUCloseEvent",

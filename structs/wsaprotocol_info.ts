@@ -1,5 +1,5 @@
 /**
- * WSAPROTOCOL_INFOW and WSAPROTOCOL_INFOA: the structure a shared socket travels in.
+ * WSAPROTOCOL_INFOW and WSAPROTOCOL_INFOA: the structure that describes a shared socket to another process.
  *
  * @module
  */
@@ -7,25 +7,25 @@ import { arrayOf, charArray, type FieldType, i32, named, type Struct, struct, u3
 import { AF, BYTE_ORDER, IPPROTO, PFL, SECURITY_PROTOCOL, SOCK, XP1 } from "./constants.ts";
 import { guid } from "./guid.ts";
 
-/** `MAX_PROTOCOL_CHAIN`: entries a protocol chain has room for. */
+/** `MAX_PROTOCOL_CHAIN`: the most entries in a protocol chain. */
 export const MAX_PROTOCOL_CHAIN = 7;
 
-/** `WSAPROTOCOL_LEN`: characters of a protocol's name, the terminating NUL not counted. */
+/** `WSAPROTOCOL_LEN`: the most characters in the name of a protocol, without the terminating NUL. */
 export const WSAPROTOCOL_LEN = 255;
 
 /** [WSAPROTOCOLCHAIN](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsaprotocolchain), 32 bytes. */
 export interface WSAPROTOCOLCHAIN {
-  /** 0 a layered protocol, 1 a base protocol, 2 to 7 a protocol chain. */
+  /** 0 for a layered protocol, 1 for a base protocol, 2 to 7 for a protocol chain. */
   ChainLen: number;
-  /** Catalogue entry ids, always seven; those past `ChainLen` mean nothing and are kept as they are. */
+  /** Catalog entry ids, always seven. Those past `ChainLen` have no meaning and are kept unchanged. */
   ChainEntries: readonly number[];
 }
 
 /**
  * [WSAPROTOCOL_INFOW](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsaprotocol_infow), 628 bytes.
  *
- * What `WSADuplicateSocketW` fills is opaque to everyone but the provider that made it: decode it to look at it, send
- * the bytes as they are.
+ * The output of `WSADuplicateSocketW` is opaque to everything but the provider that made it. Decode it to inspect it,
+ * but send the bytes unchanged.
  */
 export interface WSAPROTOCOL_INFOW {
   /** Capabilities of the protocol, `XP1_*` bits. */
@@ -36,13 +36,13 @@ export interface WSAPROTOCOL_INFOW {
   dwServiceFlags3: number;
   /** Reserved. */
   dwServiceFlags4: number;
-  /** How the entry stands in the catalogue, `PFL_*` bits. */
+  /** Flags of the entry in the catalog, `PFL_*` bits. */
   dwProviderFlags: number;
-  /** The provider's GUID, lower case, without braces. */
+  /** The GUID of the provider, lower case, without braces. */
   ProviderId: string;
-  /** The entry's id in the catalogue. */
+  /** The id of the entry in the catalog. */
   dwCatalogEntryId: number;
-  /** Whether this is a layer, a base protocol or a chain, and of what. */
+  /** Whether this is a layer, a base protocol or a chain, and the entries of a chain. */
   ProtocolChain: WSAPROTOCOLCHAIN;
   /** Version of the protocol. */
   iVersion: number;
@@ -56,18 +56,18 @@ export interface WSAPROTOCOL_INFOW {
   iSocketType: number;
   /** Protocol, `IPPROTO_*`. */
   iProtocol: number;
-  /** How many protocol numbers follow `iProtocol`. */
+  /** The number of protocol numbers that follow `iProtocol`. */
   iProtocolMaxOffset: number;
   /** `BIGENDIAN` (0) or `LITTLEENDIAN` (1). */
   iNetworkByteOrder: number;
   /** `SECURITY_PROTOCOL_*`. */
   iSecurityScheme: number;
-  /** Longest message in bytes; 0 for streams, 1 where it depends on the link, 0xFFFFFFFF without limit. */
+  /** Longest message in bytes; 0 for streams, 1 if it depends on the link, 0xFFFFFFFF if there is no limit. */
   dwMessageSize: number;
   /** For the provider's own use, such as a duplicated handle. */
   dwProviderReserved: number;
   /**
-   * The protocol's name. At most 256 UTF-16 units; zeros at the end are dropped, what stands behind an embedded NUL is
+   * The name of the protocol, at most 256 UTF-16 units. Trailing zeros are dropped; the text after an embedded NUL is
    * kept.
    */
   szProtocol: string;
@@ -75,8 +75,9 @@ export interface WSAPROTOCOL_INFOW {
 
 /**
  * [WSAPROTOCOL_INFOA](https://learn.microsoft.com/windows/win32/api/winsock2/ns-winsock2-wsaprotocol_infoa), 372 bytes:
- * as {@linkcode WSAPROTOCOL_INFOW} with the name in the ANSI code page. Which one that is the bytes do not tell: each byte
- * becomes the character with the same number (ISO 8859-1), so that it is kept, and ASCII is what it seems.
+ * the same as {@linkcode WSAPROTOCOL_INFOW}, with the name in the ANSI code page. The bytes do not say which code page
+ * that is. Each byte becomes the character with the same number (ISO 8859-1), so every byte is kept and ASCII text is
+ * readable.
  */
 export type WSAPROTOCOL_INFOA = WSAPROTOCOL_INFOW;
 
@@ -87,7 +88,7 @@ const chainLength: FieldType<number> = {
 };
 const chainEntries = arrayOf(u32, MAX_PROTOCOL_CHAIN);
 
-/** The codec of {@linkcode WSAPROTOCOLCHAIN}, 32 bytes. A length outside 0 to 7 is refused. */
+/** The codec of {@linkcode WSAPROTOCOLCHAIN}, 32 bytes. Rejects a length outside 0 to 7. */
 export const WSAPROTOCOLCHAIN: Struct<WSAPROTOCOLCHAIN> = struct<WSAPROTOCOLCHAIN>("WSAPROTOCOLCHAIN", {
   ChainLen: chainLength,
   ChainEntries: chainEntries,
@@ -114,7 +115,7 @@ function checkedChainLength(length: number): number {
   return length;
 }
 
-/** Both forms, which differ in the type of the name only. */
+/** Makes the codec of either form. The forms differ only in the type of the name. */
 function protocolInfo(name: string, szProtocol: FieldType<string>): Struct<WSAPROTOCOL_INFOW> {
   return struct<WSAPROTOCOL_INFOW>(name, {
     dwServiceFlags1: named(u32, "flags", XP1),
@@ -188,10 +189,10 @@ function protocolInfo(name: string, szProtocol: FieldType<string>): Struct<WSAPR
 /**
  * The codec of {@linkcode WSAPROTOCOL_INFOW}, 628 bytes.
  *
- * Every byte is kept: `encode(decode(bytes))` equals `bytes` for all bytes that decode. Refused is only a chain length
- * outside 0 to 7.
+ * Every byte is kept: `encode(decode(bytes))` equals `bytes` for all bytes that decode. Only a chain length outside 0
+ * to 7 does not decode.
  *
- * @example Looking into a blob
+ * @example Inspecting a blob
  * ```ts
  * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
  * import { assertEquals } from "@std/assert";

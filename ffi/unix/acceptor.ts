@@ -1,5 +1,6 @@
 /**
- * Accepting on Unix: a non-blocking `accept` on the JavaScript thread, and the poller when no connection is there.
+ * Accepts connections on Unix: a non-blocking `accept` on the JavaScript thread, and the poller while no connection is
+ * waiting.
  *
  * @module
  */
@@ -11,17 +12,20 @@ import { POLLIN, PollProbe } from "./io.ts";
 
 const MAX_IN_TURN = 16;
 
-/** Nothing is accepted ahead: what is not asked for stays in the backlog, for what else has the socket. */
+/** Accepts connections only on request. All others stay in the backlog, for other processes that share the listener. */
 export class UnixAcceptor implements Acceptor {
   readonly #turns = new YieldBudget(MAX_IN_TURN);
   readonly #look: PollProbe;
   #stopping: Promise<void> | undefined;
-  /** Whether the poller has just said that a connection is there. */
+  /** Whether the poller has just reported a waiting connection. */
   #woken = false;
   #waiting: PollWaiter | undefined;
   #referenced = true;
 
-  /** A listener somebody else made may block; here it must not, whoever shares it. */
+  /**
+   * Makes the listener non-blocking. It may come from another process, or be shared with one, and must not block this
+   * thread.
+   */
   constructor(readonly listener: bigint, readonly poller: Poller) {
     this.#look = new PollProbe(listener, POLLIN);
     setNonblocking(listener, `accept connections on socket ${listener}`);
@@ -35,7 +39,7 @@ export class UnixAcceptor implements Acceptor {
 
   async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
     while (this.#stopping === undefined && wanted()) {
-      // What takes connections is to get a turn at using them.
+      // Yield, so that the caller can use the connections it has accepted.
       if (this.#turns.exhausted) {
         await this.#turns.yield();
         continue;
@@ -46,7 +50,8 @@ export class UnixAcceptor implements Acceptor {
         accepted(s);
         continue;
       }
-      // A turn of the event loop costs less than waiting, and where several came the next is not far.
+      // Yielding costs less than waiting through the poller, and after several connections the next one is likely to
+      // arrive soon.
       await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
     return this.#stopping === undefined;
@@ -70,7 +75,7 @@ export class UnixAcceptor implements Acceptor {
     if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
   }
 
-  /** To accept in vain costs ten times as much as to look. */
+  /** Returns whether an `accept` may succeed. An `accept` that fails costs ten times as much as this check. */
   #mayAccept(): boolean {
     const woken = this.#woken;
     this.#woken = false;

@@ -1,5 +1,5 @@
 /**
- * macOS on x86-64 and arm64. The values are those of the headers Apple publishes (xnu, `bsd/sys`, `bsd/netinet`).
+ * macOS on x86-64 and arm64. The values are those of the headers that Apple publishes (xnu, `bsd/sys`, `bsd/netinet`).
  *
  * @module
  */
@@ -13,7 +13,7 @@ const IPPROTO_IPV6 = 41;
 
 export const DARWIN: UnixSystem = {
   name: "macOS",
-  // No such file is on disk: the loader knows the path.
+  // This file does not exist on disk; the loader knows the path.
   libraryPaths: ["/usr/lib/libSystem.B.dylib"],
   errnoFunction: "__error",
   glibc: false,
@@ -74,7 +74,7 @@ export const DARWIN: UnixSystem = {
     IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
     IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12], // IPV6_JOIN_GROUP
     IPV6_DROP_MEMBERSHIP: [IPPROTO_IPV6, 13], // IPV6_LEAVE_GROUP
-    // SO_REUSEADDR: two listeners still cannot have the very same address.
+    // SO_REUSEADDR: two listeners still cannot have exactly the same address.
     LISTENER: [SOL_SOCKET, 0x0004],
     lingerWidth: 4,
     options: {
@@ -83,7 +83,7 @@ export const DARWIN: UnixSystem = {
       TCP_KEEPINTVL: [IPPROTO_TCP, 0x101],
       TCP_KEEPCNT: [IPPROTO_TCP, 0x102],
       SO_KEEPALIVE: [SOL_SOCKET, 0x0008],
-      SO_LINGER: [SOL_SOCKET, 0x1080], // SO_LINGER_SEC: what is called SO_LINGER counts ticks
+      SO_LINGER: [SOL_SOCKET, 0x1080], // SO_LINGER_SEC: the unit of SO_LINGER itself is ticks
       SO_RCVBUF: [SOL_SOCKET, 0x1002],
       SO_SNDBUF: [SOL_SOCKET, 0x1001],
       SO_EXCLUSIVEADDRUSE: undefined,
@@ -102,7 +102,7 @@ export const DARWIN: UnixSystem = {
   SOL_SOCKET,
   hasAcceptConnOption: false,
   SO_PROTOCOL: undefined,
-  SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares multicast addresses only
+  SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares only multicast addresses
   CLOCK_MONOTONIC: 6,
 
   lengthPrefixed: true,
@@ -132,7 +132,7 @@ export const DARWIN: UnixSystem = {
   closesTruncatedDescriptors: false,
   collectsInFlightSockets: true,
   acceptAgain: ["EAGAIN", "EINTR", "ECONNABORTED"],
-  // EMSGSIZE: the limit that a message's descriptors must keep to shrinks as the receiver's queue grows.
+  // EMSGSIZE: the limit for the descriptors of a message decreases as the queue of the receiver grows.
   waits: {
     descriptor: ["EAGAIN", "EINTR", "ETOOMANYREFS", "ENOBUFS", "EMSGSIZE"],
     datagram: ["EAGAIN", "EINTR", "ENOBUFS"],

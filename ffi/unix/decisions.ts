@@ -1,6 +1,7 @@
 /**
- * Decisions on Unix: words of a sealed memory file, each a spin lock that the first to try it holds for good. Where libc
- * has no such lock (glibc before 2.34, macOS) names in a directory, where only the first `mkdirat` of a name succeeds.
+ * Decisions on Unix. The table is a sealed memory file. Each decision is a spin lock in it: the first process that
+ * tries the lock holds it permanently. If libc does not have such a lock (glibc before 2.34, macOS), the decisions are
+ * names in a directory: only the first `mkdirat` of a name succeeds.
  *
  * @module
  */
@@ -11,7 +12,9 @@ import { closeOnExec, fcntl } from "./descriptors.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { makePrivateDirectory, nulTerminated, type PrivateDirectory } from "./local_sockets.ts";
 
-/** Bytes of a slot: a cache line, so that two processes that decide two slots do not wait for each other. */
+/**
+ * The size of a slot in bytes: one cache line, so that two processes that decide two slots do not wait for each other.
+ */
 const SLOT_SIZE = 64;
 const TABLE_SIZE = DECISION_SLOTS * SLOT_SIZE;
 
@@ -19,7 +22,7 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
-/** `F_SEAL_SEAL`, `F_SEAL_SHRINK`, `F_SEAL_GROW`: a file that shrinks would end whoever has it mapped. */
+/** `F_SEAL_SEAL`, `F_SEAL_SHRINK`, `F_SEAL_GROW`. If the file shrank, a process that has mapped it would be killed. */
 const SEALS = 0x1 | 0x2 | 0x4;
 const PROT_READ_WRITE = 0x1 | 0x2;
 const MAP_SHARED = 1;
@@ -38,7 +41,7 @@ const memory = libcFunctions({
   mmap: { parameters: ["usize", "usize", "i32", "i32", "usize", "i64"], result: "usize" },
   /** `int munmap(void *addr, size_t length)` */
   munmap: { parameters: ["usize", "usize"], result: "i32" },
-  /** `int pthread_spin_trylock(pthread_spinlock_t *lock)`: in libc itself from glibc 2.34 on */
+  /** `int pthread_spin_trylock(pthread_spinlock_t *lock)`: in libc itself since glibc 2.34 */
   pthread_spin_trylock: { parameters: ["usize"], result: "i32", optional: true },
   /** `int pthread_spin_unlock(pthread_spinlock_t *lock)` */
   pthread_spin_unlock: { parameters: ["usize"], result: "i32", optional: true },
@@ -56,7 +59,7 @@ const names = libcFunctions({
 /**
  * Makes a table for one channel.
  *
- * @returns The source's side.
+ * @returns The table as the source uses it.
  * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
  */
 export function newDecisions(): SourceDecisions {
@@ -64,18 +67,20 @@ export function newDecisions(): SourceDecisions {
 }
 
 /**
- * Opens the table of this process's channel.
+ * Opens the table of the channel of this process.
  *
- * @param means What the source made it of.
- * @param descriptor The descriptor that came with it, closed here in any case.
- * @returns The target's side.
- * @throws {RangeError} If it is not a table that is safe to use.
+ * @param means How the source made the table: a number of {@linkcode DecisionMeans}.
+ * @param descriptor The descriptor that the source sent for the table. This function closes it in any case.
+ * @returns The table as the target uses it.
+ * @throws {RangeError} If the descriptor is not a table that is safe to use.
  * @throws {WinsockError} If the system refuses.
  */
 export function openDecisions(means: number, descriptor: bigint): TargetDecisions {
   if (means === DecisionMeans.NAMES) return new TargetNames(descriptor);
   try {
-    if (means !== DecisionMeans.WORDS) throw new RangeError(`Decisions by means ${means} are unknown`);
+    if (means !== DecisionMeans.WORDS) {
+      throw new RangeError(`Cannot open a table of decisions: means ${means} is unknown`);
+    }
     if (!hasSharedLocks()) throw unsupported();
     checkSealed(descriptor);
     return new Words(map(descriptor));
@@ -88,7 +93,7 @@ function hasSharedLocks(): boolean {
   return unixSystem().sharedLocks && memory().pthread_spin_trylock !== null && memory().pthread_spin_unlock !== null;
 }
 
-/** A table in memory that two processes have mapped. Zeros count as locked on x86 and as open elsewhere. */
+/** A table in memory that both processes have mapped. Zeros mean locked on x86, and open elsewhere. */
 class Words implements TargetDecisions {
   readonly #address: bigint;
   #mapped = true;
@@ -115,7 +120,9 @@ class Words implements TargetDecisions {
   }
 
   #word(slot: number): bigint {
-    if (!(slot >= 0 && slot < DECISION_SLOTS)) throw new RangeError(`Slot ${slot} is not one of a table`);
+    if (!(slot >= 0 && slot < DECISION_SLOTS)) {
+      throw new RangeError(`Invalid \`slot\`: must be from 0 to ${DECISION_SLOTS - 1}, got ${slot}`);
+    }
     return this.#address + BigInt(slot * SLOT_SIZE);
   }
 }
@@ -151,7 +158,7 @@ class SourceWords extends Words implements SourceDecisions {
   }
 }
 
-/** Slots are names in a directory: the first to make one has decided. */
+/** A table of names in a directory: the first process that makes the name of a slot has decided it. */
 class TargetNames implements TargetDecisions {
   constructor(readonly descriptor: bigint) {}
 
@@ -193,7 +200,7 @@ class SourceNames extends TargetNames implements SourceDecisions {
     throw unixError(code, `open decision ${slot}`, "unlinkat");
   }
 
-  /** What a target has put in the way stays there. */
+  /** Closes the directory. Anything that a target has left in it stays there. */
   override close(): void {
     for (let slot = 0; slot < DECISION_SLOTS; slot++) this.#unlink(slot);
     super.close();
@@ -206,12 +213,12 @@ class SourceNames extends TargetNames implements SourceDecisions {
   }
 }
 
-/** A file that could shrink would end this process at its next look at it. */
+/** Checks the seals of a memory file. If the file could shrink, the next access would kill this process. */
 function checkSealed(descriptor: bigint): void {
   const seals = fcntl(descriptor, F_GET_SEALS);
   const size = memory().lseek(descriptor, 0n, SEEK_END);
   if (seals === -1 || (seals & SEALS) !== SEALS || Number(size) !== TABLE_SIZE) {
-    throw new RangeError(`Descriptor ${descriptor} is not a table of decisions`);
+    throw new RangeError(`Cannot open a table of decisions: descriptor ${descriptor} is not one`);
   }
 }
 
@@ -225,6 +232,6 @@ function unsupported(): WinsockError {
   return new WinsockError(WSA_ERRORS.WSAEOPNOTSUPP, {
     operation: "open a table of decisions",
     functionName: "pthread_spin_trylock",
-    detail: "this process's libc does not export it, and that of the source does",
+    detail: "the libc of this process does not export it, but that of the source does",
   });
 }

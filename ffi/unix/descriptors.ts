@@ -1,9 +1,9 @@
 /**
- * File descriptors: their flags (fcntl(2)), and making ones that child processes do not inherit and whose calls do not
- * wait.
+ * File descriptors: reading and setting their flags (fcntl(2)), and making descriptors that child processes do not
+ * inherit and whose calls do not wait.
  *
- * Where the call that makes a descriptor cannot set its flags, `fcntl` does in the next statement. This thread spawns
- * nothing between the two; another thread of the process, a Worker, may.
+ * If the call that makes a descriptor cannot set its flags, `fcntl` sets them in the next statement. This thread does
+ * not spawn a process between the two; another thread of the process, such as a Worker, may do so.
  *
  * @module
  */
@@ -17,17 +17,17 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 
-/** `fcntl` with an integer behind its command; -1 says that it failed. */
+/** Calls `fcntl` with an integer argument. A result of -1 means failure. */
 export function fcntl(fd: bigint, cmd: number, arg: number = 0): number {
   return libc().fcntl(fd, cmd, arg, 0, 0, 0, 0, 0, BigInt(arg));
 }
 
 /**
- * Whether child processes inherit a descriptor (`FD_CLOEXEC` off). One that this process inherited has it off, for exec
- * would have closed it; Deno sets it on all it opens.
+ * Returns whether child processes inherit a descriptor (`FD_CLOEXEC` is off). It is off for a descriptor that this
+ * process inherited, because exec would otherwise have closed it. Deno sets it on all descriptors that it opens.
  *
  * @param fd The descriptor.
- * @returns Whether they do.
+ * @returns Whether child processes inherit it.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function inheritable(fd: bigint): boolean {
@@ -37,7 +37,7 @@ export function inheritable(fd: bigint): boolean {
 }
 
 /**
- * Keeps child processes from inheriting a descriptor (`FD_CLOEXEC`, fcntl(2)).
+ * Stops child processes from inheriting a descriptor (`FD_CLOEXEC`, fcntl(2)).
  *
  * @param fd The descriptor.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
@@ -48,7 +48,7 @@ export function closeOnExec(fd: bigint): void {
 }
 
 /**
- * Lets child processes inherit a descriptor (`FD_CLOEXEC` off), for the moment in which one is spawned.
+ * Lets child processes inherit a descriptor (`FD_CLOEXEC` off) while the caller spawns one.
  *
  * @param fd The descriptor.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
@@ -59,10 +59,10 @@ export function keepOnExec(fd: bigint): void {
 }
 
 /**
- * Makes new descriptors what they are to be, or closes them all.
+ * Prepares new descriptors. If that fails for one of them, closes all.
  *
  * @param fds The descriptors.
- * @param prepare What to do to each.
+ * @param prepare Called with each descriptor.
  */
 export function prepareAll(fds: readonly bigint[], prepare: (fd: bigint) => void): void {
   try {
@@ -74,12 +74,12 @@ export function prepareAll(fds: readonly bigint[], prepare: (fd: bigint) => void
 }
 
 /**
- * Makes one more descriptor with a number of its own (`F_DUPFD_CLOEXEC`, fcntl(2)).
+ * Makes a new descriptor of the same file (`F_DUPFD_CLOEXEC`, fcntl(2)).
  *
  * @param fd The descriptor to duplicate.
- * @param least The lowest number the new one may have.
- * @param operation What it is needed for, for the error.
- * @returns The new descriptor, closed on exec; the caller's to close.
+ * @param least The lowest number that the new descriptor may have.
+ * @param operation The operation, for the error. Defaults to `duplicate descriptor <fd>`.
+ * @returns The new descriptor, closed on exec. The caller must close it.
  * @throws {WinsockError} WSAENOTSOCK if `fd` is not open, WSAEMFILE if there is no room.
  */
 export function duplicateFrom(fd: bigint, least: number, operation = `duplicate descriptor ${fd}`): bigint {
@@ -89,10 +89,11 @@ export function duplicateFrom(fd: bigint, least: number, operation = `duplicate 
 }
 
 /**
- * The status flags of what a descriptor is of (`F_GETFL`, fcntl(2)), such as `O_NONBLOCK`: kept once for all who share it.
+ * Returns the status flags of a file (`F_GETFL`, fcntl(2)), such as `O_NONBLOCK`. All descriptors of the file share
+ * them.
  *
- * @param fd The descriptor.
- * @returns The flags, bits.
+ * @param fd A descriptor of the file.
+ * @returns The flags, as bits.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function statusFlags(fd: bigint): number {
@@ -102,10 +103,10 @@ export function statusFlags(fd: bigint): number {
 }
 
 /**
- * Sets the status flags of what a descriptor is of (`F_SETFL`, fcntl(2)), for all who share it.
+ * Sets the status flags of a file (`F_SETFL`, fcntl(2)). All descriptors of the file share them.
  *
- * @param fd The descriptor.
- * @param flags The flags, bits.
+ * @param fd A descriptor of the file.
+ * @param flags The flags, as bits.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setStatusFlags(fd: bigint, flags: number): void {
@@ -114,10 +115,10 @@ export function setStatusFlags(fd: bigint, flags: number): void {
 }
 
 /**
- * Keeps calls on a descriptor from waiting (`O_NONBLOCK` on).
+ * Makes a file non-blocking (`O_NONBLOCK` on).
  *
- * @param fd The descriptor.
- * @param operation What it is needed for, for the error.
+ * @param fd A descriptor of the file.
+ * @param operation The operation, for the error.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setNonblocking(fd: bigint, operation: string): void {
@@ -127,9 +128,9 @@ export function setNonblocking(fd: bigint, operation: string): void {
 }
 
 /**
- * Makes calls on a descriptor wait, for a program that expects them to (`O_NONBLOCK` off).
+ * Makes a file blocking (`O_NONBLOCK` off), for a program that expects that.
  *
- * @param fd The descriptor.
+ * @param fd A descriptor of the file.
  * @throws {WinsockError} WSAENOTSOCK if it is not open.
  */
 export function setBlocking(fd: bigint): void {
@@ -154,7 +155,7 @@ const withPipe = libcFunctions({
 });
 
 /**
- * Makes a socket (`socket`), of the only protocol of its family and type.
+ * Makes a socket (`socket`) with the only protocol of its family and type.
  *
  * @throws {WinsockError} If the system refuses.
  */
@@ -177,9 +178,9 @@ export function newSocketPair(): [bigint, bigint] {
 }
 
 /**
- * Accepts a connection on a listening socket that does not wait (`accept4`, `accept`).
+ * Accepts a connection on a non-blocking listening socket (`accept4`, `accept`).
  *
- * @returns The connection; `undefined` if there is none at the moment, or the one that came cannot be had.
+ * @returns The connection; `undefined` if no connection is waiting, or the connection failed before it was accepted.
  * @throws {WinsockError} If the socket cannot accept.
  */
 export function acceptNow(listener: bigint): bigint | undefined {
@@ -194,8 +195,8 @@ export function acceptNow(listener: bigint): bigint | undefined {
 }
 
 /**
- * Makes what can wake a poll: writing 8 bytes to the second makes the first readable (`eventfd`, where they are the same,
- * or `pipe`).
+ * Makes the two ends of a waker: writing 8 bytes to the second makes the first readable. They are one `eventfd`, or a
+ * `pipe`.
  *
  * @throws {WinsockError} If the system refuses.
  */
@@ -212,7 +213,7 @@ export function newWakerEnds(): [readable: bigint, writable: bigint] {
 /**
  * Makes a pipe (pipe(2)).
  *
- * @param operation What it is needed for, for the error.
+ * @param operation The operation, for the error.
  * @throws {WinsockError} If the system refuses.
  */
 export function newPipe(operation: string): [readable: bigint, writable: bigint] {
@@ -229,7 +230,7 @@ function newSocketFlags(): number {
   return flags === undefined ? 0 : flags.SOCK_CLOEXEC | flags.SOCK_NONBLOCK;
 }
 
-/** New sockets, restricted by the call that made them or now. */
+/** Returns the new sockets with their flags set, by the call that made them or by `fcntl`. */
 function restricted<Sockets extends [bigint, ...bigint[]]>(...sockets: Sockets): Sockets {
   if (unixSystem().newSocketFlags === undefined) prepareAll(sockets, restrict);
   return sockets;

@@ -1,5 +1,5 @@
 /**
- * Input and output on Unix: poll(2), the {@linkcode Poller} of this system, streams and datagrams.
+ * Input and output on Unix: poll(2), and the calls of this system for the {@linkcode Poller}, streams and datagrams.
  *
  * @module
  */
@@ -10,52 +10,52 @@ import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import type { ErrnoName } from "./unix_system.ts";
 
-/** `POLLIN`: something to read or accept. */
+/** `POLLIN`: data can be read, or a connection accepted. */
 export const POLLIN = 0x0001;
-/** `POLLOUT`: room to write, or a finished connect. */
+/** `POLLOUT`: there is room to write, or a connect has finished. */
 export const POLLOUT = 0x0004;
 
 /**
  * Waits until one of the descriptors is ready.
  *
- * @param timeout In milliseconds; -1 without limit.
- * @param wanted Descriptors, each with the events wanted.
- * @returns How many are ready; 0 after the timeout.
+ * @param timeout The time limit in milliseconds; -1 for no limit.
+ * @param wanted The descriptors, each with the events to wait for.
+ * @returns The number of descriptors that are ready; 0 after the timeout.
  */
 export async function poll(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): Promise<number> {
   return await libc().poll(pollfds(wanted), BigInt(wanted.length), timeout);
 }
 
 /**
- * The same on the calling thread, which it blocks.
+ * Waits as {@linkcode poll} does, but blocks the calling thread.
  *
- * @param timeout In milliseconds; -1 without limit.
- * @param wanted Descriptors, each with the events wanted.
- * @returns How many are ready; 0 after the timeout.
+ * @param timeout The time limit in milliseconds; -1 for no limit.
+ * @param wanted The descriptors, each with the events to wait for.
+ * @returns The number of descriptors that are ready; 0 after the timeout.
  */
 export function pollSync(timeout: number, ...wanted: readonly [fd: bigint, events: number][]): number {
   return libc().pollNow(pollfds(wanted), BigInt(wanted.length), timeout);
 }
 
-/** Looks at one descriptor again and again, without waiting. */
+/** Polls one descriptor repeatedly, without waiting. */
 export class PollProbe {
   readonly #fds: Uint8Array<ArrayBuffer>;
 
   /**
    * @param fd The descriptor.
-   * @param events The events wanted.
+   * @param events The events to look for.
    */
   constructor(fd: bigint, events: number) {
     this.#fds = pollfds([[fd, events]]);
   }
 
-  /** Whether it is ready, or has something to say of why it never will be. */
+  /** Returns whether the descriptor is ready, or has an error to report. */
   ready(): boolean {
     return libc().pollNow(this.#fds, 1n, 0) > 0;
   }
 }
 
-/** An array of `struct pollfd`. */
+/** Makes an array of `struct pollfd`. */
 function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Uint8Array<ArrayBuffer> {
   const fds = new Uint8Array(wanted.length * 8);
   const view = new DataView(fds.buffer);
@@ -66,7 +66,7 @@ function pollfds(wanted: readonly (readonly [fd: bigint, events: number])[]): Ui
   return fds;
 }
 
-/** Ends a {@linkcode poll} from the JavaScript thread: a descriptor that becomes readable. */
+/** Ends a {@linkcode poll} from the JavaScript thread. It is a descriptor that becomes readable. */
 export class Waker {
   readonly fd: bigint;
   readonly #end: bigint;
@@ -75,7 +75,7 @@ export class Waker {
     [this.fd, this.#end] = newWakerEnds();
   }
 
-  /** Has it closed with the program; a thread that polls it ends first. */
+  /** Registers the waker to be closed when the program ends. A thread that polls it then ends first. */
   closeAtEnd(): void {
     closeAtEnd(this.fd, () => {
       this.wake();
@@ -84,7 +84,7 @@ export class Waker {
     if (this.#end !== this.fd) closeAtEnd(this.#end, () => void libc().close(this.#end));
   }
 
-  /** Wakes whoever polls it, now and from then on. */
+  /** Ends every pending and later poll of it. */
   wake(): void {
     libc().write(this.#end, new BigUint64Array([1n]), 8n);
   }
@@ -99,7 +99,7 @@ const wakerFunctions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
-/** `poll` of libc. */
+/** The `poll` of libc. */
 export const UNIX_POLL: PollSystem = {
   size: POLLFD_SIZE,
   readable: POLLIN | FAILED | unixSystem().POLL_ENDED,
@@ -144,10 +144,10 @@ const streamFunctions = libcFunctions({
 });
 
 /**
- * `recv` without waiting; `undefined` if nothing is there.
+ * Calls `recv` without waiting. Returns `undefined` if no data is available.
  *
- * @param flags Further `MSG_*`.
- * @param operation What an error says that cannot be done.
+ * @param flags Further `MSG_*` flags.
+ * @param operation Returns the operation, for the error.
  */
 export function tryRecv(
   s: bigint,
@@ -165,7 +165,10 @@ export function tryRecv(
   }
 }
 
-/** Each call says that it must not wait, whatever made the socket blocking, or whoever. */
+/**
+ * Stream calls on sockets. Each call has a flag that it must not wait, because another process may make the socket
+ * blocking.
+ */
 export const UNIX_STREAMS: StreamCalls = {
   receive: (s, buffer) => tryRecv(s, buffer, 0, () => `receive on socket ${s}`),
 
@@ -192,7 +195,7 @@ export const UNIX_STREAMS: StreamCalls = {
   },
 };
 
-/** The same on pipes that are non-blocking (pipe(7)). */
+/** The same calls on non-blocking pipes (pipe(7)). */
 export const UNIX_PIPES: StreamCalls = {
   ...UNIX_STREAMS,
 
@@ -213,7 +216,10 @@ export const UNIX_PIPES: StreamCalls = {
   },
 };
 
-/** What hosts answered to earlier datagrams of a connected socket. Each is told once, and no reason to stop receiving. */
+/**
+ * Errors that report the answer of a host to an earlier datagram of a connected socket. Each is reported once, and does
+ * not end receiving.
+ */
 const ANSWERS: readonly ErrnoName[] = ["ENETUNREACH", "ECONNREFUSED", "EHOSTUNREACH"];
 
 const datagramFunctions = libcFunctions({
@@ -226,8 +232,8 @@ const datagramFunctions = libcFunctions({
 /**
  * Sends one datagram without waiting.
  *
- * @param operation What is being done, for the error.
- * @returns The bytes sent, or `undefined` if there is no room at the moment.
+ * @param operation The operation, for the error.
+ * @returns The number of bytes sent; `undefined` if there is no room at the moment.
  */
 export function trySend(
   s: bigint,
@@ -237,7 +243,7 @@ export function trySend(
 ): number | undefined {
   const { sendto } = datagramFunctions();
   const { MSG_DONTWAIT, MSG_NOSIGNAL, waits } = unixSystem();
-  // Whatever made the socket blocking, or whoever: this thread must not wait.
+  // Another process may have made the socket blocking, but this thread must not wait.
   const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
   const sent = sendto(s, data, BigInt(data.byteLength), flags, name, name.byteLength);
   if (sent !== -1n) return Number(sent);
@@ -246,7 +252,7 @@ export function trySend(
   throw unixError(code, operation, "sendto");
 }
 
-/** `recvfrom`. */
+/** Calls `recvfrom`. */
 export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   const { recvfrom } = datagramFunctions();
   const { MSG_DONTWAIT } = unixSystem();

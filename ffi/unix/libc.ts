@@ -1,8 +1,9 @@
 /**
- * libc of the Unix this runs on: its functions, unchecked; errno in Winsock's terms; the monotonic clock.
+ * libc on the current Unix: its functions without checks; the translation of errno to Winsock codes; the monotonic
+ * clock.
  *
- * Parameters are integers and buffers only, so that a grant for the one file is enough. Descriptors are declared `usize`,
- * so that one bigint is a socket's handle on every system.
+ * Parameters are only integers and buffers, so that a permission for this one file is enough. Descriptors are declared
+ * `usize`, so that a socket handle is a bigint on every system.
  *
  * @module
  */
@@ -15,18 +16,18 @@ import { type WinsockErrorName, WSA_ERRORS } from "../../structs/constants.ts";
 
 let system: UnixSystem = Deno.build.os === "darwin" ? DARWIN : LINUX;
 
-/** The system this runs on. */
+/** Returns the current system. */
 export function unixSystem(): UnixSystem {
   return system;
 }
 
-/** Makes the calls be made as another system would have them, before the first of them: for tests. */
+/** Replaces the system for all following calls, for tests. Call it before the first use of libc. */
 export function useUnixSystem(chosen: UnixSystem): void {
   system = chosen;
 }
 
 /**
- * The functions of libc that nearly every process needs, with their parameters' types.
+ * The functions of libc that nearly every process needs, with the types of their parameters.
  *
  * @experimental
  */
@@ -62,9 +63,9 @@ export const LIBC_SYMBOLS = {
   /** `int poll(struct pollfd *fds, nfds_t nfds, int timeout)` on the calling thread */
   pollNow: { name: "poll", parameters: ["buffer", "usize", "i32"], result: "i32" },
   /**
-   * `int fcntl(int fd, int cmd, ...)`, with an `int` behind: to be given as the third argument and as the ninth. On Apple
-   * silicon a function finds its variable arguments on the stack, where the ninth is the first to go; everywhere else it
-   * finds them where it would the others.
+   * `int fcntl(int fd, int cmd, ...)`, followed by an `int`. Pass that `int` as the third argument and as the ninth. On
+   * Apple silicon variable arguments are on the stack, where the ninth argument is the first; on other systems they are
+   * passed like the fixed ones.
    */
   fcntl: { parameters: ["usize", "i32", "i32", "i32", "i32", "i32", "i32", "i32", "i64"], result: "i32" },
   /** `ssize_t write(int fd, const void *buf, size_t count)` */
@@ -81,26 +82,26 @@ export const LIBC_SYMBOLS = {
   malloc: { parameters: ["usize"], result: "usize" },
   /** `void free(void *ptr)` */
   free: { parameters: ["usize"], result: "void" },
-  /** `void *memcpy(void *dest, const void *src, size_t n)`, into native memory */
+  /** `void *memcpy(void *dest, const void *src, size_t n)`, to native memory */
   copyIn: { name: "memcpy", parameters: ["usize", "buffer", "usize"], result: "usize" },
-  /** `void *memcpy(void *dest, const void *src, size_t n)`, out of native memory */
+  /** `void *memcpy(void *dest, const void *src, size_t n)`, from native memory */
   copyOut: { name: "memcpy", parameters: ["buffer", "usize", "usize"], result: "usize" },
-  /** `int *__errno_location(void)`, `int *__error(void)`: where this thread's errno is */
+  /** `int *__errno_location(void)`, `int *__error(void)`: returns the address of the errno of this thread */
   errnoLocation: { name: unixSystem().errnoFunction as string, parameters: [], result: "usize" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Where this system's libc may be. */
+/** The paths where libc may be on this system. */
 export const LIBC_PATHS: readonly string[] = unixSystem().libraryPaths;
 
 let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
 
 /**
- * The functions of libc, opened at the first call.
+ * Returns the functions of libc, which is opened at the first call.
  *
- * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it;
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or the path of libc on the distribution;
  * `--allow-ffi=/usr/lib/libSystem.B.dylib` on macOS.
  *
- * @returns The bound functions, raw: nothing is checked.
+ * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
  *
  * @experimental
@@ -110,11 +111,11 @@ export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
 }
 
 /**
- * Functions of libc apart from the others, since each takes its time to bind and not every process or system has a use
- * for these.
+ * Declares further functions of libc. They are separate because binding each function takes time, and not every process
+ * or system uses these.
  *
  * @param symbols The functions.
- * @returns Binds them at the first call, and returns them.
+ * @returns A function that binds them at the first call, and returns them.
  */
 export function libcFunctions<const Symbols extends Deno.ForeignLibraryInterface>(
   symbols: Symbols,
@@ -127,7 +128,7 @@ const errnoValue = new Int32Array(1);
 let errnoAddress: bigint | undefined;
 
 /**
- * This thread's errno; belongs in the statement right behind the call it is about.
+ * Returns the errno of this thread. Call it in the statement directly after the call that failed.
  *
  * @returns The number of the error.
  */
@@ -146,8 +147,8 @@ const elsewhere = libcFunctions({
 });
 
 /**
- * Closes descriptors on pool threads, of which it takes no more than a few: the last close of a socket that lingers
- * (`SO_LINGER`) blocks, and so does that of a local socket in which a message waits that brought such a one.
+ * Closes descriptors on pool threads, and limits how many threads that uses. The last close of a socket that lingers
+ * (`SO_LINGER`) blocks. So does the close of a local socket with an unread message that carries such a socket.
  */
 export class CloseQueue {
   readonly #threads: number;
@@ -157,10 +158,10 @@ export class CloseQueue {
   #next = Promise.withResolvers<void>();
 
   /**
-   * Binds what closing needs, so that it does not fail for want of it.
+   * Binds the functions needed for closing, so that closing does not fail later for lack of them.
    *
-   * @param threads How many threads it may take at a time.
-   * @param most With how many descriptors it counts as full.
+   * @param threads The most threads in use at a time.
+   * @param most The number of waiting descriptors at which the queue is full.
    */
   constructor(threads: number, most: number) {
     elsewhere();
@@ -168,12 +169,12 @@ export class CloseQueue {
     this.#most = most;
   }
 
-  /** Whether the one who brings descriptors is to wait for {@linkcode CloseQueue.next}. */
+  /** Whether the caller should wait for {@linkcode CloseQueue.next} before it adds more descriptors. */
   get full(): boolean {
     return this.#closing + this.#waiting.length >= this.#most;
   }
 
-  /** Resolves when one more is closed. */
+  /** Resolves when the next descriptor is closed. */
   get next(): Promise<void> {
     return this.#next.promise;
   }
@@ -182,7 +183,7 @@ export class CloseQueue {
    * Closes a descriptor.
    *
    * @param fd The descriptor. Its number must not be used any more.
-   * @param end Whether both sides of the socket are shut down first.
+   * @param end Whether both sides of the socket are shut down first. Defaults to `false`.
    * @returns Resolves when it is closed.
    */
   close(fd: bigint, end: boolean = false): Promise<void> {
@@ -206,16 +207,19 @@ export class CloseQueue {
   }
 }
 
-/** So few of Deno's pool threads that all may be kept waiting, and so many that one socket does not keep the others open. */
+/**
+ * The most threads for closing. It is small, because all of them may be blocked and Deno's pool needs the rest. It is
+ * more than one, so that one socket does not hold up the others.
+ */
 const CLOSING_THREADS = 4;
 
 let closing: CloseQueue | undefined;
 
 /**
- * Closes a descriptor by the {@linkcode CloseQueue} of the whole program.
+ * Closes a descriptor with the {@linkcode CloseQueue} of the whole program.
  *
  * @param fd The descriptor. Its number must not be used any more.
- * @param end Whether both sides of the socket are shut down first.
+ * @param end Whether both sides of the socket are shut down first. Defaults to `false`.
  * @returns Resolves when it is closed.
  */
 export function closeElsewhere(fd: bigint, end: boolean = false): Promise<void> {
@@ -223,7 +227,10 @@ export function closeElsewhere(fd: bigint, end: boolean = false): Promise<void> 
   return closing.close(fd, end);
 }
 
-/** The Winsock code that means the same for a socket. Where two names have one number, the later is the one to show. */
+/**
+ * The Winsock code that has the same meaning for a socket. If two names have the same number, messages show the later
+ * one.
+ */
 const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
   EPERM: "WSAEACCES",
   ENOENT: "WSAEADDRNOTAVAIL",
@@ -275,24 +282,24 @@ const WINSOCK: Readonly<Record<ErrnoName, WinsockErrorName>> = {
 
 let names: ReadonlyMap<number | undefined, ErrnoName> | undefined;
 
-/** What the system calls an error; `undefined` for one that the library does not know. */
+/** Returns the system's name of an error; `undefined` if the library does not know it. */
 function errnoName(number: number): ErrnoName | undefined {
   names ??= new Map((Object.keys(WINSOCK) as ErrnoName[]).map((name) => [unixSystem().errno[name], name]));
   return names.get(number);
 }
 
-/** Whether a number is that of one of these errors. */
+/** Returns whether a number is that of one of these errors. */
 export function isErrno(number: number, ...candidates: readonly ErrnoName[]): boolean {
   return candidates.some((name) => unixSystem().errno[name] === number);
 }
 
 /**
- * The error of a Unix call.
+ * Makes the error of a Unix call.
  *
- * @param number What the call left in errno.
- * @param operation What was being done, to what.
- * @param functionName The call.
- * @returns The error, with the Winsock code that means the same and the system's own name in its message.
+ * @param number The errno of the call.
+ * @param operation The operation and its object.
+ * @param functionName The function that failed.
+ * @returns The error. It has the Winsock code with the same meaning, and the name of the errno in its message.
  */
 export function unixError(number: number, operation: string, functionName: string): WinsockError {
   const name = errnoName(number);
@@ -307,10 +314,10 @@ export function unixError(number: number, operation: string, functionName: strin
 }
 
 /**
- * The error of the Unix call in the statement before.
+ * Makes the error of the Unix call in the previous statement.
  *
- * @param operation What was being done, to what.
- * @param functionName The call.
+ * @param operation The operation and its object.
+ * @param functionName The function that failed.
  * @returns The error.
  */
 export function lastUnixError(operation: string, functionName: string): WinsockError {
@@ -318,9 +325,9 @@ export function lastUnixError(operation: string, functionName: string): WinsockE
 }
 
 /**
- * The time of `CLOCK_MONOTONIC` (clock_gettime(2)).
+ * Reads `CLOCK_MONOTONIC` (clock_gettime(2)).
  *
- * @returns Microseconds.
+ * @returns The time in microseconds.
  */
 export function monotonicMicroseconds(): bigint {
   const timespec = new BigInt64Array(2);

@@ -10,7 +10,7 @@ const IPPROTO_IP = 0;
 const IPPROTO_TCP = 6;
 const IPPROTO_IPV6 = 41;
 
-/** Where the distributions keep glibc. */
+/** The paths where distributions keep glibc. */
 const LIBRARY_PATHS = {
   x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
   aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
@@ -84,7 +84,7 @@ export const LINUX: UnixSystem = {
     IP_DROP_MEMBERSHIP: [IPPROTO_IP, 36],
     IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 20],
     IPV6_DROP_MEMBERSHIP: [IPPROTO_IPV6, 21],
-    // SO_REUSEADDR: on Linux it never shares a listening port, it only ignores connections that are still closing.
+    // SO_REUSEADDR: on Linux it never shares a listening port; it only ignores connections that are still closing.
     LISTENER: [SOL_SOCKET, 2],
     lingerWidth: 4,
     options: {
@@ -122,7 +122,7 @@ export const LINUX: UnixSystem = {
   O_NONBLOCK: 0o4000,
   F_DUPFD_CLOEXEC: 1030,
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
-  // struct epoll_event is packed on x86-64 alone.
+  // struct epoll_event is packed only on x86-64.
   epoll: Deno.build.arch === "x86_64"
     ? { EPOLL_CLOEXEC: 0o2000000, eventSize: 12, dataOffset: 4 }
     : { EPOLL_CLOEXEC: 0o2000000, eventSize: 16, dataOffset: 8 },
@@ -144,7 +144,7 @@ export const LINUX: UnixSystem = {
   mostDescriptors: 253, // SCM_MAX_FD
   closesTruncatedDescriptors: true,
   collectsInFlightSockets: false,
-  // accept(2): what is the matter with the network comes with a new connection.
+  // accept(2): network errors of the new connection are reported by accept.
   acceptAgain: [
     "EAGAIN",
     "EINTR",
@@ -158,6 +158,6 @@ export const LINUX: UnixSystem = {
     "EOPNOTSUPP",
     "ENETUNREACH",
   ],
-  // ETOOMANYREFS: this user has as many descriptors on their way as it may have open.
+  // ETOOMANYREFS: this user has as many descriptors in flight as it may have open.
   waits: { descriptor: ["EAGAIN", "EINTR", "ETOOMANYREFS"], datagram: ["EAGAIN", "EINTR"] },
 };

@@ -1,6 +1,6 @@
 /**
- * Local sockets (unix(7)): their addresses, sockets of this library's own, datagrams to one, and directories that only
- * this user can open. All through libc, so that no file permission of Deno's is needed.
+ * Local sockets (unix(7)): their addresses, sockets for the library's own use, sending a datagram to one, and
+ * directories that only this user can open. All of it uses libc, so that no file permission of Deno is needed.
  *
  * @module
  */
@@ -13,26 +13,29 @@ import { unixPoller } from "./poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
 
 /**
- * `struct sockaddr_un`. An abstract name begins with a NUL and ends with the address; a file's ends with a NUL.
+ * Encodes a `struct sockaddr_un`. An abstract name begins with a NUL and ends with the address; the path of a file ends
+ * with a NUL.
  *
- * @param path The file, or a NUL and the abstract name.
- * @param system Whose. Default: this one.
- * @returns The structure, as long as it is filled.
- * @throws {TypeError} If it is empty, or a file's with a NUL in it.
- * @throws {RangeError} If it is too long for the system.
- * @throws {Deno.errors.NotSupported} If it is an abstract name, and the system has none.
+ * @param path The path of a file, or a NUL and the abstract name.
+ * @param system The system whose layout is used. Defaults to the current system.
+ * @returns The structure, up to the last byte that is used.
+ * @throws {TypeError} If the path is empty, or is that of a file and has a NUL in it.
+ * @throws {RangeError} If the path is too long for the system.
+ * @throws {Deno.errors.NotSupported} If it is an abstract name, and the system does not have them.
  */
 export function encodeLocalAddress(path: string, system: UnixSystem = unixSystem()): Uint8Array<ArrayBuffer> {
   const abstract = path.startsWith("\0");
-  if (path === "" || !abstract && path.includes("\0")) throw new TypeError(`"${path}" is no path of a local socket`);
+  if (path === "" || !abstract && path.includes("\0")) {
+    throw new TypeError(`Invalid \`path\`: must be that of a local socket, got "${path}"`);
+  }
   if (abstract && !system.abstractNames) {
     throw new Deno.errors.NotSupported(
-      `Cannot use the local socket "@${path.slice(1)}": ${system.name} has no abstract names`,
+      `Cannot use the local socket "@${path.slice(1)}": ${system.name} does not have abstract names`,
     );
   }
   const bytes = new TextEncoder().encode(abstract ? path : `${path}\0`);
   if (bytes.byteLength > system.pathSize) {
-    throw new RangeError(`A local socket's address cannot be as long as "${path}"`);
+    throw new RangeError(`Cannot use the local socket "${path}": the address is too long`);
   }
   const name = new Uint8Array(2 + bytes.byteLength);
   name.set(bytes, 2);
@@ -47,8 +50,8 @@ const MSG_PEEK = 2;
 /**
  * Listens on a local socket.
  *
- * @param path The file, or a NUL and the abstract name.
- * @returns The listening socket, non-blocking, closed on exec.
+ * @param path The path of a file, or a NUL and the abstract name.
+ * @returns The listening socket, non-blocking and closed on exec.
  * @throws {WinsockError} If the system refuses.
  */
 export function listenLocal(path: string): bigint {
@@ -64,10 +67,10 @@ export function listenLocal(path: string): bigint {
 /**
  * Connects to a local socket, without waiting.
  *
- * @param path The file, or a NUL and the abstract name.
- * @returns The connected socket, non-blocking, closed on exec; `undefined` while too many others wait there, where the
- * system tells that from nobody listening.
- * @throws {WinsockError} WSAECONNREFUSED if nobody listens there.
+ * @param path The path of a file, or a NUL and the abstract name.
+ * @returns The connected socket, non-blocking and closed on exec; `undefined` if the backlog of the listener is full
+ * and the system reports that separately.
+ * @throws {WinsockError} WSAECONNREFUSED if no socket is listening there.
  */
 export function connectLocal(path: string): bigint | undefined {
   return withSocket((fd, address) => {
@@ -81,11 +84,11 @@ export function connectLocal(path: string): bigint | undefined {
 }
 
 /**
- * Has a local socket refuse descriptors, so that sending one to it fails; those who connect to a listening socket cannot
- * send any before they are accepted, either.
+ * Makes a local socket refuse descriptors: sending one to it fails. For a listening socket this includes connections
+ * that are not accepted yet.
  *
  * @param fd The socket.
- * @returns Whether it does: not on macOS, and not on Linux before 6.16.
+ * @returns Whether it refuses them. Always `false` on macOS, and on Linux before 6.16.
  */
 export function refuseDescriptors(fd: bigint): boolean {
   const { SO_PASSRIGHTS } = unixSystem();
@@ -93,14 +96,14 @@ export function refuseDescriptors(fd: bigint): boolean {
 }
 
 /**
- * Closes a connected local socket without waiting for what its peer may have sent: where anything is left, a descriptor
- * that lingers can be with it.
+ * Closes a connected local socket without waiting for data that the peer may have sent. Unread data may carry a
+ * descriptor that lingers, whose close would block.
  *
- * @param fd The socket. Nothing waits for it.
+ * @param fd The socket. There must be no pending wait for it.
  */
 export function closeLocal(fd: bigint): void {
   libc().shutdown(fd, SHUT_RD);
-  // Nothing comes any more; and nothing else says that nothing has come.
+  // The connection is shut down, so nothing more can arrive; only this read tells whether something had arrived before.
   const left = libc().recv(fd, new Uint8Array(1), 1n, MSG_PEEK | unixSystem().MSG_DONTWAIT);
   if (left === 0n) libc().close(fd);
   else closeElsewhere(fd);
@@ -146,12 +149,12 @@ function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T,
 }
 
 /**
- * Sends one datagram, and waits while the receiver's queue is full.
+ * Sends one datagram. Waits while the queue of the receiver is full.
  *
- * @param address The receiver's file, or `@` and its abstract name.
+ * @param address The path of the receiver's file, or `@` and its abstract name.
  * @param bytes The datagram.
  * @throws {RangeError} If the address is too long for the system.
- * @throws {WinsockError} If there is no such receiver.
+ * @throws {WinsockError} If the receiver does not exist.
  */
 export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const name = encodeLocalAddress(address.replace(/^@/, "\0"));
@@ -171,18 +174,18 @@ export async function sendLocalDatagram(address: string, bytes: Uint8Array<Array
 }
 
 /**
- * Where such directories are made: in the first of these that can be written. Not in the user's own directory for such
- * files, whose path may leave no room for a name, and may be in the environment.
+ * The parents of private directories; the first one that can be written is used. The user's own directory for such
+ * files is not used: its path may leave no room for a name, and may come from the environment.
  */
 const PARENTS = ["/tmp", "/dev/shm", "/var/tmp"];
 const NAME = "winsock-handoff-";
 const FILE_PATH = new RegExp(`^(?:${PARENTS.join("|")})/${NAME}\\w{6}/[\\w-]+$`);
 
-/** `rwx--x--x`: others can use what they know the name of, and cannot list what there is. */
+/** `rwx--x--x`: other users can use names that they know, and cannot list the directory. */
 const SEARCHABLE = 0o711;
-/** `rwx-wx-wx`: others can also make names. */
+/** `rwx-wx-wx`: other users can also make names. */
 const WRITABLE = 0o733;
-/** `rw-rw-rw-`: connecting to a local socket is writing to its file. */
+/** `rw-rw-rw-`: connecting to a local socket needs write access to its file. */
 const CONNECTABLE = 0o666;
 /** `rw-------` */
 const OWNERS = 0o600;
@@ -209,21 +212,21 @@ const functions = libcFunctions({
 export interface PrivateDirectory {
   readonly path: string;
   /**
-   * Lets processes of other users use what is in it, if this is root: no other user can have started any. They must know
-   * its name, or have a descriptor of it.
+   * If this process is root, lets processes of other users access the directory, because the target may run as another
+   * user. Otherwise does nothing. Those processes must know its name, or have a descriptor of it.
    *
-   * @param file A socket in it that they may connect to; without one, they may make names in the directory.
-   * @param user Whose processes may connect, where that is known; by default everybody's.
+   * @param file A socket in the directory that they may connect to. Without it they may make names in the directory.
+   * @param user The user whose processes may connect. Defaults to all users.
    */
   admit(file?: string, user?: number): void;
-  /** Removes it, and the file in it if one is named. */
+  /** Removes the directory, and the named file in it. */
   remove(file?: string): void;
 }
 
 /**
- * Makes a directory whose name ends in six letters nobody else has chosen (mkdtemp(3)).
+ * Makes a directory whose name ends in six random letters (mkdtemp(3)).
  *
- * @throws {WinsockError} If there is nowhere to make one.
+ * @throws {WinsockError} If no parent directory can be written.
  */
 export function makePrivateDirectory(): PrivateDirectory {
   const errors: WinsockError[] = [];
@@ -236,7 +239,7 @@ export function makePrivateDirectory(): PrivateDirectory {
   throw errors[0]!;
 }
 
-/** Whether a path can be that of a file in such a directory, on this system or another. */
+/** Returns whether a path can be that of a file in such a directory, on this system or another. */
 export function isPrivatePath(path: string): boolean {
   return FILE_PATH.test(path);
 }
@@ -263,7 +266,7 @@ function change(path: string, mode: number): void {
   if (result === -1) throw lastUnixError(`let others use ${path}`, "chmod");
 }
 
-/** A text as C takes it: UTF-8 with a NUL behind it. */
+/** Encodes a text as C expects it: UTF-8 with a NUL at the end. */
 export function nulTerminated(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }

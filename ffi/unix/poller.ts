@@ -1,18 +1,20 @@
 /**
- * The {@linkcode Poller} of Unix. On Linux it is epoll(7), watched by Deno's own event loop, so that no thread of the pool
- * has to wait; elsewhere it is `poll`, on a pool thread.
+ * The {@linkcode Poller} of Unix. On Linux it uses epoll(7), watched by Deno's event loop, so that no pool thread has
+ * to wait. On other systems it uses `poll`, on a pool thread.
  *
- * The kernel keeps the list of what is waited for, so one socket more or less costs one short call, however many there are.
- * A registration belongs to the underlying socket and outlives `close` while another process has that too. So each ends
- * with its last wait, or when the socket is released, before the descriptor can be closed.
+ * The kernel keeps the list of watched sockets, so adding or removing one costs one short call, whatever the number of
+ * sockets. A registration belongs to the underlying socket and stays after `close` while another process has the
+ * socket. Each registration therefore ends with its last wait, or when the socket is released, before the descriptor
+ * can be closed.
  *
- * Deno reads what it watches, and does not watch what cannot be read, such as an epoll set. So a request of asynchronous
- * I/O polls the set, and the kernel then counts in an eventfd (`io_submit(2)`), which Deno reads as it does any pipe.
- * Whether this Deno does so is seen when it reads what the counter begins with; where it does not, a pool thread waits.
+ * Deno reads the descriptors that it watches, and cannot watch one that cannot be read, such as an epoll set. An
+ * asynchronous I/O request (`io_submit(2)`) therefore polls the set, and the kernel then increments an eventfd, which
+ * Deno reads like a pipe. To check that this version of Deno does so, the counter begins with a value, which Deno
+ * should read. If it does not, a pool thread waits.
  *
- * Deno's own listening handles are not used. They accept everything that waits before they report the first connection;
- * what was not taken is lost when they are closed; they accept no more once there were too many open files; and they lose
- * every connection of a local socket (Deno 2.9.6).
+ * The module does not use Deno's own listening handles, for these reasons (Deno 2.9.6). They accept all waiting
+ * connections before they report the first one. Connections that the program has not taken are lost when they are
+ * closed. They stop accepting after an error about too many open files. They lose every connection of a local socket.
  *
  * @module
  */
@@ -25,14 +27,14 @@ import { PollTable } from "../poll_table.ts";
 import { ENDED, Poller, READ, type Report, type Watched, type WatchSet, WRITE } from "../poller.ts";
 import { UNIX_POLL, Waker } from "./io.ts";
 
-/** `Pipe` of Node's internal `pipe_wrap`; an eventfd does as well. */
+/** The `Pipe` of Node's internal `pipe_wrap`. It can also read an eventfd. */
 interface PipeHandle {
-  /** Called with what was read; with nothing when reading has failed, which ends it. */
+  /** Called with the data that was read; without data after reading has failed, which ends reading. */
   onread: (data: ArrayBuffer | undefined) => void;
-  /** Returns 0 if it owns the descriptor from now on. */
+  /** Returns 0 if the handle owns the descriptor from now on. */
   open(descriptor: number): number;
   readStart(): number;
-  /** Has it keep the process running, as it does from the start. */
+  /** Makes the handle keep the process running. It does so initially. */
   ref(): void;
   unref(): void;
   close(): void;
@@ -42,19 +44,22 @@ type PipeConstructor = new (type: number) => PipeHandle;
 
 const PIPE_TYPE = 0;
 const PIPE_FUNCTIONS = ["open", "readStart", "ref", "unref", "close"] as const;
-/** How often, and how long after each other, it is asked whether Deno has read the eventfd. A turn of the loop is enough. */
+/**
+ * The number of checks whether Deno has read the eventfd, and the time between them. One turn of the event loop is
+ * normally enough.
+ */
 const PROOFS = 10;
 const PROOF_MS = 100;
 
-/** What the counter begins with. */
+/** The initial value of the counter. */
 const FIRST_COUNT = 1n;
 
-/** Tells when a descriptor is ready. */
+/** Reports through Deno's event loop when a descriptor is ready. */
 class EventLoop {
   readonly #request: PollRequest;
   readonly #pipe: PipeHandle;
   readonly #leave: () => void;
-  /** What is told next. */
+  /** The callback for the next event. */
   #told: (() => void) | undefined;
   #referenced = false;
   /** Pending until Deno has read the counter for the first time. */
@@ -72,13 +77,13 @@ class EventLoop {
   }
 
   /**
-   * Makes what is needed to wait for a descriptor.
+   * Opens the resources that are needed to wait for a descriptor.
    *
-   * Not in a Web Worker: when it is terminated, nothing runs that could end the request, and Deno leaves the eventfd open
-   * (Deno 2.9.6).
+   * Not available in a Web Worker: when the Worker is terminated, no code runs that could end the request, and Deno
+   * leaves the eventfd open (Deno 2.9.6).
    *
-   * @param descriptor What can be polled.
-   * @returns `undefined` where it is not to be had, or not at the moment.
+   * @param descriptor A descriptor that can be polled.
+   * @returns `undefined` if the event loop cannot be used, or not at the moment.
    */
   static open(descriptor: bigint): EventLoop | undefined {
     const numbers = unixSystem().asyncPoll;
@@ -98,12 +103,12 @@ class EventLoop {
       owned.move();
       return new EventLoop(request, pipe);
     } catch {
-      // Too many open files, or a system or a Deno that cannot do this.
+      // There are too many open files, or the system or this version of Deno does not support it.
       return undefined;
     }
   }
 
-  /** Whether waiting keeps the process running; at first it does not. */
+  /** Whether waiting keeps the process running. Initially it does not. */
   set referenced(referenced: boolean) {
     if (referenced === this.#referenced || !this.#open) return;
     this.#referenced = referenced;
@@ -113,10 +118,11 @@ class EventLoop {
   }
 
   /**
-   * Begins to wait, or goes on.
+   * Starts or continues to wait.
    *
-   * @param told Called once in place of any before: when the descriptor is ready, or the event loop turns out not to tell.
-   * @returns Whether it will be called. Once it will not, it never will be.
+   * @param told The callback, which replaces an earlier one. Called once, when the descriptor is ready or the event
+   * loop turns out not to work.
+   * @returns Whether the callback will be called. After `false`, it never will be.
    */
   wait(told: () => void): boolean {
     if (!this.#open) return false;
@@ -125,7 +131,7 @@ class EventLoop {
     return this.#open;
   }
 
-  /** Ends waiting for good: nothing is told any more. */
+  /** Ends waiting permanently. No callback is called after that. */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -155,20 +161,23 @@ class EventLoop {
     this.#tell();
   }
 
-  /** Gives Deno time to read what the counter began with. Were it never to, nothing would be heard of. */
+  /**
+   * Waits until Deno has read the initial value of the counter. If it never does, this class would not report any
+   * event.
+   */
   #prove(times: number): void {
     this.#proof = setTimeout(() => times === 0 ? this.#giveUp() : this.#prove(times - 1), PROOF_MS);
     this.#referenceProof();
   }
 
-  /** What Deno does not read does not keep the process running. */
+  /** Keeps the process running during the proof, because an unread descriptor does not. */
   #referenceProof(): void {
     if (this.#proof === undefined) return;
     if (this.#referenced) Deno.refTimer(this.#proof);
     else Deno.unrefTimer(this.#proof);
   }
 
-  /** Returns whether it was not before. */
+  /** Records that Deno reads the counter. Returns whether this is the first time. */
   #proven(): boolean {
     if (this.#proof === undefined) return false;
     clearTimeout(this.#proof);
@@ -180,9 +189,12 @@ class EventLoop {
 const POLLIN = 0x001;
 const IOCB_CMD_POLL = 5;
 const IOCB_FLAG_RESFD = 1;
-/** How many requests may have been completed before what became of them is taken from the kernel's list. */
+/** The number of completed requests after which their results are removed from the list of the kernel. */
 const MAX_COMPLETED = 64;
-/** One block of native memory: `struct iocb`, a list with its address, `aio_context_t`, a list of `struct io_event`. */
+/**
+ * The offsets in one block of native memory: `struct iocb`, a list with its address, `aio_context_t`, a list of `struct
+ * io_event`.
+ */
 const LIST = 64;
 const CONTEXT = LIST + 8;
 const EVENTS = CONTEXT + 8;
@@ -193,7 +205,7 @@ const eventLoopFunctions = libcFunctions({
   syscall5: { name: "syscall", parameters: ["i64", "usize", "usize", "usize", "usize", "usize"], result: "i64" },
 });
 
-/** Has the kernel count when a descriptor is ready. */
+/** Makes the kernel increment a counter when a descriptor is ready. */
 class PollRequest implements Disposable {
   readonly #numbers: NonNullable<UnixSystem["asyncPoll"]>;
   readonly #block: bigint;
@@ -202,8 +214,8 @@ class PollRequest implements Disposable {
   #submitted = false;
 
   /**
-   * @param descriptor What is polled.
-   * @param counter What the kernel counts in.
+   * @param descriptor The descriptor to poll.
+   * @param counter The eventfd to increment.
    * @throws {WinsockError} If the system refuses.
    */
   constructor(numbers: NonNullable<UnixSystem["asyncPoll"]>, descriptor: bigint, counter: bigint) {
@@ -215,13 +227,16 @@ class PollRequest implements Disposable {
     this.#owned = owned.move();
   }
 
-  /** Has the kernel count, once; at once, if it is ready now. Returns whether it will. */
+  /**
+   * Submits the request: the kernel increments the counter once, at once if the descriptor is ready now. Returns
+   * whether it will.
+   */
   submit(): boolean {
     this.#submitted ||= this.#trySubmit() || (this.#takeCompleted() && this.#trySubmit());
     return this.#submitted;
   }
 
-  /** The kernel has counted. */
+  /** Called after the kernel has incremented the counter. */
   completed(): void {
     this.#submitted = false;
   }
@@ -234,7 +249,10 @@ class PollRequest implements Disposable {
     return this.#call(this.#numbers.io_submit, this.#context, 1n, this.#block + BigInt(LIST)) === 1n;
   }
 
-  /** Makes room in the kernel's list, whose entries say nothing that the counter did not. Returns whether there was one. */
+  /**
+   * Removes the results from the list of the kernel; they have no information besides the counter. Returns whether
+   * there was a result.
+   */
   #takeCompleted(): boolean {
     const events = this.#block + BigInt(EVENTS);
     return this.#call(this.#numbers.io_getevents, this.#context, 0n, BigInt(MAX_COMPLETED), events) > 0n;
@@ -253,7 +271,7 @@ class PollRequest implements Disposable {
     return context[0]!;
   }
 
-  /** `struct iocb`, and the list of it. */
+  /** Encodes `struct iocb`, and the list that contains it. */
   #encode(descriptor: bigint, counter: bigint): Uint8Array<ArrayBuffer> {
     const view = new DataView(new ArrayBuffer(CONTEXT));
     view.setUint16(16, IOCB_CMD_POLL, true); // aio_lio_opcode
@@ -275,14 +293,15 @@ const EPOLLERR = 0x008;
 const EPOLLHUP = 0x010;
 const EPOLLRDHUP = 0x2000;
 /**
- * Told once of each thing that comes. All wait so: registering, anew too, tells what is there already, and whoever asks for
- * more than there is hears of it when more comes, and not all the time.
+ * Edge-triggered: an event is reported once. Every registration uses it. Registering, also for a second time, reports
+ * events that are already pending. A wait that needs more data than is available is called when more arrives, and not
+ * continuously.
  */
 const EPOLLET = 1 << 31;
 
-/** How many sockets one call tells of. */
+/** The most sockets that one call reports. */
 const MAX_EVENTS = 256;
-/** What stands for the waker; sockets count from 1. */
+/** The token of the waker. Tokens of sockets begin at 1. */
 const WAKER_TOKEN = 0;
 
 const epollFunctions = libcFunctions({
@@ -298,20 +317,23 @@ const epollFunctions = libcFunctions({
   read: { parameters: ["usize", "buffer", "usize"], result: "isize" },
 });
 
-/** What is open once something waits. */
+/** The resources that are open once there is a wait. */
 interface Opened {
   readonly epoll: bigint;
   readonly loop: EventLoop | undefined;
 }
 
-/** What is open once a thread waits. */
+/** The resources that are open once a thread waits. */
 interface Thread {
   readonly waker: Waker;
-  /** Where a thread writes what it found, for good: an object's memory goes when a Worker is terminated, and the thread later. */
+  /**
+   * The memory that a thread writes its result to, never freed: the memory of a JavaScript object would be freed when a
+   * Worker is terminated, before the thread ends.
+   */
   readonly memory: bigint;
 }
 
-/** What is waited for, in an epoll descriptor. */
+/** The set of watched sockets, in an epoll descriptor. */
 export class Epoll implements WatchSet {
   readonly live: boolean = true;
   readonly #eventSize: number;
@@ -320,7 +342,10 @@ export class Epoll implements WatchSet {
   readonly #eventView: DataView;
   readonly #events: Uint8Array<ArrayBuffer>;
   readonly #eventsView: DataView;
-  /** By a number that is never used again: of what a thread has found, the socket may be gone and its number another's. */
+  /**
+   * The sockets by a token that is never used again. When a thread reports an event, the socket may be closed and its
+   * number used by another one.
+   */
   readonly #watched = new Map<number, Watched>();
   #lastToken = WAKER_TOKEN;
   #opened: Opened | undefined;
@@ -356,10 +381,10 @@ export class Epoll implements WatchSet {
 
   #openThread(epoll: bigint): Thread {
     const waker = new Waker();
-    // Before the list is closed, where nothing has waited for it before: a thread that waits ends then.
+    // If no event loop has waited before, the waker is closed before the list, and a waiting thread ends.
     waker.closeAtEnd();
     const memory = libc().malloc(BigInt(this.#events.byteLength));
-    // Always ready once it was woken, until it is read.
+    // Once it was woken, it is ready until it is read.
     this.#control(epoll, EPOLL_CTL_ADD, waker.fd, EPOLLIN, WAKER_TOKEN);
     return { waker, memory };
   }
@@ -382,7 +407,7 @@ export class Epoll implements WatchSet {
 
   removed(watched: Watched): void {
     if (watched.waits.size > 0 || watched.kept || watched.place === -1) return;
-    // It fails where the descriptor was closed behind the library's back.
+    // Fails if the descriptor was closed without the library.
     this.#control(this.#opened!.epoll, EPOLL_CTL_DEL, watched.s, 0, watched.place);
     this.#watched.delete(watched.place);
     watched.place = -1;
@@ -409,10 +434,10 @@ export class Epoll implements WatchSet {
 
   async wait(milliseconds: number, report: Report): Promise<void> {
     const { epoll } = this.#opened!;
-    // The event loop may have told until now.
+    // Until now the event loop may have waited.
     const { memory } = this.#thread ??= this.#openThread(epoll);
     const count = await epollFunctions().epoll_wait(epoll, memory, MAX_EVENTS, milliseconds);
-    // Why it failed stayed with the thread. Asking on this one tells, unless it was a signal.
+    // The error code stayed with the thread. Polling on this thread reports it, unless it was a signal.
     if (count === -1) return this.look(true, report);
     if (count > 0) libc().copyOut(this.#events, memory, BigInt(count * this.#eventSize));
     this.#report(count, report);
@@ -445,7 +470,7 @@ export class Epoll implements WatchSet {
   }
 }
 
-/** Where a socket has failed, reading and writing tell why. */
+/** Converts the events. If a socket has failed, reading and writing report the error. */
 function toEvents(events: number): number {
   const failed = (events & (EPOLLERR | EPOLLHUP)) !== 0;
   return (failed || (events & (EPOLLIN | EPOLLRDHUP)) !== 0 ? READ : 0) |
@@ -456,7 +481,7 @@ function toEvents(events: number): number {
 let poller: Poller | undefined;
 
 /**
- * Waits for sockets, and whatever else can be polled, on one pool thread for the whole program.
+ * Returns the poller for sockets and other descriptors, which uses one pool thread for the whole program.
  *
  * @returns The same poller every time.
  */
@@ -466,12 +491,12 @@ export function unixPoller(): Poller {
 }
 
 /**
- * Waits through the poller until a descriptor can be read, or has failed, which reading tells.
+ * Waits until a descriptor can be read, or has failed. The next read then reports the error.
  *
  * @param fd The descriptor.
- * @param milliseconds How long at most.
- * @param referenced Whether this keeps the process running.
- * @throws {WinsockError} If it cannot be waited for, such as WSAEMFILE.
+ * @param milliseconds The time limit in milliseconds.
+ * @param referenced Whether the wait keeps the process running.
+ * @throws {WinsockError} If waiting is not possible, such as WSAEMFILE.
  */
 export async function readableWithin(fd: bigint, milliseconds: number, referenced: boolean = true): Promise<void> {
   const waiting = unixPoller().prepare().wait(fd, "read", { referenced, outlives: true });

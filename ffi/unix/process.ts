@@ -1,6 +1,6 @@
 /**
- * Processes: which one is at the other end of a local socket, asked of the kernel; and references to processes that do
- * not become another's when a process id is reused (pidfd on Linux, kqueue on macOS).
+ * Processes: asking the kernel which process is at the other end of a local socket, and references to a process that
+ * stay correct when its id is reused (pidfd on Linux, kqueue on macOS).
  *
  * @module
  */
@@ -11,9 +11,9 @@ import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec } from "./descriptors.ts";
 
 const O_CLOEXEC = 0o2000000;
-/** Room for as much of a process' status as tells its user. */
+/** The number of bytes to read of a status file, enough to contain the user. */
 const STATUS_SIZE = 4096;
-/** Real, effective, saved, and for files. */
+/** The real, effective and saved user, and the user for files. */
 const STATUS_USER = /^Uid:(?:\s+\d+){3}\s+(\d+)$/m;
 
 const functions = libcFunctions({
@@ -35,9 +35,9 @@ const argumentFunctions = libcFunctions({
 });
 
 /**
- * The words this process was started with: `/proc/self/cmdline` (proc(5)) on Linux, `_NSGetArgv` on macOS.
+ * Returns the arguments that this process was started with: `/proc/self/cmdline` (proc(5)) on Linux, `_NSGetArgv` on macOS.
  *
- * @returns `undefined` if the system does not tell.
+ * @returns `undefined` if the system does not report them.
  */
 export function ownWords(): string[] | undefined {
   return unixSystem().processFiles ? wordsOfFile() : wordsInMemory();
@@ -51,7 +51,7 @@ function wordsInMemory(): string[] {
   return Array.from(words, (word) => new TextDecoder().decode(copyOut(word, Number(strlen(word)))));
 }
 
-/** Bytes out of native memory. */
+/** Copies bytes from native memory. */
 function copyOut(address: bigint, length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   libc().copyOut(bytes, address, BigInt(length));
@@ -73,18 +73,18 @@ function wordsOfFile(): string[] | undefined {
   return text.split("\0").slice(0, -1);
 }
 
-/** Whether this process is root's, whose processes may be of other users. */
+/** Returns whether this process runs as root. The processes that it starts may then run as other users. */
 export function isRoot(): boolean {
   return functions().geteuid() === 0;
 }
 
 /**
- * The user whose files a process may use (`/proc/PID/status`, proc(5)).
+ * Returns the user whose files a process may access (`/proc/PID/status`, proc(5)).
  *
- * @param pid Its id.
- * @param operation What it is needed for, for the error.
- * @returns The user's number; `undefined` if the system does not tell.
- * @throws {WinsockError} WSAEMFILE if there is no room to ask.
+ * @param pid The process id.
+ * @param operation The operation, for the error.
+ * @returns The number of the user; `undefined` if the system does not report it.
+ * @throws {WinsockError} WSAEMFILE if no descriptor is available.
  */
 export function userOfProcess(pid: number, operation: string): number | undefined {
   if (!unixSystem().processFiles) return undefined;
@@ -101,21 +101,21 @@ export function userOfProcess(pid: number, operation: string): number | undefine
   return user === undefined ? undefined : Number(user);
 }
 
-/** A process that cannot be mistaken for a later one with the same id. */
+/** A reference to a process that never refers to a later process with the same id. */
 export interface ProcessReference extends Disposable {
-  /** Its id. */
+  /** The process id. */
   readonly pid: number;
-  /** Whether the process still runs. */
+  /** Whether the process is still running. */
   readonly alive: boolean;
 }
 
 /**
- * Refers to a running process.
+ * Opens a reference to a running process.
  *
- * @param pid Its id.
- * @param operation What it is needed for, for the error.
- * @returns The reference; it keeps a descriptor until it is disposed of.
- * @throws {WinsockError} WSAEINVAL if there is no such process.
+ * @param pid The process id.
+ * @param operation The operation, for the error.
+ * @returns The reference. It uses a descriptor until it is disposed.
+ * @throws {WinsockError} WSAEINVAL if the process does not exist.
  */
 export function referToProcess(pid: number, operation: string): ProcessReference {
   const { pidfd } = unixSystem();
@@ -123,14 +123,14 @@ export function referToProcess(pid: number, operation: string): ProcessReference
 }
 
 /**
- * Refers to the process at the other end of a local socket. Linux before 6.5 and macOS know its id only: there it is the
- * process that has this id now.
+ * Opens a reference to the process at the other end of a local socket. Linux before 6.5 and macOS report only its id;
+ * there the reference is to the process that has this id now.
  *
  * @param fd The accepted socket.
- * @param pid What {@linkcode peerProcessId} says.
- * @param operation What it is needed for, for the error.
- * @returns The reference; it keeps a descriptor until it is disposed of.
- * @throws {WinsockError} WSAEINVAL if there is no such process any more.
+ * @param pid The result of {@linkcode peerProcessId}.
+ * @param operation The operation, for the error.
+ * @returns The reference. It uses a descriptor until it is disposed.
+ * @throws {WinsockError} WSAEINVAL if the process does not exist any more.
  */
 export function referToPeer(fd: bigint, pid: number, operation: string): ProcessReference {
   const { pidfd } = unixSystem();
@@ -139,11 +139,11 @@ export function referToPeer(fd: bigint, pid: number, operation: string): Process
 }
 
 /**
- * The id of the process that connected a local socket (`SO_PEERCRED`), or that used it last (`LOCAL_PEERPID`).
+ * Returns the id of the process that connected a local socket (`SO_PEERCRED`), or that used it last (`LOCAL_PEERPID`).
  *
  * @param fd The accepted socket.
- * @returns The process id; 0 if it is in a pid namespace this process cannot see.
- * @throws {WinsockError} If `fd` is no local socket, or on macOS if its peer is gone.
+ * @returns The process id; 0 if it is in a pid namespace that this process cannot see.
+ * @throws {WinsockError} If `fd` is not a local socket, or on macOS if its peer is gone.
  */
 export function peerProcessId(fd: bigint): number {
   const [level, optname] = unixSystem().PEER_PROCESS;
@@ -159,7 +159,7 @@ const pidfdFunctions = libcFunctions({
   syscall2: { name: "syscall", parameters: ["i64", "i64", "i64"], result: "i64" },
 });
 
-/** A process by a descriptor of it (`pidfd_open(2)`), which is readable from its end on. */
+/** A reference by a pidfd (`pidfd_open(2)`), which becomes readable when the process ends. */
 class PidfdReference implements ProcessReference {
   readonly #pidfd: bigint;
   readonly #end: PollProbe;
@@ -169,7 +169,7 @@ class PidfdReference implements ProcessReference {
     this.#end = new PollProbe(pidfd, POLLIN);
   }
 
-  /** Refers to the process that has an id now. */
+  /** Opens a reference to the process that has the id now. */
   static open(pid: number, operation: string, { SYS_pidfd_open }: NonNullable<UnixSystem["pidfd"]>): PidfdReference {
     const pidfd = pidfdFunctions().syscall2(SYS_pidfd_open, BigInt(pid), 0n);
     if (pidfd === -1n) throw lastUnixError(operation, "pidfd_open");
@@ -177,9 +177,9 @@ class PidfdReference implements ProcessReference {
   }
 
   /**
-   * Refers to the process that connected a local socket, whoever has its id now.
+   * Opens a reference to the process that connected a local socket, also if another process has its id now.
    *
-   * @returns `undefined` if this Linux does not tell.
+   * @returns `undefined` if this version of Linux does not support it.
    */
   static ofPeer(
     fd: bigint,
@@ -208,7 +208,7 @@ const EVFILT_PROC = -5;
 const EV_ADD = 0x0001;
 const NOTE_EXIT = 0x80000000;
 const KEVENT_SIZE = 32;
-/** `struct timespec` of 0: without waiting. */
+/** A `struct timespec` of 0: do not wait. */
 const AT_ONCE = new BigInt64Array(2);
 
 const kqueueFunctions = libcFunctions({
@@ -218,7 +218,10 @@ const kqueueFunctions = libcFunctions({
   kevent: { parameters: ["usize", "buffer", "i32", "buffer", "i32", "buffer"], result: "i32" },
 });
 
-/** A process by the event of its end (`EVFILT_PROC`, kqueue(2)), which no later process with its id causes. */
+/**
+ * A reference by the event that the process has ended (`EVFILT_PROC`, kqueue(2)). A later process with the same id does
+ * not cause this event.
+ */
 class KqueueReference implements ProcessReference {
   readonly #kqueue: bigint;
   #ended = false;
@@ -238,7 +241,7 @@ class KqueueReference implements ProcessReference {
   }
 
   get alive(): boolean {
-    // The event is told once.
+    // The event is reported only once.
     const count = this.#ended
       ? 1
       : kqueueFunctions().kevent(this.#kqueue, null, 0, new Uint8Array(KEVENT_SIZE), 1, AT_ONCE);
@@ -251,7 +254,7 @@ class KqueueReference implements ProcessReference {
   }
 }
 
-/** `struct kevent` that asks for the event of a process' end. */
+/** Encodes a `struct kevent` that requests the event that a process has ended. */
 export function encodeExitEvent(pid: number): Uint8Array<ArrayBuffer> {
   const event = new Uint8Array(KEVENT_SIZE);
   const view = new DataView(event.buffer);

@@ -1,5 +1,5 @@
 /**
- * {@linkcode ProviderCalls} on Unix' libc.
+ * The {@linkcode ProviderCalls} on libc.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { lastUnixError, libc } from "./libc.ts";
 const ADDRESS_TEXT =
   /^(?:\[(?<bracketed>[^\]%]+)(?:%(?<scope>\d+))?\]|(?<v6>[^%]*:[^%]*:[^%]*)(?:%(?<scope6>\d+))?|(?<v4>[^:]+))(?::(?<port>\d{1,5}))?$/;
 
-/** What providers ask of Unix. */
+/** The calls for service providers on Unix. */
 export class UnixProviderCalls implements ProviderCalls {
   readonly events = undefined;
   readonly catalog = undefined;

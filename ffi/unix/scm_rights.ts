@@ -1,6 +1,6 @@
 /**
  * Messages that carry descriptors (`SCM_RIGHTS`, unix(7)): the structures of `sendmsg` and `recvmsg`, and both calls,
- * without waiting. The structures hold addresses, so a message lies in one block of native memory.
+ * without waiting. The structures contain addresses, so each message is one block of native memory.
  *
  * @module
  */
@@ -17,17 +17,17 @@ const MSG_CONTROL = 32;
 const MSG_CONTROLLEN = 40;
 const IOVEC_SIZE = 16;
 
-/** What one message brought. */
+/** A received message. */
 interface ReceivedMessage {
-  /** Its bytes; none at the end of the connection. */
+  /** The bytes of the message; empty at the end of the connection. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Its descriptors. */
+  /** The descriptors of the message. */
   readonly descriptors: bigint[];
-  /** Whether there were more than there was room for. */
+  /** Whether the message had more descriptors than there was room for. */
   readonly truncated: boolean;
 }
 
-/** The layout of a message of one size, and its bytes. */
+/** The layout and the bytes of a message of one size. */
 export class MessageBlock {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
@@ -43,12 +43,12 @@ export class MessageBlock {
   /**
    * Lays out a message.
    *
-   * @param system Whose structures.
-   * @param room How many descriptors fit.
-   * @param length How many bytes fit.
+   * @param system The system whose structures are used.
+   * @param room The most descriptors that fit.
+   * @param length The most bytes that fit.
    */
   constructor(system: UnixSystem, room: number, length: number) {
-    // msg_flags stands behind msg_controllen; cmsg_level and cmsg_type, 4 bytes each, behind cmsg_len.
+    // msg_flags follows msg_controllen; cmsg_level and cmsg_type, 4 bytes each, follow cmsg_len.
     const { messageLengthSize } = system;
     this.#system = system;
     this.#room = room;
@@ -62,12 +62,12 @@ export class MessageBlock {
     this.#view = new DataView(this.bytes.buffer);
   }
 
-  /** Lays out what is to be sent, for a block at that address. */
+  /** Lays out a message to send, for a block at the given address. */
   encode(address: bigint, bytes: Uint8Array, descriptors: readonly bigint[]): void {
     const { SOL_SOCKET } = this.#system;
     const view = this.#view;
     const control = this.#control;
-    // macOS refuses a control message that is not there.
+    // macOS refuses an empty control message.
     this.#layOut(address, bytes.byteLength, descriptors.length === 0 ? 0 : this.#controlSize(descriptors.length));
     if (descriptors.length > 0) {
       this.#setLength(control, this.#controlSize(descriptors.length));
@@ -80,18 +80,18 @@ export class MessageBlock {
     this.bytes.set(bytes, this.#data);
   }
 
-  /** Lays out the room for what is to be received, for a block at that address. */
+  /** Lays out the room for a message to receive, for a block at the given address. */
   encodeRoom(address: bigint): void {
     this.#layOut(address, this.#length, this.#controlSize(this.#room));
   }
 
-  /** What was received. */
+  /** Decodes the received message. */
   decode(length: number): ReceivedMessage {
     const view = this.#view;
     const control = this.#control;
     const received = this.#getLength(MSG_CONTROLLEN);
     const carries = received >= this.#headerSize && view.getInt32(control + this.#headerSize - 4, true) === SCM_RIGHTS;
-    // Where descriptors were left out, macOS still counts them in cmsg_len.
+    // If descriptors were left out, macOS still counts them in cmsg_len.
     const size = carries ? Math.min(received, this.#getLength(control)) - this.#headerSize : 0;
     const descriptors: bigint[] = [];
     for (let offset = 0; offset + DESCRIPTOR_SIZE <= size; offset += DESCRIPTOR_SIZE) {
@@ -115,12 +115,15 @@ export class MessageBlock {
     view.setBigUint64(this.#iov + 8, BigInt(length), true);
   }
 
-  /** `CMSG_LEN`: without the padding behind the descriptors, for which the kernel would find room for one more. */
+  /**
+   * Returns `CMSG_LEN`, without the padding after the descriptors. With the padding, the kernel would find room for one
+   * more descriptor.
+   */
   #controlSize(descriptors: number): number {
     return this.#headerSize + descriptors * DESCRIPTOR_SIZE;
   }
 
-  /** A length in the block, which holds zeros: its upper half is one where lengths are 8 bytes. */
+  /** Writes a length. The block contains zeros, so the upper half is 0 if lengths have 8 bytes. */
   #setLength(offset: number, value: number): void {
     this.#view.setUint32(offset, value, true);
   }
@@ -130,22 +133,22 @@ export class MessageBlock {
   }
 }
 
-/** The next multiple of 8. */
+/** Rounds up to a multiple of 8. */
 function align(size: number): number {
   return Math.ceil(size / 8) * 8;
 }
 
-/** The structures of one message in native memory, for one call at a time. */
+/** The structures of one message in native memory. Only one call may use them at a time. */
 export class NativeMessage implements Disposable {
   readonly #block: MessageBlock;
   readonly #size: bigint;
   readonly #address: bigint;
 
   /**
-   * Takes the memory.
+   * Allocates the memory.
    *
-   * @param room How many descriptors fit.
-   * @param length How many bytes fit.
+   * @param room The most descriptors that fit.
+   * @param length The most bytes that fit.
    */
   constructor(room: number, length: number) {
     this.#block = new MessageBlock(unixSystem(), room, length);
@@ -157,9 +160,9 @@ export class NativeMessage implements Disposable {
    * Sends a message.
    *
    * @param fd A connected local socket.
-   * @param bytes At least one.
-   * @param descriptors What to carry; they stay open here.
-   * @returns Whether it was sent; `false` if there is no room at the moment.
+   * @param bytes The bytes; at least one.
+   * @param descriptors The descriptors to send. They stay open in this process.
+   * @returns Whether the message was sent; `false` if there is no room at the moment.
    * @throws {WinsockError} If the connection is gone.
    */
   send(fd: bigint, bytes: Uint8Array, descriptors: readonly bigint[]): boolean {
@@ -177,8 +180,8 @@ export class NativeMessage implements Disposable {
    * Receives a message.
    *
    * @param fd A connected local socket.
-   * @returns The message, or `undefined` if there is none at the moment. Its descriptors are closed on exec and the
-   * caller's to close.
+   * @returns The message; `undefined` if no message is available. Its descriptors are closed on exec. The caller must
+   * close them.
    * @throws {WinsockError} If the connection is broken.
    */
   receive(fd: bigint): ReceivedMessage | undefined {
@@ -190,7 +193,7 @@ export class NativeMessage implements Disposable {
       if (received !== -1n) return this.#received(Number(received));
       const code = errno();
       if (isErrno(code, "EAGAIN", "EINTR")) return undefined;
-      // This process had no room for what macOS found in the message, and its bytes come at the next call.
+      // This process had no room for the descriptors that macOS found in the message. The next call receives its bytes.
       if (!isErrno(code, "EMSGSIZE")) throw unixError(code, `receive a message on socket ${fd}`, "recvmsg");
     }
   }
@@ -202,22 +205,22 @@ export class NativeMessage implements Disposable {
     return message;
   }
 
-  /** Gives the memory back. */
+  /** Frees the memory. */
   [Symbol.dispose](): void {
     libc().free(this.#address);
   }
 }
 
-/** `SCM_MAX_FD`: Linux takes no more in one message. */
+/** `SCM_MAX_FD`: the most descriptors that Linux accepts in one message. */
 export const MAX_DESCRIPTORS = 253;
 
 /**
  * Sends one message without waiting.
  *
  * @param fd A connected local socket.
- * @param bytes At least one.
- * @param descriptors At most {@linkcode MAX_DESCRIPTORS}; they stay open here.
- * @returns Whether it was sent; `false` if there is no room at the moment.
+ * @param bytes The bytes; at least one.
+ * @param descriptors At most {@linkcode MAX_DESCRIPTORS} descriptors. They stay open in this process.
+ * @returns Whether the message was sent; `false` if there is no room at the moment.
  * @throws {WinsockError} If the connection is gone.
  */
 export function sendDescriptors(fd: bigint, bytes: Uint8Array, descriptors: readonly bigint[]): boolean {
@@ -229,10 +232,10 @@ export function sendDescriptors(fd: bigint, bytes: Uint8Array, descriptors: read
  * Receives one message without waiting.
  *
  * @param fd A connected local socket.
- * @param length The most bytes to take.
- * @param most The most descriptors to take; the kernel closes the others.
- * @returns The message, or `undefined` if there is none at the moment. Its descriptors are closed on exec and the
- * caller's to close.
+ * @param length The most bytes to receive.
+ * @param most The most descriptors to receive. The kernel closes the others.
+ * @returns The message; `undefined` if no message is available. Its descriptors are closed on exec. The caller must
+ * close them.
  * @throws {WinsockError} If the connection is broken.
  */
 export function receiveDescriptors(fd: bigint, length: number, most: number): ReceivedMessage | undefined {

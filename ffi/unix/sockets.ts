@@ -1,11 +1,13 @@
 /**
- * {@linkcode SocketCalls} on Unix' libc.
+ * The {@linkcode SocketCalls} on libc.
  *
- * When a Worker is terminated nothing of it runs, but glibc calls what was registered for the end of the thread
- * (`__cxa_thread_atexit_impl`). What can be registered is a function and one argument, for good. That function is `fclose`,
- * and the argument a stream (`FILE`) opened for nothing else: while it has no descriptor, closing it does nothing.
+ * When a Worker is terminated, none of its code runs, but glibc calls the functions registered for the end of the
+ * thread (`__cxa_thread_atexit_impl`). A registration is permanent, and consists of a function and one argument. Here
+ * the function is `fclose`, and the argument is a stream (`FILE`) opened only for this purpose. While the stream has no
+ * descriptor, closing it does nothing.
  *
- * On macOS a process also asks about its own descriptors (`proc_info.h`), for what `getsockopt` leaves out there.
+ * On macOS the process also queries its own descriptors (`proc_info.h`), for information that `getsockopt` does not
+ * return there.
  *
  * @module
  */
@@ -45,18 +47,18 @@ import { encodeLocalAddress, removeUnbound } from "./local_sockets.ts";
 
 let addresses: AddressCodec | undefined;
 
-/** The codec of this system's addresses; libc is opened at the first call. */
+/** Returns the codec for addresses of this system. libc is opened at the first call. */
 export function unixAddresses(): AddressCodec {
   return addresses ??= new AddressCodec(libc(), unixSystem().berkeley.AF_INET6, unixSystem());
 }
 
 const PROC_PIDFDSOCKETINFO = 3;
-/** Room for `struct socket_fdinfo`, of 792 bytes. */
+/** Room for `struct socket_fdinfo`, which has 792 bytes. */
 const SIZE = 1024;
-/** Where `psi.soi_options` is in it: behind `struct proc_fileinfo` of 24 bytes and `struct vinfo_stat` of 136. */
+/** The offset of `psi.soi_options`: after `struct proc_fileinfo` (24 bytes) and `struct vinfo_stat` (136 bytes). */
 const SOI_OPTIONS = 188;
 
-/** Room for any address, of which the family is wanted. */
+/** Room for any address; only the family is read. */
 const NAME_SIZE = 128;
 
 const infoFunctions = libcFunctions({
@@ -65,11 +67,11 @@ const infoFunctions = libcFunctions({
 });
 
 /**
- * Whether a socket of this process listens.
+ * Returns whether a socket of this process is listening.
  *
  * @param s The socket.
- * @param operation What it is needed for, for the error.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @param operation The operation, for the error.
+ * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
  */
 function hasListened(s: bigint, operation: string): boolean {
   const info = new Uint8Array(SIZE);
@@ -79,7 +81,7 @@ function hasListened(s: bigint, operation: string): boolean {
   return (new DataView(info.buffer).getUint16(SOI_OPTIONS, true) & SO_ACCEPTCONN) !== 0;
 }
 
-/** A socket's family, type and protocol, in Winsock's numbers. */
+/** The family, type and protocol of a socket, as Winsock numbers. */
 export interface SocketDescription {
   readonly family: number;
   readonly type: number;
@@ -87,11 +89,11 @@ export interface SocketDescription {
 }
 
 /**
- * What a socket is.
+ * Returns the family, type and protocol of a socket.
  *
  * @param s The socket.
- * @param operation What it is needed for, for the error.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @param operation The operation, for the error.
+ * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
  */
 export function describeSocket(s: bigint, operation: string): SocketDescription {
   const { berkeley, lengthPrefixed, SO_PROTOCOL } = unixSystem();
@@ -113,9 +115,12 @@ function readOption(s: bigint, [level, optname]: OptionNumbers, operation: strin
   return value[0]!;
 }
 
-/** Where a stream keeps its descriptor: `_fileno` of `struct _IO_FILE`, whose layout glibc publishes and keeps. */
+/**
+ * The offset of the descriptor in a stream: `_fileno` of `struct _IO_FILE`, whose layout glibc publishes and does not
+ * change.
+ */
 const FILENO_OFFSET = 112n;
-/** What stands there when it has none. */
+/** The value of `_fileno` in a stream without a descriptor. */
 const NO_DESCRIPTOR = -1;
 
 const threadEndFunctions = libcFunctions({
@@ -127,7 +132,7 @@ const threadEndFunctions = libcFunctions({
   fdopen: { parameters: ["usize", "buffer"], result: "usize", optional: true },
 });
 
-/** The streams of one thread, each with a descriptor, or to be had. */
+/** The streams of one thread. Each has a descriptor, or is free for one. */
 class GlibcThreadEnd implements ThreadEnd {
   readonly #fclose: bigint;
   readonly #streams = new Map<bigint, bigint>();
@@ -138,7 +143,7 @@ class GlibcThreadEnd implements ThreadEnd {
     this.#fclose = fclose;
   }
 
-  /** `undefined` where this system's libc is another, or older. */
+  /** Returns `undefined` if libc is not glibc, or is too old. */
   static open(): GlibcThreadEnd | undefined {
     const { dlsym, __cxa_thread_atexit_impl, fdopen } = threadEndFunctions();
     if (dlsym === null || __cxa_thread_atexit_impl === null || fdopen === null) return undefined;
@@ -167,7 +172,7 @@ class GlibcThreadEnd implements ThreadEnd {
     if (!this.#usable) return undefined;
     const stream = threadEndFunctions().fdopen!(s, cString("r"));
     if (stream === 0n) return undefined;
-    // Where the layout is another, the stream is left alone for good: closing it would close the socket.
+    // If the layout is different, never close the stream: that would close the socket.
     this.#usable = this.#descriptorOf(stream) === Number(s);
     if (!this.#usable) return undefined;
     const result = threadEndFunctions().__cxa_thread_atexit_impl!(this.#fclose, stream, 0n);
@@ -191,7 +196,7 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
 
 const CONNECT_DELAY_MS = 2;
 
-/** Unix' sockets; non-blocking, closed on exec. */
+/** The sockets of Unix. They are non-blocking and closed on exec. */
 export class UnixCalls extends BsdSockets {
   constructor() {
     super(libc(), unixSystem().berkeley, unixAddresses());
@@ -240,7 +245,7 @@ export class UnixCalls extends BsdSockets {
       const code = errno();
       if (isErrno(code, "EINPROGRESS")) break;
       if (!isErrno(code, "EAGAIN") || !("path" in address)) throw unixError(code, operation, "connect");
-      // Too many others wait there, and nothing tells when one is accepted.
+      // The backlog of the listener is full, and there is no event for when that changes.
       await new Promise((resolve) => setTimeout(resolve, CONNECT_DELAY_MS));
       signal?.throwIfAborted();
     }
@@ -264,7 +269,7 @@ export class UnixCalls extends BsdSockets {
     return newSocketPair();
   }
 
-  /** Nothing to do: between accepting a socket and keeping it from being inherited, this thread spawns nothing. */
+  /** Returns at once: this thread does not spawn a process between accepting a socket and setting its flag. */
   holdAccepting(): Promise<Disposable> {
     return Promise.resolve({ [Symbol.dispose]() {} });
   }
@@ -278,7 +283,7 @@ export class UnixCalls extends BsdSockets {
     return trySend(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
   }
 
-  /** Nothing to do: each call says that it must not wait. */
+  /** Does nothing: each call has a flag that it must not wait. */
   unblock(): void {}
 
   receiver(s: bigint): DatagramReceiver {
@@ -290,7 +295,7 @@ export class UnixCalls extends BsdSockets {
   }
 
   stream(s: bigint, nonBlocking = false): StreamIo {
-    // On macOS the flag of the calls is not enough for sending.
+    // On macOS the flag of the call is not enough for sending.
     if (!nonBlocking) setNonblocking(s, `read and write ${socketName(s)}`);
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }

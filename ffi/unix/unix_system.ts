@@ -1,12 +1,13 @@
 /**
- * In what one Unix differs from another, as data: what the code above asks instead of which system it is on.
+ * The differences between Unix systems, as data. Other modules read this data instead of asking for the name of the
+ * system.
  *
  * @module
  */
 import type { BerkeleyConstants } from "../bsd_sockets.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 
-/** The errors that the library tells apart, or has a Winsock code for. */
+/** The errors that the library distinguishes, or translates to a Winsock code. */
 export type ErrnoName =
   | "EPERM"
   | "ENOENT"
@@ -57,48 +58,54 @@ export type ErrnoName =
 
 /** One system. Names in capitals are those of its headers. */
 export interface UnixSystem {
-  /** The system as people call it. */
+  /** The name of the system. */
   readonly name: string;
-  /** Where its libc may be; the first path that is granted is opened. */
+  /** The paths where its libc may be. The first one that is granted is opened. */
   readonly libraryPaths: readonly string[];
-  /** The function that tells where a thread's errno is. */
+  /** The function that returns the address of errno. */
   readonly errnoFunction: string;
-  /** Whether its libc is glibc, which tells of the end of a thread. */
+  /** Whether its libc is glibc, which can report the end of a thread. */
   readonly glibc: boolean;
-  /** The numbers of its errors; `undefined` for one that it does not have. */
+  /** The numbers of its errors; `undefined` for an error that it does not have. */
   readonly errno: Readonly<Record<ErrnoName, number | undefined>>;
-  /** The socket constants in which it also differs from Windows. */
+  /** Further socket constants that differ from those of Windows. */
   readonly berkeley: BerkeleyConstants;
   readonly SOL_SOCKET: number;
-  /** Whether `getsockopt` tells SO_ACCEPTCONN; without it, the process looks at its own descriptors. */
+  /** Whether `getsockopt` supports SO_ACCEPTCONN. Otherwise the process queries its own descriptors. */
   readonly hasAcceptConnOption: boolean;
-  /** The option that tells a socket's protocol; without it, it is the usual one. */
+  /** The option with the protocol of a socket. Without it, the usual protocol is assumed. */
   readonly SO_PROTOCOL: OptionNumbers | undefined;
-  /** What lets two datagram sockets have one address, if both have it set. */
+  /** The options that let two datagram sockets share an address, if both sockets set them. */
   readonly SHARED_DATAGRAM: readonly OptionNumbers[];
   readonly CLOCK_MONOTONIC: number;
 
-  /** Whether addresses begin with their length, as in 4.4BSD: one byte, and one for the family, instead of two for it. */
+  /**
+   * Whether an address begins with its length, as in 4.4BSD: one byte, followed by one byte for the family. Otherwise
+   * the family has two bytes.
+   */
   readonly lengthPrefixed: boolean;
-  /** Bytes of `sun_path`; a file's name must leave room for the NUL behind it. */
+  /** The size of `sun_path` in bytes. The path of a file must leave room for a NUL. */
   readonly pathSize: number;
-  /** Whether local sockets can have names that are no files (unix(7)). */
+  /** Whether local sockets can have abstract names, which are not files (unix(7)). */
   readonly abstractNames: boolean;
 
   readonly O_NONBLOCK: number;
   readonly F_DUPFD_CLOEXEC: number;
-  /** What has calls make descriptors that do not wait and are not inherited; without them, `fcntl` does so afterwards. */
+  /** The flags that make new descriptors non-blocking and not inherited. Without them, `fcntl` is called afterwards. */
   readonly newSocketFlags: { readonly SOCK_CLOEXEC: number; readonly SOCK_NONBLOCK: number } | undefined;
-  /** The system's own list of what is waited for (epoll(7)), and how it tells of it; without it, `poll` is given one each time. */
+  /**
+   * The kernel's list of watched descriptors (epoll(7)) and the layout of its events. Without it, the list is passed to
+   * each `poll`.
+   */
   readonly epoll:
     | { readonly EPOLL_CLOEXEC: number; readonly eventSize: number; readonly dataOffset: number }
     | undefined;
-  /** The event of `poll` that tells that the peer has ended its side: asked for, or told in any case. */
+  /** The event of `poll` for the end of the peer's side. Some systems report it only on request. */
   readonly POLL_ENDED: number;
-  /** The flag of `eventfd`; without it, a pipe wakes whoever polls. */
+  /** The flag of `eventfd`. Without it, a pipe is used as a waker. */
   readonly EFD_CLOEXEC: number | undefined;
   /**
-   * The system calls by which an event counter tells that a descriptor is ready (`io_submit(2)`); without them, a pool
+   * The system calls that increment an event counter when a descriptor is ready (`io_submit(2)`). Without them, a pool
    * thread waits.
    */
   readonly asyncPoll: {
@@ -108,37 +115,46 @@ export interface UnixSystem {
     readonly io_getevents: bigint;
   } | undefined;
   /**
-   * The system call that tells a process from a later one with its id, and the option of a local socket that does so for
-   * its peer, which older systems do not know; without them, `kqueue` does.
+   * The system call for a reference to a process (pidfd), and the option of a local socket for such a reference to its
+   * peer, which older systems do not support. Without them, `kqueue` is used.
    */
   readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SO_PEERPIDFD: OptionNumbers } | undefined;
-  /** The option that has a local socket refuse descriptors; `undefined` where there is none. */
+  /** The option that makes a local socket refuse descriptors; `undefined` if the system does not have it. */
   readonly SO_PASSRIGHTS: OptionNumbers | undefined;
-  /** Whether processes can share memory files that are sealed (`memfd_create`), and libc has locks for such memory. */
+  /** Whether processes can share sealed memory files (`memfd_create`), and libc has locks for such memory. */
   readonly sharedLocks: boolean;
   /** The flag of `unlinkat` that removes a directory. */
   readonly AT_REMOVEDIR: number;
-  /** Whether files tell about processes (proc(5)). */
+  /** Whether there are files with information about processes (proc(5)). */
   readonly processFiles: boolean;
-  /** The option of a local socket whose value begins with the id of the process at the other end. */
+  /** The option of a local socket whose value begins with the process id of the peer. */
   readonly PEER_PROCESS: OptionNumbers;
 
   readonly MSG_DONTWAIT: number;
-  /** 0 where there is no such flag; Deno ignores SIGPIPE in any case. */
+  /** 0 if the system does not have the flag. Deno ignores SIGPIPE in any case. */
   readonly MSG_NOSIGNAL: number;
   readonly MSG_CTRUNC: number;
-  /** 0 where there is no such flag; `fcntl` does so afterwards. */
+  /** 0 if the system does not have the flag. `fcntl` is then called afterwards. */
   readonly MSG_CMSG_CLOEXEC: number;
-  /** Bytes of `msg_controllen` and `cmsg_len`, from which the layout of both structures follows. */
+  /** The size of `msg_controllen` and `cmsg_len` in bytes. The layout of both structures follows from it. */
   readonly messageLengthSize: 4 | 8;
   /** The most descriptors that one message can carry. */
   readonly mostDescriptors: number;
-  /** Whether the descriptors that a receiver has no room for are closed; otherwise they stay open in its process, unknown. */
+  /**
+   * Whether the kernel closes the descriptors that a receiver has no room for. Otherwise they stay open in the
+   * receiving process, which does not know their numbers.
+   */
   readonly closesTruncatedDescriptors: boolean;
-  /** Whether a socket may be shut down while only a message holds it, so that its sender must keep it until it has come. */
+  /**
+   * Whether the kernel may shut down a socket while only a message in flight holds it. The sender must then keep it
+   * until it has arrived.
+   */
   readonly collectsInFlightSockets: boolean;
-  /** What accepting fails with where it is to be tried again: some say what became of the connection, not of the listener. */
+  /**
+   * The errors of `accept` after which accepting is tried again. Some of them are about the connection, not the
+   * listener.
+   */
   readonly acceptAgain: readonly ErrnoName[];
-  /** What sending a descriptor, or a datagram, fails with while there is no room. */
+  /** The errors of sending a descriptor, or a datagram, while there is no room. */
   readonly waits: { readonly descriptor: readonly ErrnoName[]; readonly datagram: readonly ErrnoName[] };
 }

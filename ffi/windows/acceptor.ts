@@ -1,9 +1,9 @@
 /**
- * Accepting on Windows: a blocking `accept` on a pool thread.
+ * Accepts connections on Windows: a blocking `accept` on a pool thread.
  *
- * Where two processes listen on the same socket, even a non-blocking `accept` can block in the one that loses. So the
- * JavaScript thread calls it only on a listener that this process has never shared, and when a connection waits: then it
- * takes as many as wait, where a pool thread takes one at a time.
+ * If two processes accept on the same listener, even a non-blocking `accept` can block in the process that loses. The
+ * JavaScript thread therefore calls it only on a listener that this process has never shared, and only while a
+ * connection is waiting. It then accepts all waiting connections; a pool thread accepts one at a time.
  *
  * @module
  */
@@ -14,20 +14,24 @@ import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
 import { PollProbe } from "./io.ts";
 import { referenceCall, YieldBudget } from "../../internal/runtime.ts";
 
-/** How often an accept that fails on an open listener is tried again, and how long to wait before. */
+/** How often a failed accept on an open listener is tried again, and the delay before each attempt. */
 const RETRIES = 5;
 const RETRY_DELAY_MS = 20;
-/** How long a thread may take to get into `accept`, so that it can be woken there. */
+/** The interval for trying to wake a thread, which may not have reached `accept` yet. */
 const CANCEL_INTERVAL_MS = 1;
 
-/** Acceptors with a thread in `accept`, or on its way there. */
+/** The acceptors whose thread is in `accept`, or about to be. */
 const waiting = new Set<ThreadAcceptor>();
-/** While no thread may go there: how many want that, and what resolves when none does any more. */
+/**
+ * Set while no thread may call `accept`: the number of holders, and a promise that resolves when the last one is
+ * disposed.
+ */
 let held: { count: number; readonly released: PromiseWithResolvers<void> } | undefined;
 
 /**
- * Gets all threads of this isolate out of `accept`, and keeps them out. What `accept` returns can be inherited until the
- * JavaScript thread has said that it cannot; a child spawned in between would keep the connection open.
+ * Makes all threads of this isolate leave `accept`, and keeps them from calling it again. A child process can inherit
+ * the result of `accept` until the JavaScript thread has changed its flag; a child spawned in between would keep the
+ * connection open.
  */
 export async function holdAccepting(): Promise<Disposable> {
   const hold = held ??= { count: 0, released: Promise.withResolvers() };
@@ -42,10 +46,10 @@ export async function holdAccepting(): Promise<Disposable> {
   };
 }
 
-/** Connections that are accepted in one turn of the event loop. */
+/** The most connections accepted in one turn of the event loop. */
 const MAX_IN_TURN = 16;
 
-/** Waits on a pool thread. */
+/** Accepts on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
   readonly #turns = new YieldBudget(MAX_IN_TURN);
   readonly #look: PollProbe;
@@ -53,7 +57,7 @@ export class ThreadAcceptor implements Acceptor {
   #stopped = false;
   /** Settles when no thread uses the handle any more. */
   #stopping: Promise<void> | undefined;
-  /** Whether the handle is about to be closed: its number may be another's soon. */
+  /** Whether the handle is about to be closed. Another socket may soon have its number. */
   #ended = false;
   #referenced = true;
 
@@ -66,7 +70,7 @@ export class ThreadAcceptor implements Acceptor {
   }
 
   async accept(): Promise<bigint | undefined> {
-    // What takes connections is to get a turn at using them.
+    // Yield, so that the caller can use the connections it has accepted.
     if (this.#turns.exhausted) await this.#turns.yield();
     const waiting = this.#acceptWaiting();
     if (waiting !== undefined) return waiting;
@@ -82,7 +86,7 @@ export class ThreadAcceptor implements Acceptor {
     return !this.#stopped;
   }
 
-  /** Accepts what waits already, on this thread, if that cannot block it. */
+  /** Accepts a waiting connection on this thread, if that cannot block it. */
   #acceptWaiting(): bigint | undefined {
     if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;
     const s = ws2_32().acceptNow(this.listener, null, null);
@@ -117,7 +121,7 @@ export class ThreadAcceptor implements Acceptor {
     return this.#stopping ??= this.interrupt();
   }
 
-  /** Gets the thread out of `accept`. */
+  /** Makes the thread leave `accept`. */
   async interrupt(): Promise<void> {
     while (this.#pending !== undefined && !this.#ended && !this.#cancelled()) {
       await new Promise((resolve) => setTimeout(resolve, CANCEL_INTERVAL_MS));
@@ -127,7 +131,7 @@ export class ThreadAcceptor implements Acceptor {
 
   end(): Promise<void> | undefined {
     this.#stopped = true;
-    // A thread that is not in accept yet would find the handle closed, or taken by another socket: wait for it.
+    // A thread that has not reached accept yet would find the handle closed, or used by another socket. Wait for it.
     if (this.#pending !== undefined && !this.#cancelled()) return this.stop();
     this.#ended = true;
     return undefined;
@@ -153,7 +157,10 @@ export class ThreadAcceptor implements Acceptor {
     }
   }
 
-  /** The code stayed with the pool thread: ask the listener, then the system, and say so where neither complains. */
+  /**
+   * Throws the error of a failed accept. The code stayed with the pool thread, so this asks the listener, then the
+   * system, and reports if neither has an error.
+   */
   #fail(): never {
     const operation = `accept a connection on socket ${this.listener}`;
     this.calls.assertSocket(this.listener, operation);
@@ -161,7 +168,7 @@ export class ThreadAcceptor implements Acceptor {
     throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
       operation,
       functionName: "accept",
-      detail: `${RETRIES} tries on a pool thread, which kept the code`,
+      detail: `${RETRIES} attempts on a pool thread failed, and the code stayed with the thread`,
     });
   }
 }

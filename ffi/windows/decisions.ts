@@ -1,6 +1,7 @@
 /**
- * Decisions on Windows: an auto-reset event a slot. The first wait for it resets it, so that only one of two processes
- * gets it. The target's handles can be waited for and nothing else (`SYNCHRONIZE`): it cannot open a decision again.
+ * Decisions on Windows. Each slot is an auto-reset event. The first successful wait resets the event, so only one of
+ * the two processes succeeds. The handles in the target allow only waiting (`SYNCHRONIZE`), so the target cannot open a
+ * decision again.
  *
  * @module
  */
@@ -11,7 +12,7 @@ const PROCESS_DUP_HANDLE = 0x0040;
 const SYNCHRONIZE = 0x0010_0000;
 const WAIT_OBJECT_0 = 0;
 const WAIT_FAILED = 0xffff_ffff;
-/** What `GetCurrentProcess` returns. */
+/** The result of `GetCurrentProcess`. */
 const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 
 const kernel32 = kernel32Functions({
@@ -32,11 +33,11 @@ const kernel32 = kernel32Functions({
 /** One event of a table. */
 interface EventSlot {
   readonly event: bigint;
-  /** The target's handle of it. */
+  /** The handle of the event in the target. */
   readonly handle: bigint;
 }
 
-/** The source's events, made when a slot is first used. */
+/** The events as the source uses them. Each is made when its slot is first used. */
 export class SourceEvents implements SourceDecisions {
   readonly means = DecisionMeans.EVENTS;
   readonly descriptor = undefined;
@@ -47,8 +48,8 @@ export class SourceEvents implements SourceDecisions {
   /**
    * Makes the table for a channel.
    *
-   * @param processId The target. A `Deno.ChildProcess` keeps the id from being used again.
-   * @throws {WinsockError} If there is no such process, or no right to it.
+   * @param processId The process id of the target. A `Deno.ChildProcess` keeps the id from being reused.
+   * @throws {WinsockError} If the process does not exist, or this process has no right to it.
    */
   constructor(processId: number) {
     this.#processId = processId;
@@ -87,19 +88,23 @@ export class SourceEvents implements SourceDecisions {
   }
 }
 
-/** The target's handles, as the OFFER frames name them. */
+/** The events as the target uses them, by the handles in the OFFER frames. */
 export class TargetEvents implements TargetDecisions {
   readonly #handles: (bigint | undefined)[] = new Array(DECISION_SLOTS);
 
   remember(slot: number, handle: bigint): void {
     const known = this.#handles[slot] ??= handle;
-    if (known !== handle) throw new RangeError(`Decision ${slot} has handle ${known}, not ${handle}`);
+    if (known !== handle) {
+      throw new RangeError(`Cannot use handle ${handle} for decision ${slot}: its handle is ${known}`);
+    }
   }
 
   decide(slot: number, handle: bigint): boolean {
     this.remember(slot, handle);
     const waited = kernel32().WaitForSingleObject(handle, 0);
-    if (waited === WAIT_FAILED) throw new RangeError(`Decision ${slot} has handle ${handle}, which is not open`);
+    if (waited === WAIT_FAILED) {
+      throw new RangeError(`Cannot use handle ${handle} for decision ${slot}: it is not open`);
+    }
     return waited === WAIT_OBJECT_0;
   }
 

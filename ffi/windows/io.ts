@@ -10,9 +10,9 @@ import { lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 
-/** Something to read or accept. */
+/** Data can be read, or a connection accepted. */
 const POLLRDNORM = 0x0100;
-/** Room to write, or a finished connect. */
+/** There is room to write, or a connect has finished. */
 const POLLWRNORM = 0x0010;
 /** `POLLERR`, `POLLNVAL`. */
 const FAILED = 0x0001 | 0x0004;
@@ -24,18 +24,18 @@ const pollFunctions = winsockFunctions({
   WSAPoll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
 });
 
-/** Looks at one socket again and again, without waiting. */
+/** Polls one socket repeatedly, without waiting. */
 export class PollProbe {
   readonly #fd = new Uint8Array(POLLFD_SIZE);
 
-  /** @param s The socket, which is looked at for something to read or accept. */
+  /** @param s The socket, polled for data to read or a connection to accept. */
   constructor(s: bigint) {
     const view = new DataView(this.#fd.buffer);
     view.setBigUint64(0, s, true);
     view.setInt32(8, POLLRDNORM, true);
   }
 
-  /** Whether it is ready. */
+  /** Returns whether the socket is ready. */
   ready(): boolean {
     return pollFunctions().WSAPoll(this.#fd, 1, 0) > 0;
   }
@@ -45,10 +45,10 @@ export class PollProbe {
 export class WinsockPoll implements PollSystem {
   readonly size: number = POLLFD_SIZE;
   readonly readable: number = POLLRDNORM | POLLHUP | FAILED;
-  /** Not POLLHUP: the peer has ended its side, and may still have room for what is sent to it, or not. */
+  /** Does not include POLLHUP: after the peer has ended its side, there may or may not be room to send. */
   readonly writable: number = POLLWRNORM | FAILED;
   readonly ended: number = POLLHUP;
-  /** One socket's entry, for one call at a time. */
+  /** The entry of one socket, shared by all calls: only one call uses it at a time. */
   readonly #one = new Uint8Array(POLLFD_SIZE);
   readonly #oneView = new DataView(this.#one.buffer);
 
@@ -59,7 +59,7 @@ export class WinsockPoll implements PollSystem {
     view.setInt32(offset + 8, (read ? POLLRDNORM : 0) | (write ? POLLWRNORM : 0), true);
   }
 
-  /** Whether a socket can be read without waiting, or reading it tells why not. */
+  /** Returns whether reading a socket will not block, or will report an error. */
   isReadable(s: bigint): boolean {
     this.encode(this.#oneView, 0, s, true, false);
     return this.pollSync(this.#one, 1) > 0;
@@ -79,7 +79,10 @@ export class WinsockPoll implements PollSystem {
     return ready;
   }
 
-  /** Closing a socket wakes nobody who polls it: a UDP socket that sends to itself, and to which nobody else can, does. */
+  /**
+   * Makes a waker. Closing a socket does not end a poll of it, so the waker is a UDP socket that sends to itself and
+   * receives from no other socket.
+   */
   waker(): PollWaker {
     const { calls } = this;
     const handle = calls.bindDatagram({ hostname: "127.0.0.1", port: 0 });
@@ -109,16 +112,16 @@ const streamFunctions = winsockFunctions({
   send: { parameters: ["usize", "buffer", "i32", "i32"], result: "i32" },
   /** `int shutdown(SOCKET s, int how)` */
   shutdown: { parameters: ["usize", "i32"], result: "i32" },
-  /** The same on a pool thread */
+  /** `int shutdown(SOCKET s, int how)` on a pool thread */
   shutdownElsewhere: { name: "shutdown", parameters: ["usize", "i32"], result: "i32", nonblocking: true },
   /** `int closesocket(SOCKET s)` on a pool thread */
   closeElsewhere: { name: "closesocket", parameters: ["usize"], result: "i32", nonblocking: true },
 });
 
 /**
- * `recv` on a socket that is non-blocking or readable; `undefined` if nothing is there.
+ * Calls `recv` on a socket that is non-blocking or readable. Returns `undefined` if no data is available.
  *
- * @param operation What an error says that cannot be done.
+ * @param operation Returns the operation, for the error.
  */
 export function tryRecv(
   s: bigint,
@@ -133,7 +136,7 @@ export function tryRecv(
   throw error;
 }
 
-/** On non-blocking sockets. */
+/** Stream calls on non-blocking sockets. */
 export const WINSOCK_STREAMS: StreamCalls = {
   receive: (s, buffer) => tryRecv(s, buffer, 0, () => `receive on socket ${s}`),
 
@@ -156,13 +159,13 @@ export const WINSOCK_STREAMS: StreamCalls = {
   },
 };
 
-/** Shuts both sides of a connection down, if there still is one. */
+/** Shuts down both sides of a connection, if it still exists. */
 export function shutDown(s: bigint): void {
   streamFunctions().shutdown(s, SD.both);
 }
 
 /**
- * Closes a socket on a pool thread: `closesocket` of one that lingers (`SO_LINGER`) and blocks waits.
+ * Closes a socket on a pool thread, because `closesocket` waits for a blocking socket that lingers (`SO_LINGER`).
  *
  * @param s The socket. Its number must not be used any more.
  * @param end Whether both sides are shut down first.
@@ -173,8 +176,8 @@ export async function closeElsewhere(s: bigint, end: boolean): Promise<void> {
 }
 
 /**
- * What hosts answered to earlier datagrams, told once: no port there (WSAECONNRESET), or too far away (WSAENETRESET).
- * On an unconnected socket that says nothing about the datagrams to come.
+ * Errors that report the answer of a host to an earlier datagram, once: the port is closed (WSAECONNRESET), or the host
+ * is too far away (WSAENETRESET). On an unconnected socket they say nothing about later datagrams.
  */
 const ANSWERS: readonly number[] = [WSA_ERRORS.WSAECONNRESET, WSA_ERRORS.WSAENETRESET];
 
@@ -188,8 +191,8 @@ const datagramFunctions = winsockFunctions({
 /**
  * Sends one datagram without waiting, on a non-blocking socket.
  *
- * @param operation What is being done, for the error.
- * @returns The bytes sent, or `undefined` if there is no room at the moment.
+ * @param operation The operation, for the error.
+ * @returns The number of bytes sent; `undefined` if there is no room at the moment.
  */
 export function trySend(
   s: bigint,
@@ -205,7 +208,7 @@ export function trySend(
   throw error;
 }
 
-/** `recvfrom`, on a non-blocking socket. */
+/** Calls `recvfrom` on a non-blocking socket. */
 export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   const { recvfrom } = datagramFunctions();
   for (;;) {
@@ -213,7 +216,7 @@ export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
     if (received !== -1) return received;
     const error = lastWinsockError(`receive on socket ${s}`, "recvfrom");
     if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
-    // The buffer is full, and the rest of the datagram is lost; elsewhere that is no error either.
+    // The buffer is full, and the rest of the datagram is lost. This is not an error on other systems either.
     if (error.code === WSA_ERRORS.WSAEMSGSIZE) return buffer.byteLength;
     if (!ANSWERS.includes(error.code)) throw error;
   }

@@ -1,6 +1,7 @@
 /**
- * ws2_32.dll and kernel32.dll: the functions that the library calls, unchecked. Sockets (winsock2.h); apart from them, as
- * they are needed less often, those for service providers (ws2spi.h); and sockets as handles.
+ * ws2_32.dll and kernel32.dll: the functions that the library calls, without checks. The functions for sockets
+ * (winsock2.h) are bound together. Those for service providers (ws2spi.h) and for handles are separate, because they
+ * are needed less often.
  *
  * @module
  */
@@ -8,14 +9,14 @@ import { decodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 
 /**
- * The functions of ws2_32.dll the library binds, with their parameters' types.
+ * The functions of ws2_32.dll that the library binds, with the types of their parameters.
  *
  * @experimental
  */
 export const WS2_32_SYMBOLS = {
   /** `int WSAStartup(WORD wVersionRequested, LPWSADATA lpWSAData)` */
   WSAStartup: { parameters: ["u16", "buffer"], result: "i32" },
-  /** `int WSAGetLastError()`; belongs in the statement right behind the call it is about */
+  /** `int WSAGetLastError()`; call it in the statement directly after the call that failed */
   WSAGetLastError: { parameters: [], result: "i32" },
   /** `SOCKET WSASocketW(int af, int type, int protocol, LPWSAPROTOCOL_INFOW lpProtocolInfo, GROUP g, DWORD dwFlags)` */
   WSASocketW: { parameters: ["i32", "i32", "i32", "buffer", "u32", "u32"], result: "usize" },
@@ -59,11 +60,11 @@ const WSADATA_SIZE = 408;
 let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
 
 /**
- * The functions of `ws2_32.dll`, opened and started (`WSAStartup` 2.2) at the first call.
+ * Returns the functions of `ws2_32.dll`. At the first call the library is opened and started (`WSAStartup` 2.2).
  *
  * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll`.
  *
- * @returns The bound functions, raw: nothing is checked.
+ * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
  *
@@ -78,10 +79,11 @@ export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] 
 }
 
 /**
- * The error of the Winsock or kernel32 call in the statement before; both keep it in the same slot of the thread.
+ * Makes the error of the Winsock or kernel32 call in the previous statement. Both store it in the same place of the
+ * thread.
  *
- * @param operation What was being done, to what.
- * @param functionName The call.
+ * @param operation The operation and its object.
+ * @param functionName The function that failed.
  * @returns The error.
  */
 export function lastWinsockError(operation: string, functionName: string): WinsockError {
@@ -89,11 +91,11 @@ export function lastWinsockError(operation: string, functionName: string): Winso
 }
 
 /**
- * Further functions of ws2_32.dll, opened at the first call, with Winsock started: apart from the rest, since each function
- * takes its time to bind and most processes need none of these.
+ * Declares further functions of ws2_32.dll. They are separate because binding each function takes time, and most
+ * processes do not use these.
  *
  * @param symbols The functions.
- * @returns Returns the bound functions.
+ * @returns A function that binds them at the first call, starts Winsock, and returns them.
  */
 export function winsockFunctions<const Symbols extends Deno.ForeignLibraryInterface>(
   symbols: Symbols,
@@ -105,7 +107,7 @@ export function winsockFunctions<const Symbols extends Deno.ForeignLibraryInterf
   };
 }
 
-/** The same for functions of kernel32.dll. */
+/** Declares further functions of kernel32.dll, as {@linkcode winsockFunctions} does. */
 export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInterface>(
   symbols: Symbols,
 ): () => Deno.DynamicLibrary<Symbols>["symbols"] {
@@ -114,14 +116,14 @@ export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInter
 }
 
 /**
- * `SIO_BASE_HANDLE` of `WSAIoctl`: the base provider's handle under a socket.
+ * `SIO_BASE_HANDLE` of `WSAIoctl`: returns the base provider's handle of a socket.
  *
  * @experimental
  */
 export const SIO_BASE_HANDLE = 0x48000022;
 
 /**
- * The functions of ws2_32.dll that are about service providers, with their parameters' types.
+ * The functions of ws2_32.dll for service providers, with the types of their parameters.
  *
  * @experimental
  */
@@ -153,7 +155,10 @@ export const WS2SPI_SYMBOLS = {
   WSACloseEvent: { parameters: ["usize"], result: "i32" },
   /** `DWORD WSAWaitForMultipleEvents(DWORD cEvents, const WSAEVENT *lphEvents, BOOL fWaitAll, DWORD dwTimeout, BOOL fAlertable)` on the calling thread */
   WSAWaitForMultipleEvents: { parameters: ["u32", "buffer", "i32", "u32", "i32"], result: "u32" },
-  /** `int WSAEventSelect(SOCKET s, WSAEVENT hEventObject, long lNetworkEvents)`; cancels what any descriptor of the socket registered */
+  /**
+   * `int WSAEventSelect(SOCKET s, WSAEVENT hEventObject, long lNetworkEvents)`; cancels the registrations through every
+   * descriptor of the socket
+   */
   WSAEventSelect: { parameters: ["usize", "usize", "i32"], result: "i32" },
   /** `int WSAEnumNetworkEvents(SOCKET s, WSAEVENT hEventObject, LPWSANETWORKEVENTS lpNetworkEvents)` */
   WSAEnumNetworkEvents: { parameters: ["usize", "usize", "buffer"], result: "i32" },
@@ -162,11 +167,12 @@ export const WS2SPI_SYMBOLS = {
 const openedSpi = winsockFunctions(WS2SPI_SYMBOLS);
 
 /**
- * The functions of `ws2_32.dll` that are about service providers, opened at the first call, with Winsock started.
+ * Returns the functions of `ws2_32.dll` for service providers. At the first call they are bound, and Winsock is
+ * started.
  *
  * Needs `--allow-ffi=C:\Windows\System32\ws2_32.dll`.
  *
- * @returns The bound functions, raw: nothing is checked. Those named `WSC…` tell their error through `lpErrno`, the others
+ * @returns The bound functions, without checks. Functions named `WSC…` return their error in `lpErrno`, the others
  * through `WSAGetLastError`.
  * @throws {Deno.errors.NotCapable} Without the permission.
  * @throws {WinsockError} If `WSAStartup` fails.
@@ -177,11 +183,11 @@ export function ws2spi(): Deno.DynamicLibrary<typeof WS2SPI_SYMBOLS>["symbols"] 
   return openedSpi();
 }
 
-/** `HANDLE_FLAG_INHERIT`: a child process started with inheritance gets a copy of the handle. */
+/** `HANDLE_FLAG_INHERIT`: a child process that is started with handle inheritance gets a copy of the handle. */
 export const HANDLE_FLAG_INHERIT = 0x1;
 
 /**
- * The functions of kernel32.dll the library binds, with their parameters' types.
+ * The functions of kernel32.dll that the library binds, with the types of their parameters.
  *
  * @experimental
  */
@@ -195,11 +201,11 @@ export const KERNEL32_SYMBOLS = {
 const openedKernel32 = kernel32Functions(KERNEL32_SYMBOLS);
 
 /**
- * The functions of `kernel32.dll`, opened at the first call.
+ * Returns the functions of `kernel32.dll`, which is opened at the first call.
  *
  * Needs `--allow-ffi=C:\Windows\System32\kernel32.dll`.
  *
- * @returns The bound functions, raw: nothing is checked.
+ * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
  *
  * @experimental
@@ -250,10 +256,10 @@ export function splitCommandLine(line: string): string[] {
 }
 
 /**
- * Keeps child processes from inheriting a socket. `accept` and an opened blob give inheritable handles, and a copy
- * forgotten in a child would keep the connection open.
+ * Stops child processes from inheriting a socket. Handles from `accept` and from opening a blob are inheritable, and a
+ * copy in a child would keep the connection open.
  *
- * @param s The socket's handle.
+ * @param s The handle of the socket.
  * @throws {WinsockError} If `SetHandleInformation` fails.
  */
 export function clearInheritFlag(s: bigint): void {

@@ -1,5 +1,6 @@
 /**
- * {@linkcode ProviderCalls} on ws2_32: the protocol catalog, which library a provider's code is in, and blobs.
+ * The {@linkcode ProviderCalls} on ws2_32: the protocol catalog, the library that contains the code of a provider, and
+ * blobs.
  *
  * @module
  */
@@ -14,12 +15,12 @@ const { size: PROTOCOL_INFO_SIZE } = WSAPROTOCOL_INFOW;
 const SOCKET_ERROR = -1;
 const MAX_PATH = 260;
 
-/** Windows' catalogue of service providers. */
+/** The catalog of service providers of Windows. */
 class WinsockCatalogCalls implements CatalogCalls {
   entries(): Uint8Array<ArrayBuffer>[] {
     const lpErrno = new Int32Array(1);
     const length = new Uint32Array(1);
-    // Without a buffer the call fails and says how long one must be; the catalogue may grow before the next call.
+    // Without a buffer the call fails and returns the size that is needed. The catalog may grow before the next call.
     for (let buffer = new Uint8Array(0);; buffer = new Uint8Array(length[0]!)) {
       const count = ws2spi().WSCEnumProtocols(null, buffer, length, lpErrno);
       if (count !== SOCKET_ERROR) {
@@ -30,12 +31,15 @@ class WinsockCatalogCalls implements CatalogCalls {
       }
       if (lpErrno[0] !== WSA_ERRORS.WSAENOBUFS || length[0]! <= buffer.byteLength) {
         const functionName = "WSCEnumProtocols";
-        throw new WinsockError(lpErrno[0]!, { operation: "read the protocol catalogue", functionName });
+        throw new WinsockError(lpErrno[0]!, { operation: "read the protocol catalog", functionName });
       }
     }
   }
 
-  /** Wine succeeds and leaves the path empty: its base provider is in ws2_32 itself. */
+  /**
+   * Returns the path of the provider's library. Wine succeeds with an empty path, because its base provider is in
+   * ws2_32 itself.
+   */
   providerPath(providerId: Uint8Array<ArrayBuffer>): string | undefined {
     const path = new Uint16Array(MAX_PATH);
     const lpErrno = new Int32Array(1);
@@ -56,25 +60,25 @@ class WinsockCatalogCalls implements CatalogCalls {
 }
 
 const functions = kernel32Functions({
-  /** `BOOL GetModuleHandleExW(DWORD dwFlags, LPCWSTR lpModuleName, HMODULE *phModule)`, the name an address */
+  /** `BOOL GetModuleHandleExW(DWORD dwFlags, LPCWSTR lpModuleName, HMODULE *phModule)`, with an address as the name */
   GetModuleHandleExW: { parameters: ["u32", "usize", "buffer"], result: "i32" },
   /** `HMODULE LoadLibraryW(LPCWSTR lpLibFileName)` */
   LoadLibraryW: { parameters: ["buffer"], result: "usize" },
 });
 
 const FROM_ADDRESS_UNCHANGED_REFCOUNT = 0x4 | 0x2;
-/** What Wine's tools write behind the header of every library that is a part of Wine. */
+/** The text that Wine's tools write after the header of every library that is a part of Wine. */
 const SIGNATURE = "Wine builtin DLL";
 const SIGNATURE_OFFSET = 0x40;
 
 /**
- * Whether code is in one of Wine's own libraries. Wine has no service providers: where one of its libraries exports
- * `WSPStartup`, as mswsock.dll does, that is a placeholder which ends the process.
+ * Returns whether code is in one of the libraries of Wine. Wine does not have service providers. If one of its
+ * libraries exports `WSPStartup`, as mswsock.dll does, that is a placeholder which ends the process.
  *
- * Needs full `--allow-ffi`, for it reads the library's header in memory.
+ * Needs full `--allow-ffi`, because it reads the header of the library in memory.
  *
  * @param code The path of a library, which is loaded and stays loaded, or the address of a function.
- * @returns Whether it is Wine's; `false` for code that is in no library.
+ * @returns Whether the code is Wine's; `false` for code that is not in a library.
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
 function isWineBuiltin(code: string | bigint): boolean {
@@ -88,11 +92,11 @@ function isWineBuiltin(code: string | bigint): boolean {
   return new TextDecoder("latin1").decode(bytes) === SIGNATURE;
 }
 
-/** Characters of `[ffff:…:255.255.255.255%4294967295]:65535` and its NUL. */
+/** The length of `[ffff:…:255.255.255.255%4294967295]:65535` with its NUL. */
 const ADDRESS_TEXT_SIZE = 70;
 const MAX_ADDRESS = 128;
 
-/** What providers ask of Windows. */
+/** The calls for service providers on Windows. */
 export class WinsockProviderCalls implements ProviderCalls {
   readonly catalog: CatalogCalls = new WinsockCatalogCalls();
   readonly events: EventCalls = {

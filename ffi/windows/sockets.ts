@@ -1,5 +1,5 @@
 /**
- * {@linkcode SocketCalls} on ws2_32.
+ * The {@linkcode SocketCalls} on ws2_32.
  *
  * @module
  */
@@ -29,7 +29,7 @@ const CONSTANTS: BerkeleyConstants = {
   IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
   IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12],
   IPV6_DROP_MEMBERSHIP: [IPPROTO_IPV6, 13],
-  // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could take the port over.
+  // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could bind the same port.
   LISTENER: [SOL_SOCKET, ~0x0004],
   lingerWidth: 2,
   options: {
@@ -55,10 +55,13 @@ const CONSTANTS: BerkeleyConstants = {
   },
 };
 
-/** Older Windows does not wake WSAPoll for a connection that failed. */
+/**
+ * The interval for checking a pending connect in milliseconds: older versions of Windows do not wake WSAPoll when it
+ * fails.
+ */
 const ASK_CONNECTING_MS = 100;
 
-/** Winsock's sockets. */
+/** The sockets of Winsock. */
 export class WinsockCalls extends BsdSockets {
   readonly #poll = new WinsockPoll(this);
   protected readonly poller: Poller = new Poller(new PollTable(this.#poll));
@@ -91,7 +94,7 @@ export class WinsockCalls extends BsdSockets {
   }
 
   openLocal(path: string): never {
-    throw new Deno.errors.NotSupported(`Cannot use the local socket "${path}": Windows cannot hand local sockets over`);
+    throw new Deno.errors.NotSupported(`Cannot use the local socket "${path}": Windows cannot hand off local sockets`);
   }
 
   async connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void> {
@@ -114,12 +117,13 @@ export class WinsockCalls extends BsdSockets {
     flags: number,
     operation: string,
   ): number | undefined {
-    // The socket is blocking, and recv would block this thread: what a pool thread has seen another may have read by now.
+    // The socket is blocking, and recv would block this thread: data that a pool thread has seen may have been read
+    // meanwhile.
     if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
     return tryRecv(s, buffer, flags, () => operation);
   }
 
-  /** A SOCKET is duplicated as for another process: DuplicateHandle would not tell Winsock of it. */
+  /** Duplicates a SOCKET in the same way as for another process: Winsock would not know a handle of DuplicateHandle. */
   duplicate(s: bigint): bigint {
     const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
     const result = ws2_32().WSADuplicateSocketW(s, Deno.pid, info);
@@ -143,7 +147,7 @@ export class WinsockCalls extends BsdSockets {
       const near = this.create(AF_INET, SOCK.SOCK_STREAM);
       made.push(near);
       const name = this.encodeAddress(this.localAddress(listener));
-      // A local listener's system completes the connection before anyone accepts it.
+      // The system completes the connection to a local listener before it is accepted.
       const connected = ws2_32().connect(near, name, name.byteLength);
       if (connected === -1) throw this.lastError("make a socket pair", "connect");
       const far = ws2_32().acceptNow(listener, null, null);
@@ -165,7 +169,7 @@ export class WinsockCalls extends BsdSockets {
   }
 
   acceptor(listener: bigint, isSole: () => boolean): Acceptor {
-    // A listener somebody else made may be non-blocking; here a thread waits in accept.
+    // A listener of another origin may be non-blocking; here a thread waits in accept.
     this.#setNonBlocking(listener, false);
     return new ThreadAcceptor(this, listener, isSole);
   }
@@ -205,7 +209,7 @@ export class WinsockCalls extends BsdSockets {
     if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
   }
 
-  /** Another process may have reached the pair's listener first. */
+  /** Checks the peer of a pair: another process may have connected to the listener first. */
   #checkPeer(far: bigint, near: bigint): void {
     const { hostname, port } = this.remoteAddress(far) as Deno.NetAddr;
     const expected = this.localAddress(near) as Deno.NetAddr;

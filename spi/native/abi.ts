@@ -1,5 +1,5 @@
 /**
- * Memory and functions that native code points at. Needs full `--allow-ffi`.
+ * Access to memory and functions by native pointers. Needs full `--allow-ffi`.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import { WSA_ERRORS } from "../../structs/constants.ts";
 import { spiError } from "../service_provider.ts";
 
 /**
- * Native memory as an array: what is written into it, native code sees.
+ * Returns native memory as an array. Native code sees the bytes that are written into it.
  *
- * @param pointer Where it begins.
- * @param length How many bytes.
+ * @param pointer The first byte.
+ * @param length The number of bytes.
  */
 export function bytesAt(pointer: Deno.PointerObject, length: number): Uint8Array<ArrayBuffer> {
-  // An array of no bytes cannot be had from the memory itself.
+  // Native memory cannot be viewed as an array of no bytes.
   return length === 0 ? new Uint8Array(0) : new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, length));
 }
 
@@ -30,7 +30,7 @@ export function readInt(pointer: Deno.PointerObject): number {
   return new Deno.UnsafePointerView(pointer).getInt32();
 }
 
-/** Writes an `int`, or nothing where there is no place for it. */
+/** Writes an `int`. Does nothing if the pointer is NULL. */
 export function writeInt(pointer: Deno.PointerValue, value: number): void {
   if (pointer !== null) new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, 4)).setInt32(0, value, true);
 }
@@ -40,7 +40,7 @@ export function writePointer(pointer: Deno.PointerObject, value: bigint): void {
   new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, 8)).setBigUint64(0, value, true);
 }
 
-/** Reads a text of UTF-16 up to its NUL. */
+/** Reads a UTF-16 text up to its NUL. */
 export function readWide(pointer: Deno.PointerObject): string {
   const view = new Deno.UnsafePointerView(pointer);
   let text = "";
@@ -53,9 +53,9 @@ export function readWide(pointer: Deno.PointerObject): string {
 /**
  * Writes a text with its NUL.
  *
- * @param pointer Where.
- * @param room How many UTF-16 units there is room for.
- * @returns Whether it fits; if not, nothing is written.
+ * @param pointer The address to write to.
+ * @param room The size of the buffer in UTF-16 units.
+ * @returns Whether the text fits. If not, nothing is written.
  */
 export function writeWide(pointer: Deno.PointerObject, room: number, text: string): boolean {
   if (text.length + 1 > room) return false;
@@ -69,10 +69,10 @@ export function writeWide(pointer: Deno.PointerObject, room: number, text: strin
 /**
  * Calls the native function at an address.
  *
- * @param pointer Its address.
- * @param definition Its types.
- * @param args What it is given.
- * @returns What it returns.
+ * @param pointer The address of the function.
+ * @param definition The types of its parameters and result.
+ * @param args The arguments.
+ * @returns The result of the function.
  */
 export function callAt(
   pointer: Deno.PointerObject,
@@ -83,31 +83,31 @@ export function callAt(
   return Reflect.apply(native.call as (...args: unknown[]) => unknown, native, args);
 }
 
-/** What native code gives to a function: numbers, addresses and handles as bigints, pointers. */
+/** The arguments that native code passes: numbers, addresses and handles as bigints, pointers. */
 // deno-lint-ignore no-explicit-any -- the types are those of the function's row in the table
 type NativeArguments = any[];
 
-/** A function of ours; what it throws becomes the code in `lpErrno`. */
+/** A function that native code calls. If it throws, the code of the error is written to `lpErrno`. */
 type Implementation = (...args: NativeArguments) => number | bigint;
 
-/** Functions of ours as pointers, until they are closed. */
+/** Functions of this program as pointers, valid until they are closed. */
 export interface CallbackTable extends Disposable {
   /** The pointers, in the order of the names. */
   readonly pointers: BigUint64Array<ArrayBuffer>;
 }
 
-/** Those without `lpErrno`. */
+/** The functions without `lpErrno`. */
 const SILENT: ReadonlySet<SpiFunctionName> = new Set(["lpWPUFDIsSet", "lpWPUPostMessage"]);
 const DEFINITIONS = { ...WSPPROC_FUNCTIONS, ...WSPUPCALL_FUNCTIONS };
 
 /**
- * Makes the pointers of a table. A function there is no implementation of fails with WSAEOPNOTSUPP, so that the table has
- * no holes.
+ * Makes the pointers of a table. A function without an implementation fails with WSAEOPNOTSUPP, so that every entry of
+ * the table is valid.
  *
  * Needs full `--allow-ffi`.
  *
  * @param names The functions of the table, in its order.
- * @param implementations What they do.
+ * @param implementations The implementation of each function.
  */
 export function callbackTable(
   names: readonly SpiFunctionName[],
@@ -122,14 +122,14 @@ export function callbackTable(
   };
 }
 
-/** The code an error is to native code. */
+/** Returns the code that native code gets for an error. */
 export function codeOf(error: unknown): number {
   if (error instanceof WinsockError) return error.code;
   const invalid = error instanceof RangeError || error instanceof TypeError;
   return invalid ? WSA_ERRORS.WSAEINVAL : WSA_ERRORS.WSASYSCALLFAILURE;
 }
 
-/** A pointer that must not be NULL. */
+/** Checks that a pointer is not NULL. */
 export function required(pointer: Deno.PointerValue, functionName: string): Deno.PointerObject {
   if (pointer !== null) return pointer;
   throw spiError("WSAEFAULT", functionName, "use a pointer", "it is NULL");

@@ -1,5 +1,5 @@
 /**
- * The other direction: a provider of ours, for native code to call, started with that code's WSPUPCALLTABLE.
+ * Exports a provider of this program to native code, which starts it with its own WSPUPCALLTABLE.
  *
  * @module
  */
@@ -88,7 +88,7 @@ class NativeUpcalls implements Upcalls {
     const operation = "call back the caller of the service provider";
     const pointer = Deno.UnsafePointer.create(this.#table[WSPUPCALLTABLE.indexOf(name)]!);
     if (pointer === null) {
-      throw spiError("WSAEOPNOTSUPP", functionName, operation, "its WSPUPCALLTABLE has no such entry");
+      throw spiError("WSAEOPNOTSUPP", functionName, operation, "its WSPUPCALLTABLE does not have this entry");
     }
     const definition = WSPUPCALL_FUNCTIONS[name];
     const lpErrno = new Int32Array(1);
@@ -99,29 +99,29 @@ class NativeUpcalls implements Upcalls {
 }
 
 /**
- * A provider of ours as native code sees it, until it is disposed of.
+ * A provider of this program that native code can call, until it is disposed.
  *
  * @experimental
  */
 export interface ExportedProvider extends Disposable {
-  /** Pointer to an `LPWSPSTARTUP`: give it to native code, or to {@linkcode openNativeProvider}. */
+  /** Pointer to an `LPWSPSTARTUP`: pass it to native code, or to {@linkcode openNativeProvider}. */
   readonly WSPStartup: Deno.PointerObject;
 }
 
 /**
- * Makes a native `WSPStartup` of any provider, so that native code can share sockets through a provider written in
+ * Makes a native `WSPStartup` for any provider, so that native code can share sockets through a provider written in
  * TypeScript.
  *
- * The WSPPROC_TABLE it fills has all 30 functions. Those of {@linkcode ProviderFunctions} work; the others, which the
- * contract of a provider does not have, fail with WSAEOPNOTSUPP: the descriptors are real sockets, to be used with the
- * system's own functions. What the provider throws becomes `SOCKET_ERROR` or `INVALID_SOCKET`, and its code the one in
- * `lpErrno`; a `RangeError` or `TypeError` is WSAEINVAL, NULL where there must be something WSAEFAULT, anything else
- * WSASYSCALLFAILURE.
+ * The WSPPROC_TABLE that it fills has all 30 functions. Those of {@linkcode ProviderFunctions} work. The others, which
+ * are not in the contract of a provider, fail with WSAEOPNOTSUPP: the descriptors are real sockets, so use the
+ * functions of the system for them. If the provider throws, the result is `SOCKET_ERROR` or `INVALID_SOCKET`, and
+ * `lpErrno` has the code of the error. A `RangeError` or `TypeError` is WSAEINVAL, NULL for a required pointer is
+ * WSAEFAULT, and any other error is WSASYSCALLFAILURE.
  *
- * Native code must call it on the thread that made it, from within a call of this program's, or on another thread while
- * this one is in its event loop. Needs full `--allow-ffi`, and what the provider needs.
+ * Native code must call it on the thread that made it, from within a call of this program, or on another thread while
+ * this thread is in its event loop. Needs full `--allow-ffi`, and the permissions of the provider.
  *
- * @example There and back
+ * @example Exporting a provider and opening it
  * ```ts
  * import { exportProvider, MemoryProvider, openNativeProvider } from "@winsock/handoff/spi";
  * import { listen, WinsockError } from "@winsock/handoff";
@@ -136,7 +136,7 @@ export interface ExportedProvider extends Disposable {
  * ```
  *
  * @param provider Any provider. One without `socketSync` fails in `WSPSocket` with WSAEOPNOTSUPP.
- * @returns The pointer; the caller's to dispose of, when native code calls it no more.
+ * @returns The pointer. The caller must dispose of it when native code no longer calls it.
  * @throws {Deno.errors.NotCapable} Without the permission.
  *
  * @experimental
@@ -251,7 +251,7 @@ function procTable(functions: ProviderFunctions): CallbackTable {
   });
 }
 
-/** A copy of the structure native code points at: its memory is native code's again when the call returns. */
+/** Returns a copy of the structure that native code points to: native code may reuse its memory after the call. */
 function structureAt(pointer: Deno.PointerValue, functionName: string): Uint8Array<ArrayBuffer> {
   return bytesAt(required(pointer, functionName), WSAPROTOCOL_INFOW.size).slice();
 }

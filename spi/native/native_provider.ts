@@ -1,6 +1,6 @@
 /**
- * A provider in native code: any library that exports `WSPStartup`, called through its WSPPROC_TABLE and started with our
- * upcalls as its WSPUPCALLTABLE.
+ * A provider in native code: any library that exports `WSPStartup`. It is started with upcalls of this program as its
+ * WSPUPCALLTABLE, and called through its WSPPROC_TABLE.
  *
  * @module
  */
@@ -29,18 +29,18 @@ import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { DescriptorTable } from "../descriptor_table.ts";
 import { TableProvider } from "../table_provider.ts";
 
-/** Where winsock2.h has the array in its `fd_set`, and how long it may be. */
+/** The offset of the array in the `fd_set` of winsock2.h, and its longest length. */
 const FD_ARRAY_OFFSET = 8;
 const FD_SETSIZE = 64;
 const TRUE = 1;
 
 /**
- * Makes the table. What has no meaning outside ws2_32 (window messages, asynchronous procedure calls, thread handles)
- * fails with WSAEOPNOTSUPP.
+ * Makes the table of upcalls. Functions without a meaning outside ws2_32 (window messages, asynchronous procedure
+ * calls, thread handles) fail with WSAEOPNOTSUPP.
  *
  * Needs full `--allow-ffi`.
  *
- * @param upcalls What native code calls.
+ * @param upcalls The functions that native code calls.
  */
 function upcallTable(upcalls: Upcalls): CallbackTable {
   return callbackTable(WSPUPCALLTABLE, {
@@ -64,7 +64,7 @@ function upcallTable(upcalls: Upcalls): CallbackTable {
       if (!fits) throw spiError("WSAEFAULT", name, "return a path", `it needs ${text.length + 1} units`);
       return 0;
     },
-    // There is never a blocking hook: none has been installable since Winsock 2.
+    // A blocking hook never exists: it cannot be installed since Winsock 2.
     lpWPUQueryBlockingCallback(_id: number, lplpfnCallback: Deno.PointerValue, lpdwContext: Deno.PointerValue) {
       writePointer(required(lplpfnCallback, "WPUQueryBlockingCallback"), 0n);
       writePointer(required(lpdwContext, "WPUQueryBlockingCallback"), 0n);
@@ -102,7 +102,7 @@ type WithoutErrno<T extends unknown[]> = T extends [...infer Rest, unknown] ? Re
 const MAX_TEXT = 256;
 const MAX_ADDRESS = 128;
 
-/** Calls native code; a code in `lpErrno` becomes a {@linkcode WinsockError}. Needs full `--allow-ffi`. */
+/** Calls native code. A code in `lpErrno` becomes a {@linkcode WinsockError}. Needs full `--allow-ffi`. */
 class NativeFunctions implements ProviderFunctions {
   readonly #name: string;
   readonly #startup: NativeStartup;
@@ -110,9 +110,9 @@ class NativeFunctions implements ProviderFunctions {
   readonly #upcallTables: CallbackTable[] = [];
 
   /**
-   * Makes the functions; nothing is called before `WSPStartup`.
+   * Makes the functions. No native function is called before `WSPStartup`.
    *
-   * @param name What the provider is called in errors.
+   * @param name The name of the provider in errors.
    * @param startup Its `WSPStartup`.
    */
   constructor(name: string, startup: NativeStartup) {
@@ -196,12 +196,12 @@ class NativeFunctions implements ProviderFunctions {
 
   WSPCleanup(): void {
     this.#call("lpWSPCleanup", `stop ${this.#name}`);
-    // Native code has the upcalls of every startup, whichever of them it uses.
+    // Native code has the upcalls of every startup, and may use any of them.
     if (this.#startups.remove() === undefined) return;
     for (const table of this.#upcallTables.splice(0)) table[Symbol.dispose]();
   }
 
-  /** Calls a function of the table with `lpErrno` behind its arguments. */
+  /** Calls a function of the table, with `lpErrno` after its arguments. */
   #call<N extends Name>(name: N, operation: string, ...args: WithoutErrno<Arguments<N>>): number | bigint {
     const functionName = name.slice("lp".length);
     const table = this.#startups.current(functionName, operation);
@@ -210,22 +210,23 @@ class NativeFunctions implements ProviderFunctions {
     const lpErrno = new Int32Array(1);
     const result = callAt(pointer, definition, [...args, lpErrno]) as number | bigint;
     if (result !== failure(name, definition.result)) return result;
-    // A provider that fails without saying why.
+    // The provider failed without a code.
     const code = lpErrno[0] === 0 ? WSA_ERRORS.WSASYSCALLFAILURE : lpErrno[0]!;
     throw new WinsockError(code, { operation, functionName });
   }
 }
 
 /**
- * The functions of a native provider, for use as a part of a chain.
+ * Returns the functions of a native provider, for use as a part of a chain.
  *
- * Needs full `--allow-ffi`: functions of ours are called by native code.
+ * Needs full `--allow-ffi`: native code calls functions of this program.
  *
- * @param source The absolute path of a library that exports `WSPStartup`, or a pointer to one. The library stays loaded.
+ * @param source The absolute path of a library that exports `WSPStartup`, or a pointer to one. The library stays
+ * loaded.
  * @returns Its functions, not started.
  * @throws {TypeError} If the path is not absolute.
- * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or exports no `WSPStartup`,
- * WSAEINVALIDPROVIDER if it is one of Wine's placeholders, which are not called: they end the process.
+ * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or does not export `WSPStartup`,
+ * WSAEINVALIDPROVIDER if it is one of Wine's placeholders. These are not called, because they end the process.
  * @throws {Deno.errors.NotCapable} Without the permission.
  *
  * @experimental
@@ -244,11 +245,12 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
 }
 
 /**
- * Opens a native provider: a layered service provider's library, one's own, or what {@linkcode exportProvider} made.
+ * Opens a native provider: the library of a layered service provider, your own library, or the result of {@linkcode
+ * exportProvider}.
  *
- * Its `WSPStartup` is called at the first use, with version 2.2 and upcalls of ours; every function is called through the
- * WSPPROC_TABLE it fills, and a code in `lpErrno` becomes a {@linkcode WinsockError}. Calls run on this thread. Works on
- * Linux and macOS too, with a library in the system's own calling convention.
+ * Its `WSPStartup` is called at first use, with version 2.2 and upcalls of this program. Every function is called
+ * through the WSPPROC_TABLE that it fills, and a code in `lpErrno` becomes a {@linkcode WinsockError}. Calls run on
+ * this thread. It also works on Linux and macOS, with a library in the calling convention of the system.
  *
  * Needs full `--allow-ffi`.
  *
@@ -262,11 +264,11 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  * ```
  *
  * @param source The absolute path of a library that exports `WSPStartup`, or a pointer to one.
- * @param protocolInfo The catalogue entry to use it as.
- * @param descriptors Where its upcalls go. Default: a table of its own.
- * @returns The provider; the caller's to dispose of. The library stays loaded.
+ * @param protocolInfo The catalog entry to use the provider as.
+ * @param descriptors The table that receives its upcalls. Defaults to a new table.
+ * @returns The provider. The caller must dispose of it. The library stays loaded.
  * @throws {TypeError} If the path is not absolute.
- * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or exports no `WSPStartup`,
+ * @throws {WinsockError} WSAEPROVIDERFAILEDINIT if the library cannot be loaded or does not export `WSPStartup`,
  * WSAEINVALIDPROVIDER if it is one of Wine's placeholders.
  * @throws {Deno.errors.NotCapable} Without the permission.
  *

@@ -1,8 +1,8 @@
 /**
- * Claims of the unix provider: what source and target have agreed on, and the target's side.
+ * Claims of the unix provider: the format that source and target share, and the target's side.
  *
- * One claim is one connection: the target connects and sends a claim, in one message; the source answers with one byte that
- * carries the descriptor, and closes the connection. A claim that is wrong gets no answer.
+ * Each claim uses one connection. The target connects and sends the claim in one message. The source answers with one
+ * byte that carries the descriptor, and closes the connection. A claim that is not valid gets no answer.
  *
  * @module
  */
@@ -22,24 +22,24 @@ import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
 import { POLLIN, PollProbe, pollSync } from "../../ffi/unix/io.ts";
 import { readableWithin } from "../../ffi/unix/poller.ts";
 
-/** The version of blobs and of claims. Blobs of version 1 had no secret, and did not say their version. */
+/** The version of blobs and claims. Blobs of version 1 had no secret and no version number. */
 export const CLAIM_VERSION = 2;
-/** Bytes of a secret. */
+/** The size of a secret in bytes. */
 export const SECRET_SIZE = 16;
-/** Bytes of a claim. */
+/** The size of a claim in bytes. */
 export const CLAIM_SIZE = 8 + SECRET_SIZE;
-/** Bytes of an answer. */
+/** The size of an answer in bytes. */
 export const ANSWER_SIZE = 1;
 /** The answer that carries the descriptor. */
 export const GIVEN: Uint8Array<ArrayBuffer> = Uint8Array.of(0);
-/** The answer to a process that something waits for, where it has to claim that again. */
+/** The answer to a process that has a waiting duplicate but must claim it again. */
 export const BUSY: Uint8Array<ArrayBuffer> = Uint8Array.of(1);
 
-/** What an abstract name begins with; a blob, whose text cannot hold a NUL, has an `@` instead. */
+/** The beginning of an abstract name. In the text of a blob, which cannot contain a NUL, it begins with `@`. */
 const ABSTRACT = "@winsock-handoff/";
 const ABSTRACT_NAME = /^@winsock-handoff\/[\w-]{36}$/;
 
-/** Which duplicate is claimed, and what only its blob knows. */
+/** Identifies a duplicate, with the secret that only its blob contains. */
 export interface Claim {
   readonly number: number;
   readonly secret: Uint8Array;
@@ -55,7 +55,7 @@ export function encodeClaim({ number, secret }: Claim): Uint8Array<ArrayBuffer> 
   return bytes;
 }
 
-/** Decodes a claim; `undefined` if the bytes are no claim, or one of another version. */
+/** Decodes a claim. Returns `undefined` if the bytes are not a claim, or are a claim of another version. */
 export function decodeClaim(bytes: Uint8Array): Claim | undefined {
   if (bytes.byteLength !== CLAIM_SIZE) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -63,7 +63,7 @@ export function decodeClaim(bytes: Uint8Array): Claim | undefined {
   return { number: view.getUint32(4, true), secret: bytes.slice(8) };
 }
 
-/** The error of a claim that failed. */
+/** Makes the error of a claim that failed. */
 export function claimError(
   code: number,
   detail = "it was made for another process, opened before, or has expired",
@@ -71,20 +71,22 @@ export function claimError(
   return new WinsockError(code, { operation: "open a shared socket", functionName: "WSPSocket", detail });
 }
 
-/** A rendezvous that was opened. */
+/** A rendezvous that is open. */
 interface RendezvousSocket {
-  /** What targets connect to: a file, or `@` and an abstract name. */
+  /** The address that targets connect to: the path of a file, or `@` and an abstract name. */
   readonly name: string;
   /** The listening socket. */
   readonly fd: bigint;
 }
 
 /**
- * Listens at a new rendezvous: a file that only processes of this user can connect to, or if this is root those of another.
- * Where no directory can be made for it, it has an abstract name, which everybody can connect to. A file is removed when
- * the process ends by itself; a process that is killed leaves it.
+ * Opens a new rendezvous and listens on it. It is a file that only processes of this user can connect to, or those of
+ * another user if this process is root. If a directory for it cannot be made, it has an abstract name, to which all
+ * processes can connect. The file is removed when the process exits normally; a process that is killed leaves it
+ * behind.
  *
- * @param user Who may connect, if this is root; `undefined` if that is not known, and everybody may.
+ * @param user The user whose processes may connect, if this process is root; `undefined` if the user is not known, and
+ * processes of all users may connect.
  * @throws {WinsockError} If the system refuses.
  */
 export function openRendezvous(user?: number): RendezvousSocket {
@@ -112,21 +114,24 @@ export function openRendezvous(user?: number): RendezvousSocket {
 /**
  * Connects to a rendezvous, without waiting.
  *
- * @returns The connected socket; `undefined` while too many others wait there.
- * @throws {WinsockError} WSAECONNREFUSED if nobody listens there.
+ * @returns The connected socket; `undefined` while the backlog of the rendezvous is full.
+ * @throws {WinsockError} WSAECONNREFUSED if the source no longer listens there.
  */
 function connectRendezvous(name: string): bigint | undefined {
   try {
     return connectLocal(pathOf(name));
   } catch (error) {
-    // The file went with the source.
+    // The file was removed when the source ended.
     if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAEADDRNOTAVAIL) throw error;
     const { operation, functionName } = error;
     throw new WinsockError(WSA_ERRORS.WSAECONNREFUSED, { operation, functionName, cause: error });
   }
 }
 
-/** Whether a text can be the name of a rendezvous on this system: it tells a process where to connect to. */
+/**
+ * Returns whether a text can be the name of a rendezvous on this system. The check is needed because a process connects
+ * to this address.
+ */
 export function isRendezvousName(name: string): boolean {
   return isPrivatePath(name) || unixSystem().abstractNames && ABSTRACT_NAME.test(name);
 }
@@ -143,10 +148,10 @@ const BUSY_DELAY_MS = 20;
 /**
  * Claims a duplicate.
  *
- * @param rendezvous The source's rendezvous.
- * @param claim Which of its duplicates.
- * @returns The descriptor, closed on exec; the caller's to close.
- * @throws {WinsockError} If the source refuses, is gone, or does not answer in 30 seconds.
+ * @param rendezvous The rendezvous of the source.
+ * @param claim The claim for the duplicate.
+ * @returns The descriptor, closed on exec. The caller must close it.
+ * @throws {WinsockError} If the source rejects the claim, is gone, or does not answer within 30 seconds.
  */
 export async function claim(rendezvous: string, claim: Claim): Promise<bigint> {
   const deadline = performance.now() + TIMEOUT_MS;
@@ -159,25 +164,25 @@ export async function claim(rendezvous: string, claim: Claim): Promise<bigint> {
       if (left(deadline) === 0) throw unanswered();
     }
     if (left(deadline) === 0) throw unaccepted();
-    // Nothing tells when there is room again.
+    // There is no event for when there is room again.
     await new Promise((resolve) => setTimeout(resolve, connection === undefined ? CONNECT_DELAY_MS : BUSY_DELAY_MS));
   }
 }
 
 /**
- * The same for callers that cannot wait: blocks this thread until the source answers.
+ * Claims a duplicate for callers that cannot wait: blocks this thread until the source answers.
  *
- * @param rendezvous The source's rendezvous.
- * @param claim Which of its duplicates.
- * @returns The descriptor, closed on exec; the caller's to close.
- * @throws {WinsockError} If the source refuses, is gone, or does not answer in 5 seconds.
+ * @param rendezvous The rendezvous of the source.
+ * @param claim The claim for the duplicate.
+ * @returns The descriptor, closed on exec. The caller must close it.
+ * @throws {WinsockError} If the source rejects the claim, is gone, or does not answer within 5 seconds.
  */
 export function claimSync(rendezvous: string, claim: Claim): bigint {
   const deadline = performance.now() + TIMEOUT_NOW_MS;
   for (;;) {
     using connection = ClaimConnection.open(rendezvous, claim);
     while (connection?.busy === false) {
-      // A signal may end the poll early: only the answer itself says that it has come.
+      // A signal may end the poll early, so only the answer itself shows that it has arrived.
       pollSync(left(deadline), [connection.fd, POLLIN]);
       const descriptor = connection.receive();
       if (descriptor !== undefined) return descriptor;
@@ -188,19 +193,21 @@ export function claimSync(rendezvous: string, claim: Claim): bigint {
   }
 }
 
-/** Milliseconds until a deadline, 0 from then on. */
+/** Returns the milliseconds until a deadline, and 0 after it. */
 function left(deadline: number): number {
   return Math.max(0, Math.ceil(deadline - performance.now()));
 }
 
-/** A claim that was sent, and its answer. */
+/** The connection of a claim that was sent. */
 class ClaimConnection implements Disposable {
   readonly fd: bigint;
   readonly #rendezvous: string;
   readonly #look: PollProbe;
-  /** Whether the source asks to be asked again, on another connection. */
+  /** Whether the source asked for another claim, on another connection. */
   busy = false;
-  /** Keeps room for the descriptor: an answer that finds none is lost, and so is the duplicate. */
+  /**
+   * A descriptor that reserves room for the answer. If an answer finds no room, it is lost, and so is the duplicate.
+   */
   #room: bigint | undefined;
 
   private constructor(fd: bigint, rendezvous: string) {
@@ -209,7 +216,7 @@ class ClaimConnection implements Disposable {
     this.#look = new PollProbe(fd, POLLIN);
   }
 
-  /** Connects, without waiting, and sends the claim; `undefined` while too many others wait there. */
+  /** Connects without waiting and sends the claim. Returns `undefined` while the backlog of the rendezvous is full. */
   static open(rendezvous: string, claim: Claim): ClaimConnection | undefined {
     const fd = connectRendezvous(rendezvous);
     if (fd === undefined) return undefined;
@@ -229,12 +236,12 @@ class ClaimConnection implements Disposable {
     try {
       sent = outgoing().send(this.fd, bytes, []);
     } catch {
-      // It was accepted and closed already: what was answered may say why.
+      // The source has already accepted and closed the connection. Its answer may have the reason.
     }
     if (!sent) throw claimError(WSA_ERRORS.WSAENOBUFS, "the system has no room for the claim");
   }
 
-  /** The descriptor; `undefined` if nothing has come. */
+  /** Returns the descriptor; `undefined` if no answer has arrived. */
   receive(): bigint | undefined {
     if (!this.#look.ready()) return undefined;
     this.#freeRoom();
@@ -242,13 +249,14 @@ class ClaimConnection implements Disposable {
     try {
       message = incoming().receive(this.fd);
     } catch (error) {
-      // A source that closes what it has not read, as it does, resets the connection.
+      // The source closes connections without reading all data, which resets them.
       if (error instanceof WinsockError && error.code === WSA_ERRORS.WSAECONNRESET) throw this.#refused();
       throw error;
     }
     if (message === undefined) return undefined;
     const { bytes, descriptors: [descriptor, ...surplus] } = message;
-    // Such as come where the system does not close them; not on this thread, for the last close of one may wait.
+    // On some systems the kernel does not close descriptors beyond the limit. Close them on another thread, because the
+    // last close of a descriptor may wait.
     for (const other of surplus) closeElsewhere(other);
     if (descriptor !== undefined) return descriptor;
     if (bytes.byteLength === 0) throw this.#refused();
@@ -262,7 +270,10 @@ class ClaimConnection implements Disposable {
     this.#room = undefined;
   }
 
-  /** A refusal is the end of the connection, and so is that of the source: then nobody listens any more. */
+  /**
+   * Returns the error for a connection that ended without an answer. Either the source rejected the claim, or the
+   * source has ended; in that case it no longer listens.
+   */
   #refused(): WinsockError {
     try {
       const fd = connectRendezvous(this.#rendezvous);
@@ -292,12 +303,12 @@ function unaccepted(): WinsockError {
 let claimMessage: NativeMessage | undefined;
 let answerMessage: NativeMessage | undefined;
 
-/** The memory of a claim, for one call at a time. */
+/** Returns the memory for a claim. Only one call may use it at a time. */
 function outgoing(): NativeMessage {
   return claimMessage ??= new NativeMessage(0, CLAIM_SIZE);
 }
 
-/** The memory of an answer: with room for one descriptor where the system closes the others. */
+/** Returns the memory for an answer. It has room for one descriptor if the kernel closes the others. */
 function incoming(): NativeMessage {
   const { closesTruncatedDescriptors: closesUntaken, mostDescriptors } = unixSystem();
   return answerMessage ??= new NativeMessage(closesUntaken ? 1 : mostDescriptors, ANSWER_SIZE);

@@ -1,5 +1,5 @@
 /**
- * "A customized service provider that supports shared sockets", for a system that has none of its own.
+ * "A customized service provider that supports shared sockets", for a system that cannot share sockets itself.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import { type Claim, claim, CLAIM_VERSION, claimError, claimSync, isRendezvousNa
 import { Rendezvous } from "./rendezvous.ts";
 
 /**
- * The GUID of the provider of Linux and macOS, which its blobs name.
+ * The GUID of the provider of Linux and macOS, which is in its blobs.
  *
  * @experimental
  */
 export const UNIX_PROVIDER_ID = "6f5d2f0b-3f0e-4f7c-9b39-8d0c2a5e71d4";
 
-/** The provider's entry in the catalogue: TCP over IPv4, shared through a rendezvous. */
+/** The provider's entry in the catalog: TCP over IPv4, shared through a rendezvous. */
 const UNIX_PROTOCOL_INFO: WSAPROTOCOL_INFOW = {
   ...TCP_ENTRY,
   dwProviderFlags: PFL.PFL_MATCHES_PROTOCOL_ZERO,
@@ -28,36 +28,36 @@ const UNIX_PROTOCOL_INFO: WSAPROTOCOL_INFOW = {
   szProtocol: "SCM_RIGHTS",
 };
 
-/** In what a datagram socket's service differs from that of TCP. */
+/** The flags in which the service of a datagram socket differs from that of TCP. */
 const DATAGRAM_SERVICE = XP1.XP1_CONNECTIONLESS | XP1.XP1_MESSAGE_ORIENTED | XP1.XP1_IFS_HANDLES;
 
-/** Bytes of addresses, the longest and the shortest of each family. */
+/** The longest and the shortest address of each family, in bytes. */
 const ADDRESS_SIZES: Readonly<Record<number, readonly [most: number, least: number]>> = {
   [AF.AF_INET]: [16, 16],
   [AF.AF_INET6]: [28, 28],
   [AF.AF_UNIX]: [110, 2],
 };
 
-/** The secret, in hexadecimal digits, and the rendezvous. */
+/** The secret in hexadecimal digits, and the rendezvous. */
 const PLACE = /^(?<secret>[0-9a-f]+) (?<rendezvous>.+)$/;
 
-/** A duplicate that waits to be claimed: where, how, and what it is. */
+/** A duplicate that waits to be claimed, as it is described in a blob. */
 interface Duplicate {
-  /** The source's rendezvous. */
+  /** The rendezvous of the source. */
   readonly rendezvous: string;
-  /** What its claim says there. */
+  /** The claim for the duplicate. */
   readonly claim: Claim;
-  /** The process it is for. */
+  /** The process that it is for. */
   readonly processId: number;
-  /** What kind of socket it is. */
+  /** The kind of the socket. */
   readonly socket: SocketDescription;
 }
 
 /**
- * Writes down as a WSAPROTOCOL_INFOW where a duplicate is.
+ * Encodes a duplicate as a WSAPROTOCOL_INFOW.
  *
  * @param duplicate The duplicate.
- * @returns 628 bytes.
+ * @returns The blob, 628 bytes.
  */
 export function encodeBlob({ rendezvous, claim, processId, socket }: Duplicate): Uint8Array<ArrayBuffer> {
   const [iMaxSockAddr, iMinSockAddr] = ADDRESS_SIZES[socket.family]!;
@@ -77,20 +77,20 @@ export function encodeBlob({ rendezvous, claim, processId, socket }: Duplicate):
 }
 
 /**
- * Reads in a WSAPROTOCOL_INFOW where a duplicate is.
+ * Decodes a duplicate from a WSAPROTOCOL_INFOW.
  *
- * @param info 628 bytes.
+ * @param info The blob, 628 bytes.
  * @returns The duplicate.
- * @throws {RangeError} If the bytes are no WSAPROTOCOL_INFOW.
- * @throws {WinsockError} WSAEINVAL if it is another provider's, or of another version of this one.
+ * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOW.
+ * @throws {WinsockError} WSAEINVAL if the blob is from another provider, or from another version of this one.
  */
 export function decodeBlob(info: Uint8Array): Duplicate {
   const blob = WSAPROTOCOL_INFOW.decode(info);
   if (blob.ProviderId !== UNIX_PROVIDER_ID) {
-    throw claimError(WSA_ERRORS.WSAEINVAL, `provider ${blob.ProviderId} is not this system's`);
+    throw claimError(WSA_ERRORS.WSAEINVAL, `provider ${blob.ProviderId} is not that of this system`);
   }
   if (blob.dwServiceFlags4 !== CLAIM_VERSION) {
-    // The first version left the field empty.
+    // Version 1 left this field empty.
     const version = blob.dwServiceFlags4 || 1;
     throw claimError(
       WSA_ERRORS.WSAEINVAL,
@@ -110,42 +110,46 @@ export function decodeBlob(info: Uint8Array): Duplicate {
 }
 
 /**
- * How a {@linkcode UnixProvider} shares sockets.
+ * The options of a {@linkcode UnixProvider}.
  *
  * @experimental
  */
 export interface UnixProviderOptions {
-  /** How long a duplicate waits to be opened, in milliseconds, at most 2 147 483 647. Default 30 000. */
+  /** The time in milliseconds for which a duplicate waits to be opened, at most 2 147 483 647. Defaults to `30_000`. */
   timeToLive?: number;
 }
 
 /**
  * Shares sockets through `SCM_RIGHTS` (unix(7)), on Linux and macOS.
  *
- * A duplicate waits in the source process until the target claims it. The blob says where: at the source's rendezvous, a
+ * A duplicate waits in the source process until the target claims it. The blob names the rendezvous of the source, a
  * local socket. The source must keep running, and return to its event loop, until the claim.
  *
- * What is promised:
+ * The provider guarantees the following:
  *
- * - **Knowing and being.** A duplicate is given to a claim that brings its secret, 128 random bits that are in its blob and
- *   nowhere else, and comes from the process that the blob was made for. The kernel says which process has connected, and
- *   both are held by what a later process with the same id does not have: a pidfd, or on macOS a kqueue. On Linux before
- *   6.5, and on macOS, the peer is held from the moment on in which its connection is accepted.
- * - **One use.** A duplicate is given once. It is closed when it was withdrawn, or not claimed in time.
- * - **Any thread.** Each claim has a connection of its own. All threads of the target, and all copies of this library in
- *   it, can claim at the same time.
- * - **Nobody can stop the source.** It reads nothing from a process that nothing waits for, answers no claim but a right
- *   one, receives no descriptors, does a bounded amount of work in one turn of its event loop, and closes what others have
- *   sent on a pool thread. When the process has no descriptors left, claims are answered with the help of two that are kept
- *   in reserve.
- * - **Waiting costs no threads.** A pending {@linkcode UnixProvider.socket} waits through the one poller of its thread.
+ * - **Secret and process.** A claim must contain the secret of the duplicate: 128 random bits that are only in its
+ *   blob. It must also come from the process that the blob was made for. The kernel reports which process has
+ *   connected. Both processes are identified by a reference that never refers to a later process with the same id: a
+ *   pidfd, or on macOS a kqueue. On Linux before 6.5, and on macOS, the reference to the peer is made when its
+ *   connection is accepted.
+ * - **One use.** A duplicate is given once. It is closed when it is withdrawn, or is not claimed in time.
+ * - **Any thread.** Each claim has its own connection. All threads of the target, and all copies of this library in it,
+ *   can claim at the same time.
+ * - **No peer can stop the source.** The source does not read data from a process without a waiting duplicate, and
+ *   answers only valid claims. It receives no descriptors. It does a bounded amount of work in one turn of its event
+ *   loop, and closes data from peers on a pool thread. If the process has no descriptors left, it answers claims with
+ *   two descriptors kept in reserve.
+ * - **Waiting needs no further threads.** A pending {@linkcode UnixProvider.socket} waits through the single poller of
+ *   its thread.
  *
- * The rendezvous is a socket file, `winsock-handoff-` and six random letters in `/tmp`, `/dev/shm` or `/var/tmp`, in a
- * XX no directory can be made, on Linux, the rendezvous has
- * an abstract name, to which all processes in the network namespace can connect. The directory is removed when the process
- * ends by itself or by `Deno.exit`; a process that is killed leaves it behind.
+ * The rendezvous is a socket file in its own directory, which is named `winsock-handoff-` with six random letters, in
+ * `/tmp`, `/dev/shm` or `/var/tmp`. Only this user may enter the directory. A source that runs as root has another
+ * rendezvous for each user whose processes it duplicates for. The source and the target must see the same files there.
+ * If a directory cannot be made, on Linux, the rendezvous has an abstract name, to which all processes in the network
+ * namespace can connect. The directory is removed when the process exits normally or by `Deno.exit`; a process that is
+ * killed leaves it behind.
  *
- * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or where the distribution keeps it;
+ * Needs `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6`, or the path of libc on the distribution;
  * `--allow-ffi=/usr/lib/libSystem.B.dylib` on macOS.
  *
  * @experimental
@@ -153,13 +157,13 @@ export interface UnixProviderOptions {
 export class UnixProvider implements ServiceProvider {
   readonly protocolInfo: WSAPROTOCOL_INFOW = UNIX_PROTOCOL_INFO;
   readonly #timeToLive: number;
-  /** By the user whose processes may connect, where it matters. */
+  /** The rendezvous for each user whose processes may connect, if that matters. */
   readonly #rendezvous = new Map<number | undefined, Rendezvous>();
 
   /**
-   * Makes the provider; nothing is opened before it is used.
+   * Makes the provider. No resource is opened before its first use.
    *
-   * @param options How it shares sockets.
+   * @param options The options of the provider.
    * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
   constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
@@ -177,7 +181,9 @@ export class UnixProvider implements ServiceProvider {
     return this.#openHere(info) ?? await claim(...this.#place(info));
   }
 
-  /** Blocks this thread until the source answers, 5 seconds at most; at once where the source is this provider. */
+  /**
+   * Blocks this thread until the source answers, for at most 5 seconds. Does not wait if this provider is the source.
+   */
   socketSync(info: Uint8Array): bigint {
     return this.#openHere(info) ?? claimSync(...this.#place(info));
   }
@@ -191,7 +197,7 @@ export class UnixProvider implements ServiceProvider {
     systemCalls().close(s);
   }
 
-  /** What needs no other process: a new socket, or a duplicate that this provider has made. */
+  /** Opens a socket without another process: a new socket, or a duplicate that this provider has made. */
   #openHere(info: Uint8Array): bigint | undefined {
     if (isEntry(info, this.protocolInfo)) return systemCalls().open("0.0.0.0");
     const [rendezvous, claim] = this.#place(info);

@@ -1,14 +1,14 @@
 /**
- * The source's side of the unix provider: where target processes claim what was duplicated for them.
+ * The source's side of the unix provider: the rendezvous, where target processes claim their duplicates.
  *
- * Every process of one user can connect, and in some cases everybody on the machine. So nothing that a peer does may cost
- * much, or have this thread wait:
+ * Every process of one user can connect, and in some cases all processes on the machine. A peer must therefore not be
+ * able to cause much work, or to block this thread:
  *
- * - Who connects is looked up before anything is read, and sent away if nothing waits for that process.
- * - What is read is only looked at (`MSG_PEEK`): a descriptor that came with it would be closed by reading on, and the last
- *   close of a socket that lingers waits. Connections are closed on a pool thread for the same reason.
- * - A claim that is wrong is not answered: its connection ends.
- * - Two descriptors are kept in reserve, so that claims are answered when the process has no others left.
+ * - The peer is identified before anything is read. It is disconnected if there is no waiting duplicate for it.
+ * - Data is only read with `MSG_PEEK`. Reading on would close a descriptor that came with it, and the last close of a
+ *   socket that lingers waits. For the same reason, connections are closed on a pool thread.
+ * - A claim that is not valid is not answered: its connection is closed.
+ * - Two descriptors are kept in reserve, so that claims can be answered when the process has no other descriptors left.
  *
  * @module
  */
@@ -36,35 +36,37 @@ import {
   SECRET_SIZE,
 } from "./claims.ts";
 
-/** Connections accepted in one turn of the event loop. */
+/** The most connections accepted in one turn of the event loop. */
 const MAX_IN_TURN = 8;
-/** Connections of one process on which its claim has not come, or has not been answered. */
+/** The most connections of one process whose claim has not arrived, or has not been answered. */
 const MAX_CONNECTIONS = 64;
-/** How long such a connection is kept; with a descriptor of the reserve, not that long. */
+/** The time limit for such a connection. It may be shorter for a connection that uses a descriptor of the reserve. */
 const CLAIM_TIMEOUT_MS = 2_000;
 const SHORT_TIMEOUT_MS = 100;
-/** Connections that wait to be closed; with more, none are accepted. */
+/** The most connections that wait to be closed. While there are more, no connections are accepted. */
 const MAX_CLOSING = 64;
-/** One for the connection, one for its process. */
+/** One for the connection, one for the reference to its process. */
 const RESERVE = 2;
-/** How long nothing is accepted after that failed, and when a descriptor that found no room is sent again. */
+/** The pause after accepting failed, and before a descriptor that found no room is sent again. */
 const PAUSE_MS = 20;
 const RESEND_DELAY_MS = 2;
-/** How long a descriptor is kept that is on its way, where that is needed, and the longest pause between looks. */
+/** How long a descriptor in flight is kept, on systems that need that, and the longest pause between checks. */
 const KEPT_MS = 30_000;
 const MAX_KEPT_PAUSE_MS = 50;
-/** How often who claims in vain is sent away while nothing waits, and when that begins. */
+/**
+ * The interval for disconnecting peers that connect while no duplicate is waiting, and the delay before that begins.
+ */
 const IDLE_MS = 250;
 const REST_MS = 1_000;
 
 const MSG_PEEK = 2;
 
-/** A process that something waits for. */
+/** A process with waiting duplicates. */
 interface Target {
   readonly process: ProcessReference;
-  /** How many duplicates wait for it. */
+  /** The number of duplicates that wait for it. */
   duplicates: number;
-  /** How many connections it has. */
+  /** The number of its connections. */
   connections: number;
 }
 
@@ -75,32 +77,32 @@ interface WaitingDuplicate {
   readonly expiry: ReturnType<typeof setTimeout>;
 }
 
-/** Keeps duplicated descriptors until the process each was made for claims it, once, before it expires. */
+/** Keeps duplicated descriptors. Each is given once, to the process that it was made for, before it expires. */
 export class Rendezvous {
   readonly name: string;
   readonly #listener: bigint;
-  /** Whether nothing can come that to close would wait for: connections have what their listener has. */
+  /** Whether no descriptor can arrive whose close would wait. Connections inherit this from the listener. */
   readonly #refusesDescriptors: boolean;
   readonly #look: PollProbe;
   readonly #timeToLive: number;
   readonly #waiting = new Map<number, WaitingDuplicate>();
-  /** By process id; those that waited for a process that had the id before are not there. */
+  /** The targets by process id, without those whose id now belongs to another process. */
   readonly #targets = new Map<number, Target>();
   readonly #reserve: Reserve;
   readonly #closing = new CloseQueue(1, MAX_CLOSING);
   readonly #answer = new NativeMessage(1, ANSWER_SIZE);
-  /** While nothing waits: has it accepted again. */
+  /** While no duplicate is waiting: starts accepting again. */
   #wake: (() => void) | undefined;
-  /** While something does. */
+  /** While a duplicate is waiting: the wait for connections. */
   #accepting: PollWaiter | undefined;
   #rest: ReturnType<typeof setTimeout> | undefined;
   #ended = false;
 
   /**
-   * Opens the rendezvous; it does not keep the process running.
+   * Opens the rendezvous. It does not keep the process running.
    *
    * @param timeToLive How long a duplicate waits, in milliseconds.
-   * @param user Whose processes it is for, if this is root and that is known.
+   * @param user The user whose processes may connect, if this process is root and the user is known.
    * @throws {WinsockError} If the system refuses.
    */
   constructor(timeToLive: number, user: number | undefined) {
@@ -112,7 +114,7 @@ export class Rendezvous {
     this.#refusesDescriptors = refuseDescriptors(fd);
     this.#look = new PollProbe(fd, POLLIN);
     this.#reserve = new Reserve();
-    // The process may go on: `deno run --watch` begins anew in it.
+    // The process may continue: `deno run --watch` restarts the program in it.
     addEventListener("unload", () => this.#end());
     this.#serve();
   }
@@ -128,8 +130,9 @@ export class Rendezvous {
   /**
    * Duplicates a socket for one process.
    *
-   * @returns What its claim is to say.
-   * @throws {WinsockError} WSAENOTSOCK if it is not open, WSAEINVAL if there is no such process, WSAEMFILE if there is no room.
+   * @returns The claim for the duplicate.
+   * @throws {WinsockError} WSAENOTSOCK if the socket is not open, WSAEINVAL if the process does not exist, WSAEMFILE if
+   * there is no room.
    */
   duplicate(s: bigint, processId: number): Claim {
     const operation = `duplicate socket ${s} for process ${processId}`;
@@ -148,13 +151,13 @@ export class Rendezvous {
     }
   }
 
-  /** Closes a duplicate that was not claimed; after that, or after a claim, does nothing. */
+  /** Closes a duplicate that was not claimed. Does nothing after that, or after a claim. */
   withdraw(claim: Claim): void {
     if (this.#find(claim) !== undefined) this.#close(claim.number);
   }
 
   /**
-   * Claims what was duplicated for this process itself, at once.
+   * Claims a duplicate that was made for this process itself.
    *
    * @throws {WinsockError} WSAEINVAL if it is for another process, was claimed before, or has expired.
    */
@@ -179,7 +182,7 @@ export class Rendezvous {
     return target;
   }
 
-  /** Forgets a process that nothing waits for. */
+  /** Forgets a process without waiting duplicates. */
   #release(target: Target): void {
     if (target.duplicates > 0) return;
     const { process } = target;
@@ -206,7 +209,7 @@ export class Rendezvous {
     libc().close(this.#remove(number).descriptor);
   }
 
-  /** Accepts for as long as the process runs. Nothing that goes wrong ends that. */
+  /** Accepts connections for as long as the process runs, after any error. */
   async #serve(): Promise<void> {
     while (!this.#ended) {
       try {
@@ -219,7 +222,10 @@ export class Rendezvous {
     }
   }
 
-  /** While nothing waits it is not worth a look in every turn: who connects has nothing to claim. */
+  /**
+   * Waits while there is no waiting duplicate. Connections are not checked in every turn of the event loop, because
+   * there is nothing to claim.
+   */
   async #idle(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, IDLE_MS);
@@ -254,10 +260,10 @@ export class Rendezvous {
       const connection = this.#reserve.spend(() => acceptNow(this.#listener));
       if (connection === undefined) return;
       const served = this.#receive(connection);
-      // The reserve is for one at a time.
+      // Only one connection at a time may use the reserve.
       if (this.#reserve.spent) await served;
     }
-    // Others get a turn before the next of those who wait here.
+    // Yield before the next connection.
     if (this.#look.ready()) await nextTurn();
   }
 
@@ -268,7 +274,7 @@ export class Rendezvous {
       const target = this.#targets.get(processId);
       if (target !== undefined) await this.#receiveFrom(target, connection);
     } catch {
-      // The peer has gone, or the system says nothing of it.
+      // The peer has gone, or the system does not identify it.
     } finally {
       if (this.#refusesDescriptors) libc().close(connection);
       else await this.#closing.close(connection);
@@ -293,14 +299,14 @@ export class Rendezvous {
     }
   }
 
-  /** Answers a claim, or not if it is wrong. Returns `false` if there was no time for it, or no room. */
+  /** Answers a claim if it is valid. Returns `false` if there was no time or no room for the answer. */
   async #serveClaim(connection: bigint, peer: ProcessReference, deadline: number): Promise<boolean> {
     const bytes = await receiveClaim(connection, deadline);
     if (bytes === undefined) return false;
     const claim = decodeClaim(bytes);
     if (claim === undefined) return true;
-    // What the kernel said when this process connected is true of it as long as it runs; and the process that the duplicate
-    // is for, which runs as well, is the only one with its id.
+    // The kernel's information about the connected process is valid while that process runs. The process that the
+    // duplicate is for is running too, and is therefore the only process with its id.
     const isFor = (waiting: WaitingDuplicate | undefined) =>
       waiting?.target.process.pid === peer.pid && waiting.target.process.alive && peer.alive;
     for (;;) {
@@ -312,17 +318,21 @@ export class Rendezvous {
     }
     const { descriptor } = this.#remove(claim.number);
     try {
-      // A socket that only a message holds may be shut down there: the target closes the connection when it has it.
+      // The kernel may shut down a socket while only a message in flight holds it. The target closes the connection
+      // when it has received the descriptor.
       if (unixSystem().collectsInFlightSockets) await closedByPeer(connection, performance.now() + KEPT_MS);
     } finally {
-      // The target has it now: it may have closed it, and had it linger.
+      // The target has the socket now. It may have closed it and set it to linger.
       closeElsewhere(descriptor);
     }
     return true;
   }
 }
 
-/** Looks at what has come on a connection, as far as it may be a claim, or at its end; `undefined` if nothing comes. */
+/**
+ * Peeks at the data of a connection until it has the size of a claim, or the connection ends. Returns `undefined` if no
+ * data arrives in time.
+ */
 async function receiveClaim(connection: bigint, deadline: number): Promise<Uint8Array | undefined> {
   const { MSG_DONTWAIT } = unixSystem();
   const bytes = new Uint8Array(CLAIM_SIZE + 1);
@@ -337,7 +347,7 @@ async function receiveClaim(connection: bigint, deadline: number): Promise<Uint8
   }
 }
 
-/** Waits until the peer has closed its end, which the claim that is left unread hides from a read. */
+/** Waits until the peer has closed its end. A read would not show that, because the claim is left unread. */
 async function closedByPeer(connection: bigint, deadline: number): Promise<void> {
   const hangUp = new PollProbe(connection, 0);
   for (let pause = 1; !hangUp.ready() && performance.now() < deadline; pause = Math.min(pause * 2, MAX_KEPT_PAUSE_MS)) {
@@ -345,7 +355,7 @@ async function closedByPeer(connection: bigint, deadline: number): Promise<void>
   }
 }
 
-/** Descriptors without a use of their own, to be given up for one that is needed now. */
+/** Descriptors kept only to be closed when a descriptor is needed. */
 class Reserve {
   readonly #held: bigint[] = [];
 
@@ -353,12 +363,12 @@ class Reserve {
     this.restore();
   }
 
-  /** Whether one was given up and has not been replaced. */
+  /** Whether one was closed and has not been replaced. */
   get spent(): boolean {
     return this.#held.length < RESERVE;
   }
 
-  /** Makes a descriptor, instead of one in reserve if there is no room for another. */
+  /** Makes a descriptor. If there is no room, closes one of the reserve first. */
   spend<T>(make: () => T): T {
     try {
       return make();
@@ -370,17 +380,17 @@ class Reserve {
     }
   }
 
-  /** Gives up all. */
+  /** Closes all descriptors of the reserve. */
   give(): void {
     for (let held = this.#held.pop(); held !== undefined; held = this.#held.pop()) libc().close(held);
   }
 
-  /** Replaces what was given up, as far as there is room. */
+  /** Replaces the closed descriptors, as far as there is room. */
   restore(): void {
     try {
       while (this.spent) this.#held.push(newSocket(AF_UNIX, SOCK.SOCK_STREAM));
     } catch {
-      // There will be.
+      // There is no room at the moment.
     }
   }
 }
@@ -390,12 +400,12 @@ function isShortage(error: unknown): boolean {
   return error instanceof WinsockError && codes.includes(error.code);
 }
 
-/** Waits, and does not keep the process running. */
+/** Waits without keeping the process running. */
 function unreferenced(milliseconds: number): Promise<void> {
   return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, milliseconds)));
 }
 
-/** Compares in a time that does not tell where the first difference is. */
+/** Compares in constant time, so that the duration does not show where the first difference is. */
 function areEqual(a: Uint8Array, b: Uint8Array): boolean {
   let difference = a.byteLength ^ b.byteLength;
   for (let index = 0; index < a.byteLength; index++) difference |= a[index]! ^ b[index]!;

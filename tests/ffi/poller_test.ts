@@ -274,7 +274,7 @@ Deno.test("a socket that is released ends its waits at once, but for those that 
   const other = poller.wait(2n, "read");
   await until(() => system.looks.length === 1, "the thread looks");
   poller.release(1n);
-  const message = "Cannot look at it: poll failed with WSAENOTSOCK (10038): it was closed or given up meanwhile";
+  const message = "Cannot look at it: poll failed with WSAENOTSOCK (10038): it was closed or released meanwhile";
   // The thread has not returned: nothing but this turn is needed.
   const errors = await Promise.all(waits.map(({ over }) => over.catch((error: Error) => error.message)));
   assertEquals(errors, [message, message.replace("look at it", "wait for socket 1")]);

@@ -65,7 +65,7 @@ Deno.test("a stream that ends within a blob is UnexpectedEof, after the blobs be
           for await (const blob of readBlobs(streamOf(bytes, 100), { form })) read.push(blob);
         },
         Deno.errors.UnexpectedEof,
-        `only ${length} of its ${size} bytes came`,
+        `only ${length} of its ${size} bytes arrived`,
       );
       assertEquals(read, [new Uint8Array(628)]);
     }
@@ -81,7 +81,7 @@ Deno.test("what is before the first blob can be skipped, as Apache's handles", a
   await assertRejects(
     () => Array.fromAsync(readBlobs(streamOf(bytes.subarray(0, 35), 8), { skip: 36 })),
     Deno.errors.UnexpectedEof,
-    "only 0 of its 628 bytes came",
+    "only 0 of its 628 bytes arrived",
   );
 });
 

@@ -140,9 +140,13 @@ Deno.test({
   fn: () => {
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     for (const name of ["", "a:b", "a\nb", "ä", "a".repeat(256)]) {
-      assertThrows(() => spawnActivated("true", [[name, listener]]), TypeError, "systemd takes no name like");
+      assertThrows(() => spawnActivated("true", [[name, listener]]), TypeError, "is not a valid name for systemd");
     }
-    assertThrows(() => spawnActivated("true", []), RangeError, "Cannot pass sockets to true: there are none");
+    assertThrows(
+      () => spawnActivated("true", []),
+      RangeError,
+      "Cannot pass sockets to true: there must be at least one",
+    );
     listener.close();
     assertThrows(() => spawnActivated("true", [["web", listener]]), WinsockError, "WSAENOTSOCK");
   },

@@ -219,11 +219,11 @@ Deno.test({
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const handle = inherit(listener);
     const wrong: [Map<string, string>, ErrorClass, string][] = [
-      [environment("many", handle), TypeError, 'Cannot take over sockets: LISTEN_FDS is "many", no number'],
-      [environment("-1", handle), TypeError, 'LISTEN_FDS is "-1", no number'],
-      [environment(1, "first" as never), TypeError, 'LISTEN_FDS_FIRST_FD is "first", no number'],
-      [environment(1, 0), TypeError, "LISTEN_FDS_FIRST_FD is 0"],
-      [environment(1, handle, { LISTEN_PID: "me" }), TypeError, 'LISTEN_PID is "me", no number'],
+      [environment("many", handle), TypeError, 'Cannot take over sockets: LISTEN_FDS must be a number, got "many"'],
+      [environment("-1", handle), TypeError, 'LISTEN_FDS must be a number, got "-1"'],
+      [environment(1, "first" as never), TypeError, 'LISTEN_FDS_FIRST_FD must be a number, got "first"'],
+      [environment(1, 0), TypeError, "LISTEN_FDS_FIRST_FD must be at least 3, got 0"],
+      [environment(1, handle, { LISTEN_PID: "me" }), TypeError, 'LISTEN_PID must be a number, got "me"'],
       [environment(1, handle, { LISTEN_FDNAMES: "a:b" }), TypeError, "LISTEN_FDNAMES has 2 names for 1 sockets"],
       [environment(1, listener.handle), TypeError, `socket ${listener.handle}: this process opened it itself`],
       [environment(1, 9_999), WinsockError, "whether descriptor 9999 is inherited: fcntl failed with WSAENOTSOCK"],

@@ -25,7 +25,11 @@ Deno.test("options out of their range are refused", async () => {
     await assertRejects(() => receiveSystemfd({ env: variables({}), timeout }), RangeError, message);
     assertThrows(() => serveSystemfd([], { timeout }), RangeError, message);
   }
-  assertThrows(() => serveSystemfd([], { maxClients: 0 }), RangeError, "maxClients must be at least 1");
+  assertThrows(
+    () => serveSystemfd([], { maxClients: 0 }),
+    RangeError,
+    "Invalid `maxClients`: must be at least 1, got 0",
+  );
 });
 
 /** Runs a test against a server that gives its only client an answer, and ends it, or keeps the client waiting. */
@@ -52,12 +56,12 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
   const blob = () => duplicateSocket(shared, Deno.pid);
   const garbage = new Uint8Array(628).fill(0xa5);
   const answers: [() => Uint8Array, ErrorClass, string][] = [
-    [() => new Uint8Array(0), Deno.errors.UnexpectedEof, "it sent none, as to a wrong secret"],
-    [() => new Uint8Array(100), Deno.errors.UnexpectedEof, "only 100 of its 628 bytes came"],
+    [() => new Uint8Array(0), Deno.errors.UnexpectedEof, "it sent none; the secret may be wrong"],
+    [() => new Uint8Array(100), Deno.errors.UnexpectedEof, "only 100 of its 628 bytes arrived"],
     [() => new Uint8Array([...blob(), ...garbage.subarray(1)]), Deno.errors.UnexpectedEof, "only 627 of its 628"],
     [() => new Uint8Array([...blob(), ...garbage, ...blob()]), RangeError, "ProtocolChain at offset 40"],
     [() => new Uint8Array(628), WinsockError, "Cannot open a shared socket"],
-    [() => new Uint8Array(1025 * 628), RangeError, "The peer sent more than 643072 bytes"],
+    [() => new Uint8Array(1025 * 628), RangeError, "Cannot read from the peer: it sent more than 643072 bytes"],
   ];
   let before = 0;
   // What is more after the first round are things every process opens once.
@@ -71,11 +75,15 @@ Deno.test("a server that answers badly is a clear error: no descriptor stays ope
     if (round === 0) before = openStreams(Deno.pid).length;
   }
   await withAnswer(new Uint8Array(628), false, async (env) => {
-    await assertRejects(() => receiveSystemfd({ env, timeout: 300 }), Deno.errors.TimedOut, "longer than");
+    await assertRejects(() => receiveSystemfd({ env, timeout: 300 }), Deno.errors.TimedOut, "timed out after");
   });
   for (const server of ["127.0.0.1", "localhost", ":80", "127.0.0.1:x"]) {
     const env = variables({ SYSTEMFD_SOCKET_SERVER: server, SYSTEMFD_SOCKET_SECRET: "secret" });
-    await assertRejects(() => receiveSystemfd({ env }), TypeError, `SYSTEMFD_SOCKET_SERVER is "${server}"`);
+    await assertRejects(
+      () => receiveSystemfd({ env }),
+      TypeError,
+      `SYSTEMFD_SOCKET_SERVER must be an address and port, got "${server}"`,
+    );
   }
   await until(() => openStreams(Deno.pid).length <= before, "the descriptors are closed");
 });

@@ -101,20 +101,20 @@ Deno.test("a client that does not know the secret, or says no process id, gets n
     assertMatch(secret, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
     const wrong = secret.replace(/.$/, (digit) => digit === "0" ? "1" : "0");
     const requests: [request: string, error: string][] = [
-      [`${wrong}|${Deno.pid}`, "A client does not know the secret"],
-      [`${secret.slice(1)}|${Deno.pid}`, "A client does not know the secret"],
-      [`|${Deno.pid}`, "A client does not know the secret"],
-      ["", "A client does not know the secret"],
-      ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "A client does not know the secret"],
-      [secret, 'A client says "", no process id'],
-      [`${secret}|`, 'A client says "|", no process id'],
-      [`${secret}|0`, 'A client says "|0", no process id'],
-      [`${secret}|-1`, 'A client says "|-1", no process id'],
-      [`${secret}|${Deno.pid}\n`, "no process id"],
-      [`${secret}|99999999999`, "The peer sent more than 47 bytes"],
-      [`${secret}|9999999999`, "no process id"],
-      [`${secret} ${Deno.pid}`, "no process id"],
-      ["x".repeat(100_000), "The peer sent more than 47 bytes"],
+      [`${wrong}|${Deno.pid}`, "Cannot serve a client: its secret is wrong"],
+      [`${secret.slice(1)}|${Deno.pid}`, "Cannot serve a client: its secret is wrong"],
+      [`|${Deno.pid}`, "Cannot serve a client: its secret is wrong"],
+      ["", "Cannot serve a client: its secret is wrong"],
+      ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Cannot serve a client: its secret is wrong"],
+      [secret, 'Cannot serve a client: "" is not a process id'],
+      [`${secret}|`, 'Cannot serve a client: "|" is not a process id'],
+      [`${secret}|0`, 'Cannot serve a client: "|0" is not a process id'],
+      [`${secret}|-1`, 'Cannot serve a client: "|-1" is not a process id'],
+      [`${secret}|${Deno.pid}\n`, "is not a process id"],
+      [`${secret}|99999999999`, "Cannot read from the peer: it sent more than 47 bytes"],
+      [`${secret}|9999999999`, "is not a process id"],
+      [`${secret} ${Deno.pid}`, "is not a process id"],
+      ["x".repeat(100_000), "Cannot read from the peer: it sent more than 47 bytes"],
     ];
     for (const [request, message] of requests) {
       // A server that has heard enough closes the connection, so that what is still being said fails.
@@ -135,7 +135,7 @@ Deno.test("a process id that is not the one expected, or no process's, gets noth
       const secret = server.env.SYSTEMFD_SOCKET_SECRET;
       assertEquals(await say(server, `${secret}|${Deno.pid}`), 0);
       assertEquals(errors.map(({ message }) => message), [
-        `A client is process ${Deno.pid}, and the sockets are for process ${child.pid}`,
+        `Cannot serve a client: it is process ${Deno.pid}, and the sockets are for process ${child.pid}`,
       ]);
       assertEquals(await say(server, `${secret}|${child.pid}`) > 0, true);
     });

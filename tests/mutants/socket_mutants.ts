@@ -291,8 +291,8 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "deaf-pause",
     breaks: "A listener that is paused takes one more connection.",
     file: "sockets/listener.ts",
-    text: "    await this.#acceptor?.stop();\n",
-    replacement: "",
+    text: "Promise.all([this.#acceptor?.stop(), ...",
+    replacement: "Promise.all([...",
     tests: { files: ["tests/sockets/socket_test.ts"], filter: "accepting is paused" },
   },
   {

@@ -178,8 +178,8 @@ Deno.test("local sockets have no options of TCP, and those of any socket", withL
 });
 
 Deno.test("paths that cannot be are refused with clear errors", withLocal, async () => {
-  for (const path of ["", "a\0b"]) assertThrows(() => listen({ path }), TypeError, "is no path of a local socket");
-  assertThrows(() => listen({ path: "x".repeat(unixSystem().pathSize) }), RangeError, "cannot be as long");
+  for (const path of ["", "a\0b"]) assertThrows(() => listen({ path }), TypeError, "must be that of a local socket");
+  assertThrows(() => listen({ path: "x".repeat(unixSystem().pathSize) }), RangeError, "the address is too long");
   const error = await assertRejects(() => connect({ path: "/nowhere/at/all" }), Deno.errors.NotFound);
   assertEquals(
     error.message,
@@ -199,13 +199,13 @@ Deno.test("local sockets leave no descriptor behind", withLocal, async () => {
 });
 
 Deno.test("where there are no abstract names, they are refused", { ignore: !withAbstract.ignore }, async () => {
-  const message = `Cannot use the local socket "@name": ${unixSystem().name} has no abstract names`;
+  const message = `Cannot use the local socket "@name": ${unixSystem().name} does not have abstract names`;
   if (!withLocal.ignore) assertThrows(() => listen({ path: "\0name" }), Deno.errors.NotSupported, message);
   await assertRejects(() => connect({ path: "\0name" }), Deno.errors.NotSupported);
 });
 
 Deno.test("on Windows local sockets are not supported", { ignore: Deno.build.os !== "windows" }, async () => {
-  const message = 'Cannot use the local socket "C:\\s": Windows cannot hand local sockets over';
+  const message = 'Cannot use the local socket "C:\\s": Windows cannot hand off local sockets';
   assertThrows(() => listen({ path: "C:\\s" }), Deno.errors.NotSupported, message);
   await assertRejects(() => connect({ path: "C:\\s" }), Deno.errors.NotSupported, message);
 });

@@ -191,7 +191,7 @@ Deno.test("a copy is closed without a word, as the connection is another's", asy
     closeCopy(socket);
     closeCopy(socket);
     markShared(socket);
-    assertThrows(() => socket.remoteAddr, Error, "closed or given up");
+    assertThrows(() => socket.remoteAddr, Error, "closed or released");
     const reading = client.read(new Uint8Array(1));
     const first = await Promise.race([reading, new Promise((resolve) => setTimeout(resolve, 200, "open"))]);
     assertEquals(first, "open");

@@ -234,7 +234,7 @@ Deno.test("who uses a socket that was closed or given up is told so", async () =
     () => server.toNodeSocket({ native: false }),
   ];
   for (const use of uses) {
-    const { message } = assertThrows(use, Deno.errors.BadResource, "a socket that was closed or given up");
+    const { message } = assertThrows(use, Deno.errors.BadResource, "a socket that was closed or released");
     assert(!message.includes("18446744073709551615"), message);
   }
 });
@@ -246,7 +246,7 @@ Deno.test("a listener is exclusive, and bad addresses get clear errors", async (
   const taken = assertThrows(again, Deno.errors.AddrInUse, `127.0.0.1 port ${port}`);
   assertEquals((taken.cause as WinsockError).codeName, "WSAEADDRINUSE");
   for (const hostname of ["example.com", "fe80::1%eth0", "fe80::1%", "::1%1%2", "::1%4294967296", "127.0.0.1%3"]) {
-    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `"${hostname}" is no IP address`);
+    assertThrows(() => listen({ hostname, port: 0 }), TypeError, `must be an IP address, got "${hostname}"`);
   }
   assertThrows(
     () => listen({ port: 65_536 }),

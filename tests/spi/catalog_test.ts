@@ -39,7 +39,7 @@ Deno.test("a provider's path is a library, or not known; an unknown provider has
   const path = providerPath(defaultProvider().protocolInfo.ProviderId);
   assert(path === undefined || path.toLowerCase().endsWith(".dll"), path);
   assertEquals(providerPath("00000000-1111-2222-3333-444444444444"), undefined);
-  assertThrows(() => providerPath("nonsense"), RangeError, "is no GUID");
+  assertThrows(() => providerPath("nonsense"), RangeError, "is not a GUID");
 });
 
 Deno.test(

@@ -130,7 +130,7 @@ Deno.test("the version is negotiated: another than 2.2 is refused, and the provi
   using provider = open();
   native().provider_speak(0x0302);
   const before = native().provider_startups();
-  assertThrows(() => provider.duplicateSocket(1n, 1), WinsockError, "it speaks version 2.3, not 2.2");
+  assertThrows(() => provider.duplicateSocket(1n, 1), WinsockError, "it uses version 2.3, not 2.2");
   assertEquals(native().provider_startups(), before);
 });
 

@@ -33,7 +33,7 @@ Deno.test("a catalogue refuses what makes no chain, and entries that are none", 
   assertThrows(
     () => catalog.addLayer("early", (id) => new LayeredProvider(catalog, id)),
     TypeError,
-    "no base protocol",
+    "does not have a base protocol",
   );
   const base = catalog.addBase(new MemoryProvider());
   const layer = catalog.addLayer("layer", (id) => new LayeredProvider(catalog, id));
@@ -42,16 +42,20 @@ Deno.test("a catalogue refuses what makes no chain, and entries that are none", 
     [[layer, layer, base], "twice"],
     [[base, layer], "entry 1 at place 0 is a base, not a layer"],
     [[layer, chain], "is a chain, not a base"],
-    [[layer, 4711], "no such entry"],
-    [[], "no such entry"],
+    [[layer, 4711], "the catalog does not have this entry"],
+    [[], "the catalog does not have this entry"],
   ];
   for (const [ids, problem] of wrong) {
     const error = assertThrows(() => catalog.addChain("wrong", ids), WinsockError, problem);
     assertEquals(error.codeName, "WSAEINVALIDPROVIDER");
   }
-  assertThrows(() => catalog.open(layer), WinsockError, "a layer is used as part of a chain only");
-  assertThrows(() => catalog.open(4711), WinsockError, "Cannot use catalogue entry 4711");
-  assertThrows(() => catalog.addBase(new MemoryProvider()), TypeError, "Catalogue entry 1 is taken");
+  assertThrows(() => catalog.open(layer), WinsockError, "a layer can only be used as part of a chain");
+  assertThrows(() => catalog.open(4711), WinsockError, "Cannot use catalog entry 4711");
+  assertThrows(
+    () => catalog.addBase(new MemoryProvider()),
+    TypeError,
+    "Cannot add catalog entry 1: the id exists already",
+  );
   assertThrows(
     () => catalog.add({ ...catalog.get(layer), dwCatalogEntryId: 9 }),
     TypeError,
@@ -68,6 +72,6 @@ Deno.test("a catalogue refuses what makes no chain, and entries that are none", 
   assertThrows(
     () => alone.WSPStartup(SPI_VERSION, own, descriptors),
     WinsockError,
-    "no chain in which anything is below",
+    "not a chain with a provider below it",
   );
 });

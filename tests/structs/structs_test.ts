@@ -83,9 +83,13 @@ Deno.test("WSAPROTOCOL_INFOW refuses what it cannot hold, and says where", () =>
   }
   const info = WSAPROTOCOL_INFOW.decode(new Uint8Array(628));
   const encode = (change: Partial<WSAPROTOCOL_INFOW>) => () => WSAPROTOCOL_INFOW.encode({ ...info, ...change });
-  assertThrows(encode({ dwServiceFlags1: -1 }), RangeError, "dwServiceFlags1 at offset 0: -1 is no unsigned 32-bit");
-  assertThrows(encode({ iVersion: 2 ** 31 }), RangeError, "iVersion at offset 72: 2147483648 is no signed 32-bit");
-  assertThrows(encode({ ProviderId: "nonsense" }), RangeError, 'ProviderId at offset 20: "nonsense" is no GUID');
+  assertThrows(
+    encode({ dwServiceFlags1: -1 }),
+    RangeError,
+    "dwServiceFlags1 at offset 0: -1 is not an unsigned 32-bit",
+  );
+  assertThrows(encode({ iVersion: 2 ** 31 }), RangeError, "iVersion at offset 72: 2147483648 is not a signed 32-bit");
+  assertThrows(encode({ ProviderId: "nonsense" }), RangeError, 'ProviderId at offset 20: "nonsense" is not a GUID');
   assertThrows(encode({ szProtocol: "x".repeat(257) }), RangeError, "szProtocol at offset 116: Expected at most 256");
   assertThrows(() => WSAPROTOCOL_INFOW.encode(info, new Uint8Array(627)), RangeError, "room for 628 bytes, got 627");
 });
@@ -95,7 +99,7 @@ Deno.test("GUIDs go both ways as text", () => {
   assertEquals(formatGuid(parseGuid(text)), text);
   assertEquals(parseGuid(`{${text.toUpperCase()}}`), parseGuid(text));
   assertEquals([...parseGuid(text).subarray(0, 8)], [0xa0, 0x1a, 0x0f, 0xe7, 0x8b, 0xab, 0xcf, 0x11]);
-  assertThrows(() => parseGuid(text.slice(1)), RangeError, "is no GUID");
+  assertThrows(() => parseGuid(text.slice(1)), RangeError, "is not a GUID");
   assertThrows(() => formatGuid(new Uint8Array(15)), RangeError, "expected 16 bytes, got 15");
 });
 
