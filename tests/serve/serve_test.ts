@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { until, within } from "../kit/process.ts";
+import { layOutSnippets } from "../kit/snippets.ts";
 import { get, ServeProcess } from "./serve_process.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
@@ -155,5 +156,18 @@ for (const how of ["connections", "listener"]) {
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
+  });
+}
+
+for (const page of ["README.md", "docs/deploying.md"]) {
+  Deno.test(`serve: the module of ${page} is one`, async () => {
+    await using snippets = await layOutSnippets(page, ["app.ts"], 0);
+    await using server = await ServeProcess.start([
+      "--workers",
+      "1",
+      fileURLToPath(new URL("app.ts", snippets.folder)),
+    ]);
+    const { status, text } = await get(server.port, "/there");
+    assertEquals([status, /^Process \d+ answers \/there\n$/.test(text)], [200, true], text);
   });
 }
