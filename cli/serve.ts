@@ -27,7 +27,7 @@ MAIN is a module whose default export has a fetch function. DENO_FLAGS are those
   --watch                replaces the workers when a file beside MAIN changes; needs --allow-read
 
 Signals: SIGHUP replaces the workers one after the other; SIGINT and SIGTERM let responses finish and end the server, a
-second one ends it at once.
+second one ends it at once. On Windows Ctrl-C, Ctrl-Break and closing the console end it.
 
 Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running, 2 the command was wrong.`;
 

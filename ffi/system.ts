@@ -5,7 +5,7 @@
  * @module
  */
 import type { SocketCalls } from "./platform.ts";
-import { LIBC_PATHS } from "./unix/libc.ts";
+import { unixSystem } from "./unix/libc.ts";
 import { ownWords as unixWords } from "./unix/process.ts";
 import { UnixCalls } from "./unix/sockets.ts";
 import { ownWords as windowsWords } from "./windows/libraries.ts";
@@ -27,7 +27,7 @@ import { SYSTEM32 } from "./library.ts";
  */
 export const LIBRARY_PATHS: readonly string[] = Deno.build.os === "windows"
   ? [`${SYSTEM32}\\ws2_32.dll`, `${SYSTEM32}\\kernel32.dll`]
-  : LIBC_PATHS;
+  : unixSystem().libraryPaths;
 
 let calls: SocketCalls | undefined;
 

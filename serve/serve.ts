@@ -69,7 +69,6 @@ interface ServerParts {
   /** Settles when no more connections are taken: rejects if no worker can be kept running, or the system cannot accept. */
   readonly serving: Promise<void>;
   readonly addr: Deno.NetAddr;
-  readonly drainTimeout: number;
   /** Ends listening for requests to upgrade. */
   readonly requests: Disposable | undefined;
 }
@@ -87,15 +86,13 @@ export class AppServer implements AsyncDisposable {
   readonly #pool: WorkerPool;
   readonly #listener: Listener;
   readonly #requests: Disposable | undefined;
-  readonly #drainTimeout: number;
   #closing: Promise<void> | undefined;
 
   /** @ignore Made by {@linkcode serve}. */
-  constructor({ pool, listener, serving, addr, drainTimeout, requests }: ServerParts) {
+  constructor({ pool, listener, serving, addr, requests }: ServerParts) {
     this.#pool = pool;
     this.#listener = listener;
     this.addr = addr;
-    this.#drainTimeout = drainTimeout;
     this.#requests = requests;
     this.finished = this.#finish(serving);
     this.finished.catch(() => {});
@@ -144,7 +141,7 @@ export class AppServer implements AsyncDisposable {
   async #shutDown(): Promise<void> {
     this.#requests?.[Symbol.dispose]();
     this.#listener.close();
-    await this.#pool.close({ drainTimeout: this.#drainTimeout });
+    await this.#pool.close();
   }
 }
 
@@ -189,6 +186,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       args: [...options.args ?? []],
       outputPrefix: options.outputPrefix ?? (({ index }) => `[${index}] `),
       startTimeout,
+      drainTimeout,
     });
     tell(pool, options.onWorker);
     try {
@@ -197,7 +195,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       serving.catch(() => {});
       await version?.markReady();
       const requests = version === undefined ? undefined : answerRequests(version, options);
-      const server = new AppServer({ pool, listener, serving, addr, drainTimeout, requests });
+      const server = new AppServer({ pool, listener, serving, addr, requests });
       version?.retired.then(() => server.shutdown());
       return server;
     } catch (error) {

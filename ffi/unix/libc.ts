@@ -90,9 +90,6 @@ export const LIBC_SYMBOLS = {
   errnoLocation: { name: unixSystem().errnoFunction as string, parameters: [], result: "usize" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The paths where libc may be on this system. */
-export const LIBC_PATHS: readonly string[] = unixSystem().libraryPaths;
-
 let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
 
 /**
@@ -107,7 +104,10 @@ let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
  * @experimental
  */
 export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
-  return symbols ??= openLibrary(LIBC_PATHS, LIBC_SYMBOLS);
+  if (symbols !== undefined) return symbols;
+  // The system may have been chosen after the table above was made.
+  const errnoLocation = { ...LIBC_SYMBOLS.errnoLocation, name: system.errnoFunction as string };
+  return symbols = openLibrary(system.libraryPaths, { ...LIBC_SYMBOLS, errnoLocation });
 }
 
 /**
@@ -121,7 +121,7 @@ export function libcFunctions<const Symbols extends Deno.ForeignLibraryInterface
   symbols: Symbols,
 ): () => Deno.DynamicLibrary<Symbols>["symbols"] {
   let bound: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
-  return () => bound ??= openLibrary(LIBC_PATHS, symbols);
+  return () => bound ??= openLibrary(system.libraryPaths, symbols);
 }
 
 const errnoValue = new Int32Array(1);

@@ -16,12 +16,17 @@ function graphOf(modules: Record<string, Record<string, ImportKind>>): ModuleGra
   return new Map(Object.entries(modules).map(([path, imports]) => [path, new Map(Object.entries(imports))]));
 }
 
-Deno.test("the package: imports go down and in no new circle, and no figure is larger than allowed, no module too many", async () => {
-  const graph = await readModuleGraph();
-  assertEquals(layerProblems(graph), []);
-  assertEquals(circleProblems(graph), []);
-  assertEquals(figureProblems(figuresOf(graph)), []);
-  assertEquals(singleImporterProblems(singleImporters(graph)), []);
+Deno.test({
+  name: "the package: imports go down and in no new circle, and no figure is larger than allowed, no module too many",
+  // It is about the sources, which are the same on every system.
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const graph = await readModuleGraph();
+    assertEquals(layerProblems(graph), []);
+    assertEquals(circleProblems(graph), []);
+    assertEquals(figureProblems(figuresOf(graph)), []);
+    assertEquals(singleImporterProblems(singleImporters(graph)), []);
+  },
 });
 
 Deno.test("an import that goes up or aside is found, for types too; one within a folder is not", () => {
