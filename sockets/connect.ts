@@ -63,7 +63,7 @@ export async function connect(options: ConnectOptions): Promise<Socket>;
  * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL.
  * @throws {RangeError} If the path is too long.
  * @throws {Deno.errors.ConnectionRefused} If no process listens there.
- * @throws {Deno.errors.NotFound} If there is no such file.
+ * @throws {Deno.errors.NotFound} If the file does not exist.
  * @throws {Deno.errors.PermissionDenied} If this process may not connect.
  * @throws {Deno.errors.NotSupported} On Windows.
  * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the

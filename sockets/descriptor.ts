@@ -140,7 +140,9 @@ export class Descriptor {
    * @throws {TypeError} If another object of this process already owns it.
    */
   static adopt(handle: bigint): Descriptor {
-    if (owned.has(handle)) throw new TypeError(`Cannot take over socket ${handle}: it already has an owner in this process`);
+    if (owned.has(handle)) {
+      throw new TypeError(`Cannot take over socket ${handle}: it already has an owner in this process`);
+    }
     return new Descriptor(handle, unknownMaker(), false);
   }
 

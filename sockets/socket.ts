@@ -35,7 +35,7 @@ export interface PeekOptions extends ReadOptions {
   atLeast?: number;
 }
 
-/** Makes the {@linkcode Socket} of a descriptor the system has just made. */
+/** Makes the {@linkcode Socket} that owns a descriptor which the system has just made. */
 export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(
   handle: bigint,
   options?: FromHandleOptions,
@@ -61,12 +61,13 @@ export let beginHandoff: (socket: Socket<SocketAddr>) => () => void;
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
 
 /**
- * A connected socket of TCP, or, except on Windows, a local (unix) one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
- * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
- * sending it to another process.
+ * A connected socket of TCP, or, except on Windows, a local (unix) one. The object owns its descriptor: it closes it
+ * with {@linkcode Socket.close} or `using`, or visibly gives it up, with {@linkcode Socket.detach},
+ * {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by sending it to another process.
  *
- * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system).
+ * Needs ffi access to the system's socket library:
+ * `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll` on Windows,
+ * `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system).
  *
  * @example Accepting a connection and echoing what it says
  * ```ts
@@ -101,11 +102,11 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * Takes ownership of a connected stream socket's descriptor: a SOCKET on Windows, a file descriptor elsewhere.
    *
-   * @param handle The descriptor. It is left alone if this throws.
+   * @param handle The descriptor. It is unchanged if this throws.
    * @param options What else is known about it.
    * @returns The socket that owns it; whoever names a type of address vouches for it.
    * @throws {TypeError} If it is a listening or datagram socket, or belongs to another object already.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+   * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint, options: FromHandleOptions = {}): Socket<A> {
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
@@ -131,8 +132,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Makes two connected sockets: local ones (`socketpair`) on Linux and macOS, on Windows TCP over the loopback interface.
-   * Child processes do not inherit them.
+   * Makes two connected sockets: local ones (`socketpair`) on Linux and macOS, on Windows TCP over the loopback
+   * interface. Child processes do not inherit them.
    *
    * @example
    * ```ts
@@ -154,12 +155,16 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     return [ownSocket<SocketAddr>(near), ownSocket<SocketAddr>(far)];
   }
 
-  /** The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  /**
+   * The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up.
+   */
   get handle(): bigint {
     return this.#descriptor.handle;
   }
 
-  /** Bytes that were read from the connection before; whoever reads it next gets them first, here or after a hand-off. */
+  /**
+   * Bytes that were read from the connection before; whoever reads it next gets them first, here or after a hand-off.
+   */
   get initialBytes(): Uint8Array {
     return this.#initialBytes;
   }
@@ -168,7 +173,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * The address and port, or the path, on this side (`getsockname`). The path of a local socket that was not bound is
    * empty.
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    */
   get localAddr(): A {
     return this.#descriptor.use((s) => systemCalls().localAddress(s)) as A;
@@ -177,7 +182,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * The address and port, or the path, of the peer (`getpeername`).
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.NotConnected} If the peer has reset the connection.
    */
   get remoteAddr(): A {
@@ -185,14 +190,14 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
-   * same value.
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
+   * the same value.
    *
-   * @param name The option.
-   * @returns Its value.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @param name The name of the option.
+   * @returns The value of the option.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
     return this.#descriptor.use((s) => systemCalls().getOption(s, name));
@@ -201,12 +206,12 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
    *
-   * @param name The option.
-   * @param value Its new value.
+   * @param name The name of the option.
+   * @param value The new value of the option.
    * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
@@ -229,17 +234,17 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * assertEquals(first === 22 ? "TLS" : "HTTP", "HTTP");
    * ```
    *
-   * Waiting costs nothing while nothing comes, however many sockets are waited for; on Windows and macOS, where a part of
-   * `atLeast` has come, a look every 500 ms at most.
+   * Waiting costs nothing while nothing comes, however many sockets are waited for; on Windows and macOS, where a part
+   * of `atLeast` has come, a look every 500 ms at most.
    *
    * @param size How many bytes at most.
-   * @param options `atLeast`: how many must be there before this resolves. Defaults to 1. Give a `signal` too: a peer may
-   * send fewer and never end its side.
+   * @param options `atLeast`: how many must be there before this resolves. Defaults to 1. Give a `signal` too: a peer
+   * may send fewer and never end its side.
    * @returns The bytes: at least `atLeast`, or fewer if the peer has ended its side before it has sent as many.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` or `atLeast` is not an integer from 1, or `atLeast` is more than `size`.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
    * @throws The signal's reason, if it is aborted first.
    */
@@ -258,8 +263,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Reads what comes next (`recv`), initial bytes first, and no more than that: what is not read here is read by whoever
-   * has the connection next. Calls made while one is pending are answered in turn.
+   * Reads what comes next (`recv`), initial bytes first, and no more than that: what is not read here is read by
+   * whoever has the connection next. Calls made while one is pending are answered in turn.
    *
    * @example Reading a line, and giving back what came behind it
    * ```ts
@@ -283,8 +288,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @returns The bytes, as many as have come, and at least one; `null` if the peer has ended its side.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {RangeError} If `size` is not an integer from 1.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits. Nothing is read then.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits. Nothing is read then.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
    * @throws The signal's reason, if it is aborted first.
    */
@@ -311,8 +316,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Gives bytes back that were read: they come first in {@linkcode Socket.initialBytes}, and whoever reads the connection
-   * next gets them, here or after a hand-off.
+   * Gives bytes back that were read: they come first in {@linkcode Socket.initialBytes}, and whoever reads the
+   * connection next gets them, here or after a hand-off.
    *
    * @param bytes The bytes. Copied.
    */
@@ -323,7 +328,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
    *
-   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
    * @throws {TypeError} If it is being handed off.
    */
   detach(): bigint {
@@ -335,16 +340,16 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * Makes a connection in the shape of `Deno.TcpConn`, of a local socket in that of `Deno.UnixConn`, and gives it the
    * descriptor. Needs no net permission.
    *
-   * It keeps what Deno's own promise, and differs in three things. When one of its streams has ended, that side alone has:
-   * a peer that has ended its side can be answered. A reset is told to every call that follows, and not to the first one
-   * only. Closing it twice does nothing. The descriptor is closed at the latest when both sides have ended, or when a
-   * call was told of a reset.
+   * It keeps what Deno's own promise, and differs in three things. When one of its streams has ended, that side alone
+   * has: a peer that has ended its side can be answered. A reset is told to every call that follows, and not to the
+   * first one only. Closing it twice does nothing. The descriptor is closed at the latest when both sides have ended,
+   * or when a call was told of a reset.
    *
    * @param options By which path it is read and written.
-   * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
-   * its `remoteAddr` throws `Deno.errors.NotConnected`, for the system does not know it any more.
+   * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by
+   * now, its `remoteAddr` throws `Deno.errors.NotConnected`, for the system does not know it any more.
    * @throws {TypeError} If it is being handed off.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
   toConn(options: StreamOptions = {}): ConnOf<A> {
@@ -384,7 +389,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * @param options By which path it is read and written.
    * @returns The socket; its first read returns the initial bytes, if there are any.
    * @throws {TypeError} If it is being handed off.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
@@ -396,8 +401,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes; of
-   * a connection that was handed off, at once.
+   * Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one
+   * closes; of a connection that was handed off, at once.
    */
   close(): void {
     this.#descriptor.end();

@@ -1,6 +1,6 @@
 /**
- * Streams on descriptors: Deno's own where Deno can adopt the descriptor, and otherwise ones that need foreign functions
- * only.
+ * Streams on descriptors: Deno's own where Deno can adopt the descriptor, and otherwise ones that need foreign
+ * functions only.
  *
  * This module, `sockets/conn_io.ts` and `ffi/unix/poller.ts` touch how Deno keeps its sockets;
  * `http/deno_internals.ts` touches how it serves HTTP on them.
@@ -30,9 +30,9 @@ const DIRECT_WRITES = ["writeUtf8String", "writeLatin1String"] as const;
  * Needs no permission. A little is read ahead; the reading half ending does not end the writing half. A peer that has
  * ended its side before it sent anything cannot be written to.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @returns The socket.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 function adoptStream(handle: bigint): net.Socket {
@@ -47,10 +47,10 @@ let AdoptedSocket: ReturnType<typeof defineAdoptedSocket> | undefined;
  * Turns a connected stream socket into a `node:net` socket that can be written to whatever the peer has done, and which
  * owns it from then on.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @param shared Whether to shut the connection down before it is closed.
  * @returns The socket.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
@@ -190,9 +190,9 @@ function socketOptions(handle: TcpHandle): net.SocketConstructorOpts {
 export interface StreamOptions {
   /**
    * Whether Deno itself reads and writes the socket. `false`: the library does, with calls of the system's own library,
-   * and foreign functions are all it needs of Deno. That is as fast in bulk; answering takes longer, on Windows and macOS
-   * the more so the more connections wait, and an `unref`'d one is looked after every 10 ms only. By default `true`,
-   * where this Deno can.
+   * and foreign functions are all it needs of Deno. That is as fast in bulk; answering takes longer, on Windows and
+   * macOS the more so the more connections wait, and an `unref`'d one is looked after every 10 ms only. By default
+   * `true`, where this Deno can.
    *
    * {@linkcode Socket.toConn} has one more condition. Deno shuts down what it closes, for every process that has the
    * socket. So the default is `false` for a socket that others may use as well: one that `duplicateSocket` was called
@@ -205,12 +205,12 @@ export interface StreamOptions {
  * Makes a stream of a connected stream socket's descriptor, which is the stream's from then on. For connections of the
  * library's own: a peer that has ended its side before it sent anything cannot be written to.
  *
- * Needs no permission besides ffi access to the system's socket library. A little is read ahead; the reading half ending
- * does not end the writing half.
+ * Needs no permission besides ffi access to the system's socket library. A little is read ahead; the reading half
+ * ending does not end the writing half.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @returns The stream; not by Deno itself, it is a `Duplex` in the shape of a connected `net.Socket`.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  */
 export function openStream(handle: bigint): net.Socket {
   return canAdopt() ? adoptStream(handle) : openPolledStream(handle, false);
@@ -220,11 +220,11 @@ export function openStream(handle: bigint): net.Socket {
  * Makes a stream of the descriptor of somebody's connection, as {@linkcode openStream} does, that can be written to
  * whatever the peer has done.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @param options By which path.
  * @param shared Whether to shut the connection down before it is closed.
  * @returns The stream; not by Deno itself, it is a `Duplex` in the shape of a connected `net.Socket`.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno is to adopt it and cannot.
  */
 export function openNodeSocket(handle: bigint, options: StreamOptions, shared: boolean): net.Socket {
@@ -235,10 +235,10 @@ export function openNodeSocket(handle: bigint, options: StreamOptions, shared: b
 /**
  * Makes what reads and writes the descriptor of somebody's connection.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @param options By which path.
  * @param exclusive Whether closing it may end the connection, since nobody else is to use that.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno is to adopt it and cannot.
  */
 export function openConnIo(handle: bigint, options: StreamOptions, exclusive: boolean): ConnIo {
