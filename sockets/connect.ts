@@ -48,8 +48,8 @@ export interface ConnectLocalOptions {
  * @throws {Deno.errors.ConnectionRefused} If no process listens there.
  * @throws {Deno.errors.TimedOut} If no host answers.
  * @throws {Deno.errors.NetworkUnreachable} If there is no route to the host.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the
- * `cause`.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  * @throws The reason of the signal, if it is aborted first.
  */
 export async function connect(options: ConnectOptions): Promise<Socket>;
@@ -66,8 +66,8 @@ export async function connect(options: ConnectOptions): Promise<Socket>;
  * @throws {Deno.errors.NotFound} If the file does not exist.
  * @throws {Deno.errors.PermissionDenied} If this process may not connect.
  * @throws {Deno.errors.NotSupported} On Windows.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the
- * `cause`.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  * @throws The reason of the signal, if it is aborted first.
  */
 export async function connect(options: ConnectLocalOptions): Promise<Socket<Deno.UnixAddr>>;

@@ -1,5 +1,5 @@
 /**
- * UDP sockets: the class that owns one, and the function that makes one.
+ * The class `DatagramSocket` and the function `listenDatagram`.
  *
  * @module
  */
@@ -219,7 +219,8 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * The address and port that the socket is bound to (`getsockname`). It stays available after the socket is closed.
+   * The address and port that the socket is bound to (`getsockname`). It stays available after the socket is closed or
+   * released.
    */
   get addr(): Deno.NetAddr {
     return this.#addr;
@@ -482,8 +483,8 @@ export interface ListenDatagramOptions {
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port; on Windows also if another socket uses it
  * exclusively.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the
- * `cause`.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listenDatagram(options: ListenDatagramOptions): DatagramSocket {
   const { transport = "udp", reuseAddress } = options;

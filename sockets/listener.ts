@@ -1,5 +1,5 @@
 /**
- * Listeners: the class that owns one, and the function that makes one.
+ * The class `Listener` and the function `listen`.
  *
  * @module
  */
@@ -88,7 +88,7 @@ export interface CoAcceptor {
 /**
  * Makes another acceptor follow a listener. The acceptor is resumed at once if the listener is open and not paused.
  *
- * @returns A disposable. Disposing it ends the following.
+ * @returns A disposable. After it is disposed, the acceptor does not follow the listener any more.
  */
 export let follow: (listener: Listener<SocketAddr>, acceptor: CoAcceptor) => Disposable;
 
@@ -123,8 +123,8 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Takes ownership of a listening stream socket's descriptor. The file of a local one stays when it is closed, for
-   * what made it may still use it.
+   * Takes ownership of the descriptor of a listener. The file of a local socket stays when the listener is closed,
+   * because the program that made the file may still use it.
    *
    * @param handle The descriptor. It is unchanged if this throws.
    * @returns The listener that owns the descriptor. The type parameter is not checked.
@@ -185,12 +185,12 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Waits for the next connection. Calls made while one is pending are answered in turn.
+   * Waits for the next connection. Concurrent calls are served in order.
    *
-   * @returns The connection's socket, which child processes do not inherit; the caller's to close.
-   * @throws {Deno.errors.BadResource} If the listener is closed or given up, also while this waits.
-   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open: Deno has
-   * no class for that. The listener stays open, and connections wait: accept again after a pause.
+   * @returns The socket of the connection, which the caller must close. Child processes do not inherit it.
+   * @throws {Deno.errors.BadResource} If the listener is closed or released, also while this waits.
+   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open, which Deno
+   * has no class for. The listener stays open, and connections wait in the backlog. Accept again after a delay.
    */
   async accept(): Promise<Socket<A>> {
     const socket = await this.#next();
@@ -199,13 +199,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * The connections, until the listener is closed or given up. Leaving the loop closes the listener, as in Deno; who
-   * wants to keep it calls {@linkcode Listener.accept}.
+   * Yields the connections until the listener is closed or released. Leaving the loop closes the listener, as in Deno.
+   * To keep the listener open, use {@linkcode Listener.accept}.
    *
-   * While too many files are open, or there is no memory, connections wait, and the loop with them: it tries again
-   * every 100 ms. Who wants to hear of that calls {@linkcode Listener.accept}.
+   * While too many files are open, or memory is exhausted, connections wait in the backlog. The loop tries again every
+   * 100 ms. To get these errors, use {@linkcode Listener.accept}.
    *
-   * @throws {WinsockError} As {@linkcode Listener.accept} otherwise. That ends the loop, and another can follow it.
+   * @throws {WinsockError} The other errors of {@linkcode Listener.accept}. The loop then ends, and a new loop can be
+   * started.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
     const next = () => acceptWithRetry(this, throwUnlessTransient);
@@ -221,11 +222,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Stops accepting: {@linkcode Listener.accept} and the loop wait. Connections go on arriving, and wait in the system
-   * to be accepted, here or by whoever else has the socket.
+   * Pauses accepting: {@linkcode Listener.accept} and a loop wait. The system keeps the connections that arrive. This
+   * process, or another process that has the socket, can accept them later.
    *
-   * @returns Resolves when nothing is being accepted any more; of a listener that was closed, when this process has
-   * nothing at its address any more.
+   * @returns Resolves when no accept is in progress. For a listener that was closed, resolves when this process no
+   * longer uses its address.
    */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
@@ -248,7 +249,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Lets the process end while {@linkcode Listener.accept} or the loop waits. Connections are accepted as before, on
+   * Lets the process end while {@linkcode Listener.accept} or a loop is pending. Connections are still accepted, on
    * macOS up to 10 ms later.
    */
   unref(): void {
@@ -312,15 +313,16 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
+   * Closes the descriptor and ends a pending accept. Does nothing if it was closed or released.
    *
-   * The file of a local socket that {@linkcode listen} made, here or in the process that handed it over, is removed
-   * with the last descriptor: while another process has one, it stays.
+   * If {@linkcode listen} made a local socket, in this process or in the source of a hand-off, its file is removed with
+   * the last descriptor. While another process has a descriptor, the file stays.
    *
-   * Where an accept was pending, the address may be in use until that has ended, a moment later: to listen there at
-   * once, await {@linkcode Listener.pause}, before or after.
+   * If an accept is pending, the address may stay in use until that accept has ended, shortly afterwards. To listen on
+   * the address again at once, await {@linkcode Listener.pause} before or after closing.
    *
-   * @throws {WinsockError} If it cannot be closed. The listener then still owns it, unless there is no such socket.
+   * @throws {WinsockError} If the descriptor cannot be closed. The listener still owns it, unless there is no such
+   * socket.
    */
   close(): void {
     try {
@@ -436,8 +438,8 @@ export interface ListenLocalOptions {
   /** The protocol. Defaults to `"unix"`. */
   transport?: "unix";
   /**
-   * A file, or on Linux `"\0"` and an abstract name, which goes with its last descriptor (unix(7)); at most 107 bytes,
-   * on macOS 103.
+   * The path of a file, or on Linux `"\0"` and an abstract name (unix(7)). An abstract name exists until its last
+   * descriptor is closed. At most 107 bytes, on macOS 103.
    */
   path: string;
   /** The number of connections that may wait to be accepted. The system may have a lower limit. Defaults to `511`. */
@@ -465,9 +467,9 @@ export function transportOf(
 /**
  * Listens for TCP connections (`bind`, `listen`), in the shape of `Deno.listen`.
  *
- * The port is this socket's alone unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do
- * not inherit it. Names other than `localhost` are not looked up. Needs ffi access to the system's socket library, and
- * no net permission.
+ * No other socket can listen on the port unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows). Child processes
+ * do not inherit the listener. Names other than `localhost` are not resolved. Needs ffi access to the system's socket
+ * library, and no net permission.
  *
  * @example
  * ```ts
@@ -487,28 +489,30 @@ export function transportOf(
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the
- * `cause`.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listen(options: ListenOptions): Listener;
 /**
  * Listens on a local socket, on Linux and macOS, in the shape of `Deno.listen`.
  *
- * The socket's file is removed when the last process that has the listener closes it; one that is killed leaves it
- * behind. Then this throws AddrInUse. Remove the file before listening if connecting to it fails with
- * ConnectionRefused: then no process listens. Child processes do not inherit the socket. Needs ffi access to the
- * system's socket library, and no read or write permission; a process that may write to the directory may listen there.
+ * The file of the socket is removed when the last process that has the listener closes it. If that process is killed,
+ * the file stays, and listening there throws `Deno.errors.AddrInUse`. Before listening, connect to the file: if that
+ * fails with `Deno.errors.ConnectionRefused`, no process listens, and you can remove the file.
  *
- * @param options Where to listen.
- * @returns The listener; the caller's to close.
+ * Child processes do not inherit the listener. Needs ffi access to the system's socket library, and no read or write
+ * permission. The file system must allow the process to write to the directory.
+ *
+ * @param options The local socket to listen on.
+ * @returns The listener, which the caller must close.
  * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL.
  * @throws {RangeError} If the path is too long.
  * @throws {Deno.errors.AddrInUse} If the file exists, or the abstract name is in use.
  * @throws {Deno.errors.NotFound} If the directory does not exist.
  * @throws {Deno.errors.PermissionDenied} If the process may not make the file.
  * @throws {Deno.errors.NotSupported} On Windows, and on macOS for an abstract name.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. For the other errors it is the
- * `cause`.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
