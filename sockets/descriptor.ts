@@ -103,7 +103,9 @@ export class Descriptor {
   #handle: bigint;
   /** The creator of the descriptor, which also closes it. */
   readonly maker: SocketMaker;
-  /** Whether another process took part in a hand-off of the connection. It may have a copy, but does not use it. */
+  /**
+   * Whether the connection was offered to another process, which may have a copy of the descriptor but does not use it.
+   */
   shared = false;
   /** Whether that other process is not trusted. */
   suspect = false;
