@@ -1,20 +1,21 @@
 /**
- * Live sockets handed from one process to another: an accepted connection to a worker, a listening socket to the next
- * version of a server. On Windows through `WSADuplicateSocketW`, on Linux and macOS through `SCM_RIGHTS`.
+ * Hands off live sockets from one process to another: an accepted connection to a worker, or a listener to the next
+ * version of a server. Windows uses `WSADuplicateSocketW`; Linux and macOS use `SCM_RIGHTS`.
  *
- * At every moment one process at most reads a socket, and if the receiver dies before it took the socket, the sender still
- * has it.
+ * At most one process reads a socket at any time. If the target dies before it takes the socket, the source still has
+ * the socket.
  *
- * - {@linkcode HandoffSource} hands sockets to a child process, {@linkcode receive} takes them there;
- * - {@linkcode WorkerPool} keeps workers running behind one listener;
- * - {@linkcode inherit} and {@linkcode upgrade} replace a running server by its next version;
- * - {@linkcode duplicateSocket} and {@linkcode openSocket} are the two native calls, for any way to pass 628 bytes;
+ * - {@linkcode HandoffSource} hands sockets off to a child process, and {@linkcode receive} takes them there.
+ * - {@linkcode WorkerPool} keeps workers running behind one listener.
+ * - {@linkcode inherit} and {@linkcode upgrade} replace a running server with its next version.
+ * - {@linkcode duplicateSocket} and {@linkcode openSocket} are the two native calls. They work with any means of
+ *   passing 628 bytes.
  * - {@linkcode listen}, {@linkcode connect} and {@linkcode listenDatagram} make sockets without net permission.
  *
- * Needs ffi access to the system's socket library, whose path is in {@linkcode LIBRARY_PATHS}, and `--allow-run` where a
- * process is spawned. Importing needs and opens nothing.
+ * The library needs ffi access to the system's socket library, whose path is in {@linkcode LIBRARY_PATHS}. Spawning a
+ * process needs `--allow-run`. Importing the library needs no permission and opens nothing.
  *
- * @example A source that lets a worker answer
+ * @example A source that hands connections off to a worker
  * ```ts ignore
  * import { HandoffSource, LIBRARY_PATHS, listen } from "@winsock/handoff";
  *

@@ -1,5 +1,5 @@
 /**
- * `Deno.TcpConn` and `Deno.UnixConn` on a descriptor.
+ * Implements `Deno.TcpConn` and `Deno.UnixConn` on a descriptor.
  *
  * @module
  */
@@ -9,31 +9,34 @@ import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { ConnIo } from "./conn_io.ts";
 
-/** What one chunk of {@linkcode StreamConn.readable} holds at most, in bytes. */
+/** The maximum size of a chunk of {@linkcode StreamConn.readable}, in bytes. */
 const CHUNK_SIZE = 65_536;
 
-/** What a {@linkcode StreamConn} is made of. */
+/** Options for a {@linkcode StreamConn}. */
 interface StreamConnOptions<A extends SocketAddr> {
-  /** The descriptor, for its options. */
+  /** The descriptor, used to set socket options. */
   readonly handle: bigint;
-  /** Reads and writes the descriptor, and closes it. */
+  /** The object that reads, writes and closes the descriptor. */
   readonly io: ConnIo;
-  /** Comes before what is read. */
+  /** The bytes that are returned before the bytes read from the descriptor. */
   readonly initialBytes: Uint8Array;
   readonly localAddr: A;
-  /** The peer's address, or why the system no longer tells it: the peer may be gone already. */
+  /** The address of the peer, or the error of the system if it no longer has the address. */
   readonly remoteAddr: A | Error;
-  /** Whether another process may have a copy, for which the end must not wait. */
+  /**
+   * Whether another process may have a copy of the descriptor. The peer then gets the end before that copy is closed.
+   */
   readonly shared: boolean;
-  /** Called when the descriptor is closed. */
+  /** The callback that is called when the descriptor is closed. */
   readonly closed: () => void;
 }
 
 /**
- * What `Deno.TcpConn` promises; a local connection has no delay and no keep-alive to set.
+ * Implements `Deno.TcpConn`. On a local connection, no-delay and keep-alive do not apply.
  *
- * The descriptor is closed when this is, or when the connection is over: both sides have ended, or the system has said
- * that it is broken. Then nothing can come of it any more, and this side can be told so without it.
+ * The descriptor is closed when this object is closed, or when the connection is over. A connection is over when both
+ * sides have ended, or when the system has reported that it is broken. Later calls get their result without the
+ * descriptor.
  */
 export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   readonly localAddr: A;
@@ -42,17 +45,17 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   #initialBytes: Uint8Array;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array<ArrayBufferLike>> | undefined;
-  /** How many calls wait. */
+  /** The number of pending calls. */
   #waiting = 0;
   #closed = false;
-  /** Which sides have ended. */
+  /** The sides that have ended. */
   #readEnded = false;
   #writeEnded = false;
-  /** Why the connection is broken. */
+  /** The error that broke the connection. */
   #failure: Error | undefined;
-  /** Whether the descriptor is closed, or is about to be. */
+  /** Whether the descriptor is closed, or is about to be closed. */
   #released = false;
-  /** What is to be told of that when nothing waits any more. */
+  /** The callback to call once no call is pending. */
   #told: (() => void) | undefined;
 
   constructor(options: StreamConnOptions<A>) {
@@ -88,8 +91,8 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
 
   async write(bytes: Uint8Array): Promise<number> {
     if (this.#closed) throw closedError();
-    // Windows has an error for this that Deno has no class for.
-    if (this.#writeEnded) throw new Deno.errors.BrokenPipe("This side of the connection has been ended");
+    // Deno has no class for the error of Windows.
+    if (this.#writeEnded) throw new Deno.errors.BrokenPipe("Cannot write: this side of the connection was ended");
     if (this.#released) return this.#afterEnd(0);
     this.#waiting++;
     try {
@@ -189,11 +192,11 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
 
   #setOption(name: "TCP_NODELAY" | "SO_KEEPALIVE", value: SocketOptions[typeof name]): void {
     if (this.#closed) throw closedError();
-    // The number may be another socket's by now.
+    // After the descriptor was closed, the number may belong to another socket.
     if (!this.#released) asDeno(() => systemCalls().setOption(this.#options.handle, name, value));
   }
 
-  /** Nothing waits any more. */
+  /** Runs when the last pending call has ended. */
   #rest(): void {
     const told = this.#told;
     this.#told = undefined;
@@ -201,13 +204,13 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
     if (!this.#released && (this.#failure !== undefined || this.#readEnded && this.#writeEnded)) this.#release();
   }
 
-  /** What a call finds when the connection is over. */
+  /** Returns the result of a call on a connection that is over, or throws the error that broke it. */
   #afterEnd<Result>(result: Result): Result {
     if (this.#failure !== undefined) throw this.#failure;
     return result;
   }
 
-  /** Remembers the errors after which there is no connection any more. */
+  /** Stores an error that ends the connection, and returns the error. */
   #noted(error: unknown): unknown {
     if (!this.#closed && isFatal(error)) this.#failure ??= error;
     return error;
@@ -224,7 +227,7 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   }
 }
 
-/** The errors by which the system says that there is no connection any more. */
+/** The errors with which the system reports that the connection has ended. */
 const FATAL = [Deno.errors.ConnectionReset, Deno.errors.ConnectionAborted, Deno.errors.TimedOut];
 
 function isFatal(error: unknown): error is Error {
@@ -235,7 +238,7 @@ function closedError(): Error {
   return new Deno.errors.BadResource("Connection has been closed");
 }
 
-/** The bytes of what Deno's streams take for a chunk, whatever the type says. */
+/** Returns the bytes of a chunk. The streams of Deno accept more kinds of chunk than their type says. */
 function bytesOf(chunk: unknown): Uint8Array {
   if (ArrayBuffer.isView(chunk)) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   if (chunk instanceof ArrayBuffer || chunk instanceof SharedArrayBuffer) return new Uint8Array(chunk);

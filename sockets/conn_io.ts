@@ -1,6 +1,8 @@
 /**
- * How a connection is read and written: by Deno itself, which holds the descriptor as a resource of its own, or by calls
- * of the system's own library. Beside `sockets/stream.ts` the place that touches how Deno keeps its sockets.
+ * Reads and writes a connection in one of two ways. Either Deno itself does it, with the descriptor as a resource of
+ * its own. Or the library does it, with calls to the system's socket library.
+ *
+ * This module and `sockets/stream.ts` use Deno's internals for sockets.
  *
  * @module
  */
@@ -12,10 +14,10 @@ import { systemCalls } from "../ffi/system.ts";
 import { hasWinsockCode, toDenoError, WinsockError } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
-/** `TCP` of Node's internal `tcp_wrap`; local stream sockets do as well. */
+/** The `TCP` handle of Node's internal `tcp_wrap`. It also accepts local stream sockets. */
 export interface TcpHandle {
   open(descriptor: number): number;
-  /** Makes a resource of the socket, which is no longer this object's. */
+  /** Turns the socket into a resource. This object no longer owns the socket. */
   takeStream?(): number;
   writeUtf8String(request: object, text: string): number;
   writeLatin1String(request: object, text: string): number;
@@ -25,20 +27,22 @@ export interface TcpHandle {
 type TcpConstructor = new (type: number) => TcpHandle;
 const SOCKET_TYPE = 0;
 
-/** Whether this Deno can adopt descriptors. */
+/** Returns whether this Deno can adopt descriptors. */
 export function canAdopt(): boolean {
   return tcpConstructor() !== undefined;
 }
 
 /**
- * Makes a handle of Node's of a connected stream socket.
+ * Makes a `TCP` handle of Node for a connected stream socket.
  *
- * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
  */
 export function openTcp(handle: bigint): TcpHandle {
   const TCP = tcpConstructor();
-  if (TCP === undefined) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
+  if (TCP === undefined) {
+    throw new Deno.errors.NotSupported(`Cannot open a stream: Deno ${Deno.version.deno} cannot adopt sockets`);
+  }
   const tcp = new TCP(SOCKET_TYPE);
   const code = tcp.open(Number(handle));
   if (code === 0) return tcp;
@@ -52,10 +56,10 @@ function tcpConstructor(): TcpConstructor | undefined {
 }
 
 /**
- * Turns the reading end of a pipe into a `node:net` socket, which owns it from then on.
+ * Turns the reading end of a pipe into a `node:net` socket, which then owns the descriptor.
  *
- * @param fd The descriptor.
- * @returns The socket; `undefined` if this Deno cannot, which leaves the descriptor alone.
+ * @param fd The descriptor of the reading end.
+ * @returns The socket; `undefined` if this Deno cannot adopt pipes. The descriptor is then unchanged.
  */
 export function adoptPipe(fd: bigint): net.Socket | undefined {
   const Pipe = canAdopt() ? nodeBinding<{ Pipe: TcpConstructor }>("pipe_wrap")?.Pipe : undefined;
@@ -69,23 +73,23 @@ export function adoptPipe(fd: bigint): net.Socket | undefined {
 /**
  * Reads and writes a connected stream socket. Reads are served in the order of the calls, and so are writes.
  *
- * Once it is closed, what waits rejects with `Deno.errors.Interrupted`, and what comes later with
+ * After it is closed, pending calls reject with `Deno.errors.Interrupted`, and later calls with
  * `Deno.errors.BadResource`.
  */
 export interface ConnIo {
-  /** Waits for bytes: how many were read, 0 at the end. */
+  /** Waits for data. Returns the number of bytes read, 0 at the end. */
   read(buffer: Uint8Array): Promise<number>;
-  /** Waits for room: how many bytes were taken. */
+  /** Waits for room. Returns the number of bytes written. */
   write(bytes: Uint8Array): Promise<number>;
-  /** Ends this side, after what is being written. */
+  /** Ends the sending side after the pending writes. */
   endWriting(): Promise<void>;
-  /** Whether a read that waits keeps the process running; at first it does. */
+  /** Sets whether a pending read keeps the process running. It does at first. */
   setReferenced(referenced: boolean): void;
-  /** Closes the descriptor, at the latest when all that waits has been told. */
+  /** Closes the descriptor, at the latest when all pending calls have ended. */
   close(): Promise<void> | void;
 }
 
-/** What is used of `Deno[Deno.internal].core`. */
+/** The members of `Deno[Deno.internal].core` that are used. */
 interface Core {
   read(resource: number, buffer: Uint8Array): Promise<number>;
   write(resource: number, bytes: Uint8Array): Promise<number>;
@@ -97,30 +101,32 @@ interface Core {
 
 const CORE_FUNCTIONS = ["read", "write", "shutdown", "close", "refOpPromise", "unrefOpPromise"] as const;
 
-/** Whether this Deno can read and write descriptors as resources of its own. */
+/** Returns whether this Deno can read and write descriptors as resources of its own. */
 export function canReadResource(): boolean {
   const functions: Partial<Core> = denoCore<Core>() ?? {};
   return canAdoptResource() && CORE_FUNCTIONS.every((name) => typeof functions[name] === "function");
 }
 
 /**
- * Has Deno itself read and write a connected stream socket.
+ * Opens a connected stream socket that Deno itself reads and writes.
  *
- * Deno shuts the connection down when it closes it, for every process that has the socket, too.
+ * When Deno closes the connection, it shuts the connection down for every process that has the socket.
  *
- * @param handle The descriptor. It is left alone if this throws.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
- * @throws {Deno.errors.NotSupported} If this Deno cannot.
+ * @param handle The descriptor. It is unchanged if this throws.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
+ * @throws {Deno.errors.NotSupported} If this Deno cannot adopt sockets.
  */
 export function openResourceIo(handle: bigint): ConnIo {
-  if (!canReadResource()) throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} cannot adopt sockets`);
+  if (!canReadResource()) {
+    throw new Deno.errors.NotSupported(`Cannot open a stream: Deno ${Deno.version.deno} cannot adopt sockets`);
+  }
   return new ResourceIo(denoCore<Core>() as Core, adoptResource(handle));
 }
 
 /**
- * Reads and writes a connected stream socket by plain calls.
+ * Opens a connected stream socket that the library reads and writes with native calls.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  */
 export function openPlainIo(handle: bigint): ConnIo {
   return new PlainIo(systemCalls().stream(handle));
@@ -129,7 +135,7 @@ export function openPlainIo(handle: bigint): ConnIo {
 class ResourceIo implements ConnIo {
   readonly #core: Core;
   readonly #resource: number;
-  /** The reads that wait. */
+  /** The pending reads. */
   readonly #reads = new Set<Promise<number>>();
   #referenced = true;
 
@@ -172,7 +178,7 @@ class ResourceIo implements ConnIo {
 
 class PlainIo implements ConnIo {
   readonly #stream: StreamIo;
-  /** The last read and the last write, which the next ones wait for. */
+  /** The last read and the last write. The next read or write waits for them. */
   #reading: Promise<unknown> = Promise.resolve();
   #writing: Promise<unknown> = Promise.resolve();
 
@@ -198,7 +204,7 @@ class PlainIo implements ConnIo {
       try {
         this.#stream.endSending();
       } catch (error) {
-        // It has ended already, with the connection.
+        // The sending side has already ended with the connection.
         if (!hasWinsockCode(error, WSA_ERRORS.WSAENOTCONN)) {
           return Promise.reject(toDenoError(error));
         }
@@ -222,7 +228,7 @@ class PlainIo implements ConnIo {
   }
 }
 
-/** The outcome of a call that is `undefined` when the socket was closed meanwhile. */
+/** Returns the result of a call, or throws if the result is `undefined`: the socket was closed meanwhile. */
 async function interruptible(call: Promise<number | undefined>): Promise<number> {
   let count: number | undefined;
   try {
@@ -238,17 +244,18 @@ function interrupted(): Error {
   return new Deno.errors.Interrupted("operation canceled");
 }
 
-/** Whether this Deno can make resources of its own of descriptors. */
+/** Returns whether this Deno can turn descriptors into resources of its own. */
 export function canAdoptResource(): boolean {
   return typeof tcpConstructor()?.prototype.takeStream === "function";
 }
 
 /**
- * Turns a connected TCP socket into a resource of Deno's, such as `Deno.Conn` has, which owns it from then on.
+ * Turns a connected TCP socket into a resource of Deno, such as that of a `Deno.Conn`. The resource then owns the
+ * descriptor.
  *
- * @param handle The descriptor. It is left alone if this throws.
- * @returns The resource's number.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @param handle The descriptor. It is unchanged if this throws.
+ * @returns The number of the resource.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  */
 export function adoptResource(handle: bigint): number {
   const tcp = openTcp(handle);

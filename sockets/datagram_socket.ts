@@ -1,5 +1,5 @@
 /**
- * A UDP socket and its owner, and making one.
+ * The class `DatagramSocket` and the function `listenDatagram`.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { Descriptor } from "./descriptor.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { toAddress } from "../ffi/socket_address.ts";
 
-/** What receives for a socket, as long as it is open and nobody has paused or finished it. */
+/** Receives datagrams on a socket that is open, while receiving is not paused or finished. */
 class PausableReceiver {
   readonly #descriptor: Descriptor;
   #referenced = true;
   #receiver: DatagramReceiver | undefined;
   #last: Promise<unknown> = Promise.resolve();
-  /** While receiving is paused: resolves when that ends. */
+  /** While receiving is paused: resolves when receiving is resumed. */
   #paused: PromiseWithResolvers<void> | undefined;
   #finished = false;
 
@@ -25,25 +25,25 @@ class PausableReceiver {
     this.#descriptor = descriptor;
   }
 
-  /** Whether more can come. */
+  /** Whether more datagrams can be received. */
   get open(): boolean {
     return this.#descriptor.open && !this.#finished;
   }
 
-  /** Whether a pending receive keeps the process running; at first it does. */
+  /** Whether a pending receive keeps the process running. It does at first. */
   set referenced(referenced: boolean) {
     this.#referenced = referenced;
     if (this.#receiver !== undefined) this.#receiver.referenced = referenced;
   }
 
-  /** The next datagram, after those asked for before; `undefined` when no more will be received. */
+  /** Returns the next datagram, in the order of the calls; `undefined` when no more will be received. */
   next(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
     const next = this.#last.then(() => this.#receive(buffer));
     this.#last = next.catch(() => {});
     return next;
   }
 
-  /** Resolves when nothing is being received any more. */
+  /** Pauses receiving. Resolves when no receive is in progress. */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
     await this.#stop();
@@ -54,7 +54,7 @@ class PausableReceiver {
     this.#paused = undefined;
   }
 
-  /** For good. Resolves when nothing is being received any more. */
+  /** Ends receiving permanently. Resolves when no receive is in progress. */
   async finish(): Promise<void> {
     this.#finished = true;
     this.resume();
@@ -87,61 +87,64 @@ class PausableReceiver {
   }
 }
 
-/** Membership in an IPv4 multicast group, in the shape of Deno's. */
+/** Membership in an IPv4 multicast group, in the shape of Deno's membership objects. */
 export interface MulticastV4Membership {
   /**
    * Leaves the group.
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.AddrNotAvailable} If it is not a member; on Windows it may be a {@linkcode WinsockError}.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.AddrNotAvailable} If the socket is not a member; on Windows it may be a
+   * {@linkcode WinsockError}.
    */
   leave(): Promise<void>;
   /**
-   * Sets whether this host's members get what is sent from this socket (`IP_MULTICAST_LOOP`): of any group. On Windows
-   * the receiving socket decides.
+   * Sets whether members on this host get the datagrams that this socket sends (`IP_MULTICAST_LOOP`). This applies to
+   * all groups. On Windows the setting of the receiving socket applies.
    *
-   * @param loopback Whether they do.
+   * @param loopback Whether members on this host get the datagrams.
    */
   setLoopback(loopback: boolean): Promise<void>;
   /**
-   * Sets how many routers what is sent from this socket may pass (`IP_MULTICAST_TTL`): to any group.
+   * Sets the number of routers that a datagram from this socket may pass (`IP_MULTICAST_TTL`). This applies to all
+   * groups.
    *
-   * @param ttl 0 to 255; 1 at first, which no router lets pass.
+   * @param ttl The number, 0 to 255. It is 1 at first: routers do not forward the datagram.
    */
   setTTL(ttl: number): Promise<void>;
 }
 
-/** Membership in an IPv6 multicast group, in the shape of Deno's. */
+/** Membership in an IPv6 multicast group, in the shape of Deno's membership objects. */
 export interface MulticastV6Membership {
   /**
    * Leaves the group.
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.AddrNotAvailable} If it is not a member; on Windows it may be a {@linkcode WinsockError}.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.AddrNotAvailable} If the socket is not a member; on Windows it may be a
+   * {@linkcode WinsockError}.
    */
   leave(): Promise<void>;
   /**
-   * Sets whether this host's members get what is sent from this socket (`IPV6_MULTICAST_LOOP`): of any group. On Windows
-   * the receiving socket decides.
+   * Sets whether members on this host get the datagrams that this socket sends (`IPV6_MULTICAST_LOOP`). This applies to
+   * all groups. On Windows the setting of the receiving socket applies.
    *
-   * @param loopback Whether they do.
+   * @param loopback Whether members on this host get the datagrams.
    */
   setLoopback(loopback: boolean): Promise<void>;
 }
 
-/** Makes the {@linkcode DatagramSocket} of a descriptor the system has just made. */
+/** Makes the {@linkcode DatagramSocket} that owns a descriptor which the system has just made. */
 export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramSocket;
 
 /**
  * A bound UDP socket, in the shape of `Deno.DatagramConn`. The object owns its descriptor, as {@linkcode Socket} does.
  *
- * Where several processes have the socket, each datagram goes to one that receives at the time, and nobody says which;
- * what arrives while none receives waits in the system, as much as `SO_RCVBUF` has room for. So let one receive, or any
- * that can answer alone.
+ * If several processes have the socket, each datagram goes to one of the processes that are receiving at the time.
+ * Which one is not defined. While no process receives, the system keeps the datagrams that `SO_RCVBUF` has room for.
+ * Therefore, receive in one process only, or in processes that can each answer any datagram.
  *
- * What a host answers to an earlier datagram, such as that nobody has that port (WSAECONNRESET on Windows), does not end
- * receiving: it is skipped. Neither call blocks the event loop; on Windows the socket is non-blocking for all who share
- * it. A pending receive keeps the process running.
+ * A host can answer an earlier datagram with an error, such as for a port that is not in use (WSAECONNRESET on
+ * Windows). Such errors are skipped, and receiving continues. Sending and receiving do not block the event loop. On
+ * Windows the socket is non-blocking for every process that shares it. A pending receive keeps the process running.
  *
  * Needs ffi access to the system's socket library, and no net permission.
  *
@@ -160,7 +163,7 @@ export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramS
 export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
   readonly #descriptor: Descriptor;
   readonly #inlet: PausableReceiver;
-  /** As it was when the socket was open. */
+  /** The address when the object was made. */
   readonly #addr: Deno.NetAddr;
   #isIPv6: boolean | undefined;
 
@@ -172,13 +175,13 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * Takes ownership of a UDP socket's descriptor: a SOCKET on Windows, a file descriptor elsewhere. On Windows the socket
-   * becomes non-blocking, for all who share it.
+   * Takes ownership of the descriptor of a UDP socket: a SOCKET on Windows, a file descriptor on other systems. On
+   * Windows the socket becomes non-blocking for every process that shares it.
    *
-   * @param handle The descriptor. It is left alone if this throws.
-   * @returns The socket that owns it.
-   * @throws {TypeError} If it is a stream or local socket, or belongs to another object already.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket, WSAEINVAL on Windows if it is not bound.
+   * @param handle The descriptor. It is unchanged if this throws.
+   * @returns The socket that owns the descriptor.
+   * @throws {TypeError} If it is a stream socket or a local socket, or if another object of this process owns it.
+   * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket, WSAEINVAL on Windows if it is not bound.
    */
   static fromHandle(handle: bigint): DatagramSocket {
     const calls = systemCalls();
@@ -210,32 +213,36 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     };
   }
 
-  /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  /** The descriptor. `INVALID_SOCKET` (all 64 bits set) after the object has closed or released it. */
   get handle(): bigint {
     return this.#descriptor.handle;
   }
 
-  /** The address and port the socket is bound to (`getsockname`); also after it was closed or given up. */
+  /**
+   * The address and port that the socket is bound to (`getsockname`). It stays available after the socket is closed or
+   * released.
+   */
   get addr(): Deno.NetAddr {
     return this.#addr;
   }
 
   /**
-   * Sends one datagram (`sendto`). Waits while the system has no room for it; that it was sent does not say that it
-   * arrives.
+   * Sends one datagram (`sendto`). Waits while the system has no room for it. A datagram that was sent may still be
+   * lost.
    *
-   * @param data Its bytes; none is a datagram too.
-   * @param addr Where to: an IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1, and a port. A
-   * socket on `::` sends to IPv4 addresses too. Its `transport` says nothing more.
-   * @returns The number of bytes sent: all.
-   * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+   * @param data The bytes of the datagram. It may be empty.
+   * @param addr The destination: an IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1, and a
+   * port. A socket on `::` can also send to IPv4 addresses. The `transport` is ignored.
+   * @returns The number of bytes sent, which is always the length of `data`.
+   * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
    * integer.
    * @throws {RangeError} If the port is not between 0 and 65535.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits.
-   * @throws {Deno.errors.PermissionDenied} For a broadcast address, if `SO_BROADCAST` is off; {@linkcode listenDatagram}
-   * sets it.
-   * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long: 65 507 bytes fit over IPv4, 65 527 over IPv6.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
+   * @throws {Deno.errors.PermissionDenied} For a broadcast address, if `SO_BROADCAST` is off;
+   * {@linkcode listenDatagram} sets it.
+   * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long. The limit is 65 507 bytes with IPv4, 65 527 with
+   * IPv6.
    */
   async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
     const calls = systemCalls();
@@ -247,22 +254,22 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
         const sent = calls.sendDatagram(s, data, address);
         if (sent !== undefined) return sent;
         await calls.writable(s);
-        // By now the number may be another socket's.
+        // The number may belong to another socket by now.
         s = this.handle;
       }
     });
   }
 
   /**
-   * Waits for the next datagram (`recvfrom`). Calls made while one is pending are answered in turn.
+   * Waits for the next datagram (`recvfrom`). Concurrent calls are served in order.
    *
-   * @param buffer What to receive into; what does not fit is lost, on every system without an error. Default: room for
-   * any.
-   * @returns The datagram, a part of `buffer` if one was given, and who sent it. It may be empty. On `::` an IPv4 sender
-   * is `::ffff:` and its address.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up, or receives no more.
-   * @throws {Deno.errors.Interrupted} If that happens while this waits.
-   * @throws {WinsockError} If the system cannot receive.
+   * @param buffer The buffer to receive into. Bytes that do not fit are lost, on every system without an error.
+   * Defaults to a buffer with room for any datagram.
+   * @returns The datagram, and the address of its sender. The datagram may be empty, and is a part of `buffer` if one
+   * was passed. On `::`, the address of an IPv4 sender is `::ffff:` followed by the IPv4 address.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released, or if receiving was finished.
+   * @throws {Deno.errors.Interrupted} If one of these happens while this waits.
+   * @throws {WinsockError} If the system reports an error.
    */
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr]> {
     if (!this.#inlet.open) throw new Deno.errors.BadResource("Socket has been closed");
@@ -271,7 +278,7 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     return [datagram.data, datagram.sender];
   }
 
-  /** The datagrams, until the socket is closed or given up. Leaving the loop leaves the socket open. */
+  /** Yields the datagrams until the socket is closed or released. Leaving the loop does not close the socket. */
   async *[Symbol.asyncIterator](): AsyncGenerator<[Uint8Array<ArrayBuffer>, Deno.NetAddr], void, void> {
     const next = () => this.#inlet.next();
     for (let datagram = await next(); datagram !== undefined; datagram = await next()) {
@@ -279,39 +286,39 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
     }
   }
 
-  /** Has a pending {@linkcode DatagramSocket.receive}, and the loop, keep the process running, which they do at first. */
+  /** Makes a pending {@linkcode DatagramSocket.receive} or loop keep the process running. This is the default. */
   ref(): void {
     this.#inlet.referenced = true;
   }
 
   /**
-   * Lets the process end while {@linkcode DatagramSocket.receive} or the loop waits. On Windows and macOS datagrams are then
-   * received up to 10 ms later.
+   * Lets the process end while {@linkcode DatagramSocket.receive} or a loop is pending. On Windows and macOS, datagrams
+   * are then received up to 10 ms later.
    */
   unref(): void {
     this.#inlet.referenced = false;
   }
 
   /**
-   * Stops receiving: {@linkcode DatagramSocket.receive} and the loop wait. Datagrams go on arriving, and wait in the
-   * system to be received, here or by whoever else has the socket. Sending goes on.
+   * Pauses receiving: {@linkcode DatagramSocket.receive} and a loop wait. The system keeps the datagrams that arrive.
+   * This process, or another process that has the socket, can receive them later. Sending is not affected.
    *
-   * @returns Resolves when nothing is being received any more.
+   * @returns Resolves when no receive is in progress.
    */
   async pause(): Promise<void> {
     await this.#inlet.pause();
   }
 
-  /** Receives again; if it was not paused, does nothing. */
+  /** Resumes receiving. Does nothing if receiving was not paused. */
   resume(): void {
     this.#inlet.resume();
   }
 
   /**
-   * Receives no more, for good: a pending receive ends as at {@linkcode DatagramSocket.close}, and so does the loop.
-   * Sending goes on, for what is still to be answered.
+   * Ends receiving permanently. A pending receive or loop ends as it does with {@linkcode DatagramSocket.close}.
+   * Sending is not affected, so that received datagrams can still be answered.
    *
-   * @returns Resolves when nothing is being received any more.
+   * @returns Resolves when no receive is in progress.
    */
   async finishReceiving(): Promise<void> {
     await this.#inlet.finish();
@@ -320,14 +327,14 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   /**
    * Joins an IPv4 multicast group (`IP_ADD_MEMBERSHIP`). Membership belongs to the underlying socket, and ends with it.
    *
-   * @param address The group, such as `239.1.2.3`.
-   * @param networkInterface The address of the interface to join on; `0.0.0.0` lets the system choose.
+   * @param address The address of the group, such as `239.1.2.3`.
+   * @param networkInterface The address of the interface. With `0.0.0.0` the system chooses.
    * @returns The membership.
-   * @throws {TypeError} If either is no IPv4 address.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {WinsockError} WSAEINVAL if the address is not that of a group.
+   * @throws {TypeError} If one of them is not an IPv4 address.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAEINVAL if the address is not a multicast address.
    */
-  // deno-lint-ignore require-await -- in the shape of Deno's
+  // deno-lint-ignore require-await -- in the shape of Deno's method
   async joinMulticastV4(address: string, networkInterface: string): Promise<MulticastV4Membership> {
     this.#setMembership(true, address, networkInterface);
     return {
@@ -338,16 +345,17 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * Joins an IPv6 multicast group (`IPV6_ADD_MEMBERSHIP`). Membership belongs to the underlying socket, and ends with it.
+   * Joins an IPv6 multicast group (`IPV6_ADD_MEMBERSHIP`). Membership belongs to the underlying socket, and ends with
+   * it.
    *
-   * @param address The group, such as `ff02::1234`.
-   * @param networkInterface The index of the interface to join on; 0 lets the system choose.
+   * @param address The address of the group, such as `ff02::1234`.
+   * @param networkInterface The index of the interface. With 0 the system chooses.
    * @returns The membership.
-   * @throws {TypeError} If the group is no IPv6 address.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {WinsockError} WSAEINVAL if the address is not that of a group.
+   * @throws {TypeError} If the address of the group is not an IPv6 address.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAEINVAL if the address is not a multicast address.
    */
-  // deno-lint-ignore require-await -- in the shape of Deno's
+  // deno-lint-ignore require-await -- in the shape of Deno's method
   async joinMulticastV6(address: string, networkInterface: number): Promise<MulticastV6Membership> {
     this.#setMembership(true, address, networkInterface);
     return {
@@ -361,14 +369,14 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
-   * same value.
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
+   * the same value.
    *
-   * @param name The option.
-   * @returns Its value.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @param name The name of the option.
+   * @returns The value of the option.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
     return this.#descriptor.use((s) => systemCalls().getOption(s, name));
@@ -377,21 +385,21 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   /**
    * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
    *
-   * @param name The option.
-   * @param value Its new value.
+   * @param name The name of the option.
+   * @param value The new value of the option.
    * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
-   * Gives up ownership: the descriptor stays open and is the caller's to close. A pending receive ends.
+   * Releases the descriptor. It stays open, and the caller must close it. A pending receive ends.
    *
-   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
    */
   detach(): bigint {
     const handle = this.#descriptor.release();
@@ -400,57 +408,61 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * Closes this descriptor and ends a pending receive; once it is closed or given up, does nothing.
+   * Closes the descriptor and ends a pending receive. Does nothing if it was closed or released.
    *
-   * Where a receive was pending, the port is in use until that has ended, a moment later: whoever wants it at once awaits
-   * {@linkcode DatagramSocket.pause} first.
+   * If a receive is pending, the port stays in use until that receive has ended, shortly afterwards. To use the port
+   * again at once, await {@linkcode DatagramSocket.pause} before closing.
    */
   close(): void {
     this.#inlet.finish().catch(() => {});
     this.#descriptor.close();
   }
 
-  /** The same as {@linkcode DatagramSocket.close}. */
+  /** Closes the socket like {@linkcode DatagramSocket.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
 }
 
-/** Where {@linkcode listenDatagram} receives, in the shape of `Deno.UdpListenOptions`. */
+/** Options for {@linkcode listenDatagram}, in the shape of `Deno.UdpListenOptions`. */
 export interface ListenDatagramOptions {
-  /** Which protocol. Defaults to `"udp"`. */
+  /** The protocol. Defaults to `"udp"`. */
   transport?: "udp";
   /**
-   * An IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1; a scope behind it is a number
-   * (`fe80::1%3`). Defaults to `"0.0.0.0"`; `::` takes IPv4 datagrams too.
+   * An IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1. The scope of an address must be a
+   * number (`fe80::1%3`). Defaults to `"0.0.0.0"`. With `::`, IPv4 datagrams are also received.
    */
   hostname?: string;
-  /** The port; 0 lets the system choose one. Defaults to `0`. */
+  /** The port. With 0 the system chooses one. Defaults to `0`. */
   port?: number;
   /**
-   * Whether the address may be bound by several sockets that all allow it (`SO_REUSEADDR`), as members of a multicast
-   * group on one host need it. A datagram for the address itself goes to any one of them. Defaults to `false`.
+   * Whether several sockets may bind the address, if all of them set this (`SO_REUSEADDR`). Several members of a
+   * multicast group on one host need it. A datagram for the address itself goes to any one of the sockets. Defaults to
+   * `false`.
    */
   reuseAddress?: boolean;
   /**
-   * Whether several sockets that all set it may have the port (`SO_REUSEPORT`); on Linux each gets a part of the datagrams.
-   * Not on Windows. Defaults to `false`.
+   * Whether several sockets may have the port, if all of them set this (`SO_REUSEPORT`). On Linux each socket gets a
+   * part of the datagrams. Not supported on Windows. Defaults to `false`.
    */
   reusePort?: boolean;
   /**
-   * Whether an IPv6 socket takes IPv6 datagrams only (`IPV6_V6ONLY`). Defaults to `false` for `::`, and for other addresses
-   * to what the system has.
+   * Whether an IPv6 socket receives only IPv6 datagrams (`IPV6_V6ONLY`). Defaults to `false` for `::`, and to the
+   * setting of the system for other addresses.
    */
   ipv6Only?: boolean;
-  /** Whether this host's members of a multicast group get what is sent to it from here. Default: as the system has it. */
+  /**
+   * Whether members of a multicast group on this host get the datagrams that the socket sends to the group. Defaults to
+   * the setting of the system.
+   */
   loopback?: boolean;
 }
 
 /**
  * Makes a UDP socket and binds it (`bind`), in the shape of `Deno.listenDatagram`. It may send to broadcast addresses.
  *
- * The port is this socket's alone unless `reuseAddress` or `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child
- * processes do not inherit it. Needs ffi access to the system's socket library, and no net permission.
+ * No other socket can bind the port unless `reuseAddress` or `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows).
+ * Child processes do not inherit the socket. Needs ffi access to the system's socket library, and no net permission.
  *
  * @example
  * ```ts
@@ -461,16 +473,18 @@ export interface ListenDatagramOptions {
  * assertEquals(socket.addr.transport, "udp");
  * ```
  *
- * @param options Where to receive.
- * @returns The socket; the caller's to close.
- * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+ * @param options The address to bind the socket to, and its options.
+ * @returns The socket, which the caller must close.
+ * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
  * integer; if `ipv6Only` is set for an IPv4 address; if the transport is not `"udp"`.
  * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {Deno.errors.AddrInUse} If the port is taken.
+ * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
- * @throws {Deno.errors.PermissionDenied} If the port may not be used, on Windows also if another socket has it for itself.
+ * @throws {Deno.errors.PermissionDenied} If the process may not use the port; on Windows also if another socket uses it
+ * exclusively.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
- * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listenDatagram(options: ListenDatagramOptions): DatagramSocket {
   const { transport = "udp", reuseAddress } = options;

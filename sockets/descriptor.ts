@@ -1,5 +1,5 @@
 /**
- * Ownership of a descriptor: exactly one object has it, until it closes it or gives it up.
+ * Ownership of descriptors: one object owns a descriptor until it closes or releases the descriptor.
  *
  * @module
  */
@@ -13,17 +13,19 @@ import { WSA_ERRORS } from "../structs/constants.ts";
 const owned = new Map<bigint, Descriptor>();
 
 /**
- * Whether an object of this process has the descriptor. On Windows proper a number the system has just handed out is
- * always new; Wine hands out the same one for a blob that is opened twice.
+ * Returns whether an object of this process owns the descriptor. On Windows, a number that the system has just returned
+ * is always new. Wine returns the same number for a blob that is opened twice.
  */
 export function isOwned(handle: bigint): boolean {
   return owned.has(handle);
 }
 
 /**
- * Calls back once, when a descriptor is closed or given up; one that became a stream, when that is closed.
+ * Calls a callback once, when a descriptor is closed or released. If a stream owns the descriptor by then, the callback
+ * is called when the stream is closed.
  *
- * @param owner What has it; if it has not any more, the callback comes at once.
+ * @param owner The owner of the descriptor. If it no longer owns one, the callback is called at once.
+ * @param callback The function to call.
  */
 export function onRelease(owner: { readonly handle: bigint }, callback: () => void): void {
   const descriptor = owned.get(owner.handle);
@@ -32,11 +34,11 @@ export function onRelease(owner: { readonly handle: bigint }, callback: () => vo
 }
 
 /**
- * Notes that another process was given, or may have been given, a descriptor of a connection that has one owner at a time.
- * Closing it by `Socket.close`, or closing what was made of it, shuts the connection down first, so that the peer's end
- * does not wait for the other copy.
+ * Marks a descriptor of a connection with one owner at a time: another process has, or may have, a copy of it.
+ * `Socket.close` then shuts the connection down first, and so does closing a stream of the descriptor. The peer reads
+ * the end even if the other copy is still open.
  *
- * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is marked.
  */
 export function markShared(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
@@ -44,10 +46,10 @@ export function markShared(owner: { readonly handle: bigint }): void {
 }
 
 /**
- * Notes that somebody else may use a descriptor of the same connection beside this one, so that closing this one must end
- * nothing.
+ * Marks a descriptor of a connection that another descriptor may use at the same time. Closing this descriptor must not
+ * end the connection.
  *
- * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is marked.
  */
 export function markDuplicated(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
@@ -55,61 +57,64 @@ export function markDuplicated(owner: { readonly handle: bigint }): void {
 }
 
 /**
- * Whether closing a descriptor may end the connection, since nothing else is to use that.
+ * Returns whether closing a descriptor may end the connection, because no other descriptor is to use it.
  *
- * @param owner What has the descriptor.
+ * @param owner The owner of the descriptor.
  */
 export function isExclusive(owner: { readonly handle: bigint }): boolean {
   return owned.get(owner.handle)?.exclusive === true;
 }
 
 /**
- * Closes the descriptor of a `Socket` whose connection another process owns now: the connection goes on.
+ * Closes the descriptor of a `Socket` whose connection now belongs to another process. The connection stays open.
  *
- * @param owner What has the descriptor; if it has not any more, nothing is closed.
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is closed.
  */
 export function closeCopy(owner: { readonly handle: bigint }): void {
   owned.get(owner.handle)?.close();
 }
 
 /**
- * The same, for a connection whose options the other process may have set: closing it can block, and a pool thread does.
+ * Closes a descriptor like {@linkcode closeCopy}, but on a pool thread. The other process may have set options of the
+ * connection, so closing can block.
  *
- * @param owner What has the descriptor; if it has not any more, nothing is closed.
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is closed.
  */
 export function closeCopyElsewhere(owner: { readonly handle: bigint }): void {
   owned.get(owner.handle)?.closeElsewhere(false);
 }
 
 /**
- * Notes that a process that is not trusted may have a descriptor of the connection: calls with this one can block, and
- * closing it is left to a pool thread.
+ * Marks a descriptor of a connection: a process that is not trusted may have another descriptor of it. Calls with this
+ * descriptor can block, so a pool thread closes it.
  *
- * @param owner What has the descriptor; if it has not any more, nothing is noted.
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is marked.
  */
 export function markSuspect(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
   if (descriptor !== undefined) descriptor.suspect = true;
 }
 
-/** The system, past whatever provider is in force: it has made what was not opened from a blob. */
+/** The system itself, whichever provider is in use. It made every descriptor that was not opened from a blob. */
 export const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
 
 /** A descriptor and the right to close it. */
 export class Descriptor {
   #handle: bigint;
-  /** What closes the descriptor. */
+  /** The creator of the descriptor, which also closes it. */
   readonly maker: SocketMaker;
-  /** Whether the connection was handed to another process, which may have a copy but does not use it. */
+  /**
+   * Whether the connection was offered to another process, which may have a copy of the descriptor but does not use it.
+   */
   shared = false;
   /** Whether that other process is not trusted. */
   suspect = false;
-  /** Whether it is the only one of its socket that is used, as far as this process knows. */
+  /** Whether, as far as this process knows, no other descriptor of the socket is in use. */
   sole: boolean;
   readonly #leaveOpen: () => void;
-  /** What waits for the descriptor to be closed or given up. */
+  /** The callback to call when the descriptor is closed or released. */
   released: (() => void) | undefined;
-  /** The file of a local socket, which is removed by the process that closes the last descriptor. */
+  /** The file of a local socket. The process that closes the last descriptor removes it. */
   path: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -122,25 +127,28 @@ export class Descriptor {
   }
 
   /**
-   * Owns a descriptor that was just made.
+   * Takes ownership of a descriptor that was just made.
    *
-   * @param maker What has made it. Default: the system.
+   * @param handle The descriptor.
+   * @param maker The creator of the descriptor. Defaults to the system.
    */
   static own(handle: bigint, maker: SocketMaker = SYSTEM): Descriptor {
     return new Descriptor(handle, maker, true);
   }
 
   /**
-   * Owns a descriptor somebody names.
+   * Takes ownership of a descriptor that the caller passes.
    *
-   * @throws {TypeError} If it already belongs to another object of this process.
+   * @throws {TypeError} If another object of this process already owns it.
    */
   static adopt(handle: bigint): Descriptor {
-    if (owned.has(handle)) throw new TypeError(`Socket ${handle} already has an owner in this process`);
+    if (owned.has(handle)) {
+      throw new TypeError(`Cannot take over socket ${handle}: it already has an owner in this process`);
+    }
     return new Descriptor(handle, unknownMaker(), false);
   }
 
-  /** The handle; INVALID_SOCKET once it was closed or given up, so that the system itself refuses calls with it. */
+  /** The handle. `INVALID_SOCKET` after it was closed or released, so that the system itself refuses calls with it. */
   get handle(): bigint {
     return this.#closing === undefined ? this.#handle : INVALID_SOCKET;
   }
@@ -149,7 +157,7 @@ export class Descriptor {
     return this.handle !== INVALID_SOCKET;
   }
 
-  /** Resolves when a descriptor that could not be closed at once is; `undefined` if nothing is left to be done. */
+  /** Resolves when a descriptor that could not be closed at once is closed; `undefined` if no close is pending. */
   get closing(): Promise<void> | undefined {
     return this.#closing;
   }
@@ -157,8 +165,8 @@ export class Descriptor {
   /**
    * Calls the system with the handle.
    *
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {Error} What the system refuses, in Deno's classes.
+   * @throws {Deno.errors.BadResource} If the descriptor was closed or released.
+   * @throws {Error} If the system refuses the call, in Deno's classes.
    */
   use<Result>(call: (handle: bigint) => Result): Result {
     const { open } = this;
@@ -170,12 +178,13 @@ export class Descriptor {
   }
 
   /**
-   * The same for a call that waits.
+   * Calls the system with the handle, for a call that waits.
    *
-   * @param open Whether it was open when the wait began. Defaults to whether it is now.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it was closed or given up meanwhile.
-   * @throws {Error} What the system refuses, in Deno's classes.
+   * @param call The call, which gets the handle.
+   * @param open Whether the descriptor was open when the wait began. Defaults to whether it is open now.
+   * @throws {Deno.errors.BadResource} If the descriptor was closed or released.
+   * @throws {Deno.errors.Interrupted} If the descriptor is closed or released while the call waits.
+   * @throws {Error} If the system refuses the call, in Deno's classes.
    */
   async wait<Result>(call: (handle: bigint) => Promise<Result>, open: boolean = this.open): Promise<Result> {
     try {
@@ -186,12 +195,12 @@ export class Descriptor {
     }
   }
 
-  /** Whether closing it may end the connection, since nobody else is to use that. */
+  /** Whether closing the descriptor may end the connection, because no other process is to use the connection. */
   get exclusive(): boolean {
     return this.sole || this.shared;
   }
 
-  /** Gives up ownership without closing. */
+  /** Releases the descriptor without closing it, and returns it. */
   release(): bigint {
     const { handle } = this;
     if (!this.open) return handle;
@@ -210,9 +219,9 @@ export class Descriptor {
   }
 
   /**
-   * Gives up ownership to what goes on using it in this process.
+   * Releases the descriptor to another object of this process, which continues to use it.
    *
-   * @returns To be called when that has closed it.
+   * @returns A function that must be called when that object has closed the descriptor.
    */
   handOver(): () => void {
     const { released } = this;
@@ -222,10 +231,11 @@ export class Descriptor {
   }
 
   /**
-   * Has the descriptor's maker close it; once it is gone, does nothing. What waits for it ends.
+   * Closes the descriptor by its creator. Pending waits end. Does nothing if it was closed or released.
    *
-   * @param ready When it can be closed, if not now. If it then cannot be, it is this object's again.
-   * @throws {WinsockError} If it cannot be closed. It stays this object's, unless there is no such socket.
+   * @param ready Resolves when the descriptor can be closed. If closing then fails, this object owns it again. Defaults
+   * to closing it now.
+   * @throws {WinsockError} If it cannot be closed. This object still owns it, unless there is no such socket.
    */
   close(ready?: Promise<void>): void {
     if (!this.open) return;
@@ -240,7 +250,7 @@ export class Descriptor {
     try {
       this.#closeNow();
     } catch {
-      // Closing it again tells why.
+      // Another call to close it throws the error.
     }
   }
 
@@ -258,7 +268,12 @@ export class Descriptor {
     if (this.path !== undefined) systemCalls().removeLocal(this.path);
   }
 
-  /** Has a pool thread close the descriptor, for it may block; one that only its maker knows is closed here. */
+  /**
+   * Closes the descriptor on a pool thread, because closing may block. A descriptor that only its creator knows is
+   * closed here.
+   *
+   * @param end Whether both sides of the connection are shut down first.
+   */
   closeElsewhere(end: boolean): void {
     if (!this.open) return;
     try {
@@ -269,7 +284,7 @@ export class Descriptor {
     systemCalls().closeElsewhere(this.release(), end);
   }
 
-  /** Closes the descriptor of a connection, and ends the connection if another process may have a copy. */
+  /** Closes the descriptor of a connection, and ends the connection if another process may have a copy of it. */
   end(): void {
     if (this.suspect) return this.closeElsewhere(this.shared);
     if (this.open && this.shared) systemCalls().shutDown(this.#handle);
@@ -278,15 +293,15 @@ export class Descriptor {
 }
 
 /**
- * Closes a descriptor that another process has passed, and that no object has.
+ * Closes a descriptor that another process has passed, and that no object owns.
  *
- * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  */
 export function closeHandle(handle: bigint): void {
   unknownMaker().closeSocket(handle);
 }
 
-/** Of a descriptor somebody names: the provider in force has made it, or else the system has. */
+/** Returns the creator of a descriptor that the caller passes: the provider in use, or else the system. */
 function unknownMaker(): SocketMaker {
   const provider = defaultProvider();
   return {

@@ -1,5 +1,5 @@
 /**
- * The two calls of shared sockets, for any means of communication between the processes.
+ * Duplicates and opens sockets. The processes may communicate by any means.
  *
  * @module
  */
@@ -21,23 +21,24 @@ const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
 /**
  * A socket that can be shared with another process.
  *
- * @typeParam A What its addresses are, if that is known.
+ * @typeParam A The type of its addresses, if that is known.
  */
 export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket;
 
 /**
- * Prepares one more descriptor of a socket for another process, or this one
+ * Makes a duplicate of a socket for another process, or for this process
  * ([WSADuplicateSocketW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketw)).
  *
- * The target opens it with {@linkcode openSocket}; on Windows also with `WSASocketW` in C, `socket.fromshare` in Python
- * or `new Socket(SocketInformation)` in .NET. The socket itself stays open and the caller's. A duplicate that is never
- * opened keeps the connection alive: on Windows until the target process ends, elsewhere for 30 seconds.
+ * The target opens the duplicate with {@linkcode openSocket}. On Windows it can also use `WSASocketW` in C,
+ * `socket.fromshare` in Python or `new Socket(SocketInformation)` in .NET. The socket itself stays open, and the caller
+ * still owns it. A duplicate that is never opened keeps the connection alive: on Windows until the target process ends,
+ * on other systems for 30 seconds.
  *
- * @param socket The socket to share.
- * @param processId The one process that may open the duplicate. Keep the process from ending meanwhile: a child has its
- * id as long as its `Deno.ChildProcess` is held.
- * @returns A WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Opaque: send it as it is.
- * @throws {WinsockError} WSAENOTSOCK if the socket was closed or given up, WSAEINVAL if there is no such process.
+ * @param socket The socket to duplicate.
+ * @param processId The id of the only process that may open the duplicate. The process must not end meanwhile: a child
+ * keeps its id as long as its `Deno.ChildProcess` is held.
+ * @returns The blob: a WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Send it unchanged.
+ * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if there is no such process.
  */
 export function duplicateSocket(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
   checkOpen(socket);
@@ -46,24 +47,28 @@ export function duplicateSocket(socket: AnySocket, processId: number): Uint8Arra
   return info;
 }
 
-/** Throws what {@linkcode duplicateSocket} throws if a socket was closed or given up. */
+/**
+ * Checks that a socket is open.
+ *
+ * @throws {WinsockError} WSAENOTSOCK if it was closed or released, as {@linkcode duplicateSocket} throws it.
+ */
 export function checkOpen(socket: AnySocket): void {
   if (socket.handle !== INVALID_SOCKET) return;
   throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, {
     operation: "share a socket",
     functionName: "WSADuplicateSocketW",
-    detail: "it was closed, handed off or given up before",
+    detail: "it was closed, handed off or released before",
   });
 }
 
-/** How {@linkcode openSocket} opens a socket. */
+/** Options for {@linkcode openSocket}. */
 export interface OpenSocketOptions extends FromHandleOptions {
-  /** What was duplicated. Anything else is refused. By default any kind is opened. */
+  /** The kind of socket to open. A socket of another kind is refused. Defaults to any kind. */
   kind?: SocketKind;
 }
 
 /**
- * Opens what {@linkcode duplicateSocket} prepared for this process
+ * Opens a duplicate that {@linkcode duplicateSocket} made for this process
  * ([WSASocketW](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw) with
  * `FROM_PROTOCOL_INFO` and `WSA_FLAG_OVERLAPPED`).
  *
@@ -78,31 +83,32 @@ export interface OpenSocketOptions extends FromHandleOptions {
  * assert(duplicate instanceof Socket && duplicate.localAddr.port === client.localAddr.port);
  * ```
  *
- * @param protocolInfo Exactly 628 bytes.
- * @param options What is known about the socket.
- * @returns A {@linkcode Socket}, {@linkcode Listener} or {@linkcode DatagramSocket}, whichever was duplicated; the
- * caller's to close. The type of address is not checked.
+ * @param protocolInfo The blob, exactly 628 bytes.
+ * @param options The expected kind of the socket, and its initial bytes.
+ * @returns A {@linkcode Socket}, {@linkcode Listener} or {@linkcode DatagramSocket}, depending on the socket that was
+ * duplicated. The caller must close it. The type of address is not checked.
  * @throws {RangeError} If the bytes are not a WSAPROTOCOL_INFOW.
- * @throws {TypeError} If it is of another kind than `options.kind`. A stream socket in place of a datagram socket, or the
- * other way round, is not opened, and can be opened later. Whether a stream socket listens is known when it is open: then
- * the duplicate is closed, and the socket goes on with its other descriptors.
- * @throws {WinsockError} If the system refuses: made for another process, opened before, expired, or garbage.
+ * @throws {TypeError} If the socket is not of the kind `options.kind`. If only one of the two is a datagram socket, the
+ * duplicate is not opened, and can be opened later. Whether a stream socket is a listener is known only after opening
+ * it. In that case the duplicate is closed, and the socket stays open with its other descriptors.
+ * @throws {WinsockError} If the system refuses the blob: it was made for another process, was opened before, has
+ * expired, or is not valid.
  */
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions & { kind: "connection" },
 ): Promise<Socket<A>>;
-/** Opens a listening socket that {@linkcode duplicateSocket} prepared for this process. */
+/** Opens a listener that {@linkcode duplicateSocket} duplicated for this process. */
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions & { kind: "listener" },
 ): Promise<Listener<A>>;
-/** Opens a UDP socket that {@linkcode duplicateSocket} prepared for this process. */
+/** Opens a UDP socket that {@linkcode duplicateSocket} duplicated for this process. */
 export async function openSocket(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions & { kind: "datagram" },
 ): Promise<DatagramSocket>;
-/** Opens a socket of any kind that {@linkcode duplicateSocket} prepared for this process. */
+/** Opens a socket of any kind that {@linkcode duplicateSocket} duplicated for this process. */
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options?: OpenSocketOptions,
@@ -140,12 +146,12 @@ function otherKind(wanted: SocketKind, kind: string): TypeError {
 }
 
 /**
- * Opens what {@linkcode duplicateSocket} prepared for this process, of a kind that is known.
+ * Opens a duplicate of a known kind that {@linkcode duplicateSocket} made for this process.
  *
- * @param protocolInfo Exactly 628 bytes.
- * @param kind What was duplicated.
- * @param options What else is known about it.
- * @throws As {@linkcode openSocket}.
+ * @param protocolInfo The blob, exactly 628 bytes.
+ * @param kind The kind of the socket that was duplicated.
+ * @param options The initial bytes of the socket.
+ * @throws The errors of {@linkcode openSocket}.
  */
 export async function openOffered(
   protocolInfo: Uint8Array,
@@ -157,11 +163,11 @@ export async function openOffered(
 }
 
 /**
- * Owns a descriptor that another process has sent, whose kind it told.
+ * Takes ownership of a descriptor that another process has sent together with its kind.
  *
  * @param handle The descriptor. It is closed if this throws.
- * @param kind What it is.
- * @param options What else is known about it.
+ * @param kind The kind of the socket.
+ * @param options The initial bytes of the socket.
  */
 export function ownOffered(handle: bigint, kind: SocketKind, options: FromHandleOptions): AnySocket {
   return own(handle, () => kind, options);
@@ -177,7 +183,11 @@ async function openHandle(protocolInfo: Uint8Array, provider: ServiceProvider): 
   });
 }
 
-/** @param maker What has made the descriptor. Defaults to the system itself. */
+/**
+ * Takes ownership of a descriptor.
+ *
+ * @param maker The creator of the descriptor. Defaults to the system itself.
+ */
 function own(
   handle: bigint,
   kindOf: () => SocketKind,
@@ -197,9 +207,10 @@ function own(
 }
 
 /**
- * What an object is that a caller wants to share.
+ * Returns the kind of a socket that the caller wants to share.
  *
- * @throws {TypeError} If it is not one of this copy of the library's: what another copy's knows would be lost.
+ * @throws {TypeError} If the object is not from this copy of the library. The state that another copy keeps would be
+ * lost.
  */
 export function kindOfSocket(socket: AnySocket): SocketKind {
   if (socket instanceof Socket) return "connection";

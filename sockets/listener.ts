@@ -1,5 +1,5 @@
 /**
- * A listening socket and its owner, and making one.
+ * The class `Listener` and the function `listen`.
  *
  * @module
  */
@@ -14,16 +14,18 @@ import { Descriptor, onRelease } from "./descriptor.ts";
 
 const DEFAULT_BACKLOG = 511;
 
-/** How long to wait after the system could not accept: with too many files open, trying again at once is no use. */
+/**
+ * Milliseconds to wait after the system could not accept. An immediate retry fails again while too many files are open.
+ */
 const RETRY_MS = 100;
 
 /**
- * Accepts the next connection, however often the system cannot meanwhile.
+ * Accepts the next connection, and tries again each time the system cannot accept.
  *
- * @param listener Where.
- * @param onError Told of what kept the system from accepting; what it throws ends this.
- * @param accept Accepts one.
- * @returns The connection; `undefined` once the listener is closed or given up.
+ * @param listener The listener to accept on.
+ * @param onError Called with each error of the system. An error that it throws ends the attempts, and is thrown.
+ * @param accept Accepts one connection. Defaults to {@linkcode Listener.accept}.
+ * @returns The connection; `undefined` after the listener is closed or released.
  */
 export async function acceptWithRetry<A extends SocketAddr>(
   listener: Listener<A>,
@@ -41,19 +43,19 @@ export async function acceptWithRetry<A extends SocketAddr>(
   }
 }
 
-/** Throws an error that does not go by itself, as a shortage of descriptors or memory does. */
+/** Throws an error unless it is transient, such as a shortage of descriptors or memory. */
 export function throwUnlessTransient(error: unknown): void {
   if (!hasWinsockCode(error, WSA_ERRORS.WSAEMFILE, WSA_ERRORS.WSAENOBUFS)) throw error;
 }
 
-/** Makes the {@linkcode Listener} of a descriptor the system has just made. */
+/** Makes the {@linkcode Listener} that owns a descriptor which the system has just made. */
 export let ownListener: <A extends SocketAddr = Deno.NetAddr>(handle: bigint, maker?: SocketMaker) => Listener<A>;
 
 /**
- * Accepts the next connection, until a signal is aborted: what it aborts has accepted nothing.
+ * Accepts the next connection, or stops when a signal is aborted. An aborted call has not accepted a connection.
  *
- * @returns The connection; `undefined` when the signal is aborted, or the listener is closed or given up.
- * @throws {WinsockError} As {@linkcode Listener.accept}.
+ * @returns The connection; `undefined` if the signal is aborted, or if the listener is closed or released.
+ * @throws {WinsockError} The errors of {@linkcode Listener.accept}.
  */
 export let acceptUntil: <A extends SocketAddr>(
   listener: Listener<A>,
@@ -61,10 +63,10 @@ export let acceptUntil: <A extends SocketAddr>(
 ) => Promise<Socket<A> | undefined>;
 
 /**
- * Accepts on a listener for as long as connections are wanted, it is open and not paused. In place of its other ways of
- * accepting, not beside them, and without counting its connections.
+ * Accepts on a listener while the caller wants connections, and while the listener is open and not paused. It replaces
+ * the other ways of accepting on the listener, and must not run at the same time. The connections are not counted.
  *
- * @param wanted As {@linkcode Acceptor.acceptWhile} asks it.
+ * @param wanted Returns whether another connection is wanted, as for {@linkcode Acceptor.acceptWhile}.
  * @param accepted Gets the socket of each connection, in the step in which it was accepted.
  */
 export let acceptWhile: <A extends SocketAddr>(
@@ -73,44 +75,44 @@ export let acceptWhile: <A extends SocketAddr>(
   accepted: (socket: Socket<A>) => void,
 ) => Promise<void>;
 
-/** What accepts on a listener in other processes, and stops when the listener here does. */
+/** Accepts on a listener in other processes. It is paused and resumed with the listener of this process. */
 export interface CoAcceptor {
-  /** Resolves when it accepts no more, for now. */
+  /** Pauses accepting. Resolves when no accept is in progress. */
   pause(): Promise<void>;
-  /** Accepts again. */
+  /** Resumes accepting. */
   resume(): void;
-  /** The listener was closed or released. */
+  /** Called when the listener was closed or released. */
   closed(): void;
 }
 
 /**
- * Has another acceptor follow a listener: it is resumed at once if the listener is open and not paused.
+ * Makes another acceptor follow a listener. The acceptor is resumed at once if the listener is open and not paused.
  *
- * @returns Ends that.
+ * @returns A disposable. After it is disposed, the acceptor does not follow the listener any more.
  */
 export let follow: (listener: Listener<SocketAddr>, acceptor: CoAcceptor) => Disposable;
 
 /**
- * A listening socket of TCP, or except on Windows a local one. The object owns its descriptor, as {@linkcode Socket}
+ * A listener for TCP, or on Linux and macOS for a local socket. The object owns its descriptor, as {@linkcode Socket}
  * does.
  *
- * Accepting never blocks the event loop, and {@linkcode Listener.close} ends a pending {@linkcode Listener.accept} at
- * once. On Windows two processes must not accept on the same listener at the same time: give the listener away, or pass
- * on its connections.
+ * Accepting does not block the event loop, and {@linkcode Listener.close} ends a pending {@linkcode Listener.accept} at
+ * once. On Windows two processes must not accept on the same listener at the same time. Hand off the listener, or hand
+ * off its connections.
  *
- * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of its addresses: `Deno.NetAddr` for TCP, or `Deno.UnixAddr`.
  */
 export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncIterable<Socket<A>>, Disposable {
   readonly #descriptor: Descriptor;
-  /** As it was when the listener was open. */
+  /** The address when the object was made. */
   readonly #addr: A;
   #acceptor: Acceptor | undefined;
   #referenced = true;
   #last: Promise<unknown> = Promise.resolve();
   readonly #followers = new Set<CoAcceptor>();
-  /** While accepting is paused: resolves when that ends. */
+  /** While accepting is paused: resolves when accepting is resumed. */
   #paused: PromiseWithResolvers<void> | undefined;
-  /** While a call waits until it may accept: has it look again. */
+  /** While a call waits until it may accept: makes the call check again. */
   #waiting: (() => void) | undefined;
   #connections = 0;
   #drained = Promise.withResolvers<void>();
@@ -121,13 +123,13 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Takes ownership of a listening stream socket's descriptor. The file of a local one stays when it is closed, for what
-   * made it may still use it.
+   * Takes ownership of the descriptor of a listener. The file of a local socket stays when the listener is closed,
+   * because the program that made the file may still use it.
    *
-   * @param handle The descriptor. It is left alone if this throws.
-   * @returns The listener that owns it; whoever names a type of address vouches for it.
-   * @throws {TypeError} If it does not listen, or belongs to another object already.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+   * @param handle The descriptor. It is unchanged if this throws.
+   * @returns The listener that owns the descriptor. The type parameter is not checked.
+   * @throws {TypeError} If it is not a listener, or if another object of this process owns it.
+   * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): Listener<A> {
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
@@ -142,7 +144,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
         const listener = new Listener<SocketAddr>(descriptor);
         const { addr } = listener;
         if (addr.transport === "unix") descriptor.path = addr.path;
-        // deno-lint-ignore no-explicit-any -- the caller vouches for the type of address
+        // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
         return listener as Listener<any>;
       } catch (error) {
         descriptor.release();
@@ -169,23 +171,26 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     acceptWhile = (listener, wanted, accepted) => listener.#acceptWhile(wanted, accepted);
   }
 
-  /** The descriptor; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  /** The descriptor. `INVALID_SOCKET` (all 64 bits set) after the object has closed or released it. */
   get handle(): bigint {
     return this.#descriptor.handle;
   }
 
-  /** The address and port, or the path, listened on (`getsockname`); also after the listener was closed or given up. */
+  /**
+   * The address and port, or the path, that the listener listens on (`getsockname`). It stays available after the
+   * listener is closed or released.
+   */
   get addr(): A {
     return this.#addr;
   }
 
   /**
-   * Waits for the next connection. Calls made while one is pending are answered in turn.
+   * Waits for the next connection. Concurrent calls are served in order.
    *
-   * @returns The connection's socket, which child processes do not inherit; the caller's to close.
-   * @throws {Deno.errors.BadResource} If the listener is closed or given up, also while this waits.
-   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open: Deno has no
-   * class for that. The listener stays open, and connections wait: accept again after a pause.
+   * @returns The socket of the connection, which the caller must close. Child processes do not inherit it.
+   * @throws {Deno.errors.BadResource} If the listener is closed or released, also while this waits.
+   * @throws {WinsockError} If the system cannot accept now, such as WSAEMFILE while too many files are open, which Deno
+   * has no class for. The listener stays open, and connections wait in the backlog. Accept again after a delay.
    */
   async accept(): Promise<Socket<A>> {
     const socket = await this.#next();
@@ -194,13 +199,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * The connections, until the listener is closed or given up. Leaving the loop closes the listener, as in Deno; who wants
-   * to keep it calls {@linkcode Listener.accept}.
+   * Yields the connections until the listener is closed or released. Leaving the loop closes the listener, as in Deno.
+   * To keep the listener open, use {@linkcode Listener.accept}.
    *
-   * While too many files are open, or there is no memory, connections wait, and the loop with them: it tries again every
-   * 100 ms. Who wants to hear of that calls {@linkcode Listener.accept}.
+   * While too many files are open, or memory is exhausted, connections wait in the backlog. The loop tries again every
+   * 100 ms. To get these errors, use {@linkcode Listener.accept}.
    *
-   * @throws {WinsockError} As {@linkcode Listener.accept} otherwise. That ends the loop, and another can follow it.
+   * @throws {WinsockError} The other errors of {@linkcode Listener.accept}. The loop then ends, and a new loop can be
+   * started.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Socket<A>, void, void> {
     const next = () => acceptWithRetry(this, throwUnlessTransient);
@@ -216,11 +222,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Stops accepting: {@linkcode Listener.accept} and the loop wait. Connections go on arriving, and wait in the system to
-   * be accepted, here or by whoever else has the socket.
+   * Pauses accepting: {@linkcode Listener.accept} and a loop wait. The system keeps the connections that arrive. This
+   * process, or another process that has the socket, can accept them later.
    *
-   * @returns Resolves when nothing is being accepted any more; of a listener that was closed, when this process has
-   * nothing at its address any more.
+   * @returns Resolves when no accept is in progress. For a listener that was closed, resolves when this process no
+   * longer uses its address.
    */
   async pause(): Promise<void> {
     this.#paused ??= Promise.withResolvers();
@@ -228,7 +234,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     await this.#descriptor.closing;
   }
 
-  /** Accepts again; if it was not paused, does nothing. */
+  /** Resumes accepting. Does nothing if accepting was not paused. */
   resume(): void {
     const paused = this.#paused;
     if (paused === undefined) return;
@@ -237,14 +243,14 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     for (const follower of this.#followers) follower.resume();
   }
 
-  /** Has a pending {@linkcode Listener.accept}, and the loop, keep the process running, which they do at first. */
+  /** Makes a pending {@linkcode Listener.accept} or loop keep the process running. This is the default. */
   ref(): void {
     this.#setReferenced(true);
   }
 
   /**
-   * Lets the process end while {@linkcode Listener.accept} or the loop waits. Connections are accepted as before, on macOS
-   * up to 10 ms later.
+   * Lets the process end while {@linkcode Listener.accept} or a loop is pending. Connections are still accepted, on
+   * macOS up to 10 ms later.
    */
   unref(): void {
     this.#setReferenced(false);
@@ -255,26 +261,26 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     if (this.#acceptor !== undefined) this.#acceptor.referenced = referenced;
   }
 
-  /** How many of the connections accepted here this process has, and has not closed or given up. */
+  /** The number of connections accepted by this object that this process has not closed or released. */
   get connectionCount(): number {
     return this.#connections;
   }
 
-  /** Resolves when this process has none of the connections accepted here: at once, if it has none now. */
+  /** Resolves when {@linkcode Listener.connectionCount} is 0: at once if it is 0 now. */
   drained(): Promise<void> {
     if (this.#connections === 0) return Promise.resolve();
     return this.#drained.promise;
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
-   * same value.
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
+   * the same value.
    *
-   * @param name The option.
-   * @returns Its value.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @param name The name of the option.
+   * @returns The value of the option.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
     return this.#descriptor.use((s) => systemCalls().getOption(s, name));
@@ -283,21 +289,21 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   /**
    * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
    *
-   * @param name The option.
-   * @param value Its new value.
+   * @param name The name of the option.
+   * @param value The new value of the option.
    * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
-   * Gives up ownership: the descriptor stays open and is the caller's to close. A pending accept ends.
+   * Releases the descriptor. It stays open, and the caller must close it. A pending accept ends.
    *
-   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
    */
   detach(): bigint {
     this.#acceptor?.stop().catch(() => {});
@@ -307,15 +313,16 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Closes this descriptor and ends a pending accept; once it is closed or given up, does nothing.
+   * Closes the descriptor and ends a pending accept. Does nothing if it was closed or released.
    *
-   * The file of a local socket that {@linkcode listen} made, here or in the process that handed it over, is removed with
-   * the last descriptor: while another process has one, it stays.
+   * If {@linkcode listen} made a local socket, in this process or in the source of a hand-off, its file is removed with
+   * the last descriptor. While another process has a descriptor, the file stays.
    *
-   * Where an accept was pending, the address may be in use until that has ended, a moment later: to listen there at once,
-   * await {@linkcode Listener.pause}, before or after.
+   * If an accept is pending, the address may stay in use until that accept has ended, shortly afterwards. To listen on
+   * the address again at once, await {@linkcode Listener.pause} before or after closing.
    *
-   * @throws {WinsockError} If it cannot be closed. The listener then still owns it, unless there is no such socket.
+   * @throws {WinsockError} If the descriptor cannot be closed. The listener still owns it, unless there is no such
+   * socket.
    */
   close(): void {
     try {
@@ -325,19 +332,19 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     }
   }
 
-  /** What waits until accepting is resumed learns that it is not. */
+  /** Ends the calls that wait until accepting is resumed, and informs the followers. */
   #end(): void {
     for (const follower of this.#followers) follower.closed();
     this.#followers.clear();
     this.resume();
   }
 
-  /** The same as {@linkcode Listener.close}. */
+  /** Closes the listener like {@linkcode Listener.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** Has the call that accepts, or waits until it may, look again whether it is wanted. */
+  /** Makes the call that accepts, or that waits until it may accept, check again whether it is still wanted. */
   #interrupt(): void {
     this.#acceptor?.stop().catch(() => {});
     this.#waiting?.();
@@ -380,7 +387,10 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
     return this.#acceptor;
   }
 
-  /** One that has stopped is replaced; that of a listener that was closed is kept for whoever waits for its end. */
+  /**
+   * Drops an acceptor that has stopped, so that the next call makes a new one. The acceptor of a closed listener is
+   * kept, because callers may wait for its end.
+   */
   #acceptorStopped(): void {
     if (this.#descriptor.open) this.#acceptor = undefined;
   }
@@ -397,48 +407,49 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 }
 
-/** Where {@linkcode listen} listens, in the shape of `Deno.TcpListenOptions`. */
+/** Options for {@linkcode listen} with TCP, in the shape of `Deno.TcpListenOptions`. */
 export interface ListenOptions {
-  /** Which protocol. Defaults to `"tcp"`. */
+  /** The protocol. Defaults to `"tcp"`. */
   transport?: "tcp";
   /**
-   * An IPv4 or IPv6 address, which may be in brackets, or `localhost` for 127.0.0.1; a scope behind it is a number
-   * (`fe80::1%3`). Defaults to `"0.0.0.0"`; `::` takes IPv4 connections too.
+   * An IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1. The scope of an address must be a
+   * number (`fe80::1%3`). Defaults to `"0.0.0.0"`. With `::`, IPv4 connections are also accepted.
    */
   hostname?: string;
-  /** The port; 0 lets the system choose one. Defaults to `0`. */
+  /** The port. With 0 the system chooses one. Defaults to `0`. */
   port?: number;
-  /** Connections that may wait to be accepted. Defaults to `511`; the system may have a lower limit. */
+  /** The number of connections that may wait to be accepted. The system may have a lower limit. Defaults to `511`. */
   tcpBacklog?: number;
   /**
-   * Whether several sockets that all set it may listen on the port (`SO_REUSEPORT`); on Linux each gets a part of the
-   * connections, and those that wait for one are lost when it is closed. Not on Windows. Defaults to `false`.
+   * Whether several sockets may listen on the port, if all of them set this (`SO_REUSEPORT`). On Linux each socket gets
+   * a part of the connections. Connections that wait for one socket are lost when that socket is closed. Not supported
+   * on Windows. Defaults to `false`.
    */
   reusePort?: boolean;
   /**
-   * Whether an IPv6 socket takes IPv6 connections only (`IPV6_V6ONLY`). Defaults to `false` for `::`, and for other
-   * addresses to what the system has.
+   * Whether an IPv6 socket accepts only IPv6 connections (`IPV6_V6ONLY`). Defaults to `false` for `::`, and to the
+   * setting of the system for other addresses.
    */
   ipv6Only?: boolean;
 }
 
-/** Which local socket {@linkcode listen} listens on, on Linux and macOS. */
+/** Options for {@linkcode listen} with a local socket, on Linux and macOS. */
 export interface ListenLocalOptions {
-  /** Which protocol. Defaults to `"unix"`. */
+  /** The protocol. Defaults to `"unix"`. */
   transport?: "unix";
   /**
-   * A file, or on Linux `"\0"` and an abstract name, which goes with its last descriptor (unix(7)); at most 107 bytes, on
-   * macOS 103.
+   * The path of a file, or on Linux `"\0"` and an abstract name (unix(7)). An abstract name exists until its last
+   * descriptor is closed. At most 107 bytes, on macOS 103.
    */
   path: string;
-  /** Connections that may wait to be accepted. Defaults to `511`; the system may have a lower limit. */
+  /** The number of connections that may wait to be accepted. The system may have a lower limit. Defaults to `511`. */
   backlog?: number;
 }
 
 /**
- * Which transport options are for.
+ * Returns the transport that options are for.
  *
- * @throws {TypeError} If it is unknown, or does not go with a path.
+ * @throws {TypeError} If the transport is unknown, or is `"unix"` and the path is not a string.
  */
 export function transportOf(
   options: { readonly transport?: string | undefined; readonly path?: unknown },
@@ -456,9 +467,9 @@ export function transportOf(
 /**
  * Listens for TCP connections (`bind`, `listen`), in the shape of `Deno.listen`.
  *
- * The port is this socket's alone unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows), and child processes do not
- * inherit it. Names other than `localhost` are not looked up. Needs ffi access to the system's socket library, and no net
- * permission.
+ * No other socket can listen on the port unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows). Child processes
+ * do not inherit the listener. Names other than `localhost` are not resolved. Needs ffi access to the system's socket
+ * library, and no net permission.
  *
  * @example
  * ```ts
@@ -469,35 +480,39 @@ export function transportOf(
  * assertEquals(listener.addr.hostname, "127.0.0.1");
  * ```
  *
- * @param options Where to listen.
- * @returns The listener; the caller's to close.
- * @throws {TypeError} If the hostname is not an IP address, or has another scope than a number; if the port is not an
+ * @param options The address to listen on, and its options.
+ * @returns The listener, which the caller must close.
+ * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
  * integer; if `ipv6Only` is set for an IPv4 address.
  * @throws {RangeError} If the port is not between 0 and 65535.
- * @throws {Deno.errors.AddrInUse} If the port is taken.
+ * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
- * @throws {Deno.errors.PermissionDenied} If the port may not be used.
+ * @throws {Deno.errors.PermissionDenied} If the process may not use the port.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
- * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listen(options: ListenOptions): Listener;
 /**
  * Listens on a local socket, on Linux and macOS, in the shape of `Deno.listen`.
  *
- * The socket's file is removed when the last process that has the listener closes it; one that is killed leaves it behind.
- * Then this throws AddrInUse. Remove the file before listening if connecting to it fails with ConnectionRefused: then no
- * process listens. Child processes do not inherit the socket. Needs ffi access to the system's socket library, and no
- * read or write permission; a process that may write to the directory may listen there.
+ * The file of the socket is removed when the last process that has the listener closes it. If that process is killed,
+ * the file stays, and listening there throws `Deno.errors.AddrInUse`. Before listening, connect to the file: if that
+ * fails with `Deno.errors.ConnectionRefused`, no process listens, and you can remove the file.
  *
- * @param options Where to listen.
- * @returns The listener; the caller's to close.
- * @throws {TypeError} If the path is empty, or a file's with a NUL in it.
+ * Child processes do not inherit the listener. Needs ffi access to the system's socket library, and no read or write
+ * permission. The file system must allow the process to write to the directory.
+ *
+ * @param options The local socket to listen on.
+ * @returns The listener, which the caller must close.
+ * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL.
  * @throws {RangeError} If the path is too long.
- * @throws {Deno.errors.AddrInUse} If there is such a file, or such an abstract name in use.
- * @throws {Deno.errors.NotFound} If there is no such directory.
- * @throws {Deno.errors.PermissionDenied} If the file may not be made.
- * @throws {Deno.errors.NotSupported} On Windows; on macOS for an abstract name.
- * @throws {WinsockError} If the system refuses for a reason that Deno has no class for; it is the `cause` of the others.
+ * @throws {Deno.errors.AddrInUse} If the file exists, or the abstract name is in use.
+ * @throws {Deno.errors.NotFound} If the directory does not exist.
+ * @throws {Deno.errors.PermissionDenied} If the process may not make the file.
+ * @throws {Deno.errors.NotSupported} On Windows, and on macOS for an abstract name.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
+ * errors of the system that Deno has a class for.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {

@@ -1,6 +1,6 @@
 /**
- * A stream on a socket that needs nothing of Deno's but foreign functions: what {@linkcode openStream} makes where Deno
- * cannot adopt sockets, or is not to.
+ * A stream on a socket that only needs Deno's foreign functions. {@linkcode openStream} makes one if Deno cannot adopt
+ * sockets, or if the caller does not want Deno to adopt the socket.
  *
  * @module
  */
@@ -12,21 +12,21 @@ import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 
-/** The longest time a timer knows, in milliseconds. */
+/** The longest duration of a timer, in milliseconds. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
-/** What is written in one call where it comes in several parts, in bytes. */
+/** The maximum number of bytes that are joined from several chunks for one call. */
 const MAX_JOINED = 65_536;
 
-/** Node's callback of everything that takes time. */
+/** The callback of Node's asynchronous stream methods. */
 type Callback = (error?: Error | null) => void;
 
-/** Made with the first stream, for it needs Node's. */
+/** The class, which is defined with the first stream because it extends a class of Node. */
 let PolledStream: ReturnType<typeof definePolledStream> | undefined;
 
 /**
- * Makes a stream of a connected stream socket's descriptor.
+ * Makes a stream of the descriptor of a connected stream socket. The stream then owns the descriptor.
  *
- * @param handle The descriptor, the stream's from then on; left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @param shared Whether to shut the connection down before it is closed.
  */
 export function openPolledStream(handle: bigint, shared: boolean): net.Socket {
@@ -34,16 +34,16 @@ export function openPolledStream(handle: bigint, shared: boolean): net.Socket {
   return new PolledStream(handle, shared) as unknown as net.Socket;
 }
 
-/** A connected socket in the shape of `net.Socket`; Node's HTTP and TLS take any stream. */
+/** Defines a connected socket in the shape of `net.Socket`. Node's HTTP and TLS accept any stream. */
 function definePolledStream() {
   const { Duplex } = nodeBuiltin("node:stream");
   const { clearTimeout, setTimeout } = nodeBuiltin("node:timers");
   return class extends Duplex {
-    /** Never: it was connected when it was made. */
+    /** Whether the socket is connecting. Always `false`: it was connected when the stream was made. */
     readonly connecting: boolean = false;
-    /** Bytes read so far. */
+    /** The number of bytes read. */
     bytesRead: number = 0;
-    /** Milliseconds without traffic after which `timeout` is emitted; 0: never. */
+    /** The milliseconds without traffic after which `timeout` is emitted. With 0 it is not emitted. */
     timeout: number | undefined;
 
     readonly #io: StreamIo;
@@ -65,12 +65,12 @@ function definePolledStream() {
       this.read(0);
     }
 
-    /** Bytes written so far, those included that wait to be sent. */
+    /** The number of bytes written, including those that wait to be sent. */
     get bytesWritten(): number {
       return this.#sent + this.writableLength;
     }
 
-    /** Whether it has no socket: once it is destroyed. */
+    /** Whether the stream has no socket, because it was destroyed. */
     get pending(): boolean {
       return this.destroyed;
     }
@@ -120,8 +120,10 @@ function definePolledStream() {
     }
 
     setTimeout(timeout: number, callback?: () => void): this {
-      if (typeof timeout !== "number") throw new TypeError(`The timeout is ${timeout}, not a number`);
-      if (!(timeout >= 0 && timeout < Infinity)) throw new RangeError(`The timeout is ${timeout}, not from 0 on`);
+      if (typeof timeout !== "number") throw new TypeError(`Invalid \`timeout\`: must be a number, got ${timeout}`);
+      if (!(timeout >= 0 && timeout < Infinity)) {
+        throw new RangeError(`Invalid \`timeout\`: must be at least 0 and finite, got ${timeout}`);
+      }
       this.timeout = Math.min(timeout, MAX_TIMEOUT);
       if (callback !== undefined) {
         if (timeout === 0) this.off("timeout", callback);
@@ -143,14 +145,14 @@ function definePolledStream() {
       return this;
     }
 
-    /** Closes it once everything is written. */
+    /** Closes the stream after all pending writes. */
     destroySoon(): void {
       if (this.writable) this.end();
       if (this.writableFinished) this.destroy();
       else this.once("finish", () => this.destroy());
     }
 
-    /** Closes it at once, and resets the connection. */
+    /** Closes the stream at once, and resets the connection. */
     resetAndDestroy(): this {
       return this.#set("SO_LINGER", 0).destroy();
     }
@@ -186,7 +188,7 @@ function definePolledStream() {
       this.#io.close().then(() => closed(error), (failure) => closed(error ?? nodeError(failure, "close")));
     }
 
-    /** Reads until nobody wants more for the moment. */
+    /** Reads until the consumer wants no more for the moment. */
     async #readAll(): Promise<void> {
       this.#reading = true;
       try {
@@ -202,11 +204,11 @@ function definePolledStream() {
       }
     }
 
-    /** Passes on what was read, and tells whether more is wanted. */
+    /** Pushes the bytes that were read. Returns whether more are wanted. */
     #take(bytes: Uint8Array): boolean {
       if (bytes.byteLength === 0) {
         this.push(null);
-        // Whoever reads nothing hears of the end, too.
+        // A consumer that reads nothing also gets the end.
         this.read(0);
         return false;
       }
@@ -234,9 +236,11 @@ function definePolledStream() {
       this.#idle?.refresh();
     }
 
-    /** As Node does, silently: where an option does not apply, there is nothing to set. */
+    /**
+     * Sets an option. As in Node, an error of the system is ignored, because the option may not apply to the socket.
+     */
     #set<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): this {
-      // The number may be another socket's by now.
+      // After the stream was destroyed, the number may belong to another socket.
       if (this.destroyed) return this;
       try {
         systemCalls().setOption(this.#io.s, name, value);
@@ -248,7 +252,7 @@ function definePolledStream() {
   };
 }
 
-/** Joins what is short, so that it takes fewer calls. */
+/** Joins short chunks, so that writing them takes fewer calls. */
 export function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array<ArrayBuffer>> {
   let short: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
@@ -263,7 +267,7 @@ export function* joined(chunks: Uint8Array<ArrayBuffer>[]): Generator<Uint8Array
   yield short.length === 1 ? short[0]! : concat(short);
 }
 
-/** What a write is told whose stream was destroyed meanwhile. */
+/** Returns the error of a write whose stream was destroyed meanwhile. */
 export function canceledError(): Error {
   return Object.assign(new Error("write ECANCELED"), { code: "ECANCELED", syscall: "write" });
 }
@@ -272,7 +276,7 @@ function addressOrNone<A>(read: () => A): A | undefined {
   try {
     return read();
   } catch {
-    // A peer that has reset the connection has no address any more; reading is what tells that.
+    // The system no longer has the address of a peer that has reset the connection. Reading reports the reset.
     return undefined;
   }
 }
@@ -290,7 +294,7 @@ function family(address: Deno.NetAddr | Deno.UnixAddr | undefined): string | und
   return address.hostname.includes(":") ? "IPv6" : "IPv4";
 }
 
-/** A native error as Node words it: `ECONNRESET` in place of WSAECONNRESET, `EPIPE` in place of WSAESHUTDOWN. */
+/** Converts a native error to an error of Node: WSAECONNRESET to `ECONNRESET`, WSAESHUTDOWN to `EPIPE`. */
 export function nodeError(error: unknown, syscall: string): Error {
   if (!(error instanceof WinsockError)) return error as Error;
   const code = error.codeName === "WSAESHUTDOWN" ? "EPIPE" : error.codeName.replace(/^WSA/, "");

@@ -1,5 +1,5 @@
 /**
- * A connected stream socket and its owner.
+ * The class `Socket`, which owns a connected stream socket.
  *
  * @module
  */
@@ -17,25 +17,25 @@ import { Descriptor } from "./descriptor.ts";
 import { adoptResource } from "./conn_io.ts";
 import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
-/** How a {@linkcode Socket} is made from a handle. */
+/** Options for making a {@linkcode Socket} from a handle. */
 export interface FromHandleOptions {
-  /** Bytes already read from the connection; whoever reads it next gets them first. Copied. */
+  /** Bytes that were already read from the connection. The next read returns them first. They are copied. */
   initialBytes?: Uint8Array;
 }
 
-/** How {@linkcode Socket.read} waits. */
+/** Options for {@linkcode Socket.read}. */
 export interface ReadOptions {
-  /** Ends the wait. */
+  /** A signal that ends the wait when it is aborted. */
   signal?: AbortSignal;
 }
 
-/** What {@linkcode Socket.peek} waits for. */
+/** Options for {@linkcode Socket.peek}. */
 export interface PeekOptions extends ReadOptions {
-  /** How many bytes must be there. Default 1. */
+  /** The number of bytes to wait for. Defaults to `1`. */
   atLeast?: number;
 }
 
-/** Makes the {@linkcode Socket} of a descriptor the system has just made. */
+/** Makes the {@linkcode Socket} that owns a descriptor which the system has just made. */
 export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(
   handle: bigint,
   options?: FromHandleOptions,
@@ -43,32 +43,33 @@ export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(
 ) => Socket<A>;
 
 /**
- * Makes a resource of Deno's of a socket, and gives it the descriptor. Initial bytes stay behind.
+ * Turns a socket into a resource of Deno, which then owns the descriptor. The resource does not get the initial bytes.
  *
- * @returns The resource's number, and what is to be called when it is closed.
+ * @returns The number of the resource, and a function that must be called when the resource is closed.
  */
 export let resourceOf: (socket: Socket<SocketAddr>) => { resource: number; closed: () => void };
 
 /**
- * Takes a socket out of use while it is handed off.
+ * Locks a socket while it is handed off.
  *
- * @returns Puts it into use again, unless it was closed or given up.
- * @throws {TypeError} If a `read` or `peek` waits, or it is being handed off already.
+ * @returns A function that unlocks the socket. It has no effect after the socket was closed or released.
+ * @throws {TypeError} If a `read` or `peek` is pending, or if the socket is already being handed off.
  */
 export let beginHandoff: (socket: Socket<SocketAddr>) => () => void;
 
-/** What {@linkcode Socket.toConn} makes, by the socket's addresses. */
+/** The type of connection that {@linkcode Socket.toConn} makes, by the type of the socket's addresses. */
 export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn : Deno.UnixConn;
 
 /**
- * A connected socket of TCP, or, except on Windows, a local (unix) one. The object owns its descriptor: it closes it with {@linkcode Socket.close} or `using`, or
- * visibly gives it up, with {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or by
- * sending it to another process.
+ * A connection: a connected TCP socket, or on Linux and macOS a local (unix) socket. The object owns its descriptor. It
+ * closes the descriptor with {@linkcode Socket.close} or `using`. It releases the descriptor with
+ * {@linkcode Socket.detach}, {@linkcode Socket.toConn}, {@linkcode Socket.toNodeSocket} or a hand-off.
  *
- * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system).
+ * Needs ffi access to the system's socket library:
+ * `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll` on Windows,
+ * `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system).
  *
- * @example Accepting a connection and echoing what it says
+ * @example Accepting a connection and reading from it
  * ```ts
  * import { connect, listen } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";
@@ -82,14 +83,14 @@ export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn
  * assertEquals(new TextDecoder().decode(buffer.subarray(0, length ?? 0)), "hello");
  * ```
  *
- * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of its addresses: `Deno.NetAddr` for TCP, or `Deno.UnixAddr`.
  */
 export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   readonly #descriptor: Descriptor;
   #initialBytes: Uint8Array<ArrayBuffer>;
-  /** The last read, which the next one waits for. */
+  /** The last read. The next read waits for it. */
   #reading: Promise<unknown> = Promise.resolve();
-  /** How many calls of `read` and `peek` wait. */
+  /** The number of pending calls of `read` and `peek`. */
   #waiting = 0;
   #handingOff = false;
 
@@ -99,13 +100,14 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Takes ownership of a connected stream socket's descriptor: a SOCKET on Windows, a file descriptor elsewhere.
+   * Takes ownership of the descriptor of a connected stream socket: a SOCKET on Windows, a file descriptor on other
+   * systems.
    *
-   * @param handle The descriptor. It is left alone if this throws.
-   * @param options What else is known about it.
-   * @returns The socket that owns it; whoever names a type of address vouches for it.
-   * @throws {TypeError} If it is a listening or datagram socket, or belongs to another object already.
-   * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+   * @param handle The descriptor. It is unchanged if this throws.
+   * @param options The initial bytes of the socket.
+   * @returns The socket that owns the descriptor. The type parameter is not checked.
+   * @throws {TypeError} If it is a listener or a datagram socket, or if another object of this process owns it.
+   * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint, options: FromHandleOptions = {}): Socket<A> {
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
@@ -131,8 +133,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Makes two connected sockets: local ones (`socketpair`) on Linux and macOS, on Windows TCP over the loopback interface.
-   * Child processes do not inherit them.
+   * Makes two connected sockets: local sockets (`socketpair`) on Linux and macOS, TCP sockets over the loopback
+   * interface on Windows. Child processes do not inherit them.
    *
    * @example
    * ```ts
@@ -146,29 +148,32 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * far.close();
    * ```
    *
-   * @returns Both; the caller's to close.
-   * @throws {WinsockError} If the system refuses, such as WSAEMFILE while too many files are open.
+   * @returns The two sockets, which the caller must close.
+   * @throws {WinsockError} If the system reports an error, such as WSAEMFILE while too many files are open.
    */
   static pair(): [Socket<SocketAddr>, Socket<SocketAddr>] {
     const [near, far] = asDeno(() => systemCalls().pair());
     return [ownSocket<SocketAddr>(near), ownSocket<SocketAddr>(far)];
   }
 
-  /** The descriptor, for native calls of one's own; `INVALID_SOCKET` (all 64 bits set) once the object has given it up. */
+  /**
+   * The descriptor, for native calls of the caller. `INVALID_SOCKET` (all 64 bits set) after the object has closed or
+   * released it.
+   */
   get handle(): bigint {
     return this.#descriptor.handle;
   }
 
-  /** Bytes that were read from the connection before; whoever reads it next gets them first, here or after a hand-off. */
+  /** Bytes that were already read from the connection. The next read returns them first, here or after a hand-off. */
   get initialBytes(): Uint8Array {
     return this.#initialBytes;
   }
 
   /**
-   * The address and port, or the path, on this side (`getsockname`). The path of a local socket that was not bound is
+   * The address and port, or the path, of this side (`getsockname`). The path of a local socket that is not bound is
    * empty.
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    */
   get localAddr(): A {
     return this.#descriptor.use((s) => systemCalls().localAddress(s)) as A;
@@ -177,7 +182,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * The address and port, or the path, of the peer (`getpeername`).
    *
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.NotConnected} If the peer has reset the connection.
    */
   get remoteAddr(): A {
@@ -185,14 +190,14 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees the
-   * same value.
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
+   * the same value.
    *
-   * @param name The option.
-   * @returns Its value.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @param name The name of the option.
+   * @returns The value of the option.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
     return this.#descriptor.use((s) => systemCalls().getOption(s, name));
@@ -201,20 +206,20 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /**
    * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
    *
-   * @param name The option.
-   * @param value Its new value.
+   * @param name The name of the option.
+   * @param value The new value of the option.
    * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system has no such option.
-   * @throws {Deno.errors.BadResource} If it was closed or given up.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have it.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
    */
   setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
     this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
-   * Looks at what comes next without reading it (`recv` with `MSG_PEEK`): whoever reads the connection, here or after a
-   * hand-off, gets it too. Initial bytes come before it and are not looked at.
+   * Returns the next bytes without removing them from the socket (`recv` with `MSG_PEEK`). The next read also returns
+   * them, here or after a hand-off. Initial bytes come before them and are not included.
    *
    * @example Choosing by the first byte whether TLS follows
    * ```ts
@@ -229,19 +234,19 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * assertEquals(first === 22 ? "TLS" : "HTTP", "HTTP");
    * ```
    *
-   * Waiting costs nothing while nothing comes, however many sockets are waited for; on Windows and macOS, where a part of
-   * `atLeast` has come, a look every 500 ms at most.
+   * Waiting costs nothing while no data arrives, for any number of sockets. On Windows and macOS, a socket that has a
+   * part of `atLeast` is polled, every 500 ms at most.
    *
-   * @param size How many bytes at most.
-   * @param options `atLeast`: how many must be there before this resolves. Defaults to 1. Give a `signal` too: a peer may
-   * send fewer and never end its side.
-   * @returns The bytes: at least `atLeast`, or fewer if the peer has ended its side before it has sent as many.
+   * @param size The maximum number of bytes.
+   * @param options `atLeast` is the number of bytes to wait for. Defaults to `1`. Also pass a `signal`: a peer may send
+   * fewer bytes and never end its side.
+   * @returns The bytes: at least `atLeast`, or fewer if the peer ended its side before it sent that many.
    * @throws {TypeError} If the socket is being handed off.
-   * @throws {RangeError} If `size` or `atLeast` is not an integer from 1, or `atLeast` is more than `size`.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits.
+   * @throws {RangeError} If `size` or `atLeast` is not an integer of at least 1, or if `atLeast` is more than `size`.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
-   * @throws The signal's reason, if it is aborted first.
+   * @throws The reason of the signal, if it is aborted first.
    */
   async peek(
     size: number,
@@ -251,17 +256,17 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     const { atLeast = 1, signal } = options;
     checkCount("size", size);
     checkCount("atLeast", atLeast);
-    if (atLeast > size) throw new RangeError(`Cannot peek at ${size} bytes and at least ${atLeast}`);
+    if (atLeast > size) throw new RangeError(`Invalid \`atLeast\`: must be at most ${size}, got ${atLeast}`);
     const buffer = new Uint8Array(size);
     const count = await this.#descriptor.wait((s) => systemCalls().peek(s, buffer, atLeast, signal));
     return count === size ? buffer : buffer.slice(0, count);
   }
 
   /**
-   * Reads what comes next (`recv`), initial bytes first, and no more than that: what is not read here is read by whoever
-   * has the connection next. Calls made while one is pending are answered in turn.
+   * Reads the next bytes (`recv`), initial bytes first. It does not read ahead: the next owner of the connection can
+   * read the rest. Concurrent calls are served in order.
    *
-   * @example Reading a line, and giving back what came behind it
+   * @example Reading a line, and returning the bytes after it
    * ```ts
    * import { connect, listen } from "@winsock/handoff";
    * import { assertEquals } from "@std/assert";
@@ -278,15 +283,15 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    * assertEquals(new TextDecoder().decode(socket.initialBytes), "body");
    * ```
    *
-   * @param size How many bytes at most.
-   * @param options `signal`: ends the wait; nothing is read then.
-   * @returns The bytes, as many as have come, and at least one; `null` if the peer has ended its side.
+   * @param size The maximum number of bytes.
+   * @param options `signal` ends the wait when it is aborted. Nothing is read then.
+   * @returns The bytes that have arrived, at least one; `null` if the peer has ended its side.
    * @throws {TypeError} If the socket is being handed off.
-   * @throws {RangeError} If `size` is not an integer from 1.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.Interrupted} If it is closed or given up while this waits. Nothing is read then.
+   * @throws {RangeError} If `size` is not an integer of at least 1.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits. Nothing is read then.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
-   * @throws The signal's reason, if it is aborted first.
+   * @throws The reason of the signal, if it is aborted first.
    */
   async read(size: number, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer> | null> {
     using _pending = this.#beginWaiting("read");
@@ -296,7 +301,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     return await reading;
   }
 
-  /** @param open Whether the socket was open when the read was asked for. */
+  /** @param open Whether the socket was open when the caller started the read. */
   async #readNow(size: number, options: ReadOptions, open: boolean): Promise<Uint8Array<ArrayBuffer> | null> {
     checkCount("size", size);
     if (this.#initialBytes.byteLength > 0) {
@@ -311,20 +316,20 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Gives bytes back that were read: they come first in {@linkcode Socket.initialBytes}, and whoever reads the connection
-   * next gets them, here or after a hand-off.
+   * Returns bytes that were read to the socket. They are put before the other {@linkcode Socket.initialBytes}. The next
+   * read returns them, here or after a hand-off.
    *
-   * @param bytes The bytes. Copied.
+   * @param bytes The bytes. They are copied.
    */
   unread(bytes: Uint8Array): void {
     this.#initialBytes = concat([bytes, this.#initialBytes]);
   }
 
   /**
-   * Gives up ownership: the descriptor stays open and is the caller's to close. It knows nothing of initial bytes.
+   * Releases the descriptor. It stays open, and the caller must close it. Initial bytes are not part of it.
    *
-   * @returns The descriptor; `INVALID_SOCKET` if it was closed or given up before.
-   * @throws {TypeError} If it is being handed off.
+   * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
+   * @throws {TypeError} If the socket is being handed off.
    */
   detach(): bigint {
     this.#checkInUse("detach");
@@ -332,20 +337,23 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Makes a connection in the shape of `Deno.TcpConn`, of a local socket in that of `Deno.UnixConn`, and gives it the
+   * Makes a connection in the shape of `Deno.TcpConn`, or of `Deno.UnixConn` for a local socket, which then owns the
    * descriptor. Needs no net permission.
    *
-   * It keeps what Deno's own promise, and differs in three things. When one of its streams has ended, that side alone has:
-   * a peer that has ended its side can be answered. A reset is told to every call that follows, and not to the first one
-   * only. Closing it twice does nothing. The descriptor is closed at the latest when both sides have ended, or when a
-   * call was told of a reset.
+   * The connection behaves like Deno's own connections, with three differences:
    *
-   * @param options By which path it is read and written.
-   * @returns The connection; its first read returns the initial bytes, if there are any. If the peer had reset it by now,
-   * its `remoteAddr` throws `Deno.errors.NotConnected`, for the system does not know it any more.
-   * @throws {TypeError} If it is being handed off.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
+   * - The end of one of its streams ends only that side. A peer that has ended its side can be answered.
+   * - A reset is reported to every later call, not only to the first one.
+   * - Closing it twice does nothing.
+   *
+   * The descriptor is closed at the latest when both sides have ended, or when a reset was reported to a call.
+   *
+   * @param options Whether Deno itself reads and writes the socket.
+   * @returns The connection. Its first read returns the initial bytes, if there are any. If the peer has already reset
+   * the connection, `remoteAddr` throws `Deno.errors.NotConnected`, because the system no longer has the address.
+   * @throws {TypeError} If the socket is being handed off.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
    */
   toConn(options: StreamOptions = {}): ConnOf<A> {
     this.#checkInUse("make a connection of");
@@ -364,7 +372,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     }) as unknown as ConnOf<A>;
   }
 
-  /** A peer that has reset the connection has no address any more; reading is what tells that, not asking for it. */
+  /**
+   * Returns the address of the peer, or the error if the peer has reset the connection. Reading reports the reset, so
+   * this does not throw it.
+   */
   #remoteAddrOrError(): A | Error {
     try {
       return this.remoteAddr;
@@ -375,17 +386,17 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Makes a `node:net` socket and gives it the descriptor. Needs no net permission. The socket reads no more
-   * than a little ahead until it is read, and stays writable when the peer has ended its side (`allowHalfOpen`).
+   * Makes a `node:net` socket, which then owns the descriptor. Needs no net permission. Until it is read, the socket
+   * reads only a little ahead. It stays writable when the peer has ended its side (`allowHalfOpen`).
    *
-   * Where this Deno cannot adopt sockets, or is told not to, it is no `net.Socket` but a `Duplex` in the shape of a
-   * connected one, which `node:http` and `node:tls` take as well.
+   * If this Deno cannot adopt sockets, or if `native` is `false`, the result is not a `net.Socket`. It is a `Duplex` in
+   * the shape of a connected `net.Socket`, which `node:http` and `node:tls` also accept.
    *
-   * @param options By which path it is read and written.
-   * @returns The socket; its first read returns the initial bytes, if there are any.
-   * @throws {TypeError} If it is being handed off.
-   * @throws {Deno.errors.BadResource} If the socket was closed or given up.
-   * @throws {Deno.errors.NotSupported} If Deno itself is to read and write it, and cannot.
+   * @param options Whether Deno itself reads and writes the socket.
+   * @returns The socket. Its first read returns the initial bytes, if there are any.
+   * @throws {TypeError} If the socket is being handed off.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
     this.#checkInUse("make a stream of");
@@ -396,14 +407,14 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   }
 
   /**
-   * Closes this descriptor; once it is closed or given up, does nothing. The peer sees the end when the last one closes; of
-   * a connection that was handed off, at once.
+   * Closes the descriptor. Does nothing if it was closed or released. The peer reads the end when the last descriptor
+   * of the connection is closed, or at once if the connection was handed off.
    */
   close(): void {
     this.#descriptor.end();
   }
 
-  /** The same as {@linkcode Socket.close}. */
+  /** Closes the socket like {@linkcode Socket.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -413,7 +424,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     throw new TypeError(`Cannot ${operation} ${socketName(this.handle)}: it is being handed off`);
   }
 
-  /** @returns Says, when it is disposed, that the wait is over. */
+  /** @returns A disposable. Disposing it marks the end of the wait. */
   #beginWaiting(operation: string): Disposable {
     this.#checkInUse(operation);
     this.#waiting++;

@@ -1,9 +1,9 @@
 /**
- * Streams on descriptors: Deno's own where Deno can adopt the descriptor, and otherwise ones that need foreign functions
- * only.
+ * Makes streams of descriptors. They are Deno's own streams if Deno can adopt the descriptor. The others need only
+ * Deno's foreign functions.
  *
- * This module, `sockets/conn_io.ts` and `ffi/unix/poller.ts` touch how Deno keeps its sockets;
- * `http/deno_internals.ts` touches how it serves HTTP on them.
+ * This module, `sockets/conn_io.ts` and `ffi/unix/poller.ts` use Deno's internals for sockets.
+ * `http/deno_internals.ts` uses its internals for HTTP.
  *
  * @module
  */
@@ -25,14 +25,14 @@ import {
 const DIRECT_WRITES = ["writeUtf8String", "writeLatin1String"] as const;
 
 /**
- * Turns a connected stream socket into a `node:net` socket, which owns it from then on.
+ * Turns a connected stream socket into a `node:net` socket, which then owns the descriptor.
  *
- * Needs no permission. A little is read ahead; the reading half ending does not end the writing half. A peer that has
- * ended its side before it sent anything cannot be written to.
+ * Needs no permission. The socket reads a little ahead. It stays writable after the peer has ended its side, unless the
+ * peer ended its side before it sent anything.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @returns The socket.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 function adoptStream(handle: bigint): net.Socket {
@@ -40,17 +40,17 @@ function adoptStream(handle: bigint): net.Socket {
   return new Socket(socketOptions(openTcp(handle)));
 }
 
-/** Made with the first one, for it needs Node's. */
+/** The class, which is defined with the first socket because it extends a class of Node. */
 let AdoptedSocket: ReturnType<typeof defineAdoptedSocket> | undefined;
 
 /**
- * Turns a connected stream socket into a `node:net` socket that can be written to whatever the peer has done, and which
- * owns it from then on.
+ * Turns a connected stream socket into a `node:net` socket, which then owns the descriptor. The socket is writable even
+ * if the peer ended its side before it sent anything.
  *
- * @param handle The descriptor. It is left alone if this throws.
+ * @param handle The descriptor. It is unchanged if this throws.
  * @param shared Whether to shut the connection down before it is closed.
  * @returns The socket.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  * @throws {Deno.errors.NotSupported} If this Deno cannot adopt descriptors.
  */
 function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
@@ -58,23 +58,25 @@ function adoptNodeSocket(handle: bigint, shared: boolean): net.Socket {
   return new AdoptedSocket(openTcp(handle), handle, shared);
 }
 
-/** Node's callback of everything that takes time. */
+/** The callback of Node's asynchronous stream methods. */
 type Callback = (error?: Error | null) => void;
 
-/** What Node's streams call, and the types do not know of. */
+/** The members that Node's streams use and that the types do not have. */
 interface NodeInternals {
-  /** There was traffic: the time until `timeout` begins anew. */
+  /** Restarts the time until `timeout` is emitted, because there was traffic. */
   _unrefTimer?(): void;
-  /** What it sends and receives by, until it has closed it. */
+  /** The handle that sends and receives; `null` after it was closed. */
   readonly _handle: object | null;
-  /** How many bytes were sent. */
+  /** The number of bytes sent. */
   readonly _bytesDispatched: number;
 }
 
 /**
- * Deno's handle takes the peer's end for a broken connection while it has read nothing and a write waits in it. After a
- * hand-off nothing may be left to read, and the peer may well have ended its side. So until the handle has read a byte,
- * the library writes, by calls of its own.
+ * Defines a `node:net` socket that is writable even if the peer ended its side before it sent anything.
+ *
+ * While Deno's handle has read nothing and a write is pending, the handle treats the end of the peer's side as a broken
+ * connection. After a hand-off there may be nothing left to read, and the peer may have ended its side. Therefore the
+ * library writes with its own calls until the handle has read a byte.
  */
 function defineAdoptedSocket() {
   const { Socket } = nodeBuiltin("node:net");
@@ -84,13 +86,13 @@ function defineAdoptedSocket() {
     readonly #tcp: TcpHandle;
     readonly #descriptor: bigint;
     readonly #shared: boolean;
-    /** Whether Deno's handle has read a byte, and so writes by itself. */
+    /** Whether Deno's handle has read a byte. The handle then also writes. */
     #heard = false;
-    /** Writes until then. */
+    /** The stream that writes until then. */
     #early: StreamIo | undefined;
     #sending = false;
     #referenced = true;
-    /** How many bytes it has sent. */
+    /** The number of bytes that the library has sent. */
     #sent = 0;
 
     constructor(tcp: TcpHandle, handle: bigint, shared: boolean) {
@@ -113,11 +115,13 @@ function defineAdoptedSocket() {
     override _destroy(error: Error | null, done: Callback): void {
       if (this.#shared && (this as unknown as NodeInternals)._handle !== null) systemCalls().shutDown(this.#descriptor);
       if (!this.#sending) return super._destroy(error, done);
-      // The descriptor is not to be closed while a thread looks at it.
+      // The descriptor must not be closed while a thread polls it.
       this.#early!.leave().then(() => super._destroy(error, done));
     }
 
-    /** What others have read comes back: a request may be answered before the handle has read anything. */
+    /**
+     * Returns bytes that other code has read. A request in them may be answered before the handle has read anything.
+     */
     override unshift(chunk: unknown, encoding?: BufferEncoding): void {
       if (!this.#canWrite() && !Object.hasOwn(this.#tcp, DIRECT_WRITES[0])) this.#withholdDirectWrites();
       return super.unshift(chunk, encoding);
@@ -133,7 +137,7 @@ function defineAdoptedSocket() {
       return super.unref();
     }
 
-    /** Part of what `bytesWritten` says. */
+    /** The number of bytes sent, a part of `bytesWritten`. */
     get _bytesDispatched(): number {
       return Reflect.get(super_, "_bytesDispatched", this) + this.#sent;
     }
@@ -142,7 +146,7 @@ function defineAdoptedSocket() {
       return this.#heard ||= this.bytesRead > 0 || this.destroyed;
     }
 
-    /** Node's HTTP gives responses to the handle itself, if it has the functions. */
+    /** Hides the functions with which Node's HTTP writes responses directly to the handle, while it must not write. */
     #withholdDirectWrites(): void {
       for (const name of DIRECT_WRITES) {
         const write = this.#tcp[name];
@@ -155,7 +159,7 @@ function defineAdoptedSocket() {
       let failure: Error | null = null;
       try {
         if (this.#early === undefined) {
-          // Deno's handle has made it non-blocking.
+          // Deno's handle has made the socket non-blocking.
           this.#early = systemCalls().stream(this.#descriptor, true);
           this.#early.referenced = this.#referenced;
         }
@@ -186,46 +190,48 @@ function socketOptions(handle: TcpHandle): net.SocketConstructorOpts {
   return { handle, allowHalfOpen: true, readable: true, writable: true } as net.SocketConstructorOpts;
 }
 
-/** How a socket becomes a stream. */
+/** Options for turning a socket into a stream. */
 export interface StreamOptions {
   /**
-   * Whether Deno itself reads and writes the socket. `false`: the library does, with calls of the system's own library,
-   * and foreign functions are all it needs of Deno. That is as fast in bulk; answering takes longer, on Windows and macOS
-   * the more so the more connections wait, and an `unref`'d one is looked after every 10 ms only. By default `true`,
-   * where this Deno can.
+   * Whether Deno itself reads and writes the socket. With `false` the library does, with calls to the system's socket
+   * library, and only needs Deno's foreign functions. The throughput is the same, but the latency is higher. On Windows
+   * and macOS the latency grows with the number of idle connections, and `unref`ed sockets are polled every 10 ms.
+   * Defaults to `true` if this Deno can adopt sockets.
    *
-   * {@linkcode Socket.toConn} has one more condition. Deno shuts down what it closes, for every process that has the
-   * socket. So the default is `false` for a socket that others may use as well: one that `duplicateSocket` was called
-   * with, or that `openSocket` or `Socket.fromHandle` made.
+   * For {@linkcode Socket.toConn} there is another condition. When Deno closes a connection, it shuts the connection
+   * down for every process that has the socket. Therefore the default is `false` for a socket that other processes may
+   * also use: one that was passed to `duplicateSocket`, or that `openSocket` or `Socket.fromHandle` made.
    */
   native?: boolean;
 }
 
 /**
- * Makes a stream of a connected stream socket's descriptor, which is the stream's from then on. For connections of the
- * library's own: a peer that has ended its side before it sent anything cannot be written to.
+ * Makes a stream of the descriptor of a connected stream socket. The stream then owns the descriptor. It is for the
+ * connections of the library itself: it is not writable if the peer ended its side before it sent anything.
  *
- * Needs no permission besides ffi access to the system's socket library. A little is read ahead; the reading half ending
- * does not end the writing half.
+ * Needs no permission except ffi access to the system's socket library. The stream reads a little ahead. It stays
+ * writable after the peer has sent data and ended its side.
  *
- * @param handle The descriptor. It is left alone if this throws.
- * @returns The stream; not by Deno itself, it is a `Duplex` in the shape of a connected `net.Socket`.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
+ * @param handle The descriptor. It is unchanged if this throws.
+ * @returns The stream. If Deno itself does not read and write it, it is a `Duplex` in the shape of a connected
+ * `net.Socket`.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  */
 export function openStream(handle: bigint): net.Socket {
   return canAdopt() ? adoptStream(handle) : openPolledStream(handle, false);
 }
 
 /**
- * Makes a stream of the descriptor of somebody's connection, as {@linkcode openStream} does, that can be written to
- * whatever the peer has done.
+ * Makes a stream of the descriptor of a caller's connection, like {@linkcode openStream}. The stream is writable even
+ * if the peer ended its side before it sent anything.
  *
- * @param handle The descriptor. It is left alone if this throws.
- * @param options By which path.
+ * @param handle The descriptor. It is unchanged if this throws.
+ * @param options Whether Deno itself reads and writes the socket.
  * @param shared Whether to shut the connection down before it is closed.
- * @returns The stream; not by Deno itself, it is a `Duplex` in the shape of a connected `net.Socket`.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
- * @throws {Deno.errors.NotSupported} If this Deno is to adopt it and cannot.
+ * @returns The stream. If Deno itself does not read and write it, it is a `Duplex` in the shape of a connected
+ * `net.Socket`.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
+ * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
  */
 export function openNodeSocket(handle: bigint, options: StreamOptions, shared: boolean): net.Socket {
   const { native = canAdopt() } = options;
@@ -233,20 +239,20 @@ export function openNodeSocket(handle: bigint, options: StreamOptions, shared: b
 }
 
 /**
- * Makes what reads and writes the descriptor of somebody's connection.
+ * Makes the object that reads and writes the descriptor of a caller's connection.
  *
- * @param handle The descriptor. It is left alone if this throws.
- * @param options By which path.
- * @param exclusive Whether closing it may end the connection, since nobody else is to use that.
- * @throws {WinsockError} WSAENOTSOCK if it is no open socket.
- * @throws {Deno.errors.NotSupported} If this Deno is to adopt it and cannot.
+ * @param handle The descriptor. It is unchanged if this throws.
+ * @param options Whether Deno itself reads and writes the socket.
+ * @param exclusive Whether closing the descriptor may end the connection, because no other process is to use it.
+ * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
+ * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
  */
 export function openConnIo(handle: bigint, options: StreamOptions, exclusive: boolean): ConnIo {
   const { native = exclusive && canReadResource() && !resets(handle) } = options;
   return native ? openResourceIo(handle) : openPlainIo(handle);
 }
 
-/** Whether closing is to reset the connection, which it does not once it was shut down. */
+/** Returns whether closing must reset the connection. Closing does not reset a connection that was shut down. */
 function resets(handle: bigint): boolean {
   return systemCalls().getOption(handle, "SO_LINGER") === 0;
 }

@@ -82,7 +82,7 @@ Deno.test("a sent socket is closed here, and the child's copy is the last", asyn
 /** How a socket that has no descriptor any more is refused, and whether the error says so. */
 async function refusal(source: HandoffSource, socket: Socket): Promise<[string, boolean]> {
   const { codeName, message } = await assertRejects(() => source.send(socket), WinsockError);
-  return [codeName, message.includes("Cannot share a socket") && message.includes("closed, handed off or given up")];
+  return [codeName, message.includes("Cannot share a socket") && message.includes("closed, handed off or released")];
 }
 
 Deno.test("many sockets are on their way at a time", async () => {

@@ -332,7 +332,7 @@ Deno.test("a connection that was closed is refused before anything is started", 
     () => upgrade(version, { command: "no such program", connections }),
     WinsockError,
   );
-  assertEquals([codeName, message.includes("it was closed, handed off or given up before")], ["WSAENOTSOCK", true]);
+  assertEquals([codeName, message.includes("it was closed, handed off or released before")], ["WSAENOTSOCK", true]);
   assertEquals(open.server.remoteAddr.port > 0, true);
   await assertRejects(() => upgrade(version, { command: "no such program" }), UpgradeError, "cannot be started");
 });

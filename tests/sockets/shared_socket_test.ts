@@ -142,7 +142,7 @@ Deno.test("a closed socket is WSAENOTSOCK", async () => {
     socket.close();
     const error = assertThrows(() => duplicateSocket(socket, Deno.pid), WinsockError, "Cannot share a socket");
     assertEquals([error.code, error.codeName], [10038, "WSAENOTSOCK"]);
-    assertMatch(error.message, /it was closed, handed off or given up before$/);
+    assertMatch(error.message, /it was closed, handed off or released before$/);
   }
 });
 
