@@ -83,7 +83,7 @@ class ConnectionSource {
     const next = this.#source instanceof Listener ? await acceptWithRetry(this.#source, onError) : await this.#pull();
     if (next instanceof Socket) return { socket: next };
     if (next === undefined || next.socket instanceof Socket) return next;
-    throw new TypeError("What connections yields is no Socket");
+    throw new TypeError("Invalid `connections`: must yield a Socket or an HttpConnection");
   }
 
   /**

@@ -245,10 +245,12 @@ const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdown
  * @throws {TypeError} If the engine does not exist, or does not support an option.
  */
 export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, mayBeDeno: boolean): HttpSettings {
-  if (!ENGINES.includes(engine)) throw new TypeError(`There is no engine "${engine}"`);
+  if (!ENGINES.includes(engine)) {
+    throw new TypeError(`Invalid \`engine\`: must be "auto", "node:http" or "Deno.serve", got "${engine}"`);
+  }
   const foreign = OF_NODE.find((name) => options[name] !== undefined);
   if (engine === "Deno.serve" && foreign !== undefined) {
-    throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
+    throw new TypeError(`Invalid \`${foreign}\`: must not be set for the engine "Deno.serve"`);
   }
   const chosen = engine !== "auto" ? engine : mayBeDeno && foreign === undefined ? "Deno.serve" : "node:http";
   // The server of `Deno.serve` does not have a `requestTimeout`, so it does not limit the `headersTimeout`.
@@ -274,11 +276,13 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
   for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
   const { maxRequestBodySize } = settings;
   if (maxRequestBodySize !== Infinity && !(Number.isSafeInteger(maxRequestBodySize) && maxRequestBodySize >= 0)) {
-    throw new RangeError(`The maxRequestBodySize is ${maxRequestBodySize}, not an integer from 0 or Infinity`);
+    throw new RangeError(
+      `Invalid \`maxRequestBodySize\`: must be an integer from 0 or Infinity, got ${maxRequestBodySize}`,
+    );
   }
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
-      `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,
+      `Invalid \`headersTimeout\`: must be at most ${requestTimeout} (requestTimeout), got ${settings.headersTimeout}`,
     );
   }
   return settings;
@@ -291,5 +295,5 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
  */
 function atLeast(least: number, name: string, value: number): void {
   if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
-  throw new RangeError(`The ${name} is ${value}, not an integer from ${least} to ${2 ** 31 - 1}`);
+  throw new RangeError(`Invalid \`${name}\`: must be an integer from ${least} to ${2 ** 31 - 1}, got ${value}`);
 }
