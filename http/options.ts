@@ -87,8 +87,9 @@ export interface ServeHttpOptions extends StreamOptions {
   signal?: AbortSignal;
   /**
    * A function that is called once for each error: a handler that throws, a response that cannot be sent or breaks off,
-   * a connection that cannot be taken, or `connections` that fails. If a response can still be sent, the function can
-   * return it; otherwise the client gets a 500. A client that disconnects is not an error. Defaults to `console.error`.
+   * a connection that cannot be taken, or `connections` that fails. If a response can still be sent, the client gets the
+   * response that the function returns, or a 500. A client that disconnects is not an error. Defaults to a function that
+   * prints the error with `console.error`.
    */
   onError?: (error: unknown, request?: Request) => Response | void | Promise<Response | void>;
   /**
