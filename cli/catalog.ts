@@ -1,5 +1,5 @@
 /**
- * `catalog`: the system's protocol catalogue.
+ * `catalog`: lists the protocol catalog of the system.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { chainText, describe } from "./inspect.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
 /**
- * Lists the catalogue as a table, and says which layered provider breaks hand-offs.
+ * Lists the catalog as a table, and reports each layer that breaks hand-offs.
  *
- * @param terminal Where.
- * @param json Whether for a program.
- * @param entries What to list.
- * @param pathOf Where libraries are.
- * @returns 0.
+ * @param terminal The terminal to print to.
+ * @param json Whether to print JSON.
+ * @param entries The entries to list. Defaults to the catalog of this system.
+ * @param pathOf Finds the library of a provider. Defaults to `providerPath`.
+ * @returns The exit code, which is always 0.
  */
 export function catalog(
   terminal: Terminal,
@@ -47,13 +47,16 @@ export function catalog(
   return 0;
 }
 
-/** Base, layer, or the chain drawn from top to base; and whether its handles are real ones. */
+/**
+ * Returns the kind of an entry: base, layer, or the chain from top to base. Also says if its handles are not IFS
+ * handles.
+ */
 function kind(entry: WSAPROTOCOL_INFOW): string {
   const text = chainText(entry.ProtocolChain);
   return (entry.dwServiceFlags1 & XP1.XP1_IFS_HANDLES) !== 0 ? text : `${text}, not IFS`;
 }
 
-/** The name of a field's value without its prefix, or the number. */
+/** Returns the name of a field's value without its prefix, or the number if it does not have a name. */
 function name(entry: WSAPROTOCOL_INFOW, fieldName: keyof WSAPROTOCOL_INFOW, prefix: string): string {
   const field = WSAPROTOCOL_INFOW.fields.find(({ name }) => name === fieldName) as Field;
   const { text, names } = describe(field, entry[fieldName]);

@@ -1,5 +1,5 @@
 /**
- * `doctor`: whether sockets can be handed off on this system, and if not, why.
+ * `doctor`: checks whether sockets can be handed off on this system, and reports the reasons if they cannot.
  *
  * @module
  */
@@ -9,39 +9,39 @@ import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
-/** Finds the library of a provider by its GUID. */
+/** Finds the library of a provider by the provider's GUID. */
 export type PathOf = (providerId: string) => string | undefined;
 
 /**
- * Says which layered provider breaks hand-offs.
+ * Describes each layer that breaks hand-offs.
  *
- * @param entries A catalogue.
- * @param pathOf Where libraries are.
- * @returns A sentence each.
+ * @param entries The entries of a catalog.
+ * @param pathOf Finds the library of a provider.
+ * @returns One sentence for each entry whose sockets cannot be handed off.
  */
 export function describeBrokenHandoffs(entries: readonly WSAPROTOCOL_INFOW[], pathOf: PathOf): string[] {
   return findBrokenHandoffs(entries).map(({ entry, layer }) => {
     const path = pathOf(layer.ProviderId);
-    return `Sockets of ${nameOf(entry)} cannot be handed over: they go through ${nameOf(layer)}${
+    return `Sockets of ${nameOf(entry)} cannot be handed off: they go through ${nameOf(layer)}${
       path === undefined ? "" : ` in ${path}`
-    }, whose descriptors are no handles of the system (no XP1_IFS_HANDLES)`;
+    }, whose descriptors are not handles of the system (no XP1_IFS_HANDLES)`;
   });
 }
 
-/** An entry's name and id. */
+/** Returns the name and the id of an entry. */
 function nameOf({ szProtocol, dwCatalogEntryId }: WSAPROTOCOL_INFOW): string {
   return `"${szProtocol.split("\0")[0]!}" (entry ${dwCatalogEntryId})`;
 }
 
-/** What the doctor looks at, so that a test can show it another system. */
+/** The parts of the system that `doctor` examines. A test can replace them. */
 interface SystemProbe {
-  /** The protocol catalogue. */
+  /** Returns the protocol catalog. */
   entries(): WSAPROTOCOL_INFOW[];
-  /** Where a provider's library is. */
+  /** Finds the library of a provider. */
   readonly pathOf: PathOf;
-  /** Duplicates a listening socket for this process and opens it; throws what goes wrong. */
+  /** Duplicates a listening socket for this process and opens it. Throws the error if that fails. */
   share(): Promise<void>;
-  /** The descriptor of a new socket, and the base provider's handle under it. */
+  /** Returns the descriptor of a new socket, and the handle of the base provider below it. */
   handles(): { s: bigint; base: bigint };
 }
 
@@ -49,17 +49,17 @@ interface SystemProbe {
 interface Finding {
   readonly check: string;
   readonly ok: boolean;
-  /** What was found, a sentence each. */
+  /** What was found, one sentence each. */
   readonly findings: readonly string[];
 }
 
 /**
  * Examines the system.
  *
- * @param terminal Where.
- * @param json Whether for a program.
- * @param patient What to examine. Default: this system.
- * @returns 0, or 1 if hand-offs cannot work.
+ * @param terminal The terminal to print to.
+ * @param json Whether to print JSON.
+ * @param patient The system to examine. Defaults to this system.
+ * @returns The exit code: 0, or 1 if hand-offs cannot work.
  */
 export async function doctor(terminal: Terminal, json: boolean, patient: SystemProbe = thisSystem()): Promise<number> {
   const results = [
@@ -74,7 +74,7 @@ export async function doctor(terminal: Terminal, json: boolean, patient: SystemP
     await examine("layers", () => {
       const entries = patient.entries();
       const broken = describeBrokenHandoffs(entries, patient.pathOf);
-      const healthy = `No layered provider is in the way of TCP sockets, among ${entries.length} catalogue entries`;
+      const healthy = `No layer breaks hand-offs of TCP sockets, in ${entries.length} catalog entries`;
       return { ok: broken.length === 0, findings: broken.length === 0 ? [healthy] : broken };
     }),
     await examine("handles", () => {

@@ -1,5 +1,5 @@
 /**
- * `inspect`: a blob as an annotated hex dump.
+ * `inspect`: prints a blob as an annotated hex dump.
  *
  * @module
  */
@@ -7,11 +7,11 @@ import type { Field, Struct } from "../structs/codec.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW, type WSAPROTOCOLCHAIN } from "../structs/wsaprotocol_info.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
-/** A field's value and what it is called. */
+/** The value of a field, and its names. */
 interface Description {
   /** The value as text. */
   readonly text: string;
-  /** Names of the value, or of its bits; bits without a name as a number. */
+  /** The names of the value or of its bits. Bits without a name are shown as a number. */
   readonly names: readonly string[];
 }
 
@@ -28,7 +28,7 @@ export function describe(field: Field, value: unknown): Description {
   return { text: String(value), names: [] };
 }
 
-/** The names of a number: one for a value, one a bit for flags. */
+/** Returns the names of a number: one name for a value, one name for each bit of flags. */
 function namesOf(field: Field, value: number): string[] {
   const { names } = field.type;
   if (names === undefined) return [];
@@ -39,14 +39,14 @@ function namesOf(field: Field, value: number): string[] {
   return [...known.map(([name]) => name), ...(rest === 0 ? [] : [`0x${rest.toString(16)} without a name`])];
 }
 
-/** What a chain is, and of which entries: `chain of 3: 1003 → 1002 → 1001`. */
+/** Describes the type and the entries of a chain, such as `chain of 3: 1003 → 1002 → 1001`. */
 export function chainText({ ChainLen, ChainEntries }: WSAPROTOCOLCHAIN): string {
   if (ChainLen === 0) return "layer";
   if (ChainLen === 1) return "base";
   return `chain of ${ChainLen}: ${ChainEntries.slice(0, ChainLen).join(" → ")}`;
 }
 
-/** A text in quotes, with what cannot be seen written out. */
+/** Puts a text in quotes, and escapes invisible characters. */
 function quoted(text: string): string {
   return JSON.stringify(text).replace(/[\ud800-\udfff\u007f-\u009f]/g, (unit) => {
     return `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
@@ -58,24 +58,24 @@ const NAME_WIDTH = 18;
 const GAP = 2;
 const WIDE = 110;
 
-/** A field as it is in the blob. */
+/** A field and its bytes in the blob. */
 interface Row {
   readonly field: Field;
   readonly bytes: Uint8Array;
   readonly value?: unknown;
   readonly text: string;
   readonly names: readonly string[];
-  /** What is wrong with it. */
+  /** The reason why the field is invalid. */
   readonly problem?: string;
 }
 
 /**
- * Shows a blob, field by field.
+ * Prints a blob, field by field.
  *
- * @param terminal Where.
- * @param path The file, or `-`.
- * @param json Whether for a program.
- * @returns 0, or 1 if something is wrong with the blob.
+ * @param terminal The terminal to print to.
+ * @param path The path of the file, or `-` for standard input.
+ * @param json Whether to print JSON.
+ * @returns The exit code: 0, or 1 if the blob is invalid.
  */
 export async function inspect(terminal: Terminal, path: string, json: boolean): Promise<number> {
   const bytes = await terminal.read(path);
@@ -112,11 +112,11 @@ function readRows(struct: Struct<WSAPROTOCOL_INFOW>, blob: Uint8Array): Row[] {
   });
 }
 
-/** What no provider would have written. */
+/** Returns the reason why a provider cannot have written a value. */
 function implausible(field: Field, value: unknown, names: readonly string[]): string | undefined {
-  if (field.name === "ProviderId" && value === NIL) return "no provider has the GUID of zeros";
+  if (field.name === "ProviderId" && value === NIL) return "a provider cannot have the GUID of zeros";
   if ((field.name === "iAddressFamily" || field.name === "iSocketType") && names.length === 0) {
-    return `${String(value)} is no ${field.name === "iSocketType" ? "socket type" : "address family"}`;
+    return `${String(value)} is not ${field.name === "iSocketType" ? "a socket type" : "an address family"}`;
   }
   return undefined;
 }
@@ -160,7 +160,10 @@ function dump(terminal: Terminal, struct: Struct<WSAPROTOCOL_INFOW>, rows: reado
   }
 }
 
-/** The value, and its names: beside it where one fits, else each on a line of its own. */
+/**
+ * Returns the value and its names. A single name is on the line of the value if it fits; otherwise each has its own
+ * line.
+ */
 function noteLines(terminal: Terminal, { text, names, problem }: Row, room: number): string[] {
   if (problem !== undefined) return wrap(problem, room).map((line) => styled(terminal, "wrong", line));
   const [name = ""] = names;
@@ -170,7 +173,7 @@ function noteLines(terminal: Terminal, { text, names, problem }: Row, room: numb
   return [...wrap(text, room), ...names.map((name) => styled(terminal, "flag", name))];
 }
 
-/** Lines of at most `room` characters, broken behind a space or a dash where there is one. */
+/** Splits a text into lines of at most `room` characters, after a space or a dash if possible. */
 function wrap(text: string, room: number): string[] {
   const lines: string[] = [];
   for (let rest = text; rest !== "";) {
@@ -182,7 +185,7 @@ function wrap(text: string, room: number): string[] {
   return lines.length === 0 ? [""] : lines;
 }
 
-/** Bytes in lines; lines of zeros at the end are told, not shown. */
+/** Formats bytes as lines. Lines of zeros at the end are counted and not shown. */
 function hexLines(bytes: Uint8Array, perLine: number): { offset: number; text: string }[] {
   const used = bytes.findLastIndex((byte) => byte !== 0) + 1;
   const shown = Math.min(bytes.byteLength, Math.max(perLine, Math.ceil(used / perLine) * perLine));

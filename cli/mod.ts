@@ -1,12 +1,14 @@
 /**
  * The command line: `deno run @winsock/handoff/cli --help`, in a project that has added the package.
  *
- * Shows what a blob holds, what the system's protocol catalogue holds, whether sockets can be handed over here, and what
- * Winsock's errors mean. `inspect FILE` needs `--allow-read=FILE`, `inspect -` and `errors` nothing, `doctor` ffi access to
- * the system's socket library, and so does `catalog` on Windows: ws2_32.dll and kernel32.dll. `upgrade FILE` needs
- * `--allow-read=FILE` and ffi access to the system's socket library.
+ * It shows the fields of a blob and the protocol catalog of the system. It checks whether sockets can be handed off on
+ * this system, and explains the errors of Winsock.
  *
- * @example As a function, with a terminal of one's own
+ * `inspect FILE` needs `--allow-read=FILE`. `inspect -` and `errors` need no permissions. `doctor`, and on Windows
+ * `catalog`, need ffi access to the system's socket library (on Windows: ws2_32.dll and kernel32.dll). `upgrade FILE`
+ * needs `--allow-read=FILE` and ffi access to the system's socket library.
+ *
+ * @example Call it as a function, with a terminal of your own
  * ```ts
  * import { main } from "@winsock/handoff/cli";
  * import { assertEquals } from "@std/assert";
@@ -35,18 +37,18 @@ import { inspect } from "./inspect.ts";
 import { serveCommand, UsageError } from "./serve.ts";
 
 /**
- * Explains an error, given as number or name; the prefix `WSA` may be left out, and case does not matter.
+ * Explains an error of Winsock. The prefix `WSA` can be omitted, and case is ignored.
  *
- * @param terminal Where.
- * @param query The number or name.
- * @param json Whether for a program.
- * @returns 0, or 1 if Winsock has no such error.
+ * @param terminal The terminal to print to.
+ * @param query The number or the name of the error.
+ * @param json Whether to print JSON.
+ * @returns The exit code: 0, or 1 if Winsock does not have this error.
  */
 export function errors(terminal: Terminal, query: string, json: boolean): number {
   const code = codeOf(query);
   const known = code === undefined ? undefined : describeWinsockError(code);
   if (code === undefined || known === undefined) {
-    terminal.printError(`"${query}" is no Winsock error`);
+    terminal.printError(`"${query}" is not a Winsock error`);
     return 1;
   }
   if (json) terminal.print(JSON.stringify({ code, ...known }));
@@ -61,7 +63,7 @@ function codeOf(query: string): number | undefined {
   return errors[name] ?? errors[`WSA${name}`];
 }
 
-/** Asks the server that wrote the control file, and says how it went. */
+/** Asks the server that wrote the control file to upgrade, and prints the result. */
 export async function upgrade(terminal: Terminal, controlFile: string, json: boolean): Promise<number> {
   const result = await requestUpgrade(controlFile);
   const remaining = result.remaining === 0
@@ -76,8 +78,8 @@ const HELP = `Serves a module with several processes, and looks into shared sock
   handoff serve MAIN          serves a module as \`deno serve\` does; \`handoff serve --help\` tells more
   handoff upgrade FILE        has a running server replace itself; FILE is its control file
   handoff inspect FILE|-      shows a WSAPROTOCOL_INFO of 628 or 372 bytes, field by field
-  handoff catalog             lists the system's protocol catalogue
-  handoff doctor              tells whether sockets can be handed over here, and if not, why
+  handoff catalog             lists the system's protocol catalog
+  handoff doctor              tells whether sockets can be handed off here, and if not, why
   handoff errors CODE|NAME    explains a Winsock error
 
   --json      for programs
@@ -100,8 +102,8 @@ export type { Terminal };
  * ```
  *
  * @param args The command and its arguments.
- * @param terminal Where it reads and writes. Default: this process's.
- * @returns The exit code: 0, 1 if something is wrong with what was asked about, 2 if the arguments are.
+ * @param terminal The terminal to read from and write to. Defaults to the terminal of this process.
+ * @returns The exit code: 0, 1 if what the command examined is invalid or failed, or 2 if the arguments are invalid.
  */
 export async function main(args: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
   if (args[0] === "serve") return await attempt(terminal, () => serveCommand(terminal, args.slice(1)));
@@ -117,7 +119,7 @@ export async function main(args: readonly string[], terminal: Terminal = process
   const [command, ...operands] = options._.map(String);
   if (options.help) return terminal.print(HELP), 0;
   if (options.version) return terminal.print(project.version), 0;
-  if (unknown.length > 0) return misused(terminal, `${unknown[0]} is no option`);
+  if (unknown.length > 0) return misused(terminal, `${unknown[0]} is not an option`);
   return await attempt(terminal, async () => {
     switch (command) {
       case "inspect":
@@ -136,12 +138,12 @@ export async function main(args: readonly string[], terminal: Terminal = process
         if (operands.length !== 1) return misused(terminal, "upgrade takes one control file");
         return await upgrade(terminal, operands[0]!, options.json);
       default:
-        return misused(terminal, command === undefined ? "a command is missing" : `${command} is no command`);
+        return misused(terminal, command === undefined ? "a command is missing" : `${command} is not a command`);
     }
   });
 }
 
-/** Runs a command: what it throws is printed, and told by the exit code. */
+/** Runs a command. If it throws, prints the error and returns the exit code for it. */
 async function attempt(terminal: Terminal, command: () => Promise<number>): Promise<number> {
   try {
     return await command();

@@ -1,5 +1,5 @@
 /**
- * `serve`: a module on all processors.
+ * `serve`: serves a module with several processes.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { notify, systemdSockets } from "../interop/systemd.ts";
 import { type AppServer, serve, type ServeOptions } from "../serve/serve.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** The usage of `serve`. */
+/** The help text of `serve`. */
 export const SERVE_HELP = `Serves a module as \`deno serve\` does, with several processes.
 
   handoff serve [OPTIONS] MAIN [-- DENO_FLAGS…]
@@ -31,18 +31,19 @@ second one ends it at once. On Windows Ctrl-C, Ctrl-Break and closing the consol
 
 Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running, 2 the command was wrong.`;
 
-/** A command that was wrong; its message says how. */
+/** An invalid command. The message is the reason. */
 export class UsageError extends Error {}
 
-/** Files that change together, as editors write them, are one change. */
+/** The time within which changes of several files count as one change. Editors often write several files at once. */
 const WATCH_DELAY_MS = 200;
 
 /**
  * Serves until the server ends.
  *
- * @param args What follows `serve`.
+ * @param terminal The terminal to print to.
+ * @param args The arguments after `serve`.
  * @returns The exit code.
- * @throws {UsageError} If the arguments are wrong.
+ * @throws {UsageError} If the arguments are invalid.
  */
 export async function serveCommand(terminal: Terminal, args: readonly string[]): Promise<number> {
   const { help, watch, systemd, options } = readArguments(args);
@@ -117,10 +118,13 @@ function integer(name: string, text: string | undefined, most = 2 ** 31 - 1, lea
   throw new UsageError(`Invalid --${name}: must be an integer from ${least} to ${most}, got "${text}"`);
 }
 
-/** Tells a service manager, if there is one. */
+/** Notifies the service manager, if there is one. */
 type Manager = (state: { READY: 1 } | { RELOADING: 1 } | { STOPPING: 1 }) => Promise<unknown>;
 
-/** SIGINT and SIGTERM end the server, SIGHUP replaces the workers; Windows has other signals that end. */
+/**
+ * Handles signals: SIGINT and SIGTERM end the server, and SIGHUP replaces the workers. On Windows, SIGINT,
+ * SIGBREAK and SIGHUP end the server.
+ */
 function obeySignals(
   server: AppServer,
   restart: () => void,
@@ -159,7 +163,7 @@ async function replaceWorkers(server: AppServer, terminal: Terminal, manager: Ma
   await manager({ READY: 1 });
 }
 
-/** Calls back when a file beside a module changes, or below. */
+/** Calls a function when a file changes in the folder of a module or below it. */
 function callOnChange(main: string | URL, callback: () => void): Disposable {
   const directory = String(main).replace(/[^/\\]*$/, "") || ".";
   const watcher = Deno.watchFs(directory, { recursive: true });

@@ -1,11 +1,11 @@
 /**
- * What a command sees of the world, so that tests can be one.
+ * The input and output of a command, which tests can replace.
  *
  * @module
  */
 import { styleText } from "node:util";
 
-/** Where a command reads and writes. */
+/** The terminal that a command reads from and writes to. */
 export interface Terminal {
   /** Reads a file, or standard input for `-`. */
   read(path: string): Promise<Uint8Array>;
@@ -13,21 +13,21 @@ export interface Terminal {
   print(line: string): void;
   /** Writes a line to standard error. */
   printError(line: string): void;
-  /** Columns there are for a line. */
+  /** The number of columns of a line. */
   readonly columns: number;
-  /** Whether to use colours. */
+  /** Whether to use colors. */
   readonly color: boolean;
 }
 
-/** Styles of the output, by what they mean. */
+/** The styles of the output, by their meaning. */
 const STYLES = { heading: "bold", dim: "gray", name: "cyan", flag: "green", wrong: "red" } as const;
 
-/** A text in one of the styles, where there are colours. */
+/** Applies a style to a text if the terminal uses colors. */
 export function styled(terminal: Terminal, style: keyof typeof STYLES, text: string): string {
   return terminal.color ? styleText(STYLES[style], text, { validateStream: false }) : text;
 }
 
-/** This process's terminal. Colours only where a person reads, and NO_COLOR is not set. */
+/** Returns the terminal of this process. It uses colors if stdout is a terminal and `NO_COLOR` is not set. */
 export function processTerminal(): Terminal {
   return {
     async read(path) {

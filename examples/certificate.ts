@@ -1,10 +1,11 @@
 /**
- * A certificate of its own for localhost, one.test and two.test. For tests and examples only: its key is public.
+ * A self-signed certificate for localhost, one.test and two.test. Its key is public, so use it for tests and examples
+ * only.
  *
  * @module
  */
 
-/** As `serveHttp` takes it. */
+/** The key and the certificate, as the `tls` option of `serveHttp`. */
 export const CERTIFICATE = {
   key: `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgYctGysIWCvpoe9eG

@@ -1,31 +1,31 @@
 /**
- * Which server a TLS client asks for.
+ * Finds the server name that a TLS client asks for.
  *
  * @module
  */
 import { concat } from "@std/bytes/concat";
 
-/** The longest that is looked at, in bytes with all that frames it: what comes from strangers has a bound. */
+/** The maximum number of bytes to examine, including record headers. Input from clients must have a limit. */
 export const MAX_BYTES = 16_384;
 const TLS_HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
 const SERVER_NAME = 0;
 const HOST_NAME = 0;
-/** Kind, version (two bytes) and length (two bytes). */
+/** The length of kind, version (two bytes) and length (two bytes). */
 const RECORD_HEADER = 5;
-/** Kind and length (three bytes). */
+/** The length of kind and length (three bytes). */
 const MESSAGE_HEADER = 4;
 const VERSION_AND_RANDOM = 2 + 32;
 
-/** A ClientHello, or how many bytes from the beginning of the connection must be there to see more of it. */
+/** A ClientHello, or the number of bytes from the beginning of the connection that are needed to continue. */
 export type ClientHello = { readonly message: Uint8Array } | { readonly atLeast: number };
 
 /**
  * Looks for a whole ClientHello, which may be split over several TLS records (RFC 8446, 5.1).
  *
- * @param bytes The connection's bytes from its beginning, as many as there are.
- * @returns The message without what frames it in records, or how many bytes to look at.
- * @throws {RangeError} If it is no ClientHello, or one that is too long.
+ * @param bytes The available bytes from the beginning of the connection.
+ * @returns The message without record headers, or the number of bytes that are needed.
+ * @throws {RangeError} If the bytes are not a ClientHello, or it is too long.
  */
 export function findClientHello(bytes: Uint8Array): ClientHello {
   const payloads: Uint8Array[] = [];
@@ -36,12 +36,12 @@ export function findClientHello(bytes: Uint8Array): ClientHello {
     if (bytes.byteLength < end) return { atLeast: bounded(end) };
     const [type, major] = header.bytes(3);
     const length = header.number(2);
-    if (type !== TLS_HANDSHAKE || major !== 3 || length === 0) throw new RangeError("This is no ClientHello");
+    if (type !== TLS_HANDSHAKE || major !== 3 || length === 0) throw new RangeError("This is not a ClientHello");
     const payload = bytes.subarray(end, end += length);
     if (bytes.byteLength < end) return { atLeast: bounded(end) };
     payloads.push(payload);
     size += length;
-    if (payloads[0]![0] !== CLIENT_HELLO) throw new RangeError("This is no ClientHello");
+    if (payloads[0]![0] !== CLIENT_HELLO) throw new RangeError("This is not a ClientHello");
     if (size < MESSAGE_HEADER) continue;
     whole ??= MESSAGE_HEADER + new Reader(concat(payloads).subarray(1)).number(3);
     if (size >= whole) return { message: concat(payloads).subarray(0, whole) };
@@ -55,15 +55,15 @@ function bounded(length: number): number {
 }
 
 /**
- * The server name in a ClientHello (RFC 8446, 4.1.2 and RFC 6066, 3).
+ * Returns the server name in a ClientHello (RFC 8446, 4.1.2 and RFC 6066, 3).
  *
  * @param message The whole message.
- * @returns `undefined` if the client names none.
- * @throws {RangeError} If it is no whole ClientHello.
+ * @returns The name, or `undefined` if the client does not send a name.
+ * @throws {RangeError} If the message is not a whole ClientHello.
  */
 export function serverNameOf(message: Uint8Array): string | undefined {
   const hello = new Reader(message);
-  if (hello.number(1) !== CLIENT_HELLO) throw new RangeError("This is no ClientHello");
+  if (hello.number(1) !== CLIENT_HELLO) throw new RangeError("This is not a ClientHello");
   const body = hello.vector(3);
   body.bytes(VERSION_AND_RANDOM);
   body.vector(1); // session id
@@ -83,7 +83,7 @@ export function serverNameOf(message: Uint8Array): string | undefined {
   return undefined;
 }
 
-/** Reads numbers, and vectors with their length in front; throws at the end. */
+/** Reads numbers, and vectors that begin with their length. Throws at the end of the bytes. */
 class Reader {
   #rest: Uint8Array;
 

@@ -5,7 +5,7 @@
  *       --allow-read=server.control --allow-write=server.control --allow-ffi=… examples/graceful_restart.ts
  *     deno run --allow-read --allow-ffi=… cli/mod.ts upgrade server.control       # or: kill -HUP PID
  *
- * The next version is this file as it is then: change the greeting, and upgrade.
+ * The next version runs this file as it is on disk then: change the greeting, and upgrade.
  *
  * @module
  */
@@ -22,11 +22,11 @@ const listener = version.listen("http", { hostname: "127.0.0.1", port: Number(po
 
 let retired = false;
 const server = http.createServer((_request, response) => {
-  // A client that keeps its connection goes on with the next version.
+  // A client with a kept connection connects again, to the next version.
   if (retired) response.setHeader("connection", "close");
   response.end(`${GREETING} from process ${Deno.pid}\n`);
 });
-// The server itself does not listen, and Deno would close each connection after one response.
+// The server does not listen, and Deno would close each connection after one response.
 Object.defineProperty(server, "listening", { value: true });
 
 version.retired.then(() => retired = true);

@@ -1,10 +1,10 @@
 /**
- * Accepts HTTP connections, and lets another process answer them.
+ * Accepts HTTP connections, and hands them off to another process that answers them.
  *
  *     deno run --no-prompt --allow-run --allow-ffi=… examples/handoff_http.ts
  *
- * Three processes: this one listens and accepts; a worker without any net permission answers over the connections it is
- * handed; a client makes real requests with `fetch`.
+ * There are three processes. This one listens and accepts. A worker without net permission answers requests on the
+ * connections that it receives. A client makes requests with `fetch`.
  *
  * @module
  */
@@ -38,7 +38,7 @@ const [served, asked] = await Promise.all([worker?.status, client.status]);
 console.log(`\nThe worker exited with ${served?.code}, the client with ${asked.code}`);
 if (served?.code !== 0 || asked.code !== 0) Deno.exit(1);
 
-/** Runs another example in a process of its own, under no more than the given permissions. */
+/** Runs another example in its own process, with only the given permissions. */
 function run(script: string, grants: string[], args: string[], stdin: "piped" | "null" = "null"): Deno.ChildProcess {
   const url = new URL(script, import.meta.url).href;
   return new Deno.Command(Deno.execPath(), { args: ["run", "--quiet", "--no-prompt", ...grants, url, ...args], stdin })

@@ -1,5 +1,5 @@
 /**
- * A worker of `http_pool.ts`: a Hono app on the connections it is handed, WebSockets included.
+ * A worker of `http_pool.ts`: a Hono app on the connections that it receives, including WebSockets.
  *
  * @module
  */

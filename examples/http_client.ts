@@ -1,5 +1,5 @@
 /**
- * The client of `handoff_http.ts`: some requests, each on a connection of its own.
+ * The client of `handoff_http.ts`: makes some requests, each on its own connection.
  *
  * @module
  */

@@ -1,10 +1,10 @@
 /**
- * A web server of several processes: this one accepts, the workers answer with Hono.
+ * A web server of several processes: this process accepts, and the workers answer with Hono.
  *
  *     deno run --no-prompt --allow-run --allow-ffi=… examples/http_pool.ts [PORT]
  *
- * `curl http://127.0.0.1:PORT/` is answered by one worker after the other; a worker that dies is replaced. Neither this
- * process nor the workers have net permission.
+ * The workers answer the requests of `curl http://127.0.0.1:PORT/` in turn. A worker that exits is replaced. Neither
+ * this process nor the workers have net permission.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 /**
  * The worker of `handoff_http.ts`: answers HTTP requests on connections that another process accepted.
  *
- * It needs nothing but ffi access to the system's socket library: no net permission.
+ * It only needs ffi access to the system's socket library, and no net permission.
  *
  * @module
  */
@@ -16,7 +16,7 @@ const server = http.createServer((request, response) => {
   response.setHeader("content-type", "text/plain");
   response.end(`Hello ${request.url?.slice(1)} from process ${Deno.pid}\n`);
 });
-// The server itself does not listen, and Deno would close each connection after one response.
+// The server does not listen, and Deno would close each connection after one response.
 Object.defineProperty(server, "listening", { value: true });
 
 const open = new Set<Promise<void>>();

@@ -1,12 +1,12 @@
 /**
- * A web server of several processes, and a page that shows them at work.
+ * A web server of several processes, and a page that shows its workers.
  *
  *     deno run --no-prompt --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR --allow-ffi=… \
  *       examples/live_view.ts [PORT] [PAGE_PORT]
  *
- * Open the second address it prints, send requests to the first, end a worker, and press "Upgrade": this file, as it is
- * then, becomes the next version, and the page follows. SIGHUP does the same. Whoever can connect to the page's port of
- * this machine may press the button; pages of other servers may not.
+ * Open the second printed address, send requests to the first one, end a worker, and press "Upgrade". This file, as it
+ * is on disk then, becomes the next version, and the page connects to it. SIGHUP also upgrades. Every user who can
+ * connect to the page's port on this machine can press the button. Pages of other servers cannot.
  *
  * @module
  */
@@ -52,7 +52,7 @@ async function replace(): Promise<void> {
       script: import.meta.url,
       denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
       args: [`${addr.port}`, `${pageAddr.port}`, `${Number(number) + 1}`],
-      // Connections are the workers', which finish them below.
+      // The workers own the connections, and finish them below.
       drainTimeout: 0,
     });
   } catch (error) {

@@ -1,5 +1,6 @@
 /**
- * One process accepts, as many as there are processors answer. SIGHUP has the workers replaced by what is on disk.
+ * One process accepts, and one worker for each processor answers. SIGHUP replaces the workers, which then run the files
+ * that are on disk.
  *
  *     deno run --allow-run --allow-ffi=… examples/prefork_http.ts [PORT]
  *

@@ -1,9 +1,9 @@
 /**
- * A process that may do anything accepts; one that may do nothing answers.
+ * A process with broad permissions accepts a connection, and a process with few permissions answers it.
  *
  *     deno run --allow-run --allow-ffi=… examples/privilege_separation.ts
  *
- * The child has no net permission: it can serve the connection it is given, and reach nobody else.
+ * The child does not have net permission. It can serve the connection that it receives, and may not open others.
  *
  * @module
  */

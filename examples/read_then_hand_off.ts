@@ -1,21 +1,21 @@
 /**
- * Reads a line from a connection, and hands the connection on with what was read too far.
+ * Reads a line from a connection, and hands the connection off together with the bytes that were read after the line.
  *
  *     deno run --allow-run --allow-ffi=… examples/read_then_hand_off.ts [full|free …]
  *
- * Each argument is a worker: one that is full rejects the connection, one that is free answers on it. If nobody takes it the
- * process that read the line answers itself, and misses nothing either.
+ * Each argument is a worker: `full` rejects the connection, and `free` answers on it. If no worker takes the
+ * connection, this process answers. It then also has all bytes.
  *
- * Where the line need only be looked at, and fits into what the system keeps of a connection, `socket.peek` does as well: the
- * connection is handed on untouched, as in `sni_router.ts`. Reading is for lines that are longer, or that have to be
- * answered before the next one comes.
+ * If the line only has to be examined and fits into the receive buffer of the system, use `socket.peek`. The connection
+ * is then handed off unchanged, as in `sni_router.ts`. Read the line if it can be longer, or must be answered before
+ * the next one arrives.
  *
  * @module
  */
 import { concat } from "@std/bytes/concat";
 import { connect, HandoffError, HandoffSource, LIBRARY_PATHS, listen, receive, type Socket } from "@winsock/handoff";
 
-/** The longest line, in bytes: what comes from strangers has a bound. */
+/** The maximum length of the line, in bytes. Input from clients must have a limit. */
 const MAX_BYTES = 4_096;
 const PATIENCE_MS = 5_000;
 const NEWLINE = 10;
@@ -40,13 +40,15 @@ async function handOn(kinds: readonly string[]): Promise<void> {
   for (const worker of workers) await worker.close();
 }
 
-/** Reads up to the first newline. What came behind it goes back: the socket brings it along, wherever it goes. */
+/**
+ * Reads up to the first newline. The bytes after it are put back: the socket keeps them, also when it is handed off.
+ */
 async function readLine(socket: Socket): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   let bytes: Uint8Array = new Uint8Array(0);
   while (!bytes.includes(NEWLINE)) {
     if (bytes.byteLength >= MAX_BYTES) throw new RangeError(`The line is longer than ${MAX_BYTES} bytes`);
-    // A stream would read ahead, and nobody gets that back from it.
+    // A stream would read ahead, and the bytes that it has read cannot be put back.
     const more = await socket.read(MAX_BYTES, { signal });
     if (more === null) throw new Error("The client has gone");
     bytes = concat([bytes, more]);
@@ -56,7 +58,7 @@ async function readLine(socket: Socket): Promise<string> {
   return new TextDecoder().decode(bytes.subarray(0, end));
 }
 
-/** Offers a connection to one worker after the other; returns whether one has it. If not it is as it was. */
+/** Offers a connection to one worker after the other. Returns whether a worker took it. Otherwise it is unchanged. */
 async function sendToOne(workers: readonly HandoffSource[], socket: Socket): Promise<boolean> {
   for (const worker of workers) {
     try {
@@ -84,7 +86,7 @@ async function work(kind: string): Promise<void> {
   }
 }
 
-/** Says what there is to read. */
+/** Answers with the text that was read from the connection. */
 async function answer(socket: Socket): Promise<void> {
   using conn = socket.toConn();
   const text = await new Response(conn.readable).text();

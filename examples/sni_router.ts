@@ -1,10 +1,10 @@
 /**
- * Chooses the worker of a TLS connection by the name the client asks for, without ending TLS.
+ * Chooses the worker of a TLS connection by the server name in the handshake, without terminating TLS.
  *
  *     deno run --no-prompt --allow-run --allow-ffi=… examples/sni_router.ts [PORT]
  *
- * The router only peeks at the first bytes, the ClientHello, and hands the connection over untouched. The keys are with the
- * workers; the router has none, and reads nothing of what client and worker say to each other.
+ * The router only peeks at the first bytes, the ClientHello, and hands the connection off unchanged. Only the workers
+ * have keys. The router does not have a key, and cannot read the data of the connection.
  *
  * @module
  */
@@ -31,7 +31,7 @@ async function route(socket: Socket): Promise<void> {
   }
 }
 
-/** The name in the ClientHello, as soon as all of it is there. */
+/** Returns the server name, when the whole ClientHello has arrived. */
 async function serverName(socket: Socket): Promise<string | undefined> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   for (let atLeast = 1;;) {

@@ -1,5 +1,5 @@
 /**
- * A worker of `sni_router.ts`: ends TLS with its own key, and answers.
+ * A worker of `sni_router.ts`: terminates TLS with its own key, and answers.
  *
  * @module
  */

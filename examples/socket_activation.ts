@@ -1,11 +1,11 @@
 /**
- * Answers one connection on a listener that systemd or systemfd opened, or else on one of its own.
+ * Answers one connection on a listener that systemd or systemfd passed, or else on its own listener.
  *
  *     systemd-socket-activate -l 127.0.0.1:8080 --fdname=web deno run --no-prompt \
  *       --allow-env=LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,SYSTEMFD_SOCKET_SERVER,SYSTEMFD_SOCKET_SECRET,NOTIFY_SOCKET \
  *       --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 examples/socket_activation.ts
  *
- * With these permissions it can open no port through Deno, and read nothing but these variables.
+ * With these permissions it cannot open a port through Deno, and can only read these variables.
  *
  * @module
  */

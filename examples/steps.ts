@@ -8,7 +8,7 @@ import diagnostics from "node:diagnostics_channel";
 
 type Line = [number: number, text: string];
 
-/** How the socket gets to the target: on Windows as a structure, elsewhere as a descriptor in a message. */
+/** How the socket gets to the target: on Windows as a structure, on other systems as a descriptor in a message. */
 const WAY = Deno.build.os === "windows"
   ? {
     share: (peer: number) => `calls WSADuplicateSocketW for process ${peer}: a WSAPROTOCOL_INFO of 628 bytes`,
@@ -33,12 +33,12 @@ const STEPS: Partial<Record<HandoffStep["step"], (peer: number) => Line[]>> = {
   "taken-received": (peer) => [[10, `closes its descriptor: process ${peer} owns the connection`]],
 };
 
-/** Prints one step. */
+/** Prints one step of the scenario. */
 export function printStep(role: "source" | "target", number: number, text: string): void {
   console.log(`${String(number).padStart(2)}. ${role} ${String(Deno.pid).padEnd(6)} ${text}`);
 }
 
-/** Prints the steps the library takes in this process. */
+/** Prints the steps that the library takes in this process. */
 export function printSteps(role: "source" | "target"): void {
   diagnostics.subscribe(TRACE_CHANNEL, (message) => {
     const { step, peerProcessId } = message as HandoffStep;

@@ -1,5 +1,5 @@
 /**
- * Answers HTTP on the sockets whose numbers it is told: a Worker of `threads.ts`.
+ * Answers HTTP on the sockets whose descriptors it receives: a Worker of `threads.ts`.
  *
  * @module
  */

@@ -1,6 +1,7 @@
 /**
- * Threads need no hand-off: a descriptor is valid in all of them. One thread accepts, and each of the others answers the
- * connections whose number it is told. A Worker may load from disk only what may be read.
+ * Threads of one process do not need a hand-off, because a descriptor is valid in all of them. One thread accepts
+ * connections. Each of the other threads answers the connections whose descriptors it receives. A Worker can only load
+ * files from disk that the process may read.
  *
  *     deno run --allow-read=. --allow-ffi=… examples/threads.ts [PORT]
  *
@@ -16,6 +17,6 @@ console.log(`${threads.length} threads of process ${Deno.pid} answer at http://1
 
 let turn = 0;
 for await (const socket of listener) {
-  // From here on the thread owns the descriptor, and this one must not close it.
+  // From here on the other thread owns the descriptor, and this thread must not close it.
   threads[turn++ % threads.length]!.postMessage(socket.detach());
 }

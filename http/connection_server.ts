@@ -1,5 +1,5 @@
 /**
- * A server without a port: the connections it has, the engine that serves them, and their end.
+ * A server without a port: its connections, the engine that serves them, and its shutdown.
  *
  * @module
  */
@@ -9,51 +9,51 @@ import { Socket } from "../sockets/socket.ts";
 import { reportError } from "./handler.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
 
-/** How long a connection that waits for a request has at the shutdown, in milliseconds: one may be on its way. */
+/** The time that an idle connection is kept at the shutdown, in milliseconds, because a request may be in flight. */
 export const FAREWELL_MS = 250;
 
-/** Parses requests, lets the handler answer them, and sends the responses. */
+/** Parses requests, calls the handler, and sends the responses. */
 export interface HttpEngine {
-  /** How many connections it serves, WebSockets included. */
+  /** The number of open connections, including WebSockets. */
   readonly connectionCount: number;
 
-  /** Serves a connection until it closes, and has its socket from then on. If this throws, it is left alone. */
+  /** Serves a connection until it closes. It owns the socket from then on; if this throws, the caller still owns it. */
   serve(connection: HttpConnection<SocketAddr>): void;
 
-  /** Lets each connection go after its next response, and asks WebSockets to close. */
+  /** Closes each connection after its next response, and asks WebSockets to close. */
   drain(): void;
 
-  /** Whether its connections, now and later, are to keep the process running. */
+  /** Sets whether its connections, including later ones, keep the process running. */
   setReferenced(referenced: boolean): void;
 
   /** Closes all connections. */
   end(): void;
 
-  /** Ends what goes on beside connections, when there are none any more. */
+  /** Stops timers and other background work, when all connections have closed. */
   stop(): void;
 }
 
 /**
- * A connection and what came with it: what `receive()` yields, and an inherited connection.
+ * A connection and its data: an element of `receive()`, or an inherited connection.
  *
- * @typeParam A What its addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of its addresses: of TCP, or `Deno.UnixAddr`.
  */
 export interface HttpConnection<A extends SocketAddr = Deno.NetAddr> {
   /** The connection. */
   readonly socket: Socket<A>;
-  /** What handlers find as {@linkcode HttpInfo.data}. */
+  /** The data that handlers get as {@linkcode HttpInfo.data}. */
   readonly data?: unknown;
-  /** Takes it, where that is done by hand. */
+  /** Takes the connection, if it is not taken automatically. */
   accept?(): Promise<void>;
-  /** Leaves it to whoever offered it, where it is not accepted yet. */
+  /** Rejects the connection, if it is not accepted yet. The source then has it back. */
   reject?(reason: string): void;
 }
 
 /**
- * Where connections come from: a listener, `receive()`, or anything that yields sockets. What has the methods `ref` and
- * `unref` is told by them whether waiting for a connection is to keep the process running.
+ * The origin of the connections: a listener, `receive()`, or any iterable of sockets. If it has the methods `ref` and
+ * `unref`, the server calls them to set whether waiting for a connection keeps the process running.
  *
- * @typeParam A What their addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of the connections' addresses: of TCP, or `Deno.UnixAddr`.
  */
 export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
   | Listener<A>
@@ -72,24 +72,25 @@ class ConnectionSource {
   }
 
   /**
-   * The next connection.
+   * Waits for the next connection.
    *
-   * @param onError Told of what kept a listener from accepting; it goes on.
-   * @returns `undefined` when no more will come.
-   * @throws What the iterable throws.
+   * @param onError Called with an error that prevented a listener from accepting. The listener continues.
+   * @returns The connection, or `undefined` when there are no more connections.
+   * @throws Any error that the iterable throws.
    */
   async next(onError: (error: unknown) => void): Promise<HttpConnection<SocketAddr> | undefined> {
     if (this.#stopped) return undefined;
     const next = this.#source instanceof Listener ? await acceptWithRetry(this.#source, onError) : await this.#pull();
     if (next instanceof Socket) return { socket: next };
     if (next === undefined || next.socket instanceof Socket) return next;
-    throw new TypeError("What connections yields is no Socket");
+    throw new TypeError("Invalid `connections`: must yield a Socket or an HttpConnection");
   }
 
   /**
-   * Takes no more: closes a listener, tells an iterable. It may yield one more that it was asked for already.
+   * Takes no more connections: closes a listener, or tells an iterable to return. An iterable may still yield the
+   * connection that was already requested.
    *
-   * @returns Resolves when a listener leaves nothing of this process at its address.
+   * @returns Resolves when this process has nothing left at the address of a listener.
    */
   async stop(): Promise<void> {
     if (this.#stopped) return;
@@ -99,12 +100,12 @@ class ConnectionSource {
       source.close();
       await source.pause();
     } else {
-      // A generator that waits for its source answers only after that; nobody can wait for it here.
+      // A generator that waits for its source only answers after that, so its answer is not awaited.
       this.#iterator?.return?.()?.catch(() => {});
     }
   }
 
-  /** Whether waiting for a connection is to keep the process running, of a source that can tell the difference. */
+  /** Sets whether waiting for a connection keeps the process running, if the source supports it. */
   setReferenced(referenced: boolean): void {
     const source = this.#source as Partial<Record<"ref" | "unref", () => void>>;
     if (referenced) source.ref?.();
@@ -119,10 +120,13 @@ class ConnectionSource {
   }
 }
 
-/** How long a listener may take to close: as a rule no time at all, on a system that is out of threads for ever. */
+/**
+ * The time for a listener to close, in milliseconds. It usually closes immediately, but never if the system is out of
+ * threads.
+ */
 const CLOSE_MS = 1_000;
 
-/** Serves connections that come from somewhere else. */
+/** Serves connections that were accepted elsewhere. */
 export class ConnectionServer implements HttpServer {
   readonly finished: Promise<void>;
   readonly addr: SocketAddr | undefined;
@@ -130,20 +134,20 @@ export class ConnectionServer implements HttpServer {
   readonly #settings: HttpSettings;
   readonly #engine: HttpEngine;
   readonly #intake: ConnectionSource;
-  /** Connections that are accepted, and not served yet. */
+  /** The number of connections that are being accepted and are not served yet. */
   #accepting = 0;
   #room: PromiseWithResolvers<void> | undefined;
   #draining = false;
-  /** Whether a listener leaves nothing at its address, or there was no more time to wait for that. */
+  /** Whether the listener has nothing left at its address, or the time to wait for that is over. */
   #closed = false;
-  /** Whether it keeps no connection any more. */
+  /** Whether it no longer keeps connections. */
   #ended = false;
   #done = false;
   #deadline: ReturnType<typeof setTimeout> | undefined;
   #failure: { error: unknown } | undefined;
   readonly #finished = Promise.withResolvers<void>();
 
-  /** @param makeEngine Makes what serves the connections, and tells when one has closed. */
+  /** @param makeEngine Creates the engine. The engine calls `changed` when a connection has closed. */
   constructor(
     connections: HttpConnections<SocketAddr>,
     settings: HttpSettings,
@@ -215,7 +219,7 @@ export class ConnectionServer implements HttpServer {
       else socket.close();
     } catch (error) {
       socket.close();
-      // A peer that has reset the connection already has no address.
+      // If the peer has already reset the connection, it does not have an address.
       if (!(error instanceof Deno.errors.NotConnected)) {
         reportError(this.#settings.onError, error);
       }
@@ -225,7 +229,7 @@ export class ConnectionServer implements HttpServer {
     }
   }
 
-  /** Takes no more connections, and lets each go after its next response. */
+  /** Takes no more connections, and closes each connection after its next response. */
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
@@ -247,7 +251,7 @@ export class ConnectionServer implements HttpServer {
     closed();
   }
 
-  /** Closes everything. */
+  /** Closes all connections. */
   #end(): void {
     this.#ended = true;
     this.#drain();
@@ -273,7 +277,7 @@ export class ConnectionServer implements HttpServer {
   }
 }
 
-/** Whether a connection could be taken; if not, whoever offered it has taken it back, and knows. */
+/** Accepts a connection. Returns false if that fails: then the source has withdrawn the connection. */
 async function accepted(connection: HttpConnection<SocketAddr>): Promise<boolean> {
   try {
     await connection.accept?.();
@@ -283,13 +287,13 @@ async function accepted(connection: HttpConnection<SocketAddr>): Promise<boolean
   }
 }
 
-/** Whether a connection could be left to whoever offered it. */
+/** Rejects a connection, so that its source has it back. Returns false if that is not possible. */
 function giveBack(connection: HttpConnection<SocketAddr>): boolean {
   try {
     connection.reject?.("the server is shutting down");
     return connection.reject !== undefined;
   } catch {
-    // It was accepted before.
+    // It was already accepted.
     return false;
   }
 }

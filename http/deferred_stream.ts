@@ -1,5 +1,5 @@
 /**
- * A stream on a connection that is not there yet.
+ * A stream over a connection that is not available yet.
  *
  * @module
  */
@@ -7,9 +7,9 @@ import type { Socket as NodeSocket } from "node:net";
 import { Duplex } from "node:stream";
 
 /**
- * Makes a stream that has nothing to read, and whose writes wait, until its connection is there.
+ * Creates a stream that has nothing to read, and whose writes wait, until its connection is available.
  *
- * @param connection What it reads and writes then; if there is none after all, the stream is destroyed.
+ * @param connection The connection to read from and write to. If it rejects, the stream is destroyed.
  */
 export function deferredStream(connection: Promise<NodeSocket>): NodeSocket {
   let stream: NodeSocket | undefined;
@@ -26,7 +26,7 @@ export function deferredStream(connection: Promise<NodeSocket>): NodeSocket {
   const begin = (come: NodeSocket) => {
     stream = come;
     if (come.destroyed) return void late.destroy();
-    // Whatever comes from the network closes it; without a listener it would end the process.
+    // A network error closes the connection. Without a listener, the error would end the process.
     come.on("error", () => {});
     come.once("close", () => late.destroy());
     come.on("data", (bytes) => void (late.push(bytes) || come.pause()));

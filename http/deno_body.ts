@@ -1,29 +1,29 @@
 /**
- * The body of a request that the server of `Deno.serve` has parsed: how long it may be, and what becomes of it when its
- * request is answered.
+ * The body of a request that the server of `Deno.serve` has parsed: its maximum length, and its state when the request
+ * is answered.
  *
  * @module
  */
 import { freezeHeaders, lazyRequest, openBody, refuseDenoUpgrade } from "./deno_internals.ts";
 import { BodyTooLargeError } from "./request.ts";
 
-/** What is known of a body. */
+/** The body of a request. */
 export interface DenoBody {
-  /** The request as the handler is to have it. */
+  /** The request to pass to the handler. */
   readonly request: Request;
-  /** Whether the client says itself that it is longer than is allowed. */
+  /** Whether the client announced a length that exceeds the limit. */
   readonly announcedTooLarge: boolean;
-  /** Whether the program has begun to read it, and more of it may come. */
+  /** Whether the program has begun to read it, and more of it may arrive. */
   readonly isRead: boolean;
-  /** Whether nobody reads it, so that Deno waits for the rest of it, for ever. */
+  /** Whether it is not read, so that Deno waits for the rest of it without a limit. */
   readonly isLeft: boolean;
 }
 
 /**
- * Looks after the body of a request.
+ * Wraps the body of a request.
  *
- * @param limit How long it may be, in bytes.
- * @returns `undefined` if it has none.
+ * @param limit The maximum length of the body, in bytes.
+ * @returns The body, or `undefined` if the request does not have one.
  */
 export function bodyOf(request: Request, limit: number): DenoBody | undefined {
   const { method, headers } = request;
@@ -31,13 +31,16 @@ export function bodyOf(request: Request, limit: number): DenoBody | undefined {
   const length = headers.get("content-length");
   if (length !== null) return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
   const isChunked = headers.has("transfer-encoding");
-  // Deno makes no other request of that name; with a body no client may send it.
+  // Deno cannot create another request with this method. A client must not send it with a body.
   if (method === "TRACE" || method === "CONNECT") return isChunked ? new KnownBody(request, true) : undefined;
-  // One of HTTP/2 may have a body without saying so.
+  // A request of HTTP/2 may have a body without announcing it.
   return openBody(request) === undefined ? undefined : new OpenBody(request, limit, isChunked);
 }
 
-/** The request with another body. Its signal is that of the request, which Deno makes, and warns of, when it is looked at. */
+/**
+ * Returns the request with another body. Its signal follows the signal of the original request, which Deno only creates
+ * when it is read, with a warning.
+ */
 function withBody(request: Request, body: BodyInit): Request {
   const { url, method, headers, redirect } = request;
   const other = lazyRequest(url, { method, headers, redirect, body }, (abort) => {
@@ -46,12 +49,12 @@ function withBody(request: Request, body: BodyInit): Request {
   });
   freezeHeaders(other.headers);
   refuseDenoUpgrade(other);
-  // That of Deno is as it was sent.
+  // The URL of Deno's request is as the client sent it.
   if (other.url !== url) Object.defineProperty(other, "url", { value: url });
   return other;
 }
 
-/** A body whose length the client has said. */
+/** A body whose length the client has announced. */
 class KnownBody implements DenoBody {
   readonly request: Request;
   readonly announcedTooLarge: boolean;
@@ -70,7 +73,7 @@ class KnownBody implements DenoBody {
   }
 }
 
-/** A body that may be of any length: it fails when that is more than is allowed. */
+/** A body of any length. Reading it fails when it exceeds the limit. */
 class OpenBody implements DenoBody {
   readonly request: Request;
   readonly announcedTooLarge = false;
@@ -82,7 +85,7 @@ class OpenBody implements DenoBody {
   #count = 0;
   #tooLarge = false;
 
-  /** @param isChunked Whether it was announced. */
+  /** @param isChunked Whether the body was announced. */
   constructor(original: Request, limit: number, isChunked: boolean) {
     this.#original = original;
     this.#limit = limit;
@@ -112,7 +115,7 @@ class OpenBody implements DenoBody {
         controller.byobRequest?.respond(0);
         return;
       }
-      // Deno gives such a part of a body that is empty.
+      // Deno yields an empty part for an empty body.
       if (value.length === 0) continue;
       this.#count += value.length;
       if (this.#count <= this.#limit) return controller.enqueue(value as Uint8Array<ArrayBuffer>);

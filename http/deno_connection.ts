@@ -1,8 +1,8 @@
 /**
- * One connection that the server of `Deno.serve` has, and the requests on it.
+ * A connection that the server of `Deno.serve` serves, and the requests on it.
  *
- * The descriptor is Deno's to close. Deno may have closed it without having said so, and another connection may have the
- * number by now. So its addresses are compared before it is used.
+ * Deno closes the descriptor. It may already be closed without a notification, and another connection may have the
+ * number. So its addresses are compared before it is used.
  *
  * @module
  */
@@ -40,10 +40,10 @@ import { deferredStream } from "./deferred_stream.ts";
 import type { WsSocket } from "./npm.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
-/** Makes a WebSocket of the connection a request came on. */
+/** Turns the connection of a request into a WebSocket. */
 type Upgrade = (options: WebSocketUpgradeOptions) => HttpWebSocket;
 
-/** One request, and what its handler can ask for. */
+/** One request, as the source of its handler's `info`. */
 class DenoExchange implements InfoSource {
   readonly peer: ConnectionInfo;
   readonly #info: DenoInfo;
@@ -63,24 +63,24 @@ class DenoExchange implements InfoSource {
   }
 
   upgradeWebSocket(options: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response } {
-    if (this.#answered) throw new TypeError("Cannot upgrade to a WebSocket: the request was answered already");
+    if (this.#answered) throw new TypeError("Cannot upgrade to a WebSocket: the request was already answered");
     return { socket: this.#upgrade(options), response: new Response(null, { status: 204 }) };
   }
 
-  /** It has its response. */
+  /** Marks the request as answered. */
   close(): void {
     this.#answered = true;
   }
 }
 
-/** A descriptor, and the addresses of the connection it was of. */
+/** A descriptor, and the addresses of the connection that it belongs to. */
 interface ServedSocket {
   readonly handle: bigint;
   readonly localAddr: Deno.NetAddr;
   readonly remoteAddr: Deno.NetAddr;
 }
 
-/** Whether the descriptor is still the connection's, and the client there. */
+/** Returns whether the descriptor still belongs to the connection, and the client is still connected. */
 function isConnected({ handle, localAddr, remoteAddr }: ServedSocket): boolean {
   try {
     const calls = systemCalls();
@@ -91,16 +91,17 @@ function isConnected({ handle, localAddr, remoteAddr }: ServedSocket): boolean {
 }
 
 /**
- * Makes one more descriptor of a connection, which stays open when Deno closes its own.
+ * Duplicates the descriptor of a connection. The duplicate stays open when Deno closes its own descriptor.
  *
- * @returns A socket of its own, to be read when Deno has closed the other one; `undefined` if the client has gone.
- * @throws {WinsockError} WSAEMFILE if there is no room.
+ * @returns The socket of the duplicate, to be read when Deno has closed the other descriptor; `undefined` if the client
+ * has disconnected.
+ * @throws {WinsockError} WSAEMFILE if the process cannot have more descriptors.
  */
 function reclaimSocket(given: ServedSocket): Socket | undefined {
   return isConnected(given) ? ownSocket(systemCalls().duplicate(given.handle)) : undefined;
 }
 
-/** Ends both directions of a connection, whatever Deno or its client wait for. */
+/** Shuts down both directions of a connection, even if Deno or its client still waits. */
 function shutdownSocket(given: ServedSocket): void {
   if (isConnected(given)) systemCalls().shutDown(given.handle);
 }
@@ -110,48 +111,48 @@ function isSame(address: Deno.NetAddr | Deno.UnixAddr, { hostname, port }: Deno.
 }
 
 const SWITCHING_PROTOCOLS = 101;
-/** How long a connection that was let go may take for it at the shutdown, in milliseconds. */
+/** The time for a closing connection to close at the shutdown, in milliseconds. */
 const LEAVE_MS = 1_000;
-/** How long a program may read the body of a request that it has answered, in milliseconds. */
+/** The time for a program to read the body of a request that it has answered, in milliseconds. */
 const MAX_READ = 60_000;
 
-/** What all connections of a server share. */
+/** The parts that all connections of a server share. */
 export interface DenoContext {
   readonly handler: HttpHandler<SocketAddr>;
   readonly settings: HttpSettings;
   readonly webSockets: WebSockets;
 }
 
-/** A WebSocket, and the stream it is on. */
+/** A WebSocket, and the stream below it. */
 interface Upgraded {
   readonly webSocket: WsSocket;
   readonly stream: NodeSocket;
-  /** Resolves when it has closed. */
+  /** Resolves when the stream has closed. */
   readonly closed: Promise<void>;
 }
 
 /** Serves a connection until it closes. */
 export class DenoConnection {
-  /** Resolves when it has closed. */
+  /** Resolves when the connection has closed. */
   readonly closed: Promise<void>;
 
   readonly #context: DenoContext;
   readonly #peer: ConnectionInfo & ServedSocket;
   readonly #server: DenoServer;
   readonly #ended = Promise.withResolvers<void>();
-  /** Whether the server has no connection any more, or is not waited for. */
+  /** Whether the server no longer has the connection, or is no longer awaited. */
   #left = false;
   #upgraded: Upgraded | undefined;
   #answering = 0;
   #answers = 0;
-  /** When it began, was answered last, or was told to let its connection go. */
+  /** The time when the connection began, was last answered, or was told to close. */
   #since = performance.now();
-  /** Whether the last request was answered before all of its body had come, and nobody reads it. */
+  /** Whether the last request was answered before all of its body had arrived, and its body is not read. */
   #unread = false;
   #draining = false;
   #leaving = false;
 
-  /** @throws What taking over the socket throws. */
+  /** @throws Any error of taking over the socket. */
   constructor(context: DenoContext, { socket, data }: HttpConnection, localAddr: Deno.NetAddr) {
     this.#context = context;
     const { remoteAddr, handle } = socket;
@@ -167,13 +168,13 @@ export class DenoConnection {
     this.closed = this.#untilClosed().then(closed);
   }
 
-  /** Lets it go if it has waited too long for its first request, or for another. */
+  /** Closes the connection if it has waited too long for its first or next request. */
   check(now: number): void {
     if (this.#answering > 0 || this.#upgraded !== undefined) return;
     const { headersTimeout, keepAliveTimeout } = this.#context.settings;
     const waited = now - this.#since;
     if (this.#leaving) {
-      // Deno waits for a body that was announced, and that nobody reads, for as long as it does not come.
+      // Deno waits without a limit for a body that was announced and is not read.
       if (this.#unread && waited >= (this.#draining ? LEAVE_MS : keepAliveTimeout)) this.end();
     } else if (waited >= (this.#draining ? FAREWELL_MS : this.#answers === 0 ? headersTimeout : keepAliveTimeout)) {
       if (this.#answers === 0 && !this.#draining) this.end();
@@ -181,20 +182,22 @@ export class DenoConnection {
     }
   }
 
-  /** Whether it is to keep the process running. */
+  /** Sets whether the connection keeps the process running. */
   setReferenced(referenced: boolean): void {
     if (referenced) this.#server.ref();
     else this.#server.unref();
   }
 
-  /** Lets it go after its next response. */
+  /** Closes the connection after its next response. */
   drain(): void {
     this.#draining = true;
-    // One that is on its way still has some time.
+    // A request that is in flight still has some time.
     this.#since = performance.now();
   }
 
-  /** Closes it. Of a request that is never answered Deno keeps the descriptor, with nothing behind it. */
+  /**
+   * Closes the connection. If a request is never answered, Deno keeps the descriptor, but the connection is shut down.
+   */
   end(): void {
     shutdownSocket(this.#peer);
     this.#upgraded?.stream.destroy();
@@ -203,7 +206,7 @@ export class DenoConnection {
   }
 
   async #untilClosed(): Promise<void> {
-    // How a client goes away is its own affair.
+    // An error of the client's side of the connection is ignored.
     await Promise.race([this.#server.finished.catch(() => {}), this.#ended.promise]);
     this.#left = true;
     await this.#upgraded?.closed;
@@ -220,7 +223,7 @@ export class DenoConnection {
       body = bodyOf(request, this.#context.settings.maxRequestBodySize);
       if (body?.announcedTooLarge) return this.#answered(contentTooLarge(), request, exchange, body);
       const answer = this.#context.handler(body?.request ?? request, new RequestInfo(exchange));
-      // Most are there at once, and need not wait for a turn.
+      // Most responses are available immediately, and need not wait for a microtask.
       if (answer instanceof Response) {
         checkSendable(answer);
         return this.#answered(answer, request, exchange, body);
@@ -249,7 +252,7 @@ export class DenoConnection {
     return await this.#answered(response, request, exchange, body);
   }
 
-  /** The server goes on with the answer, or has it when it has closed. */
+  /** Returns the response to the server. After an upgrade, the server gets it when it has closed. */
   #answered(
     response: Response,
     request: Request,
@@ -268,7 +271,7 @@ export class DenoConnection {
     return this.#draining ? lastResponse(response) : response;
   }
 
-  /** A request is over. */
+  /** Records that a request is finished. */
   readonly #done = (): void => {
     this.#answering--;
     this.#answers++;
@@ -285,13 +288,13 @@ export class DenoConnection {
     }
   }
 
-  /** The response to an error: the client's own fault is no error of this side. */
+  /** Returns the response to an error. A fault of the client is not reported. */
   async #answerTo(error: unknown, request: Request): Promise<Response> {
     const answer = this.#upgraded === undefined ? answerToClient(error) : undefined;
     return answer ?? await this.#report(error, request);
   }
 
-  /** Lets it go when all that was answered is sent. */
+  /** Closes the connection when all responses are sent. */
   #leave(): void {
     if (this.#leaving) return;
     this.#leaving = true;
@@ -299,14 +302,14 @@ export class DenoConnection {
     this.#server.shutdown().catch(() => {});
   }
 
-  /** Takes the connection back, and answers the handshake as soon as Deno has closed its descriptor. */
+  /** Takes the connection back, and answers the handshake when Deno has closed its descriptor. */
   #upgrade(request: Request, options: WebSocketUpgradeOptions): WsSocket {
-    if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
+    if (this.#upgraded !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was already upgraded");
     const connection = Promise.withResolvers<NodeSocket>();
     const stream = deferredStream(connection.promise);
     const socket = this.#left ? undefined : reclaimSocket(this.#peer);
     try {
-      if (socket === undefined) throw new HandshakeError("the client has gone");
+      if (socket === undefined) throw new HandshakeError("the client has disconnected");
       const webSocket = this.#context.webSockets.open(incoming(request), stream, new Uint8Array(0), options);
       const closed = new Promise<void>((resolve) => stream.once("close", resolve));
       this.#upgraded = { webSocket, stream, closed };
@@ -337,14 +340,15 @@ export class DenoConnection {
   }
 }
 
-/** The request, as far as a handshake looks at it. */
+/** Returns the parts of a request that a handshake uses. */
 function incoming({ method, url, headers }: Request): IncomingMessage {
   return { method, url, headers: Object.fromEntries(headers) } as unknown as IncomingMessage;
 }
 
 /**
- * The response, whose end is held back until the program has read the body of its request: Deno closes the server of the
- * connection with the response, and the body breaks off, and with it what the client sends.
+ * Returns the response, with its end delayed until the program has read the body of its request. Deno closes the server
+ * of the connection at the end of the response. The request body would then break off, and the client could not send
+ * the rest.
  */
 function heldOpen(response: Response, requestBody: ReadableStream): Response {
   const { bodyUsed, status, statusText, type } = response;
@@ -357,7 +361,7 @@ function heldOpen(response: Response, requestBody: ReadableStream): Response {
   const bytes = typeof ready === "string"
     ? new TextEncoder().encode(ready)
     : ready as Uint8Array<ArrayBuffer> | undefined;
-  // With a length Deno would end it when that is sent.
+  // With a length, Deno would end the response when that many bytes are sent.
   headers.delete("content-length");
   const { body } = response;
   async function* parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
@@ -374,48 +378,49 @@ function heldOpen(response: Response, requestBody: ReadableStream): Response {
   return new Response(ReadableStream.from(parts()), { status, statusText, headers });
 }
 
-/** Whether a response cannot be sent as it is, or as another one: Deno finds that out. */
+/** Returns whether a response cannot be sent as it is or as a copy. Deno then reports the error. */
 function isLeft({ body, bodyUsed, status, type }: Response): boolean {
   return bodyUsed || body?.locked || status === SWITCHING_PROTOCOLS || type === "error";
 }
 
 /**
- * Checks what Deno's server would check, and more: some versions end the process over what this refuses.
+ * Checks a response more strictly than the server of Deno. Some versions of Deno end the process for a response that
+ * this rejects.
  *
- * @throws {TypeError} If it must not be given the response.
+ * @throws {TypeError} If the response must not be passed to Deno.
  */
 function checkSendable(response: Response): void {
   if (!hasSendableHeaders(response)) {
-    throw new TypeError("A Response with a control character in the value of a header cannot be sent");
+    throw new TypeError("Cannot send the Response: the value of a header has a control character");
   }
-  if (response.type === "error") throw new TypeError("Response.error() cannot be sent: it has no status");
-  if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
+  if (response.type === "error") throw new TypeError("Cannot send Response.error(): it does not have a status");
+  if (response.bodyUsed) throw new TypeError("Cannot send the body: it was already used");
   if (readyLength(response) === Infinity && response.body?.locked) {
-    throw new TypeError("The body of the Response is locked");
+    throw new TypeError("Cannot send the body: it is locked");
   }
 }
 
 /**
- * A response of another making, such as those of frameworks for Node, as one of Deno's.
+ * Copies a response of another class, such as one of a framework for Node, into a `Response` of Deno.
  *
- * @throws {TypeError} If it is none.
+ * @throws {TypeError} If it is not a response.
  */
 function copyOf(value: unknown): Response {
   if (typeof value !== "object" || value === null || !("status" in value) || !("headers" in value)) {
-    throw new TypeError("The handler returned no Response");
+    throw new TypeError("Cannot send a response: the handler did not return a Response");
   }
   const { body, bodyUsed, status, statusText, headers } = value as Response;
-  if (bodyUsed) throw new TypeError("The body of the Response was used already");
-  if (status === SWITCHING_PROTOCOLS) throw new TypeError("A Response with status 101 cannot be sent");
+  if (bodyUsed) throw new TypeError("Cannot send the body: it was already used");
+  if (status === SWITCHING_PROTOCOLS) throw new TypeError("Cannot send the Response: the status must not be 101");
   if (body !== null && !(body instanceof ReadableStream)) {
-    throw new TypeError("The body of the Response is not a stream");
+    throw new TypeError("Cannot send the body: it is not a stream");
   }
   const copied = new Headers();
   headers.forEach((value, name) => copied.append(name, value));
   return new Response(body, { status, statusText, headers: copied });
 }
 
-/** The response, saying that none follows; what cannot be sent is left as it is. */
+/** Returns the response with the header `connection: close`. A response that cannot be sent is returned unchanged. */
 function lastResponse(response: Response): Response {
   const { body, status, statusText } = response;
   if (isLeft(response)) return response;

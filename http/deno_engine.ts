@@ -1,5 +1,5 @@
 /**
- * Serving by the server of `Deno.serve`.
+ * The engine that serves with the server of `Deno.serve`.
  *
  * @module
  */
@@ -12,20 +12,22 @@ import { NodeEngine } from "./node_engine.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
 import { WebSockets } from "./web_sockets.ts";
 
-/** How often in the time a client has it is looked at. */
+/** How often a connection is checked within each of its time limits. */
 const CHECKS = 4;
 
-/** Whether this Deno's own server can serve connections that it has not accepted. */
+/** Returns whether the server of this Deno can serve connections that it did not accept. */
 function canServe(): boolean {
   return canAdoptResource() && canServeResource();
 }
 
-/** Whether it should be chosen, if nobody says so: before 2.9.6 it loses bodies and connections that this one keeps. */
+/**
+ * Returns whether `"auto"` chooses this engine. Before 2.9.6, Deno loses bodies and connections that `node:http` keeps.
+ */
 export function shouldServe(): boolean {
   return canServe() && Deno.version.deno.localeCompare("2.9.6", "en", { numeric: true }) >= 0;
 }
 
-/** Gives each connection to a server of Deno's own, and to `node:http` those that such a one cannot take. */
+/** Serves connections with the server of `Deno.serve`, and those that it cannot serve with `node:http`. */
 export class DenoEngine implements HttpEngine {
   readonly #context: DenoContext;
   readonly #changed: () => void;
@@ -36,12 +38,12 @@ export class DenoEngine implements HttpEngine {
   #referenced = true;
 
   /**
-   * @param changed Told when a connection has closed.
-   * @throws {Deno.errors.NotSupported} If this Deno has no such server for connections of others.
+   * @param changed Called when a connection has closed.
+   * @throws {Deno.errors.NotSupported} If this Deno does not have a server for connections that it did not accept.
    */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
     if (!canServe()) {
-      throw new Deno.errors.NotSupported(`Deno ${Deno.version.deno} serves HTTP on no connections but its own`);
+      throw new Deno.errors.NotSupported(`Cannot serve: Deno ${Deno.version.deno} only serves its own connections`);
     }
     this.#context = { handler, settings, webSockets: new WebSockets(settings) };
     this.#changed = changed;

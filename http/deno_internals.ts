@@ -1,26 +1,26 @@
 /**
- * What the library uses of Deno that Deno does not document: serving HTTP on an adopted socket, and how requests and
- * bodies are kept. Each is detected before it is used, and has a fallback.
+ * The undocumented parts of Deno that the library uses: serving HTTP on an adopted socket, and how Deno stores requests
+ * and bodies. Each use is feature-detected and has a fallback.
  *
  * @module
  */
 
-/** What `Deno.serve` tells handlers. */
+/** The second argument that `Deno.serve` passes to handlers. */
 export interface DenoInfo {
   readonly completed: Promise<void>;
 }
 
 /** The server of one connection. */
 export interface DenoServer {
-  /** Resolves when it has no connection any more; rejects if that was broken off. */
+  /** Resolves when the server no longer has a connection. Rejects if the connection broke off. */
   readonly finished: Promise<void>;
-  /** Lets it go when all requests it has are answered. */
+  /** Closes the connection when all its requests are answered. */
   shutdown(): Promise<void>;
-  /** Lets it keep the process running, as it does by itself. */
+  /** Makes the server keep the process running, which is the default. */
   ref(): void;
-  /** Lets it not keep the process running. */
+  /** Lets the process end although the server is running. */
   unref(): void;
-  /** Closes the connection, unless it was told to let it go. */
+  /** Closes the connection, unless it was already told to close. */
   close(): void;
 }
 
@@ -37,7 +37,7 @@ interface Internals {
   readonly core: { readonly internalRidSymbol: symbol };
 }
 
-/** Whether this Deno can serve HTTP on a resource. */
+/** Returns whether this Deno can serve HTTP on a resource. */
 export function canServeResource(): boolean {
   const { serveHttpOnConnection, core } = internals();
   return typeof serveHttpOnConnection === "function" && typeof core?.internalRidSymbol === "symbol";
@@ -46,9 +46,10 @@ export function canServeResource(): boolean {
 /**
  * Serves HTTP on a connection until it closes.
  *
- * @param resource The connection, which is the server's from then on, even if this throws.
- * @param handler Answers requests. It must take both its arguments, or Deno would not make them.
- * @param onError Answers requests whose response cannot be used, and is told of responses that break off.
+ * @param resource The resource of the connection. The server owns it from then on, even if this throws.
+ * @param handler Answers requests. It must declare both parameters, because Deno otherwise does not create the
+ * arguments.
+ * @param onError Answers requests whose response cannot be used, and is called for responses that break off.
  */
 export function serveResource(
   resource: number,
@@ -57,7 +58,7 @@ export function serveResource(
 ): DenoServer {
   const { serveHttpOnConnection, core } = internals() as Internals;
   let cancel = () => {};
-  // An AbortSignal would make it an uncaught error that the connection has just closed by itself.
+  // With an AbortSignal, it would be an uncaught error if the connection has just closed by itself.
   const signal = { addEventListener: (_: "abort", listener: () => void) => void (cancel = listener) };
   const connection = { [core.internalRidSymbol]: resource };
   const server = serveHttpOnConnection(connection, signal, handler, onError, () => {});
@@ -70,7 +71,7 @@ export function serveResource(
       try {
         cancel();
       } catch {
-        // It has closed, or is being let go.
+        // The connection has closed, or is already closing.
       }
     },
   };
@@ -101,15 +102,15 @@ const STATE = symbolOf(new ReadableStream(), "[[state]]");
 const BACKING = symbolOf(new ReadableStream(), "[[resourceBacking]]");
 
 /**
- * Takes the body of a response that was made of text, bytes or nothing; the response counts as used then.
+ * Takes the body of a response that was made of text, of bytes or without a body. The response then counts as used.
  *
- * The `body` of such a response is a stream as any other. To make one, read it and find its end costs more than all else
- * about a small response.
+ * The `body` of such a response is a stream like any other. To create that stream, read it and find its end costs more
+ * than everything else about a small response.
  *
- * @returns `undefined` if it is a stream, is used already, or cannot be told.
+ * @returns The body; `undefined` if it is a stream, was already used, or is unknown.
  */
 export function takeReadyBody(response: Response): string | Uint8Array | undefined {
-  // Before that Deno may not have made what is looked into.
+  // Before this access, Deno may not have created the parts that are read below.
   void response.headers;
   const kept = (response as unknown as Partial<Record<symbol, Kept>>)[KEPT!]?.body?.streamOrStatic;
   const body = kept?.body;
@@ -121,12 +122,13 @@ export function takeReadyBody(response: Response): string | Uint8Array | undefin
 }
 
 /**
- * Whether a response can be given to Deno's own server, which ends the process (2.9.6: a panic, that nothing catches) over a
- * control character in the value of a header. A client that finds what it has sent in one could do so.
+ * Returns whether a response can be passed to Deno's server. That server ends the process (2.9.6: a panic that cannot
+ * be caught) if the value of a header has a control character. A client could cause this if a program puts its input
+ * into a header.
  */
 export function hasSendableHeaders(response: Response): boolean {
   const kept = response as unknown as Partial<Record<symbol, unknown>>;
-  // Of most responses Deno has made no headers yet, and need not.
+  // Deno has not created the headers of most responses yet, and this avoids it.
   if (kept[FAST_STATUS!] === response.status) {
     const type = kept[FAST_TYPE!];
     return typeof type === "string" ? !CONTROL.test(type) : kept[FAST_KIND!] === 1 || isSendable(headersOf(response));
@@ -134,7 +136,7 @@ export function hasSendableHeaders(response: Response): boolean {
   return isSendable(headersOf(response));
 }
 
-/** Those that Deno sends, whatever a class of the program's own says. */
+/** Returns the headers that Deno sends, even if a subclass of the program overrides `headers`. */
 function headersOf(response: Response): Headers {
   return HEADERS.call(response);
 }
@@ -146,10 +148,10 @@ function isSendable(headers: Headers): boolean {
 }
 
 /**
- * Makes a request whose signal is made when it is first looked at, as those of `Deno.serve` are: one that is given a signal
- * costs twice as much.
+ * Creates a request whose signal is created when it is first read, as in `Deno.serve`. A request that is created with a
+ * signal costs twice as much.
  *
- * @param onAbort Is given what aborts the signal, when there is one.
+ * @param onAbort Called with the function that aborts the signal, when the signal is created.
  */
 export function lazyRequest(url: string, init: RequestInit | undefined, onAbort: (abort: () => void) => void): Request {
   if (!IS_LAZY) {
@@ -163,9 +165,9 @@ export function lazyRequest(url: string, init: RequestInit | undefined, onAbort:
 }
 
 /**
- * Has `Deno.upgradeWebSocket` say that it cannot make a WebSocket of a request, instead of giving a socket that never opens.
- * Deno asks its own requests for their connection by `_wantsUpgrade`, and before that all requests by `_throwIfUpgraded`,
- * which only its own have; where it does not, nothing is changed.
+ * Makes `Deno.upgradeWebSocket` throw for a request, instead of returning a socket that never opens. Deno first calls
+ * `_throwIfUpgraded` of each request, which only its own requests have, and then `_wantsUpgrade` to get the connection
+ * of its own requests. If a version of Deno does not do this, nothing changes.
  */
 export function refuseDenoUpgrade(request: Request): void {
   const inner = innerOf(request);
@@ -178,7 +180,7 @@ function refuseUpgrade(): never {
   throw notByDeno();
 }
 
-/** What becomes of `Deno.upgradeWebSocket`. */
+/** Returns the error of `Deno.upgradeWebSocket`. */
 export function notByDeno(): Error {
   return new Deno.errors.NotSupported(
     "Cannot upgrade to a WebSocket with Deno.upgradeWebSocket: it knows only the requests of Deno.serve. " +
@@ -186,7 +188,7 @@ export function notByDeno(): Error {
   );
 }
 
-/** What Deno keeps of a request, as far as it is changed here. */
+/** The part of a request's internal state that this module changes. */
 interface InnerRequest {
   onCancel?: (abort: () => void) => void;
   _wantsUpgrade?: () => never;
@@ -197,7 +199,7 @@ function innerOf(request: Request): InnerRequest | undefined {
   return (request as unknown as Partial<Record<symbol, object>>)[INNER!];
 }
 
-/** Whether Deno asks such a request for its end when its signal is looked at, and not before. */
+/** Returns whether Deno calls `onCancel` of a request when its signal is read, and not before. */
 function isLazy(): boolean {
   const request = new Request("http://localhost");
   const inner = innerOf(request);
@@ -211,15 +213,15 @@ function isLazy(): boolean {
 }
 
 /**
- * Makes headers that cannot be changed, as those of a request of `Deno.serve` are. Deno keeps a sorted list of such headers;
- * of others it sorts them anew at each step of a loop, which takes 150 ms for a thousand.
+ * Makes headers immutable, as those of a request of `Deno.serve` are. Deno keeps a sorted list of immutable headers. It
+ * sorts other headers again at each step of a loop, which takes 150 ms for a thousand headers.
  */
 export function freezeHeaders(headers: Headers): void {
   const kept = headers as unknown as Record<symbol, unknown>;
   if (GUARD !== undefined && typeof kept[GUARD] === "string") kept[GUARD] = "immutable";
 }
 
-/** How long the body of a response is, in bytes or characters, if it is there at once. */
+/** Returns the length of a response's body, in bytes or characters, if the body is not a stream. */
 export function readyLength(response: Response): number {
   const fast = response as unknown as Partial<Record<symbol, unknown>>;
   const kept = (response as unknown as Partial<Record<symbol, Kept>>)[KEPT!];
@@ -229,14 +231,14 @@ export function readyLength(response: Response): number {
 }
 
 /**
- * Whether more of a request's body may come, by what `Deno.serve` has made of it.
+ * Returns whether more of a request's body may arrive, from the stream that `Deno.serve` created.
  *
- * @returns `"read"` if the program has begun to read it, and has neither come to its end nor let go of it; `"unread"` if
- * nobody reads it; `undefined` if all of it is there, or that cannot be told.
+ * @returns `"read"` if the program has begun to read the body, and has neither read all of it nor released the reader;
+ * `"unread"` if it is not read; `undefined` if all of it has arrived, or the state is unknown.
  */
 export function openBody({ body }: Request): "read" | "unread" | undefined {
   const kept = body as unknown as Record<symbol, unknown> | null;
-  // What Deno had at once is a stream of its own, without a connection behind it.
+  // A body that Deno had received completely is a plain stream without a connection.
   if (kept === null || kept[STATE!] !== "readable" || kept[BACKING!] === undefined) return undefined;
   return body!.locked ? "read" : "unread";
 }

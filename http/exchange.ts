@@ -1,5 +1,5 @@
 /**
- * One request and its response.
+ * One request of `node:http`, and its response.
  *
  * @module
  */
@@ -22,20 +22,20 @@ import type { WsSocket } from "./npm.ts";
 import { makeRequest, type RequestBody } from "./request.ts";
 import { HandshakeError, INTERNAL_ERROR, type WebSockets } from "./web_sockets.ts";
 
-/** What all exchanges of a server share. */
+/** The parts that all exchanges of a server share. */
 export interface ExchangeContext {
   readonly handler: HttpHandler<SocketAddr>;
   readonly onError: HttpSettings["onError"];
   readonly webSockets: WebSockets;
 }
 
-/** What a request to change protocols leaves behind: the connection, and what was read of it too much. */
+/** The connection of an upgrade request, and the bytes that were read after the request. */
 export interface Upgrade {
   readonly socket: NodeSocket;
   readonly head: Uint8Array;
 }
 
-/** Lets the handler answer a request, and sends what it answers. */
+/** Calls the handler for a request, and sends the response. */
 export class Exchange implements InfoSource {
   readonly peer: ConnectionInfo;
   readonly #context: ExchangeContext;
@@ -43,13 +43,13 @@ export class Exchange implements InfoSource {
   readonly #outgoing: NodeResponse;
   readonly #body: RequestBody;
   readonly #upgrade: Upgrade | undefined;
-  /** Aborts the signal of the request, if anybody has looked at it. */
+  /** Aborts the signal of the request, if the program has read it. */
   #abort: (() => void) | undefined;
   #request: Request | undefined;
   #webSocket: WsSocket | undefined;
   #completed: PromiseWithResolvers<void> | undefined;
   #reported = false;
-  /** Whether the client has ended its side, so that what fails for that is no error. */
+  /** Whether the client has ended its side, so that an error caused by that is not reported. */
   #clientEnded = false;
 
   constructor(
@@ -82,7 +82,7 @@ export class Exchange implements InfoSource {
     if (this.#upgrade === undefined) {
       throw new HandshakeError("the request does not ask for it");
     }
-    if (this.#webSocket !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was done already");
+    if (this.#webSocket !== undefined) throw new TypeError("Cannot upgrade to a WebSocket: it was already upgraded");
     const { socket, head } = this.#upgrade;
     const opened = this.#context.webSockets.open(this.#incoming, socket, head, options);
     this.#outgoing.detachSocket(socket);
@@ -101,7 +101,7 @@ export class Exchange implements InfoSource {
     this.#request = request;
     try {
       const answer = this.#context.handler(request, new RequestInfo(this));
-      // Most are there at once, and need not wait for a turn.
+      // Most responses are available immediately, and need not wait for a microtask.
       if (answer instanceof Response) this.#send(answer);
       else this.#sendLater(answer);
     } catch (error) {
@@ -109,7 +109,7 @@ export class Exchange implements InfoSource {
     }
   }
 
-  /** The client sends nothing more, and may have gone. */
+  /** Handles that the client has ended its side, and may have disconnected. */
   abort(): void {
     this.#clientEnded = true;
     this.#abort?.();
@@ -121,7 +121,7 @@ export class Exchange implements InfoSource {
     if (this.#clientEnded) abort();
   };
 
-  /** The response is sent, or cannot be any more. */
+  /** Handles that the response is sent, or can no longer be sent. */
   closed(): void {
     if (this.#outgoing.sent) return this.#completed?.resolve();
     this.abort();
@@ -134,7 +134,7 @@ export class Exchange implements InfoSource {
     let response: Response | undefined;
     try {
       response = toResponse(await answer);
-      if (response === undefined) throw new TypeError("The handler returned no Response");
+      if (response === undefined) throw new TypeError("Cannot send a response: the handler did not return a Response");
     } catch (error) {
       response = await this.#answerTo(error);
     }
@@ -160,7 +160,7 @@ export class Exchange implements InfoSource {
     }
   }
 
-  /** What was to be sent could not be begun, or was no more than begun. Never rejects. */
+  /** Sends another response, or ends the connection if the headers were already sent. Never rejects. */
   async #sendInstead(error: unknown): Promise<void> {
     const outgoing = this.#outgoing;
     if (outgoing.destroyed) return;
@@ -176,7 +176,7 @@ export class Exchange implements InfoSource {
     }
   }
 
-  /** The response to an error: the client's own fault is no error of this side. */
+  /** Returns the response to an error. A fault of the client is not reported. */
   async #answerTo(error: unknown): Promise<Response> {
     if (this.#webSocket !== undefined) this.#webSocket.close(INTERNAL_ERROR);
     else {
@@ -195,7 +195,7 @@ export class Exchange implements InfoSource {
     return toResponse(await reportError(this.#context.onError, error, this.#request));
   }
 
-  /** Whether an error says no more than that the client, which has gone, has gone. */
+  /** Returns whether an error only means that the client has disconnected. */
   #isAbort(error: unknown): boolean {
     if (this.#webSocket !== undefined) return false;
     if (error === this.#incoming.errored) return true;
@@ -205,17 +205,17 @@ export class Exchange implements InfoSource {
       const { code } = error as { code?: unknown };
       return code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE";
     } catch {
-      // What is thrown may be anything.
+      // A thrown value may have any type.
       return false;
     }
   }
 
   #brokenOff(): Error {
-    return new Deno.errors.ConnectionAborted("The connection ended before the response was sent");
+    return new Deno.errors.ConnectionAborted("Cannot send the response: the connection ended before");
   }
 }
 
-/** A `Response`, of whatever making: frameworks for Node bring their own. */
+/** Returns the value as a `Response`. Frameworks for Node have their own classes. */
 function toResponse(value: unknown): Response | undefined {
   try {
     if (value instanceof Response) return value;
@@ -226,11 +226,11 @@ function toResponse(value: unknown): Response | undefined {
   }
 }
 
-/** Tells whoever makes a response's body that nobody wants it. Never rejects. */
+/** Cancels the body of a response, which is not needed. Never rejects. */
 async function discard(response: Response): Promise<void> {
   try {
     if (!response.bodyUsed) await response.body?.cancel();
   } catch {
-    // It is locked, or what was returned as a response is none.
+    // It is locked, or the returned value is not a response.
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What a handler is told of the connection of a request, and what becomes of its errors.
+ * The information about a request that handlers get, and the handling of their errors.
  *
  * @module
  */
@@ -8,21 +8,21 @@ import type { HttpInfo, HttpSettings, HttpWebSocket, WebSocketUpgradeOptions } f
 import { BodyTooLargeError } from "./request.ts";
 import { HandshakeError } from "./web_sockets.ts";
 
-/** What is known of a connection. */
+/** The addresses and the data of a connection. */
 export interface ConnectionInfo {
   readonly localAddr: SocketAddr;
   readonly remoteAddr: SocketAddr;
   readonly data: unknown;
 }
 
-/** What an engine knows of a request, and can do with it, for the handler. */
+/** The parts of an engine's request that `info` gives to the handler. */
 export interface InfoSource {
   readonly peer: ConnectionInfo;
   readonly completed: Promise<void>;
   upgradeWebSocket(options: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response };
 }
 
-/** What a handler is given besides the request: what {@linkcode HttpInfo} has, and nothing of the engine. */
+/** The second argument of a handler. It has the members of {@linkcode HttpInfo}, and does not expose the engine. */
 export class RequestInfo implements HttpInfo<SocketAddr> {
   readonly #source: InfoSource;
 
@@ -46,19 +46,19 @@ export class RequestInfo implements HttpInfo<SocketAddr> {
     return this.#source.completed;
   }
 
-  /** It can be taken out of its object, as handlers do with their parameters. */
+  /** A handler can take it out of the object by destructuring. */
   get upgradeWebSocket(): HttpInfo["upgradeWebSocket"] {
     return (options = {}) => this.#source.upgradeWebSocket(options);
   }
 }
 
-// Handlers are not to make any.
+// Handlers must not create instances.
 Reflect.deleteProperty(RequestInfo.prototype, "constructor");
 
 /**
- * Tells of an error; one in telling goes to the console. Never rejects.
+ * Calls `onError`. If that throws, prints its error to the console. Never rejects.
  *
- * @returns What is to be answered to it, if anything.
+ * @returns The response that `onError` returned, if any.
  */
 export async function reportError(
   onError: HttpSettings["onError"],
@@ -72,7 +72,7 @@ export async function reportError(
   }
 }
 
-/** Prints an error. What is thrown may be anything, and may throw in being looked at. */
+/** Prints an error. A thrown value may have any type, and may throw when it is inspected. */
 export function print(error: unknown): void {
   try {
     console.error(error);
@@ -81,13 +81,13 @@ export function print(error: unknown): void {
   }
 }
 
-/** The response to what is the client's own fault; `undefined` if an error is none of those. */
+/** Returns the response to an error that the client caused; `undefined` for other errors. */
 export function answerToClient(error: unknown): Response | undefined {
   if (isA(HandshakeError, error)) return error.response();
   return isA(BodyTooLargeError, error) ? contentTooLarge() : undefined;
 }
 
-/** `instanceof`, of what may be anything, and may throw in being looked at. */
+/** Tests `instanceof` for a value of any type, which may throw when it is inspected. */
 export function isA<T>(Class: new (...args: never[]) => T, value: unknown): value is T {
   try {
     return value instanceof Class;

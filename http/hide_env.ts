@@ -1,12 +1,12 @@
 /**
- * Keeps packages from reading the environment while they load: ws asks for its switches, which without env permission
- * throws. `npm.ts` imports this before them, and `restore_env.ts` after them.
+ * Keeps packages from reading the environment while they load: ws reads its switches, which throws without env
+ * permission. `npm.ts` imports this module before the packages, and `restore_env.ts` after them.
  *
  * @module
  */
 import process from "node:process";
 
-/** What `process.env` was. */
+/** The original property `process.env`. */
 export const originalEnv: PropertyDescriptor = Object.getOwnPropertyDescriptor(process, "env")!;
 
 // The switches keep ws from looking for native add-ons, which would need read permission.

@@ -1,8 +1,9 @@
 /**
- * HTTP, HTTPS and WebSockets on connections that somebody else accepted: in a worker, or behind a listener of this library.
+ * HTTP, HTTPS and WebSockets on connections that were accepted elsewhere: in a worker, or by a listener of this
+ * library.
  *
- * Handlers are those of `Deno.serve`, so Hono's `app.fetch` and Oak's `app.handle` are too. Needs what the connections
- * need, ffi access to the system's socket library, and no net, env or read permission.
+ * Handlers are the same as for `Deno.serve`, such as Hono's `app.fetch` and Oak's `app.handle`. Needs the permissions
+ * of the connections, ffi access to the system's socket library, and no net, env or read permission.
  *
  * @example A server without net permission
  * ```ts

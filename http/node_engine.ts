@@ -1,5 +1,5 @@
 /**
- * The engine that serves with `node:http`: any connection, TLS included, on any Deno.
+ * The engine that serves with `node:http`. It serves any connection, including TLS, on any version of Deno.
  *
  * @module
  */
@@ -17,12 +17,15 @@ import { SlowClients } from "./slow_clients.ts";
 import { asksForUpgrade, refusalOf, RequestBody } from "./request.ts";
 import { WebSockets } from "./web_sockets.ts";
 
-/** How many requests may wait for their turn before no more are read; of those that came along with it, all do. */
+/**
+ * The number of waiting requests above which no more are read. Requests that have already been read with them also
+ * wait.
+ */
 const MAX_WAITING = 100;
 
 /**
- * Lets one request after the other be answered, as `Deno.serve` does: a client may send many without waiting for
- * responses, and those that wait for their turn cost little.
+ * Answers one request after the other, as `Deno.serve` does. A client may send many requests without waiting for
+ * responses. A waiting request costs little.
  */
 class RequestQueue {
   readonly #stream: NodeSocket & { _paused?: boolean };
@@ -33,56 +36,58 @@ class RequestQueue {
     this.#stream = stream;
   }
 
-  /** Whether no request is being answered. */
+  /** Whether all requests are answered. */
   get idle(): boolean {
     return !this.#taken;
   }
 
-  /** Whether none waits behind the one that is being answered. */
+  /** Whether no request waits behind the one that is being answered. */
   get isLast(): boolean {
     return this.#waiting.length === 0;
   }
 
-  /** Answers a request when all before it are answered. */
+  /** Answers a request when all requests before it are answered. */
   run(answer: () => void): void {
     if (this.idle) {
       this.#taken = true;
       return answer();
     }
     if (this.#waiting.push(answer) < MAX_WAITING) return;
-    // What the server itself does when too much waits to be sent; without the mark it would read on after each response.
+    // The server itself does this when too much data waits to be sent. Without the mark, it would read on after each
+    // response.
     this.#stream._paused = true;
     this.#stream.pause();
   }
 
-  /** A response has been sent, or cannot be. */
+  /** Continues with the next request, when a response has been sent or cannot be sent. */
   next(): void {
     if (!this.#stream.writable) this.#waiting.length = 0;
     const next = this.#waiting.shift();
-    // With this the server reads on: the body of the last may be on its way. Deno's own does not always say it.
+    // This makes the server read on, because the body of the last request may be in flight. Deno's server does not
+    // always emit this event.
     if (this.#stream._paused && this.#waiting.length === 0) this.#stream.emit("drain");
     if (next !== undefined) next();
     else this.#taken = false;
   }
 }
 
-/** A connection that is served. */
+/** A connection that the engine serves. */
 interface Connection extends ConnectionInfo {
   readonly stream: NodeSocket;
-  /** What responses are written to: the stream, or TLS on it. */
+  /** The stream that responses are written to: `stream`, or TLS on it. */
   readonly served: NodeSocket;
   readonly turns: RequestQueue;
-  /** The last one, sent or not. */
+  /** The last response, sent or not. */
   response?: NodeResponse;
-  /** The one that is under way. */
+  /** The request that is being answered. */
   exchange?: Exchange;
-  /** That of the last request. */
+  /** The body of the last request. */
   body?: RequestBody;
   /** Whether the client has ended its side. */
   halfOpen: boolean;
 }
 
-/** Serves connections by a server of `node:http` that does not listen. */
+/** Serves connections with a server of `node:http` that does not listen. */
 export class NodeEngine implements HttpEngine {
   readonly #settings: HttpSettings;
   readonly #context: ExchangeContext;
@@ -96,7 +101,7 @@ export class NodeEngine implements HttpEngine {
   #draining = false;
   #referenced = true;
 
-  /** @param changed Told when a connection has closed. */
+  /** @param changed Called when a connection has closed. */
   constructor(handler: HttpHandler<SocketAddr>, settings: HttpSettings, changed: () => void) {
     this.#settings = settings;
     this.#context = { handler, onError: settings.onError, webSockets: new WebSockets(settings) };
@@ -188,7 +193,7 @@ export class NodeEngine implements HttpEngine {
     else response.writeHead(refusal, { connection: "close", "content-length": 0 }).end();
   }
 
-  /** Closes those that wait for a request, or for what nobody reads, when they have had their time. */
+  /** Closes the connections that, after a delay, wait for a request or for a body that is not read. */
   #letGo(connections: Connection[]): void {
     const close = () => {
       for (const { stream, served, exchange, body } of connections) {
@@ -199,15 +204,16 @@ export class NodeEngine implements HttpEngine {
     };
     const timer = setTimeout(() => {
       this.#farewells.delete(timer);
-      // What has come in time is read before that, however late it is.
+      // Data that has arrived by now is read first, even if this timer is late.
       setImmediate(close);
     }, FAREWELL_MS);
     this.#farewells.add(timer);
   }
 
   /**
-   * A client that has ended its side may have gone, or may wait for its response, and nothing but sending it tells. It has
-   * its `keepAliveTimeout` for that from the last that was sent.
+   * Closes a connection whose client ended its side and does not take responses. Such a client may have disconnected or
+   * may wait for its response, and only sending the response shows which. It has the `keepAliveTimeout` for that, from
+   * the last write.
    */
   #halfOpen(connection: Connection): void {
     const { stream, served } = connection;
@@ -215,7 +221,7 @@ export class NodeEngine implements HttpEngine {
     connection.exchange?.abort();
     let [response, writes] = [connection.response, connection.response?.writes];
     const timer = setInterval(() => {
-      // What waits for a slow client is looked after elsewhere.
+      // Data that waits for a slow client is handled in `slow_clients.ts`.
       const waits = served.writableLength > 0 || response?.writableEnded && !response.sent;
       if (!waits && connection.response === response && response?.writes === writes) stream.destroy();
       [response, writes] = [connection.response, connection.response?.writes];

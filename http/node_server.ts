@@ -1,5 +1,5 @@
 /**
- * A `node:http` server whose connections come from elsewhere.
+ * A `node:http` server whose connections are accepted elsewhere.
  *
  * @module
  */
@@ -16,29 +16,29 @@ import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { NodeResponse } from "./response.ts";
 import { asksForWebSocket } from "./request.ts";
 
-/** What requests that Node gives up are answered, by its codes; 400 for all others. */
+/** The status of the response to a request that Node rejects, by the code of the error; 400 for other codes. */
 const STATUS_OF: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
 
-/** Node's options; the types know nothing yet of the last one. */
+/** Node's options. The types do not have the last one yet. */
 interface ServerOptions extends http.ServerOptions {
   shouldUpgradeCallback: (request: IncomingMessage) => boolean;
 }
 
-/** What a {@linkcode NodeServer} tells. */
+/** The callbacks of a {@linkcode NodeServer}. */
 interface NodeServerEvents {
   request(request: IncomingMessage, response: NodeResponse): void;
   /**
-   * Whether a request that has come as a whole waits for its response, after which the connection is to be closed: what
-   * comes after it, and is not HTTP or not to be answered, would be refused in its place.
+   * Returns whether a complete request waits for its response, and marks that the connection closes after it. Without
+   * this, the refusal of later bytes that are not HTTP would be sent instead of the response.
    */
   isAnswering(socket: NodeSocket): boolean;
-  /** Whether a request for a WebSocket may be one; if not, it is a request as any other. */
+  /** Returns whether a request for a WebSocket may be upgraded. Otherwise it is handled like any other request. */
   mayUpgrade(request: IncomingMessage): boolean;
-  /** A request for a WebSocket; without one, the response is to be sent as ever. */
+  /** Called for a request for a WebSocket. If the handler does not upgrade it, the response is sent as usual. */
   upgrade(request: IncomingMessage, response: NodeResponse, socket: NodeSocket, head: Uint8Array): void;
 }
 
-/** Parses requests and sends responses; all of it Node's own code. */
+/** Parses requests and sends responses, with the code of Node. */
 export class NodeServer {
   readonly #server: http.Server;
   readonly #tls: { secureContext: tls.SecureContext; ALPNProtocols: string[] } | undefined;
@@ -55,18 +55,18 @@ export class NodeServer {
       shouldUpgradeCallback: (request) => asksForWebSocket(request) && events.mayUpgrade(request),
     };
     this.#server = http.createServer(options);
-    // Those beyond a limit would vanish; how many there may be is looked at elsewhere.
+    // Node would drop the headers beyond a limit. `refusalOf` limits their number instead.
     this.#server.maxHeadersCount = 0;
-    // A client that ends its side after a request waits for the response. The types do not know it.
+    // A client that ends its side after a request waits for the response. The types do not have this property.
     Object.assign(this.#server, { httpAllowHalfOpen: true });
-    // The server itself does not listen, and Deno would close each connection after one response.
+    // The server does not listen, and Deno would close each connection after one response.
     Object.defineProperty(this.#server, "listening", { value: true });
     this.#server.on("request", (request, response) => events.request(request, response as NodeResponse));
     this.#server.on("checkContinue", (request, response) => {
       (response as NodeResponse).expectContinue();
       events.request(request, response as NodeResponse);
     });
-    // Other expectations are none that this server knows: as with Deno.serve, they are not looked at.
+    // The server does not know any other expectation. They are ignored, as in Deno.serve.
     this.#server.on("checkExpectation", (request, response) => events.request(request, response as NodeResponse));
     this.#server.on("clientError", (error, socket) => {
       if (!events.isAnswering(socket as NodeSocket)) refuse(error, socket);
@@ -75,7 +75,7 @@ export class NodeServer {
       const response = new NodeResponse(request);
       response.shouldKeepAlive = false;
       response.assignSocket(socket as NodeSocket);
-      // The server has let go of the socket: what it does for a response is to be done here.
+      // The server has released the socket, so its work for a response is done here.
       const drain = () => response.emit("drain");
       socket.on("drain", drain);
       response.once("finish", () => {
@@ -86,44 +86,45 @@ export class NodeServer {
       events.upgrade(request, response, socket as NodeSocket, head);
     });
     if (settings.tls !== undefined) this.#tls = secureServer(settings.tls);
-    // Begins to look for requests that take too long.
+    // Starts the check for requests that take too long.
     this.#server.emit("listening");
   }
 
   /**
    * Serves a connection.
    *
-   * @returns What requests have as their `socket`.
+   * @returns The stream that requests have as their `socket`.
    */
   serve(socket: NodeSocket): NodeSocket {
-    // Whatever comes from the network; without a listener it would end the process.
+    // Ignores network errors. Without a listener, an error would end the process.
     socket.on("error", () => {});
     socket.setNoDelay(true);
     if (this.#tls === undefined) {
       this.#server.emit("connection", socket);
       return socket;
     }
-    // Deno's TLS on a stream that is none of its own throws, in the event loop, if what is there at once is no TLS.
+    // TLS of Deno on a stream that is not a `net.Socket` throws, in the event loop, if the first bytes are available
+    // immediately and are not TLS.
     const below = socket instanceof net.Socket
       ? socket
       : deferredStream(new Promise((resolve) => setImmediate(resolve, socket)));
     const secure = new tls.TLSSocket(below, { isServer: true, ...this.#tls });
     secure.on("error", () => socket.destroy());
     secure.once("close", () => socket.destroy());
-    // On a stream that is not Deno's own it would write on, to nobody.
+    // On a stream that is not a `net.Socket`, it would continue to write after the close.
     socket.once("close", () => secure.destroy());
     pauseBelow(secure, below);
     this.#server.emit("connection", secure);
     return secure;
   }
 
-  /** Stops looking for requests that take too long. */
+  /** Stops the check for requests that take too long. */
   close(): void {
     this.#server.close();
   }
 }
 
-/** Answers what is not HTTP, or takes too long, as Node does where nobody listens. */
+/** Answers data that is not HTTP, or requests that take too long, as Node does without a listener. */
 function refuse(error: Error & { code?: string }, socket: Duplex): void {
   const { _httpMessage: response } = socket as Duplex & { _httpMessage?: http.ServerResponse | null };
   if (socket.writable && !response?.headersSent) {
@@ -133,7 +134,7 @@ function refuse(error: Error & { code?: string }, socket: Duplex): void {
   socket.destroy(error);
 }
 
-/** The handle of Deno's TLS streams, and that of the connection below. */
+/** The handle of Deno's TLS streams, and the handle of the connection below it. */
 interface TlsHandle {
   readStart(): number;
   readStop(): number;
@@ -141,8 +142,8 @@ interface TlsHandle {
 }
 
 /**
- * Makes a TLS stream that is paused pause the connection. Deno's own reads on, decrypts, and keeps what nobody takes, however
- * much a client sends; and when the client has ended its side meanwhile, that is forgotten.
+ * Makes a paused TLS stream also pause its connection. Otherwise Deno reads on, decrypts and buffers everything that a
+ * client sends. If the client ends its side meanwhile, Deno loses that event.
  */
 function pauseBelow(secure: tls.TLSSocket, connection: NodeSocket): void {
   const handle = (secure as unknown as { _handle?: TlsHandle })._handle;
@@ -163,9 +164,9 @@ function pauseBelow(secure: tls.TLSSocket, connection: NodeSocket): void {
 
 function secureServer(options: HttpTlsOptions): { secureContext: tls.SecureContext; ALPNProtocols: string[] } {
   const { key, cert } = options;
-  // Deno would take anything, and fail at every handshake.
+  // Deno would accept any key, and fail at each handshake.
   if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) {
-    throw new TypeError("The key is not the certificate's");
+    throw new TypeError("Invalid `tls`: the private key does not match the certificate");
   }
   return { secureContext: tls.createSecureContext({ key, cert }), ALPNProtocols: ["http/1.1"] };
 }

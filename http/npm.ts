@@ -1,10 +1,10 @@
 /**
- * The npm package HTTP is served with, as far as it is used here: ws speaks WebSocket.
+ * The npm package that HTTP is served with, as far as it is used here: ws implements WebSocket.
  *
- * There is no adapter from `node:http` to `Request` and `Response`. Those that there are (srvx, `@hono/node-server`,
- * `@remix-run/node-fetch-server`) read bodies by `Readable.toWeb`, or keep a body of their own that a request which was used
- * forgets, and look only at the end of a body or a response. Here both must be right while clients leave at any moment, and
- * what is left of such an adapter are two short modules, `request.ts` and `outgoing.ts`.
+ * The library does not use an adapter from `node:http` to `Request` and `Response`. The existing ones (srvx,
+ * `@hono/node-server`, `@remix-run/node-fetch-server`) read bodies with `Readable.toWeb`, or keep a body of their own
+ * that a used request loses. They only observe the end of a body or a response. Here both must be correct if clients
+ * disconnect at any time. The remaining parts of such an adapter are two short modules, `request.ts` and `response.ts`.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import "./restore_env.ts";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 
-/** A connection of ws: the browser's interface, and an EventEmitter. */
+/** A connection of ws: the interface of browsers, and an EventEmitter. */
 export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
   on(event: "error", listener: (error: Error) => void): this;
   once(event: "close", listener: () => void): this;
@@ -25,7 +25,7 @@ export interface WsSocket extends Omit<WebSocket, "dispatchEvent"> {
   terminate(): void;
 }
 
-/** The class of ws's connections, as far as others are made of it. */
+/** The class of ws's connections, with the members that subclasses use. */
 export const WebSocketConnection = ws.WebSocket as unknown as new (...args: unknown[]) => {
   readonly bufferedAmount: number;
   on(event: string, listener: (...values: unknown[]) => void): unknown;
@@ -34,14 +34,14 @@ export const WebSocketConnection = ws.WebSocket as unknown as new (...args: unkn
   terminate(): void;
 };
 
-/** What ws makes of a request to change protocols. */
+/** The server of ws that handles upgrade requests. */
 export interface WsServer {
   on(event: "wsClientError", listener: (error: Error) => void): this;
   on(event: "headers", listener: (lines: string[]) => void): this;
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array, done: (socket: WsSocket) => void): void;
 }
 
-/** Makes a {@linkcode WsServer}. */
+/** Creates a {@linkcode WsServer}. */
 export const WebSocketServer = ws.WebSocketServer as unknown as new (options: {
   noServer: true;
   maxPayload: number;

@@ -1,5 +1,5 @@
 /**
- * How HTTP is served: options and their defaults.
+ * The options of `serveHttp`, and their defaults.
  *
  * @module
  */
@@ -7,192 +7,226 @@ import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { StreamOptions } from "../sockets/stream.ts";
 
 /**
- * Answers one request. Handlers written for `Deno.serve`, and the `fetch` of Hono, are of this type.
+ * Answers one request. Handlers for `Deno.serve`, and the `fetch` of Hono, have this type.
  *
- * @typeParam A What the connections' addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of the connections' addresses: of TCP, or `Deno.UnixAddr`.
  */
 export type HttpHandler<A extends SocketAddr = Deno.NetAddr> = (
   request: Request,
   info: HttpInfo<A>,
 ) => Response | Promise<Response>;
 
-/** A WebSocket as {@linkcode HttpInfo.upgradeWebSocket} makes them: the browser's interface, except `dispatchEvent`. */
+/**
+ * A WebSocket that {@linkcode HttpInfo.upgradeWebSocket} creates: the interface of browsers, except `dispatchEvent`.
+ */
 export type HttpWebSocket = Omit<WebSocket, "dispatchEvent">;
 
-/** How {@linkcode HttpInfo.upgradeWebSocket} answers. */
+/** Options of {@linkcode HttpInfo.upgradeWebSocket}. */
 export interface WebSocketUpgradeOptions {
-  /** The subprotocol to use, if the client offers it; the `protocol` of the WebSocket tells. Default: none. */
+  /**
+   * The subprotocol to use if the client offers it. The `protocol` of the WebSocket is then this name. Defaults to
+   * none.
+   */
   protocol?: string;
-  /** Headers to send along, such as a cookie. Those of the response the handler returns are not sent. */
+  /**
+   * Headers to send with the handshake, such as a cookie. Headers of the response that the handler returns are not
+   * sent.
+   */
   headers?: HeadersInit;
   /**
-   * How long nothing may come from the client, in seconds, as with `Deno.upgradeWebSocket`. After half of that it is sent a
-   * ping, which clients answer by themselves; after all of it the WebSocket is ended (1006). While something waits to be sent
-   * the `sendTimeout` counts instead. 0: as long as it likes. Defaults to `30`.
+   * The time without data from the client, in seconds, as in `Deno.upgradeWebSocket`. After half of this time the
+   * server sends a ping, which clients answer automatically. After all of it the WebSocket is ended (1006). While data
+   * waits to be sent, the `sendTimeout` counts instead. 0 means no limit. Defaults to `30`.
    */
   idleTimeout?: number;
 }
 
 /**
- * What a handler is told besides the request.
+ * The second argument of a handler: the connection of the request, and how to upgrade it.
  *
- * @typeParam A What the connection's addresses are: of TCP, or `Deno.UnixAddr`.
+ * @typeParam A The type of the connection's addresses: of TCP, or `Deno.UnixAddr`.
  */
 export interface HttpInfo<A extends SocketAddr = Deno.NetAddr> {
-  /** The client's address and port, or path. */
+  /** The address and port, or the path, of the client. */
   readonly remoteAddr: A;
-  /** The address and port, or the path, the client connected to. */
+  /** The address and port, or the path, that the client connected to. */
   readonly localAddr: A;
-  /** The `data` that was handed over with the connection; `undefined` if there was none. */
+  /** The `data` that was sent with the connection; `undefined` if there was no data. */
   readonly data: unknown;
-  /** Resolves when the response is sent; rejects when the connection ends before that. */
+  /** Resolves when the response is sent. Rejects if the connection ends before that. */
   readonly completed: Promise<void>;
   /**
-   * Makes a WebSocket of the connection: what `Deno.upgradeWebSocket` does, which knows only the requests of `Deno.serve`,
-   * and throws `Deno.errors.NotSupported` for others.
+   * Turns the connection into a WebSocket. Use it instead of `Deno.upgradeWebSocket`, which only knows the requests of
+   * `Deno.serve` and throws `Deno.errors.NotSupported` for others.
    *
-   * The handshake is answered at once. Messages, and the `open` event, come after the handler has returned, so that it may
-   * take its time before it listens. The `binaryType` is `arraybuffer`.
+   * The handshake is answered immediately. Messages and the `open` event arrive after the handler has returned, so the
+   * handler can add its listeners later. The `binaryType` is `arraybuffer`.
    *
-   * @param options What to answer.
+   * @param options The subprotocol, the headers of the handshake, and the idle timeout.
    * @returns The WebSocket, and a response for the handler to return.
-   * @throws {TypeError} If the request asks for no WebSocket, or in a wrong way; a handler that lets this pass answers 400.
-   * @throws {RangeError} If the `idleTimeout` is out of its range.
+   * @throws {TypeError} If the request does not ask for a WebSocket, or the handshake is invalid. If the handler does
+   * not catch this error, the client gets a 400.
+   * @throws {RangeError} If the `idleTimeout` is out of range.
    */
   upgradeWebSocket(options?: WebSocketUpgradeOptions): { socket: HttpWebSocket; response: Response };
 }
 
-/** A certificate, and what else TLS takes. */
+/** The key and the certificate for TLS. */
 export interface HttpTlsOptions {
-  /** The private key, as PEM. */
+  /** The private key, in PEM format. */
   key: string;
-  /** The certificate and its intermediates, as PEM. */
+  /** The certificate and its intermediate certificates, in PEM format. */
   cert: string;
 }
 
-/** How {@linkcode serveHttp} works. All times are in milliseconds. */
+/** Options of {@linkcode serveHttp}. All times are in milliseconds. */
 export interface ServeHttpOptions extends StreamOptions {
-  /** Ends the server and all its connections at once; {@linkcode HttpServer.shutdown} lets them finish. */
+  /**
+   * A signal that ends the server and all its connections at once. {@linkcode HttpServer.shutdown} lets them finish.
+   */
   signal?: AbortSignal;
   /**
-   * Told of what goes wrong, once for each error: a handler that throws, a response that cannot be sent or breaks off, a
-   * connection that cannot be taken, `connections` that fails. Where a response can still be sent it is the one returned,
-   * or else status 500. A client that goes away is no error. Default: prints it with `console.error`.
+   * A function that is called once for each error: a handler that throws, a response that cannot be sent or breaks off,
+   * a connection that cannot be taken, or `connections` that fails. If a response can still be sent, the client gets the
+   * response that the function returns, or a 500. A client that disconnects is not an error. Defaults to a function that
+   * prints the error with `console.error`.
    */
   onError?: (error: unknown, request?: Request) => Response | void | Promise<Response | void>;
   /**
-   * Whose server parses requests and sends responses. {@linkcode HttpServer.engine} tells which it is. Defaults to `"auto"`.
-   * To choose one by its name is experimental: which there are, and what they can do, may change in any version.
+   * The server that parses requests and sends responses. {@linkcode HttpServer.engine} is the one in use. Defaults to
+   * `"auto"`. To choose an engine by its name is experimental: the engines and their features may change in any
+   * version.
    *
-   * * `"auto"`: Deno's own where it can be, and otherwise Node's: with `tls`, with an option that only Node's knows, and in a
-   *   Deno before 2.9.6, or one that cannot serve the connections of others.
-   * * `"Deno.serve"`: Deno's own, several times as fast, and with HTTP/2 for clients that begin with it. Requests,
-   *   `info.completed` and what becomes of responses, which must be Deno's own, are as they are there. It knows no `tls`, no
-   *   `native`, and of the limits below not the `requestTimeout`, the `sendTimeout`, the `minSendRate` and the
-   *   `maxHeaderSize`; the `headersTimeout` is for the first request of a connection. What a handler throws because its
-   *   client has gone is told to `onError`. Connections with initial bytes, and local ones, are served by `node:http` all
-   *   the same.
-   * * `"node:http"`: Node's, as Deno has it, with all that is below. What differs for handlers and clients is listed in
-   *   "Migrating".
+   * * `"auto"`: the server of `Deno.serve` if possible, and otherwise `node:http`. It is `node:http` with `tls`, with
+   *   an option that only `node:http` supports, before Deno 2.9.6, and if this Deno cannot serve connections that it
+   *   did not accept.
+   * * `"Deno.serve"`: the server of `Deno.serve`. It is several times as fast, and supports HTTP/2 for clients that
+   *   begin with it. Requests, `info.completed` and the treatment of responses, which must be Deno's own, are the same
+   *   as in `Deno.serve`. It does not support `tls`, `native`, `requestTimeout`, `sendTimeout`, `minSendRate` and
+   *   `maxHeaderSize`. The `headersTimeout` only applies to the first request of a connection. Errors that a handler
+   *   throws because its client has disconnected are passed to `onError`. Connections with initial bytes and local
+   *   connections are still served by `node:http`.
+   * * `"node:http"`: the server of `node:http`, as Deno implements it, with all options below. "Migrating" lists the
+   *   differences for handlers and clients.
    *
    * @experimental
    */
   engine?: "auto" | "node:http" | "Deno.serve";
-  /** Serves HTTPS: the connections begin with a TLS handshake. */
+  /** The key and the certificate for HTTPS. With them, each connection begins with a TLS handshake. */
   tls?: HttpTlsOptions;
   /**
-   * How many connections may be open at a time; the next one is taken from `connections` when one has closed. Default
-   * 10 000.
+   * The maximum number of open connections. When it is reached, the next connection is taken from `connections` when
+   * one has closed. Defaults to `10_000`.
    */
   maxConnections?: number;
   /**
-   * How long a client may take for TLS and the headers of a request, at most the `requestTimeout`; then 408. Checked four
-   * times in that time. Default 30 000, or the `requestTimeout` where that is less.
+   * The time for the TLS handshake and the headers of a request, at most the `requestTimeout`. A client that exceeds it
+   * gets a 408. It is checked four times in this time. Defaults to `30_000`, or to the `requestTimeout` if that is
+   * less.
    */
   headersTimeout?: number;
   /**
-   * How long the body of a request may be, in bytes. A longer one is answered 413: before the handler hears of it if the
-   * request says its length, and otherwise when the handler does not catch what reading it throws. `Infinity`: any length.
-   * Default 128 MiB.
+   * The maximum length of a request's body, in bytes; `Infinity` means no limit. A request with a longer body is
+   * answered 413. If the request states its length, the handler is not called. Otherwise reading the body throws, and
+   * the client gets the 413 if the handler does not catch the error. Defaults to 128 MiB.
    */
   maxRequestBodySize?: number;
-  /** How long a client may take for a whole request with its body; then 408. 0: as long as it likes. Default 300 000. */
+  /**
+   * The time for a whole request with its body. A client that exceeds it gets a 408. 0 means no limit. Defaults to
+   * `300_000`.
+   */
   requestTimeout?: number;
-  /** How long a connection is kept for the next request, and a second more for what is on its way. Default 5000. */
+  /**
+   * The time that a connection is kept for the next request, plus one second for data in flight. Defaults to `5000`.
+   */
   keepAliveTimeout?: number;
   /**
-   * How long a client may leave what is sent to it untaken; then its connection is reset. It counts only while something
-   * waits: a response that has nothing to say for the moment, such as server-sent events, may take any time. Checked four
-   * times in that time. 0: as long as it likes. Default 60 000.
+   * The time without progress in sending before the connection is reset. It only counts while data waits to be sent: a
+   * response that is silent for a while, such as server-sent events, is not limited. It is checked four times in this
+   * time. 0 means no limit. Defaults to `60_000`.
    */
   sendTimeout?: number;
   /**
-   * How many bytes a second a client must take in the `sendTimeout` while something waits. 0: one byte in all of it will
-   * do. What can be seen is that the systems on both sides have room again, which comes in lumps, so that a client may read
-   * faster than this and be too slow if the `sendTimeout` is short. Default 240.
+   * The minimum rate at which a client must take data within the `sendTimeout`, in bytes per second. 0 means that one
+   * byte in this time is sufficient. The server only sees when the buffers of the systems on both sides have room
+   * again, which happens in large steps. With a short `sendTimeout`, a client that reads faster than this rate can
+   * therefore be considered too slow. Defaults to `240`.
    */
   minSendRate?: number;
-  /** How long all headers of a request may be together, in bytes; then 431. Default 16 384. */
+  /**
+   * The maximum length of all headers of a request together, in bytes. Longer headers are answered 431. Defaults to
+   * `16_384`.
+   */
   maxHeaderSize?: number;
-  /** How long a WebSocket message may be, in bytes; then the WebSocket is closed with 1009. Default 16 MiB. */
+  /**
+   * The maximum length of a WebSocket message, in bytes. A longer one closes the WebSocket with 1009. Defaults to 16
+   * MiB.
+   */
   maxMessageSize?: number;
   /**
-   * How many bytes may wait to be sent on a WebSocket when another message is; then its client does not read, and it is
-   * ended (1006). A single message may be longer. Default 16 MiB.
+   * The maximum number of bytes that may already wait on a WebSocket when another message is sent. If more bytes wait,
+   * the client does not read, and the WebSocket is ended (1006). A single message may be longer. Defaults to 16 MiB.
    */
   maxBufferedAmount?: number;
-  /** How long a shutdown may take before all connections are closed. Default 8000, which is within a pool's 10 000. */
+  /**
+   * The time for a shutdown before all connections are closed. Defaults to `8000`, which is less than the 10 000 of a
+   * pool.
+   */
   shutdownTimeout?: number;
 }
 
-/** What {@linkcode serveHttp} makes: what a `Deno.HttpServer` has, and which engine serves how many connections. */
+/**
+ * The server that {@linkcode serveHttp} returns: the members of `Deno.HttpServer`, the engine, and the number of
+ * connections.
+ */
 export interface HttpServer extends AsyncDisposable {
-  /** The address of the listener it serves; `undefined` if its connections come from elsewhere. */
+  /** The address of the listener that the server serves; `undefined` if `connections` is not a listener. */
   readonly addr: SocketAddr | undefined;
   /**
-   * Resolves when the server takes no more connections and has none, and nothing at the port of a listener; rejects then,
-   * if `connections` threw, with what it threw.
+   * Resolves when the server takes no more connections, all its connections have closed, and the port of its listener
+   * is free. If `connections` threw an error, rejects at that time with the error.
    */
   readonly finished: Promise<void>;
   /**
-   * Whose server serves plain TCP connections that come without initial bytes: what was asked for, or what
-   * {@linkcode ServeHttpOptions.engine} `"auto"` has chosen. All other connections are served by `node:http`.
+   * The engine for plain TCP connections without initial bytes: the one that {@linkcode ServeHttpOptions.engine} names
+   * or that `"auto"` has chosen. All other connections are served by `node:http`.
    */
   readonly engine: "node:http" | "Deno.serve";
-  /** How many connections it has, WebSockets included. */
+  /** The number of open connections, including WebSockets. */
   readonly connectionCount: number;
   /**
-   * Takes no more connections and finishes what it has. Responses say `connection: close`; a connection that waits for a
-   * request, its first or its next, is closed after a quarter of a second, for one may be on its way; WebSockets are asked to
-   * close (1001). What is left after the `shutdownTimeout` is closed.
+   * Takes no more connections and finishes the open ones. Responses have the header `connection: close`. A connection
+   * that waits for its first or next request is closed after a quarter of a second, because a request may be in flight.
+   * WebSockets are asked to close (1001). Connections that are still open after the `shutdownTimeout` are closed.
    *
-   * A listener is closed, and its port free when this resolves, if no other process has it. Other `connections` are told
-   * to return; `receive()` can do so only with the next connection, so give it a signal. What comes this late is left to
-   * whoever offers it, or served.
+   * If `connections` is a listener, it is closed. Its port is free when this resolves, unless another process also has
+   * the listener. Other `connections` are asked to return. `receive()` can only return with its next connection, so
+   * give it a signal. A connection that arrives during the shutdown is rejected and stays with its source, or is
+   * served.
    *
-   * @returns Resolves when no connection is left.
+   * @returns Resolves when all connections have closed.
    */
   shutdown(): Promise<void>;
-  /** Makes the server keep the process running, as it does unless {@linkcode HttpServer.unref} was called. */
+  /** Makes the server keep the process running. This is the default; see {@linkcode HttpServer.unref}. */
   ref(): void;
   /**
-   * Makes the server not keep the process running, neither by waiting for connections nor by those it has. Of `connections`
-   * other than a listener the first is for their own `unref`, where they have one. A shutdown, and a handler that waits for
-   * something else, still do.
+   * Lets the process end although the server waits for connections or has some. If `connections` is not a listener,
+   * waiting for connections is only affected if it has an `unref` method. A shutdown, and a handler that waits for
+   * something else, still keep the process running.
    */
   unref(): void;
   /** The same as {@linkcode HttpServer.shutdown}. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Options with everything filled in that has a default. */
+/** The options, with all defaults filled in. */
 export type HttpSettings =
   & Required<Omit<ServeHttpOptions, "signal" | "engine" | "tls" | "native">>
   & Pick<ServeHttpOptions, "signal" | "tls" | "native">
   & Pick<HttpServer, "engine">;
 
 const ENGINES: readonly unknown[] = ["auto", "node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
-/** What the server of `Deno.serve` does not know. */
+/** The options that the server of `Deno.serve` does not support. */
 const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
 const AT_LEAST_ONE = [
   "maxConnections",
@@ -207,18 +241,20 @@ const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdown
 /**
  * Fills in the defaults.
  *
- * @param mayBeDeno Whether Deno's own server may be chosen.
- * @throws {RangeError} If a number is out of its range.
- * @throws {TypeError} If there is no such engine, or an option is not for it.
+ * @param mayBeDeno Whether `"auto"` may choose the server of `Deno.serve`.
+ * @throws {RangeError} If a number is out of range.
+ * @throws {TypeError} If the engine does not exist, or does not support an option.
  */
 export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, mayBeDeno: boolean): HttpSettings {
-  if (!ENGINES.includes(engine)) throw new TypeError(`There is no engine "${engine}"`);
+  if (!ENGINES.includes(engine)) {
+    throw new TypeError(`Invalid \`engine\`: must be "auto", "node:http" or "Deno.serve", got "${engine}"`);
+  }
   const foreign = OF_NODE.find((name) => options[name] !== undefined);
   if (engine === "Deno.serve" && foreign !== undefined) {
-    throw new TypeError(`The ${foreign} is only for the engine "node:http"`);
+    throw new TypeError(`Invalid \`${foreign}\`: must not be set for the engine "Deno.serve"`);
   }
   const chosen = engine !== "auto" ? engine : mayBeDeno && foreign === undefined ? "Deno.serve" : "node:http";
-  // Deno's own has none, and may be given any time for the headers.
+  // The server of `Deno.serve` does not have a `requestTimeout`, so it does not limit the `headersTimeout`.
   const least = chosen === "Deno.serve" ? options.headersTimeout ?? 0 : 0;
   const requestTimeout = options.requestTimeout ?? Math.max(300_000, least);
   const settings: HttpSettings = {
@@ -241,11 +277,13 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
   for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
   const { maxRequestBodySize } = settings;
   if (maxRequestBodySize !== Infinity && !(Number.isSafeInteger(maxRequestBodySize) && maxRequestBodySize >= 0)) {
-    throw new RangeError(`The maxRequestBodySize is ${maxRequestBodySize}, not an integer from 0 or Infinity`);
+    throw new RangeError(
+      `Invalid \`maxRequestBodySize\`: must be an integer from 0 or Infinity, got ${maxRequestBodySize}`,
+    );
   }
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
-      `The headersTimeout is ${settings.headersTimeout}, more than the requestTimeout, ${requestTimeout}`,
+      `Invalid \`headersTimeout\`: must be at most ${requestTimeout} (requestTimeout), got ${settings.headersTimeout}`,
     );
   }
   return settings;
@@ -254,9 +292,9 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
 /**
  * Checks an option.
  *
- * @throws {RangeError} If it is no integer, less than the least, or more than timers can wait.
+ * @throws {RangeError} If it is not an integer, or is less than `least` or more than the longest time of a timer.
  */
 function atLeast(least: number, name: string, value: number): void {
   if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
-  throw new RangeError(`The ${name} is ${value}, not an integer from ${least} to ${2 ** 31 - 1}`);
+  throw new RangeError(`Invalid \`${name}\`: must be an integer from ${least} to ${2 ** 31 - 1}, got ${value}`);
 }

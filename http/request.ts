@@ -1,11 +1,11 @@
 /**
- * The `Request` that handlers get of what `node:http` has parsed, and its body.
+ * The `Request` that handlers get for a request that `node:http` has parsed, and its body.
  *
- * The request is Deno's own, so that all Deno does with requests works with this one: `clone`, `new Request(request)`,
- * `fetch(url, request)`, the Cache API.
+ * The request is Deno's own class, so all of Deno's functions for requests work with it: `clone`, `new
+ * Request(request)`, `fetch(url, request)`, the Cache API.
  *
- * Node's own `Readable.toWeb` throws out of the event loop when a body is cancelled while data comes, and no program can
- * catch that. So the stream is made here, and no other module reads the body.
+ * Node's `Readable.toWeb` throws in the event loop if a body is cancelled while data arrives, and a program cannot
+ * catch that. So this module creates the stream, and no other module reads the body.
  *
  * @module
  */
@@ -15,15 +15,18 @@ import type { NodeResponse } from "./response.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { freezeHeaders, lazyRequest, refuseDenoUpgrade } from "./deno_internals.ts";
 
-/** How long a client may go on sending what is thrown away, in milliseconds, and how much, in bytes. */
+/** The limits for a client that sends data which is thrown away: the time in milliseconds, and the length in bytes. */
 const LONGEST = 30_000;
 const MOST = 64 * 1024 ** 2;
-/** How much is kept for a program that reads on after the response, so that the connection need not wait for it. */
+/**
+ * The number of bytes that are buffered for a program that reads on after the response. Meanwhile the connection need
+ * not wait.
+ */
 const READ_AHEAD = 256 * 1024;
-/** How long such a program may leave that unread, in milliseconds. */
+/** The time for such a program to read some of them, in milliseconds. */
 const READ_WITHIN = 5_000;
 
-/** A request whose body is longer than the server allows: the client's fault, which is answered 413. */
+/** The error for a request whose body exceeds the server's limit. It is a fault of the client, which gets a 413. */
 export class BodyTooLargeError extends RangeError {
   override readonly name = "RangeError";
 
@@ -33,7 +36,7 @@ export class BodyTooLargeError extends RangeError {
   }
 }
 
-/** Reads a request's body for the handler, and throws away what the handler leaves of it. */
+/** Reads the body of a request for the handler, and throws away the part that the handler does not read. */
 export class RequestBody {
   readonly #incoming: IncomingMessage;
   readonly #outgoing: NodeResponse;
@@ -41,20 +44,20 @@ export class RequestBody {
   readonly #limit: number;
   #stream: ReadableStream | undefined;
   #controller: ReadableByteStreamController | undefined;
-  /** Resolves the program's read, which waits. */
+  /** Resolves the pending read of the program. */
   #wanted: (() => void) | undefined;
   #count = 0;
-  /** Whether the program has begun to read; whether it gets nothing more; whether what comes is thrown away. */
+  /** Whether the program has begun to read; whether it gets no more data; whether arriving data is thrown away. */
   #begun = false;
   #over = false;
   #discarding = false;
-  /** Whether the response is sent: from then on what comes is read before it is asked for. */
+  /** Whether the response is sent. From then on, data is read before the program asks for it. */
   #answered = false;
-  /** Whether the client has ended its side before all has come. */
+  /** Whether the client has ended its side before all of the body arrived. */
   #broken = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param limit How long it may be, in bytes. */
+  /** @param limit The maximum length of the body, in bytes. */
   constructor(incoming: IncomingMessage, outgoing: NodeResponse, limit: number) {
     this.#incoming = incoming;
     this.#outgoing = outgoing;
@@ -63,24 +66,24 @@ export class RequestBody {
     if (this.expected) outgoing.once("prefinish", () => this.#finish());
   }
 
-  /** Whether there may be one. */
+  /** Whether the request may have a body. */
   get expected(): boolean {
     return this.#incoming.headers["transfer-encoding"] !== undefined || this.#announced > 0;
   }
 
-  /** Whether the program reads it, and more of it may come. */
+  /** Whether the program has begun to read it, and more of it may arrive. */
   get isRead(): boolean {
     return this.#begun && !this.#over;
   }
 
-  /** Whether the client says itself that it is longer than is allowed. */
+  /** Whether the client announced a length that exceeds the limit. */
   get announcedTooLarge(): boolean {
     return this.#announced > this.#limit;
   }
 
   /**
-   * Whether so much more may come that its connection cannot go on: of what nobody reads, Node takes in no more than its
-   * `readableHighWaterMark`.
+   * Whether so much more may arrive that the connection cannot continue. Of a body that is not read, Node buffers no
+   * more than its `readableHighWaterMark`.
    */
   get mayStall(): boolean {
     const { complete, headers, readableHighWaterMark, readableLength } = this.#incoming;
@@ -93,7 +96,7 @@ export class RequestBody {
     return Number(this.#incoming.headers["content-length"] ?? 0);
   }
 
-  /** Makes the stream the program reads. Nothing is read before the program does. */
+  /** Creates the stream that the program reads. Nothing is read before the program reads. */
   stream(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#stream = new ReadableStream({
       type: "bytes",
@@ -103,7 +106,7 @@ export class RequestBody {
     }, { highWaterMark: 0 });
   }
 
-  /** The client has ended its side: nothing comes that is not there. */
+  /** Ends the body after the client has ended its side: no more data arrives. */
   breakOff(): void {
     if (this.#incoming.complete || !this.expected) return;
     this.#broken = true;
@@ -113,7 +116,7 @@ export class RequestBody {
   #pull(): Promise<void> | void {
     if (this.#over) return;
     const incoming = this.#incoming;
-    if (this.#discarding) return this.#fail(new TypeError("The body was not read before the response was sent"));
+    if (this.#discarding) return this.#fail(new TypeError("Cannot read the body: the response was already sent"));
     if (incoming.readableEnded || incoming.destroyed || this.#broken) return this.#end();
     if (!this.#begun) this.#begin();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -127,7 +130,7 @@ export class RequestBody {
     this.#begun = true;
     this.#outgoing.tellToGoOn();
     const incoming = this.#incoming;
-    // Node tells of errors only those that listen, and ends the process over what nobody takes.
+    // Node only reports errors to listeners. An error without a listener ends the process.
     incoming.on("error", () => {});
     incoming.on("data", (bytes: Uint8Array) => this.#take(bytes));
     incoming.once("end", () => this.#end());
@@ -141,7 +144,7 @@ export class RequestBody {
       this.#fail(new BodyTooLargeError(this.#limit));
       return this.#discard();
     }
-    // The stream takes the whole buffer of what it is given, and this one belongs to Node.
+    // The stream takes ownership of the whole buffer, and this buffer belongs to Node.
     this.#controller!.enqueue(new Uint8Array(bytes));
     this.#settle();
     if (!this.#answered) this.#incoming.pause();
@@ -149,7 +152,7 @@ export class RequestBody {
     else this.#awaitClient();
   }
 
-  /** Nothing more comes: all has, or the connection has closed before that. */
+  /** Ends the stream when all data has arrived, or when the connection has closed before that. */
   #end(): void {
     clearTimeout(this.#timer);
     if (this.#over) return;
@@ -157,7 +160,7 @@ export class RequestBody {
     if (!readableEnded) return this.#fail(errored ?? brokenOff());
     this.#over = true;
     this.#controller!.close();
-    // A reader that brought its own buffer gets it back.
+    // A reader that passed its own buffer gets it back.
     this.#controller!.byobRequest?.respond(0);
     this.#settle();
   }
@@ -171,7 +174,8 @@ export class RequestBody {
   #cancel(): void {
     this.#over = true;
     this.#settle();
-    // A client that waits to be told to send it need not; one that does so all the same is heard after the response.
+    // A client that waits for `100 Continue` need not send the body. If it still does, the body is handled after the
+    // response.
     if (!this.#outgoing.expectsContinue) this.#discard();
   }
 
@@ -180,7 +184,10 @@ export class RequestBody {
     this.#wanted = undefined;
   }
 
-  /** The response is sent: reads what is left, for the program if it has begun to read, or for nobody. A reader that has it may not have asked yet. */
+  /**
+   * Reads the rest of the body when the response is sent. It is kept for the program if it has begun to read, and
+   * thrown away otherwise. A program that has a reader may not have read from it yet.
+   */
   #finish(): void {
     const incoming = this.#incoming;
     if (incoming.readableEnded || incoming.destroyed || this.#broken) return;
@@ -198,7 +205,8 @@ export class RequestBody {
   #linger(): void {
     const connection = this.#connection;
     const destroySoon = connection.destroySoon;
-    // Under Wine what is read with pauses does not all come when this side has ended, and of TLS nothing does anywhere.
+    // Under Wine, data that is read with pauses is incomplete if this side has ended. With TLS, this is so on all
+    // systems.
     const mayEnd = !("encrypted" in connection);
     connection.destroySoon = () => void (mayEnd && this.#discarding && connection.end());
     this.#outgoing.once("close", () => connection.destroySoon());
@@ -207,7 +215,9 @@ export class RequestBody {
     connection.once("end", close);
   }
 
-  /** Throws away what comes, within bounds: a client that is cut off while it sends may never see the response. */
+  /**
+   * Throws away arriving data, within limits. A client that is disconnected while it sends may never read the response.
+   */
   #discard(): void {
     if (this.#discarding) return;
     this.#discarding = true;
@@ -225,23 +235,23 @@ export class RequestBody {
     incoming.resume();
   }
 
-  /** How much the program has not read of what has come. */
+  /** The number of bytes that have arrived and that the program has not read. */
   get #waiting(): number {
     return -this.#controller!.desiredSize!;
   }
 
-  /** Lets the client go on sending, and ends its connection when it does not. */
+  /** Waits for more data from the client, and ends the connection if none arrives. */
   #awaitClient(): void {
     this.#set(LONGEST, () => this.#connection.destroy());
   }
 
-  /** Lets the program go on reading, and throws away what it leaves when it does not. */
+  /** Waits for the program to read on. If it does not, throws away the rest. */
   #awaitProgram(): void {
     this.#incoming.pause();
     const before = this.#waiting;
     this.#set(READ_WITHIN, () => {
       if (this.#waiting < before) return this.#awaitProgram();
-      this.#fail(new Deno.errors.TimedOut("The body was not read any more after the response was sent"));
+      this.#fail(new Deno.errors.TimedOut("Cannot read the body: it was not read in time after the response"));
       this.#discard();
     });
   }
@@ -254,49 +264,52 @@ export class RequestBody {
 }
 
 function brokenOff(): Error {
-  return new Deno.errors.ConnectionAborted("The connection ended before all of the body had come");
+  return new Deno.errors.ConnectionAborted("Cannot read the body: the connection ended before all of it arrived");
 }
 
-/** How many headers a request may have. Those of Node's own limit vanish without a word. */
+/** The maximum number of headers of a request. Node drops the headers beyond its own limit without an error. */
 const MAX_HEADERS = 1_000;
-/** What may stand in a Host line, so that it ends where the path begins. */
+/** The valid values of a Host header. Other characters would end the host within the URL. */
 const HOST = /^[^\s/\\?#]*$/;
 
 /**
- * Why a request is not for the handler.
+ * Returns the reason to refuse a request before it gets to the handler.
  *
- * @returns The status that says so; `undefined` if it is.
+ * @returns The status of the refusal; `undefined` if the handler gets the request.
  */
 export function refusalOf(
   { rawHeaders, headers, httpVersion }: IncomingMessage,
   body: RequestBody,
 ): number | undefined {
   if (rawHeaders.length > 2 * MAX_HEADERS) return 431;
-  // Node would take the first, and what stands before it perhaps another.
+  // Node would use the first one, and a proxy in front of it perhaps another.
   if (linesOf(rawHeaders, "host").length > 1) return 400;
-  // Whether what follows is a body or the next request, each proxy may see otherwise.
+  // Proxies may disagree on whether the next bytes are a body or the next request.
   if (httpVersion === "1.0" && headers["transfer-encoding"] !== undefined) return 400;
   if (body.expected && isWebSocket(headers)) return 400;
   return body.announcedTooLarge ? 413 : undefined;
 }
 
-/** Whether a request may ask for a WebSocket. Others, such as curl's for HTTP/2, may be answered as if they had not asked. */
+/**
+ * Returns whether a request may be upgraded to a WebSocket. Other upgrade requests, such as curl's for HTTP/2, may be
+ * answered like normal requests.
+ */
 export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): boolean {
   if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0) return false;
   return isWebSocket(headers) && rawHeaders.length <= 2 * MAX_HEADERS && linesOf(rawHeaders, "host").length <= 1;
 }
 
-/** Whether a request asks for another protocol: Node reads no other request after it. */
+/** Returns whether a request asks for another protocol. Node does not read another request after it. */
 export function asksForUpgrade({ headers: { upgrade, connection } }: IncomingMessage): boolean {
   return upgrade !== undefined && hasUpgrade(connection);
 }
 
 /**
- * Makes the request.
+ * Creates the request.
  *
- * @param localAddr Stands in the URL of a request without Host.
- * @param onAbort Is given what aborts the signal of the request.
- * @returns `undefined` if its target or Host is none.
+ * @param localAddr The address for the URL of a request without a Host header.
+ * @param onAbort Called with the function that aborts the signal of the request.
+ * @returns The request; `undefined` if its target or its Host is invalid.
  */
 export function makeRequest(
   incoming: IncomingMessage,
@@ -309,7 +322,7 @@ export function makeRequest(
   const method = incoming.method!;
   let request: Request;
   try {
-    // What is made of a text alone, and given its headers one by one, takes half the time.
+    // A request that is created from a string, and gets its headers one by one, takes half the time.
     request = lazyRequest(url, method === "GET" || method === "TRACE" ? undefined : initOf(method, body), onAbort);
     addHeaders(request.headers, incoming.rawHeaders);
   } catch {
@@ -317,7 +330,8 @@ export function makeRequest(
   }
   freezeHeaders(request.headers);
   refuseDenoUpgrade(request);
-  // Deno makes no request of that name, which clients must not send; those that do may see what came.
+  // Deno cannot create a request with this method, which clients must not send. The handler still sees the method that
+  // arrived.
   if (method === "TRACE") Object.defineProperty(request, "method", { value: method });
   return request;
 }
@@ -342,7 +356,9 @@ function urlOf(
   return target === "*" && method === "OPTIONS" ? `${origin}/*` : undefined;
 }
 
-/** What stands for a missing Host, as with `Deno.serve`; a local connection has no address that can. */
+/**
+ * Returns the replacement for a missing Host, as in `Deno.serve`. A local connection does not have a suitable address.
+ */
 function hostOf(address: SocketAddr): string {
   if ("path" in address) return "localhost";
   const { hostname, port } = address;
@@ -354,7 +370,9 @@ function initOf(method: string, body: RequestBody): RequestInit {
   return method === "HEAD" ? { method } : { method, body: body.expected ? body.stream() : new Uint8Array(0) };
 }
 
-/** Adds headers as they came, and one line for several with cookies, for they are not joined as other headers are. */
+/**
+ * Adds headers as they arrived. Several lines with cookies become one, because they are not joined like other headers.
+ */
 function addHeaders(headers: Headers, rawHeaders: readonly string[]): void {
   let cookies: string | undefined;
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -366,7 +384,7 @@ function addHeaders(headers: Headers, rawHeaders: readonly string[]): void {
   if (cookies !== undefined) headers.append("cookie", cookies);
 }
 
-/** Where lines of that name, which is in lower case, begin. */
+/** Returns where the lines with a name begin. The name must be in lower case. */
 function linesOf(rawHeaders: readonly string[], name: string): number[] {
   const lines: number[] = [];
   for (let at = 0; at < rawHeaders.length; at += 2) {

@@ -8,54 +8,57 @@ import http, { validateHeaderValue } from "node:http";
 import { setImmediate } from "node:timers";
 import { takeReadyBody } from "./deno_internals.ts";
 
-/** The longest text that is written as such, in characters. */
+/** The maximum length of a text that is written as a string, in characters. */
 const MAX_TEXT = 8_192;
-/** How much of a stream is read before its headers are sent, so that an error in it can still be answered. */
+/**
+ * The number of bytes of a stream that are read before its headers are sent, so that an error in it can still be
+ * answered.
+ */
 const LOOK_AHEAD = 16 * 1024;
 // deno-lint-ignore no-control-regex
 const NOT_ASCII = /[^\x00-\x7f]/;
-/** What says where a body ends, which is up to the server. */
+/** The headers that define the end of a body. The server sets them. */
 const FRAMING = ["content-length", "transfer-encoding", "trailer"];
 
-/** A response as the handler has returned it, read once: what is not Deno's own may say another thing each time. */
+/** The head of a response. It is read once, because a response of another class may return other values each time. */
 interface Head {
   readonly status: number;
   readonly statusText: string;
   readonly headers: readonly (readonly [name: string, value: string])[];
-  /** Whether it is all ASCII. */
+  /** Whether the head is all ASCII. */
   readonly ascii: boolean;
-  /** Its content-length, if it says one that is a number. */
+  /** The `content-length`, if it is a number. */
   readonly length: string | undefined;
 }
 
-/** The body of a request, as far as its response depends on it. */
+/** The body of the request, as far as the response depends on it. */
 interface RequestBody {
-  /** Whether so much of it may come that its connection cannot go on. */
+  /** Whether so much of it may arrive that the connection cannot continue. */
   readonly mayStall: boolean;
 }
 
 type Chunk = ReadableStreamReadResult<Uint8Array>;
 
-/** The stream of a response's body, and what is known of it. */
+/** The stream of a response's body, and its state. */
 class Body {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #length: number | undefined;
   #count = 0;
   #next: Promise<Chunk> | undefined;
 
-  /** @throws {TypeError} If it is no stream, or is read already. */
+  /** @throws {TypeError} If it is not a stream, or is already being read. */
   constructor(stream: ReadableStream<Uint8Array>, length: string | undefined) {
-    if (typeof stream?.getReader !== "function") throw new TypeError("The body of the Response is not a stream");
-    if (stream.locked) throw new TypeError("The body of the Response is locked");
+    if (typeof stream?.getReader !== "function") throw new TypeError("Cannot send the body: it is not a stream");
+    if (stream.locked) throw new TypeError("Cannot send the body: it is locked");
     this.#reader = stream.getReader();
     this.#length = length === undefined ? undefined : Number(length);
   }
 
   /**
-   * The next part of it.
+   * Reads the next part.
    *
-   * @returns `undefined` at its end.
-   * @throws If it fails, gives something else than bytes, or is not as long as it is to be.
+   * @returns The part, or `undefined` at the end.
+   * @throws If the stream fails, contains something other than bytes, or does not have the given length.
    */
   async read(): Promise<Uint8Array | undefined> {
     const { done, value } = await this.#peek();
@@ -65,16 +68,16 @@ class Body {
       if (length !== undefined && this.#count !== length) throw wrongLength(this.#count, length);
       return undefined;
     }
-    if (!(value instanceof Uint8Array)) throw new TypeError("The body of the Response gives something else than bytes");
+    if (!(value instanceof Uint8Array)) throw new TypeError("Cannot send the body: it yields other values than bytes");
     this.#count += value.length;
     if (length !== undefined && this.#count > length) throw wrongLength(this.#count, length);
     return value;
   }
 
   /**
-   * What there is of it at once.
+   * Reads the parts that are available immediately.
    *
-   * @returns Its first parts, and whether those are all.
+   * @returns The first parts, and whether they are the whole body.
    */
   async readAhead(): Promise<{ parts: Uint8Array[]; all: boolean }> {
     const parts: Uint8Array[] = [];
@@ -92,12 +95,12 @@ class Body {
     return { parts, all: false };
   }
 
-  /** Tells its maker that nobody wants it. */
+  /** Cancels the stream, which is no longer needed. */
   async cancel(reason?: unknown): Promise<void> {
     try {
       await this.#reader.cancel(reason);
     } catch {
-      // It failed, or fails in being cancelled, which nobody waits for.
+      // The stream failed before, or fails while it is cancelled. Both are ignored.
     }
   }
 
@@ -112,23 +115,26 @@ class Body {
 
 /** A response that knows why it broke off. */
 export class NodeResponse extends http.ServerResponse {
-  /** What made its body fail, and whether the client had gone by then. */
+  /** The error that broke the response off, and whether the client had disconnected by then. */
   failure: { readonly error: unknown; readonly clientGone: boolean } | undefined;
-  /** Whether the client waits to be told to send the body. */
+  /** Whether the client waits for `100 Continue` before it sends the body. */
   expectsContinue = false;
-  /** How often something of it was written. */
+  /** The number of writes. */
   writes = 0;
 
   #keepAlive = true;
 
-  /** Whether the system has all of it. What Node says knows nothing of small responses, which Deno writes past the stream. */
+  /**
+   * Whether the system has the whole response. Node's own state does not include small responses, which Deno writes
+   * past the stream.
+   */
   get sent(): boolean {
     return this.writableEnded && this.socket === null;
   }
 
   /**
-   * The client sends the body when it is told to, and not before. If it never is, nobody knows whether the body comes, and
-   * what would come after it cannot be told from it.
+   * Records that the client waits for `100 Continue` before it sends the body. If that is not sent, the body may or may
+   * not arrive, and it cannot be distinguished from the data after it. The connection then closes after the response.
    */
   expectContinue(): void {
     this.expectsContinue = true;
@@ -136,7 +142,10 @@ export class NodeResponse extends http.ServerResponse {
     this.shouldKeepAlive = false;
   }
 
-  /** The handler reads the body: tells the client to send it, if it waits for that, unless it has its answer. */
+  /**
+   * Sends `100 Continue` when the handler reads the body, if the client waits for that and does not have a response
+   * yet.
+   */
   tellToGoOn(): void {
     if (!this.expectsContinue || this.headersSent || this.destroyed) return;
     this.expectsContinue = false;
@@ -145,15 +154,15 @@ export class NodeResponse extends http.ServerResponse {
   }
 
   /**
-   * Sends a response. All that can be known to be wrong with it is found out before any of it is sent: if this fails and
-   * no headers are sent, nothing of it is sent with another.
+   * Sends a response. Everything that can be checked is checked before any of it is sent. If this fails and no headers
+   * are sent, another response can be sent, and contains nothing of this one.
    *
-   * @param body That of the request.
-   * @returns If its body is a stream, resolves when it is sent, or the connection has closed.
-   * @throws If it cannot be sent.
+   * @param body The body of the request.
+   * @returns For a stream, a promise that resolves when it is sent or the connection has closed.
+   * @throws If the response cannot be sent.
    */
   send(response: Response, body: RequestBody): Promise<void> | undefined {
-    if (response.bodyUsed) throw new TypeError("The body of the Response was used already");
+    if (response.bodyUsed) throw new TypeError("Cannot send the body: it was already used");
     const head = headOf(response);
     const ready = takeReadyBody(response);
     if (ready !== undefined) return void this.#sendWhole(head, ready, body);
@@ -184,10 +193,10 @@ export class NodeResponse extends http.ServerResponse {
       const { parts, all } = headOnly ? { parts: [], all: true } : await stream.readAhead();
       if (this.destroyed) return;
       this.#setHead(head, body);
-      // A body of another length is found out here, and breaks off.
+      // A body of another length is detected here, and breaks off.
       if (head.length !== undefined) this.setHeader("content-length", head.length);
       this.writeHead(this.statusCode);
-      // A client may wait for them, and not for the first of the body.
+      // A client may wait for the headers before the first part of the body is available.
       if (parts.length === 0 && !all) this.flushHeaders();
       for (const part of parts) await this.#writeNext(part);
       if (headOnly) void stream.cancel();
@@ -226,7 +235,7 @@ export class NodeResponse extends http.ServerResponse {
     if (!keepAlive) this.setHeader("connection", "close");
   }
 
-  /** Sends headers and body in one go. Of a body that is sent Node says the length itself. */
+  /** Sends headers and body in one write. If a body is sent, Node sets its length. */
   #sendWhole(head: Head, body: string | Uint8Array, requestBody: RequestBody): void {
     this.#setHead(head, requestBody);
     const { ascii, length } = head;
@@ -237,12 +246,13 @@ export class NodeResponse extends http.ServerResponse {
       this.setHeader("content-length", length);
     }
     this.writes++;
-    // Text is written past the stream, where nobody sees whether a client takes it; and the headers with it, as UTF-8.
+    // Text is written past the stream, where its progress cannot be observed. The headers are written with it, as
+    // UTF-8.
     this.end(typeof body !== "string" || ascii && body.length <= MAX_TEXT ? body : Buffer.from(body));
   }
 }
 
-/** Reads status and headers, once, and checks them. */
+/** Reads the status and the headers once, and checks them. */
 function headOf(response: Response): Head {
   const { status, statusText = "" } = response;
   checkStatus(status);
@@ -262,15 +272,15 @@ function headOf(response: Response): Head {
 }
 
 function checkStatus(status: number): void {
-  if (status === 0) throw new TypeError("Response.error() cannot be sent: it has no status");
+  if (status === 0) throw new TypeError("Cannot send Response.error(): it does not have a status");
   if (status === 101) {
-    throw new TypeError("A Response with status 101 cannot be sent: use info.upgradeWebSocket for a WebSocket");
+    throw new TypeError("Cannot send a Response with status 101: use info.upgradeWebSocket for a WebSocket");
   }
   if (!Number.isInteger(status) || status < 200 || status > 999) {
-    throw new RangeError(`A Response with status ${status} cannot be sent`);
+    throw new RangeError(`Cannot send the Response: the status must be an integer from 200 to 999, got ${status}`);
   }
 }
 
 function wrongLength(count: number, length: number): TypeError {
-  return new TypeError(`The body of the Response has ${count} bytes, not its content-length of ${length}`);
+  return new TypeError(`Cannot send the body: it has ${count} bytes, but a content-length of ${length}`);
 }

@@ -1,5 +1,5 @@
 /**
- * The end of what `hide_env.ts` began.
+ * Restores the environment that `hide_env.ts` hid.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Serving HTTP on connections that somebody else accepted.
+ * Serves HTTP on connections that were accepted elsewhere.
  *
  * @module
  */
@@ -10,28 +10,32 @@ import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
 
 /**
- * Serves HTTP/1.1, and WebSockets, on the connections of a listener, of `receive()`, or of anything that yields sockets.
- * The handler is what `Deno.serve` takes: Hono's `app.fetch`, Oak's `app.handle`, or a function of one's own.
+ * Serves HTTP/1.1 and WebSockets on the connections of a listener, of `receive()`, or of any iterable of sockets. The
+ * handler is the same as for `Deno.serve`, such as Hono's `app.fetch`, Oak's `app.handle`, or a function.
  *
- * Requests are parsed by Deno's own server, that of `Deno.serve`, wherever it can take a connection: if it is plain TCP, and
- * comes without initial bytes. Others, and all where that server cannot be used, are served by `node:http`, with its
- * safeguards: headers that take too long, and requests that take too long, are answered 408. By either, what is no HTTP is
- * answered 400, a body that is too long 413, and the connection is closed. Requests of one connection are answered one after
- * the other, however many of them come at once.
+ * The server of `Deno.serve` parses the requests of plain TCP connections without initial bytes. `node:http` serves all
+ * other connections, and all connections if that server cannot be used. With `node:http`, requests and headers that
+ * take too long are answered 408. With both engines, data that is not HTTP is answered 400, a body that is too long is
+ * answered 413, and the connection is closed. Requests of one connection are answered one after the other, even if
+ * several arrive at once.
  *
- * Bodies are streams in both directions: how much of a request's is read is up to the handler, and a response's is asked
- * for what the client takes. By `node:http`, one that takes nothing, or next to nothing, of what waits for it is cut off after
- * the `sendTimeout`; responses made of text or bytes say their `content-length`, whatever the handler's headers say; a stream
- * that fails, or is not as long as its `content-length`, is answered as an error while nothing of it is sent, and breaks off
- * later. What a handler leaves of a request's body is thrown away: a short one so that the connection goes on, a long one
- * until the client has sent it, or for 30 s.
+ * Bodies are streams in both directions. The handler decides how much of a request's body is read, and a response's
+ * body is read as fast as the client takes it. With `node:http`:
  *
- * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does: in a worker, when its pool or
- * source is closed. An error that `connections` throws does the same, and is what `finished` rejects with.
+ * * A client that takes nothing, or too little, of the waiting data is disconnected after the `sendTimeout`.
+ * * Responses of text or bytes have a `content-length`, regardless of the handler's headers.
+ * * If a stream fails or does not match its `content-length`, the client gets an error response if nothing was sent
+ *   yet. Otherwise the response breaks off.
+ * * The part of a request's body that the handler does not read is thrown away. After a short rest the connection
+ *   continues. A long rest is read until the client has sent it, or for 30 s.
+ *
+ * When `connections` ends, the server shuts down as {@linkcode HttpServer.shutdown} does. In a worker, this happens
+ * when its pool or source is closed. If `connections` throws an error, the server also shuts down, and `finished`
+ * rejects with the error.
  *
  * Needs ffi access to the system's socket library, and no net, env or read permission.
  *
- * @example A worker that answers requests on the connections it is handed
+ * @example A worker that answers requests on the connections that it receives
  * ```ts ignore
  * import { receive } from "@winsock/handoff";
  * import { serveHttp } from "@winsock/handoff/http";
@@ -55,13 +59,13 @@ import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions 
  * assertEquals(await response.text(), "hello");
  * ```
  *
- * @typeParam A What the connections' addresses are: of TCP, or `Deno.UnixAddr`.
- * @param connections Where connections come from. A listener is the server's from now on: it is closed at the shutdown.
+ * @typeParam A The type of the connections' addresses: of TCP, or `Deno.UnixAddr`.
+ * @param connections The connections to serve. The server owns a listener from then on, and closes it at the shutdown.
  * @param handler Answers requests.
- * @param options Limits, TLS, and what to do about errors.
+ * @param options The limits, TLS, and the function to call for errors.
  * @returns The server.
- * @throws {RangeError} If a number among the options is out of its range.
- * @throws {TypeError} If there is no such engine, or an option is not for it.
+ * @throws {RangeError} If a number among the options is out of range.
+ * @throws {TypeError} If the engine does not exist, or does not support an option.
  * @throws {Deno.errors.NotSupported} If this Deno does not have the engine.
  * @throws {Error} If the key or the certificate cannot be used.
  */

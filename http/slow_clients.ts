@@ -1,5 +1,5 @@
 /**
- * Clients that do not take what is sent to them.
+ * Disconnects clients that do not take the data that is sent to them.
  *
  * @module
  */
@@ -8,24 +8,24 @@ import type { Socket as NodeSocket } from "node:net";
 import { setImmediate } from "node:timers";
 import type { NodeResponse } from "./response.ts";
 
-/** The most bytes written at a time: of one write it cannot be seen how much the client has taken. */
+/** The maximum number of bytes of one write. The progress within a write cannot be observed. */
 const PIECE = 256 * 1024;
-/** How often in the time a client has it is looked at. */
+/** How often a client is checked within its time. */
 const CHECKS = 4;
-/** What streams say of bytes; the types know only encodings of text. */
+/** The encoding that streams report for bytes. The types only have encodings of text. */
 const BYTES = "buffer" as BufferEncoding;
 
 type Done = (error?: Error | null) => void;
 type Written = { chunk: string | Uint8Array; encoding: BufferEncoding };
 
-/** Ends connections whose clients take too little of what waits for them. */
+/** Ends connections whose clients take too little of the waiting data. */
 export class SlowClients {
   readonly #outputs = new Set<Output>();
   readonly #timer: ReturnType<typeof setInterval> | undefined;
 
   /**
-   * @param sendTimeout The time in which a client must take something, in milliseconds; 0 for any time.
-   * @param minSendRate How much of it, in bytes a second.
+   * @param sendTimeout The time in which a client must take some data, in milliseconds; 0 for no limit.
+   * @param minSendRate The minimum rate, in bytes per second.
    */
   constructor(sendTimeout: number, minSendRate: number) {
     if (sendTimeout === 0) return;
@@ -33,18 +33,18 @@ export class SlowClients {
     const check = () => {
       for (const output of this.#outputs) output.check(least);
     };
-    // What was written a moment ago has until then to be taken, so that what still waits does so for the client.
+    // Data that was just written can be taken until then. Data that still waits at the check waits for the client.
     const timer = setInterval(() => setImmediate(check), Math.max(1, sendTimeout / CHECKS));
     Deno.unrefTimer(timer);
     this.#timer = timer;
   }
 
   /**
-   * Looks after a connection until it closes.
+   * Watches a connection until it closes.
    *
-   * @param stream What is written to: the connection, or TLS on it.
-   * @param connection What is reset when the client is too slow.
-   * @param response Tells the response it had last, if any.
+   * @param stream The stream that is written to: the connection, or TLS on it.
+   * @param connection The connection that is reset when the client is too slow.
+   * @param response Returns the last response of the connection, if any.
    */
   watch(stream: NodeSocket, connection: NodeSocket, response: () => NodeResponse | undefined): void {
     if (this.#timer === undefined) return;
@@ -53,18 +53,20 @@ export class SlowClients {
     connection.once("close", () => this.#outputs.delete(output));
   }
 
-  /** Looks after none any more. */
+  /** Stops watching all connections. */
   stop(): void {
     clearInterval(this.#timer);
   }
 }
 
-/** What waits for one client, and what it takes. */
+/** The waiting data of one client, and its progress. */
 class Output {
   readonly #stream: NodeSocket;
   readonly #connection: NodeSocket;
   readonly #response: () => NodeResponse | undefined;
-  /** What waited at the last look; and since the client's time began, how often it did, and how many bytes it took. */
+  /**
+   * The object that waited at the last check. Since the client's time began: the number of checks, and of bytes taken.
+   */
   #waiting: NodeSocket | NodeResponse | undefined;
   #looks = 0;
   #taken = 0;
@@ -86,18 +88,18 @@ class Output {
     };
   }
 
-  /** Resets the connection if the client has had its time, and has taken less than that. */
+  /** Resets the connection if the client's time is over and it has taken fewer bytes than `least`. */
   check(least: number): void {
     const waiting = this.#look();
     if (waiting === this.#waiting && (waiting === undefined || ++this.#looks < CHECKS)) return;
-    // Without the reset the system would go on offering what it has taken already.
+    // Without the reset, the system would continue to offer the data that it already has.
     if (waiting === this.#waiting && this.#taken < least) this.#connection.resetAndDestroy();
     this.#waiting = waiting;
     this.#looks = 0;
     this.#taken = 0;
   }
 
-  /** What waits: the stream, or a small response, which Deno writes past it. */
+  /** Returns the object that waits: the stream, or a small response, which Deno writes past the stream. */
   #look(): NodeSocket | NodeResponse | undefined {
     if (this.#stream.writableLength > 0) return this.#stream;
     const response = this.#response();

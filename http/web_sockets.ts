@@ -1,5 +1,5 @@
 /**
- * WebSockets: the handshake, the end of idle ones, and the end of all of them.
+ * WebSockets: the handshake, the idle timeout, and the shutdown.
  *
  * @module
  */
@@ -9,13 +9,12 @@ import type { IncomingMessage } from "node:http";
 import type { HttpSettings, WebSocketUpgradeOptions } from "./options.ts";
 
 /**
- * Asks a client that has been silent for half of the time whether it is there, and ends its WebSocket if nothing comes for
- * the other half. While something waits to be sent, what counts is how much of it the client takes, which is looked at
- * elsewhere.
+ * Pings a client after half of the idle timeout, and ends the WebSocket if nothing arrives in the other half. While
+ * data waits to be sent, only the progress of the client counts, which `slow_clients.ts` checks.
  *
- * @param socket The WebSocket, which is open.
- * @param connection What it is on.
- * @param idleTimeout The time, in milliseconds; 0 for any time.
+ * @param socket The open WebSocket.
+ * @param connection The connection of the WebSocket.
+ * @param idleTimeout The time, in milliseconds; 0 for no limit.
  */
 function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number): void {
   if (idleTimeout === 0) return;
@@ -33,7 +32,7 @@ function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number):
     const now = performance.now();
     const silent = now - heard;
     if (silent < half) return wait(half - silent);
-    // If the check comes as late as that, it is this process that was busy.
+    // If the check is late by that much, this process was busy.
     if (asked !== undefined && now - asked < idleTimeout) return socket.terminate();
     asked = now;
     socket.ping();
@@ -48,21 +47,21 @@ function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number):
   wait(half);
 }
 
-/** The longest that a timer can wait, in whole seconds. */
+/** The maximum time of a timer, in whole seconds. */
 const LONGEST_S = 2_147_483;
 const GOING_AWAY = 1001;
-/** What a WebSocket is closed with whose handler fails. */
+/** The code that closes a WebSocket whose handler fails. */
 export const INTERNAL_ERROR = 1011;
 
-/** The only version there is; `ws` knows an older one besides, which no client has. */
+/** The only version in use. `ws` also supports an older one, which clients do not use. */
 const VERSION = "13";
-/** What the handshake is made of. Sent twice, a client would take the one or the other. */
+/** The headers of the handshake itself. If one was sent twice, clients could use either. */
 const OWN_HEADERS = /^(connection|upgrade|content-length|transfer-encoding|trailer|sec-websocket-.*)$/;
 
-/** A request for a WebSocket that is not as it must be. */
+/** The error for an invalid request for a WebSocket. */
 export class HandshakeError extends TypeError {
   override readonly name = "TypeError";
-  /** Whether it asks for another version than there is. */
+  /** Whether the request asks for an unsupported version. */
   readonly isVersion: boolean;
 
   constructor(message: string, isVersion = false) {
@@ -70,7 +69,7 @@ export class HandshakeError extends TypeError {
     this.isVersion = isVersion;
   }
 
-  /** What the client is answered. */
+  /** Returns the response to the client. */
   response(): Response {
     if (!this.isVersion) return new Response("Bad Request", { status: 400 });
     const headers = { "sec-websocket-version": VERSION, upgrade: "websocket" };
@@ -80,10 +79,10 @@ export class HandshakeError extends TypeError {
 
 /** The WebSockets of one server. */
 export class WebSockets {
-  /** What each begins with. */
+  /** The open WebSockets, each with the function to call when it begins. */
   readonly #open = new Map<WsSocket, () => void>();
   readonly #server: WsServer;
-  /** Of the handshake at hand, which ws does in one go. */
+  /** The options of the current handshake, which ws handles synchronously. */
   #options: WebSocketUpgradeOptions = {};
   #failure: Error | undefined;
   #goingAway = false;
@@ -108,10 +107,10 @@ export class WebSockets {
   /**
    * Answers the handshake.
    *
-   * @returns The WebSocket, which receives nothing yet: {@linkcode begin} it when its listeners are there.
-   * @throws {HandshakeError} If it is not as it must be.
-   * @throws {TypeError} If a header is one of the handshake's own.
-   * @throws {RangeError} If the `idleTimeout` is out of its range.
+   * @returns The WebSocket. It receives nothing until {@linkcode begin} is called, after its listeners are added.
+   * @throws {HandshakeError} If the request is invalid.
+   * @throws {TypeError} If a header belongs to the handshake itself.
+   * @throws {RangeError} If the `idleTimeout` is out of range.
    */
   open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
     const { idleTimeout = 30 } = options;
@@ -120,7 +119,7 @@ export class WebSockets {
     }
     const headers = new Headers(options.headers);
     for (const name of headers.keys()) {
-      if (OWN_HEADERS.test(name)) throw new TypeError(`The handshake of a WebSocket has a "${name}" of its own`);
+      if (OWN_HEADERS.test(name)) throw new TypeError(`Invalid \`headers\`: must not have "${name}"`);
     }
     checkHandshake(request);
     this.#options = { ...options, headers };
@@ -128,7 +127,7 @@ export class WebSockets {
     let opened: WsSocket | undefined;
     this.#server.handleUpgrade(request, socket, head, (webSocket) => opened = webSocket);
     if (opened === undefined) {
-      const { message = "the client has gone" } = this.#failure ?? {};
+      const { message = "the client has disconnected" } = this.#failure ?? {};
       throw new HandshakeError(message);
     }
     const webSocket = opened;
@@ -136,7 +135,7 @@ export class WebSockets {
     return webSocket;
   }
 
-  /** Lets it receive. */
+  /** Lets a WebSocket receive. */
   begin(socket: WsSocket): void {
     this.#open.get(socket)?.();
     socket.emit("open");
@@ -144,7 +143,7 @@ export class WebSockets {
     if (this.#goingAway) socket.close(GOING_AWAY);
   }
 
-  /** Asks the clients to close, those of handshakes under way too. */
+  /** Asks the clients to close, including those whose handshake has not ended. */
   goAway(): void {
     this.#goingAway = true;
     for (const socket of this.#open.keys()) socket.close(GOING_AWAY);
@@ -153,14 +152,14 @@ export class WebSockets {
   #keep(socket: WsSocket, begin: () => void): void {
     this.#open.set(socket, begin);
     socket.once("close", () => this.#open.delete(socket));
-    // What is no WebSocket frame is an error of the socket's, which without a listener would end the process.
+    // A frame that is not valid is an error of the socket. Without a listener, the error would end the process.
     socket.on("error", () => {});
     socket.binaryType = "arraybuffer";
     socket.pause();
   }
 }
 
-/** Checks of a request for a WebSocket what `ws` does not, or does not tell. */
+/** Checks the parts of a request for a WebSocket that `ws` does not check, or does not report. */
 function checkHandshake({ headers }: IncomingMessage): void {
   const asks = headers.upgrade?.toLowerCase() === "websocket";
   if (!asks || !/(^|,)\s*upgrade\s*(,|$)/i.test(headers.connection ?? "")) {
@@ -171,12 +170,15 @@ function checkHandshake({ headers }: IncomingMessage): void {
 }
 
 /**
- * WebSockets whose listeners may throw: that is an error of the program as any other, and the WebSocket goes on, as Deno's
- * do. Within `ws` it would end the reading, without a word. And they end when more waits for a client that does not read: messages, and what answers its pings. */
+ * Creates the class of WebSockets with two differences from `ws`. If a listener throws, the error is reported like any
+ * other error of the program, and the WebSocket continues, as in Deno; in `ws` it would stop reading without an error.
+ * If too much data waits for a client that does not read, the WebSocket ends. This includes messages and the answers to
+ * pings.
+ */
 function boundedWebSocket(maxBufferedAmount: number): typeof WebSocketConnection {
   return class extends WebSocketConnection {
     override on(event: string, listener: (...values: unknown[]) => void): unknown {
-      // What throws as it opens is the handler's fault, which is looked after elsewhere.
+      // An error in this listener is an error of the handler, which the engine reports.
       if (event === "open") return super.on(event, listener);
       return super.on(event, new Proxy(listener, { apply: applyOrReport }));
     }
@@ -193,7 +195,7 @@ function boundedWebSocket(maxBufferedAmount: number): typeof WebSocketConnection
   };
 }
 
-/** Calls a function, and reports what it throws where what nobody catches is reported. */
+/** Calls a function. If it throws, reports the error as an uncaught one. */
 function applyOrReport(called: (...values: unknown[]) => void, self: unknown, values: unknown[]): void {
   try {
     Reflect.apply(called, self, values);

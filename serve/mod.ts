@@ -1,8 +1,8 @@
 /**
- * One module, all processors: what `handoff serve` does, as a function.
+ * Serves one module with several processes: `handoff serve` as a function.
  *
- * A process listens and starts workers; each of them loads the module and answers requests. A worker that ends is replaced,
- * and {@linkcode AppServer.restart} replaces all of them without refusing a request.
+ * A process listens and starts workers. Each worker loads the module and answers requests. A worker that ends is
+ * replaced, and {@linkcode AppServer.restart} replaces all workers without refusing a request.
  *
  * @example The module
  * ```ts ignore

@@ -1,5 +1,5 @@
 /**
- * A server of several processes: one that has the listening socket, and workers that answer.
+ * A server of several processes: the main process has the listening socket, and the workers answer requests.
  *
  * @module
  */
@@ -14,73 +14,76 @@ import { onUpgradeRequest } from "../handoff/upgrade/upgrade_requests.ts";
 import { listen, type Listener } from "../sockets/listener.ts";
 import type { WorkerSettings } from "./worker.ts";
 
-/** How {@linkcode serve} serves. */
+/** Options of {@linkcode serve}. */
 export interface ServeOptions {
   /**
-   * The module to serve, such as one for `deno serve`: its default export has a `fetch` function, and may have `onListen` and
-   * `onError`. A path is relative to the current directory. Each worker loads it anew, so {@linkcode AppServer.restart} brings
-   * what is on disk by then.
+   * The module to serve, as for `deno serve`: its default export has a `fetch` function, and may have `onListen` and
+   * `onError`. A path is relative to the current directory. Each worker loads the module when it starts, so after
+   * {@linkcode AppServer.restart} the workers run the files that are on disk then.
    */
   main: string | URL;
-  /** The address to listen at. Defaults to `"0.0.0.0"`. */
+  /** The address to listen on. Defaults to `"0.0.0.0"`. */
   hostname?: string;
-  /** The port to listen at; 0 for any that is free. Defaults to `8000`. */
+  /** The port to listen on; 0 for any free port. Defaults to `8000`. */
   port?: number;
   /** The number of workers. Defaults to the number of processors. */
   workers?: number;
   /**
-   * How connections get to the workers, as {@linkcode PoolServeOptions.distribute} has it. Defaults to `"listener"`: every
-   * worker accepts for itself, which costs less than half of the time for each connection.
+   * How connections get to the workers, as in {@linkcode PoolServeOptions.distribute}. Defaults to `"listener"`: each
+   * worker accepts connections itself, which takes less than half of the time for each connection.
    */
   distribute?: "connections" | "listener";
   /**
-   * Flags of `deno run` for the workers, such as `["--allow-net=api.example.com"]`. They get ffi access to the system's
-   * socket library besides, and no other permission.
+   * Flags of `deno run` for the workers, such as `["--allow-net=api.example.com"]`. Besides these, the workers have ffi
+   * access to the system's socket library, and no other permission.
    */
   denoFlags?: readonly string[];
-  /** Arguments of the workers (`Deno.args`). Defaults to none. */
+  /** The arguments of the workers (`Deno.args`). Defaults to `[]`. */
   args?: readonly string[];
-  /** What each line of a worker's output begins with. Defaults to the worker's number in brackets. */
+  /** The text before each line of a worker's output. Defaults to the worker's number in brackets. */
   outputPrefix?: string | ((worker: { readonly index: number }) => string);
-  /** How long a worker may take to load the module, in milliseconds. Defaults to `60_000`. */
+  /** The time for a worker to load the module, in milliseconds. Defaults to `60_000`. */
   startTimeout?: number;
-  /** How long a worker may take to finish its responses before it is ended, in milliseconds. Defaults to `10_000`. */
+  /** The time for a worker to finish its responses before it is ended, in milliseconds. Defaults to `10_000`. */
   drainTimeout?: number;
   /**
-   * A file that lets `handoff upgrade FILE` replace the whole server, this process included, by a new version. Its program is
-   * this process's main module with the same arguments. Needs `--allow-read` and `--allow-write` for the file, and
-   * `--allow-env=WINSOCK_HANDOFF_PREDECESSOR`.
+   * The path of a control file. With it, `handoff upgrade FILE` replaces the whole server, including this process, by a
+   * new version. The new version runs the main module of this process with the same arguments. Needs `--allow-read` and
+   * `--allow-write` for the file, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR`.
    */
   controlFile?: string;
-  /** A listening socket to serve on in place of `hostname` and `port`, such as one of systemd's. */
+  /** A listener to serve on instead of `hostname` and `port`, such as a socket that systemd passed. */
   listener?: Listener;
-  /** Told when a worker starts, ends or cannot be kept running. */
+  /** A function that is called with a message when a worker ends or cannot be kept running. */
   onWorker?: (line: string) => void;
 }
 
 const SOCKET_NAME = "http";
-/** The part of a worker's time to drain that its own responses get. */
+/** The share of the `drainTimeout` in which a worker finishes its own responses. */
 const RESPONSE_SHARE = 0.9;
 
-/** What a server is made of. */
+/** The parts of a server. */
 interface ServerParts {
   readonly pool: WorkerPool;
   readonly listener: Listener;
-  /** Settles when no more connections are taken: rejects if no worker can be kept running, or the system cannot accept. */
+  /**
+   * Settles when the server takes no more connections. Rejects if no worker can be kept running, or if the system
+   * cannot accept.
+   */
   readonly serving: Promise<void>;
   readonly addr: Deno.NetAddr;
-  /** Ends listening for requests to upgrade. */
+  /** Stops listening for upgrade requests. */
   readonly requests: Disposable | undefined;
 }
 
 /** A running server that {@linkcode serve} has started. */
 export class AppServer implements AsyncDisposable {
-  /** Where it listens. */
+  /** The address that the server listens on. */
   readonly addr: Deno.NetAddr;
   /**
-   * Resolves when the server has ended: after {@linkcode AppServer.shutdown}, or after an upgrade, when a new version serves.
-   * Rejects with a {@linkcode HandoffError} if no worker can be kept running, and with the system's error if it cannot
-   * accept.
+   * Resolves when the server has ended: after {@linkcode AppServer.shutdown}, or after an upgrade, when a new version
+   * serves. Rejects with a {@linkcode HandoffError} if no worker can be kept running, and with the error of the system
+   * if it cannot accept.
    */
   readonly finished: Promise<void>;
   readonly #pool: WorkerPool;
@@ -88,7 +91,7 @@ export class AppServer implements AsyncDisposable {
   readonly #requests: Disposable | undefined;
   #closing: Promise<void> | undefined;
 
-  /** @ignore Made by {@linkcode serve}. */
+  /** @ignore Created by {@linkcode serve}. */
   constructor({ pool, listener, serving, addr, requests }: ServerParts) {
     this.#pool = pool;
     this.#listener = listener;
@@ -98,25 +101,25 @@ export class AppServer implements AsyncDisposable {
     this.finished.catch(() => {});
   }
 
-  /** What the workers have done so far. */
+  /** The statistics of the workers. */
   get statistics(): WorkerPoolStatistics {
     return this.#pool.statistics;
   }
 
   /**
-   * Replaces the workers one after the other by ones that load the module anew. No request is refused or cut off that ends
-   * within the `drainTimeout`.
+   * Replaces the workers one after the other. Each new worker loads the module again. Requests are not refused, and
+   * requests that end within the `drainTimeout` are not cut off.
    *
-   * @returns Resolves when all are replaced.
-   * @throws {HandoffError} If a new worker does not become ready; the old one stays.
+   * @returns Resolves when all workers are replaced.
+   * @throws {HandoffError} If a new worker does not become ready. The old worker then stays.
    */
   restart(): Promise<void> {
     return this.#pool.restart();
   }
 
   /**
-   * Ends the server: it accepts no more, the workers finish their responses, and those that take longer than the
-   * `drainTimeout` are ended.
+   * Shuts the server down. It accepts no more connections, and the workers finish their responses. A worker that takes
+   * longer than the `drainTimeout` is ended.
    *
    * @returns Resolves when all workers have ended.
    */
@@ -129,7 +132,7 @@ export class AppServer implements AsyncDisposable {
     await this.shutdown();
   }
 
-  /** Whatever ends the serving ends the server. */
+  /** Shuts the server down when it stops serving, for any reason. */
   async #finish(serving: Promise<void>): Promise<void> {
     try {
       await serving;
@@ -148,12 +151,13 @@ export class AppServer implements AsyncDisposable {
 /**
  * Serves a module with several processes.
  *
- * This process listens, and starts workers that answer. A worker that ends is replaced.
+ * This process listens and starts workers, which answer requests. A worker that ends is replaced.
  *
- * Needs `--allow-run` for Deno's own path, `--allow-ffi` for {@linkcode LIBRARY_PATHS}, and what `controlFile` says. Not in a
- * compiled program, whose path is not Deno's: there, use {@linkcode WorkerPool} with a `command`.
+ * Needs `--allow-run` for the path of Deno, `--allow-ffi` for {@linkcode LIBRARY_PATHS}, and the permissions that
+ * `controlFile` names. It does not work in a compiled program, because the path of that program is not the path of
+ * Deno. There, use {@linkcode WorkerPool} with a `command`.
  *
- * @example Four workers, replaced when the program is told to
+ * @example Start four workers, and replace them on SIGHUP
  * ```ts ignore
  * import { serve } from "@winsock/handoff/serve";
  *
@@ -163,12 +167,13 @@ export class AppServer implements AsyncDisposable {
  * await server.finished;
  * ```
  *
- * @param options How.
+ * @param options The module to serve, the address, and the number and limits of the workers.
  * @returns The server, when its workers are ready.
  * @throws {TypeError} If `main` is not given, or in a compiled program.
- * @throws {RangeError} If a number is out of its range.
- * @throws {Deno.errors.AddrInUse} If the port is taken.
- * @throws {HandoffError} If no worker becomes ready, such as when the module cannot be loaded; workers print why.
+ * @throws {RangeError} If a number is out of range.
+ * @throws {Deno.errors.AddrInUse} If the port is in use.
+ * @throws {HandoffError} If no worker becomes ready, such as when the module cannot be loaded. The workers print the
+ * reason.
  */
 export async function serve(options: ServeOptions): Promise<AppServer> {
   const main = moduleUrl(options.main);
@@ -211,14 +216,14 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
 function moduleUrl(main: string | URL): URL {
   if (main instanceof URL) return main;
   if (typeof main !== "string" || main === "") throw new TypeError("Invalid `main`: must be a path or URL of a module");
-  // A single letter before the colon is a drive of Windows.
+  // A single letter before the colon is a drive letter of Windows.
   return /^[a-z][a-z\d+.-]+:/i.test(main) ? new URL(main) : pathToFileURL(main);
 }
 
 /**
- * What a worker runs before the module, as a URL. It names both modules, so that the worker needs no permission to import
- * them: a module whose name is computed needs one. The module is the program all the same, for Deno looks for its
- * configuration beside the program.
+ * Returns the URL of the module that a worker runs before the served module. It names both modules in import
+ * statements, because importing a computed name needs a permission. The served module is still the program, because
+ * Deno looks for its configuration next to the program.
  */
 function workerModule(main: URL, settings: WorkerSettings): string {
   const text = `import * as app from ${JSON.stringify(main.href)};
@@ -236,13 +241,15 @@ function openListener(
   return listener ?? version?.listen(SOCKET_NAME, address) ?? listen(address);
 }
 
-/** Has this process replaced when the control file's reader asks for it. */
+/** Replaces this process when an upgrade is requested through the control file. */
 function answerRequests(version: ServerVersion, { controlFile }: ServeOptions): Disposable {
   const file = controlFile!;
   return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile: file });
 }
 
-/** Rejects when a worker ends before it is ready: a module that cannot be loaded now cannot be loaded again and again. */
+/**
+ * Rejects when a worker ends before it is ready. A module that fails to load now would also fail in the next workers.
+ */
 async function firstFailure(pool: WorkerPool, main: URL): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>();
   pool.addEventListener("workerend", ({ worker, reason }) => {

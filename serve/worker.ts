@@ -1,5 +1,6 @@
 /**
- * The worker of {@linkcode serve}: serves one module's `fetch` on the connections that this process receives.
+ * The worker of {@linkcode serve}: calls the `fetch` function of a module for requests on the connections that this
+ * process receives.
  *
  * @module
  */
@@ -7,37 +8,37 @@ import { receive } from "../handoff/receive.ts";
 import type { HttpInfo } from "../http/options.ts";
 import { serveHttp } from "../http/serve_http.ts";
 
-/** What a module exports as default to be served, as for `deno serve`. */
+/** The default export of a served module, as for `deno serve`. */
 export interface ServedModule {
   /**
    * Answers one request.
    *
    * @param request The request.
-   * @param info The connection it came on.
+   * @param info The connection of the request.
    * @returns The response.
    */
   fetch(request: Request, info: HttpInfo): Response | Promise<Response>;
-  /** Called in each worker before its first request, with the address that the server listens at. */
+  /** Called in each worker before its first request, with the address that the server listens on. */
   onListen?(addr: Deno.NetAddr): void;
-  /** Answers a request whose `fetch` has thrown. By default the error is printed, and the client gets a 500. */
+  /** Answers a request whose `fetch` threw an error. By default, the error is printed and the client gets a 500. */
   onError?(error: unknown): Response | Promise<Response>;
 }
 
-/** What a worker is started with. */
+/** The settings that a worker is started with. */
 export interface WorkerSettings {
-  /** Where the server listens, for `onListen`. */
+  /** The address that the server listens on, for `onListen`. */
   readonly addr: Deno.NetAddr;
-  /** How long responses may take once the worker is to end, in milliseconds. */
+  /** The time to finish responses when the worker has to end, in milliseconds. */
   readonly shutdownTimeout: number;
 }
 
 /**
  * Serves a module until the source ends.
  *
- * @param name The module's URL, for the error.
- * @param module What it exports.
- * @param settings How.
- * @throws {TypeError} If its default export has no `fetch` function.
+ * @param name The URL of the module, for the error message.
+ * @param module The exports of the module.
+ * @param settings The address of the server, and the time to finish responses.
+ * @throws {TypeError} If the default export does not have a `fetch` function.
  */
 export async function serveModule(name: string, module: unknown, settings: WorkerSettings): Promise<void> {
   const app = (module as { default?: Partial<ServedModule> }).default;

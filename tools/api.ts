@@ -1,9 +1,9 @@
 /**
- * The public API, compared with what is written down of it in `tools/api`, a file for each entry point.
+ * Compares the public API with the snapshot in `tools/api`, which has one file for each entry point.
  *
  *     deno run -A tools/api.ts [--update]
  *
- * Prints what differs, and fails if anything does; `--update` writes it down anew.
+ * Prints the differences, and fails if there are any. `--update` writes the snapshot again.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { exists } from "./commands.ts";
 
 const FOLDER = "tools/api";
 
-/** What differs between two texts, as `diff -u` shows it; empty if nothing does. */
+/** Returns the difference of two texts, in the format of `diff -u`; empty if they are equal. */
 export function difference(path: string, before: string, after: string): string {
   if (before === after) return "";
   return createTwoFilesPatch(path, path, before, after, "written down", "exported", { context: 0 });
@@ -29,7 +29,7 @@ if (import.meta.main) {
     reports.set(`${FOLDER}/${name === "." ? "mod" : name.slice("./".length)}.txt`, printExports(exports));
   }
   for await (const { name } of Deno.readDir(FOLDER)) {
-    // An entry point that is gone exports nothing.
+    // An entry point that was removed does not export anything.
     const path = `${FOLDER}/${name}`;
     if (name.endsWith(".txt") && !reports.has(path)) reports.set(path, "");
   }

@@ -1,13 +1,13 @@
 /**
- * Browsers that tests can drive.
+ * Finds a browser that tests can control.
  *
  * @module
  */
 
-/** In Debian and elsewhere; all speak the DevTools protocol. */
+/** The commands of browsers, in Debian and elsewhere. All of them support the DevTools protocol. */
 const COMMANDS = ["chromium-headless-shell", "google-chrome", "chromium"] as const;
 
-/** The command of a browser this machine has, on Linux. */
+/** Returns the command of a browser on this machine, on Linux. */
 export function findBrowser(): string | undefined {
   if (Deno.build.os !== "linux") return undefined;
   return COMMANDS.find((command) => {

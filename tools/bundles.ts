@@ -1,5 +1,6 @@
 /**
- * Programs as one file each, made by `deno bundle`: by this Deno for the Windows lane too, where there is no bundler.
+ * Bundles programs into one file each with `deno bundle`. This Deno also bundles for the Windows lane, which does not
+ * have a bundler.
  *
  * @module
  */
@@ -7,10 +8,10 @@ const PROJECT = new URL("..", import.meta.url);
 const FOLDER = ".cache/bundles";
 const PROGRAMS = ["source", "worker", "http_worker"];
 
-/** Where those of the tests are. */
+/** The folder of the tests' bundles. */
 export const BUNDLES: URL = new URL(`${FOLDER}/`, PROJECT);
 
-/** Makes them anew. */
+/** Bundles the programs again. */
 export async function bundlePrograms(): Promise<void> {
   await bundle(`--outdir=${FOLDER}`, ...PROGRAMS.map((name) => `tests/consumer/project/${name}.ts`));
 }

@@ -1,5 +1,5 @@
 /**
- * Everything that can be checked without running the tests: `deno task check`.
+ * Runs all checks except the tests: `deno task check`.
  *
  * @module
  */

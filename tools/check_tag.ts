@@ -1,5 +1,5 @@
 /**
- * Compares the tag that is published with the version in deno.json; in a workflow `GITHUB_REF_NAME` has it.
+ * Compares the published tag, which is in `GITHUB_REF_NAME` in a workflow, with the version in deno.json.
  *
  * @module
  */

@@ -1,15 +1,15 @@
 /**
- * Commands of the system, run by the tools.
+ * Runs commands of the system for the tools.
  *
  * @module
  */
 
-/** Whether a file or folder is there. */
+/** Returns whether a file or folder exists. */
 export async function exists(path: string): Promise<boolean> {
   return await Deno.stat(path).then(() => true, () => false);
 }
 
-/** What a command prints; `undefined` if it cannot be run or fails. */
+/** Returns the output of a command; `undefined` if it cannot be run or fails. */
 export async function output(command: string, args: string[]): Promise<string | undefined> {
   try {
     const { success, stdout } = await new Deno.Command(command, { args, stderr: "null" }).output();
@@ -20,7 +20,7 @@ export async function output(command: string, args: string[]): Promise<string | 
   }
 }
 
-/** Runs a command that must succeed, and shows what it printed if it does not. */
+/** Runs a command that must succeed. If it fails, shows its output. */
 export async function step(title: string, command: string, args: string[]): Promise<void> {
   if (title !== "") console.error(title);
   const { success, stdout, stderr } = await new Deno.Command(command, {
@@ -33,10 +33,10 @@ export async function step(title: string, command: string, args: string[]): Prom
 }
 
 /**
- * Sees to it that commands can be run; on Debian, as root, their packages are installed.
+ * Checks that commands can be run. On Debian, as root, it installs the packages of missing commands.
  *
- * @param needed The commands, which must answer to `--version`, and the packages that have them, with spaces between.
- * @returns What cannot be had, a line each.
+ * @param needed The commands, which must support `--version`, and their packages, separated by spaces.
+ * @returns The commands that are not available, one per line.
  */
 export async function ensureCommands(
   needed: readonly (readonly [command: string, debianPackages: string])[],

@@ -1,29 +1,29 @@
 /**
- * C for Windows, compiled by mingw-w64: programs and libraries that tests run and load in the Windows lane.
+ * Compiles C for Windows with mingw-w64: the programs and libraries that tests run and load in the Windows lane.
  *
  * @module
  */
 import { ensureCommands, step } from "./commands.ts";
 
-/** On Windows mingw-w64 is the gcc there is. */
+/** The compiler. On Windows, mingw-w64 is the only gcc. */
 export const COMPILER = Deno.build.os === "windows" ? "gcc" : "x86_64-w64-mingw32-gcc";
-/** The Debian package that has the compiler. */
+/** The Debian package of the compiler. */
 export const DEBIAN_PACKAGE = "gcc-mingw-w64-x86-64-win32";
 const OPTIONS = ["-O1", "-Wall", "-Wextra", "-Werror"];
 const LIBRARIES = ["-lws2_32"];
 
-/** The compiler cannot be had on this machine; the message says why. */
+/** The error if the compiler is not available on this machine. The message is the reason. */
 export class CompilerUnavailable extends Error {
   override readonly name = "CompilerUnavailable";
 }
 
 /**
- * Compiles C files that have changed since they were compiled last: `name.c` to `name.exe` or `name.dll`.
+ * Compiles the C files that have changed since the last time: `name.c` to `name.exe` or `name.dll`.
  *
- * @param sources The files.
- * @param folder Where the results go.
- * @param kind What they become.
- * @throws {CompilerUnavailable} If something must be compiled and there is no compiler.
+ * @param sources The paths of the C files.
+ * @param folder The folder for the results.
+ * @param kind The kind of the results.
+ * @throws {CompilerUnavailable} If a file must be compiled and the compiler is not available.
  */
 export async function compile(sources: readonly string[], folder: string, kind: "exe" | "dll"): Promise<void> {
   const stale: [source: string, target: string][] = [];
@@ -41,7 +41,7 @@ export async function compile(sources: readonly string[], folder: string, kind: 
   }
 }
 
-/** The C files of a folder. */
+/** Returns the C files of a folder. */
 export async function cFiles(folder: string): Promise<string[]> {
   const files: string[] = [];
   for await (const { name } of Deno.readDir(folder)) if (name.endsWith(".c")) files.push(`${folder}/${name}`);

@@ -1,25 +1,25 @@
 /**
- * The modules of the package, and which imports which.
+ * Reads the modules of the package, and their imports.
  *
  * @module
  */
 import project from "../deno.json" with { type: "json" };
 
 /**
- * How a module imports another: when it is loaded, by `import()`, or for its types alone. Of several ways the first of
- * these counts.
+ * The kind of an import: when the module is loaded, by `import()`, or only for types. If there are several, the first
+ * of these counts.
  */
 export type ImportKind = "static" | "dynamic" | "type";
 
-/** Module → the modules it imports, all by their paths in the project: `sockets/socket.ts`. */
+/** A module → the modules that it imports, with paths in the project such as `sockets/socket.ts`. */
 export type ModuleGraph = ReadonlyMap<string, ReadonlyMap<string, ImportKind>>;
 
-/** The name of an entry point, as in `./http` → the path of its module. */
+/** The name of an entry point, such as `./http` → the path of its module. */
 export const ENTRY_POINTS: ReadonlyMap<string, string> = new Map(
   Object.entries(project.exports).map(([name, path]) => [name, path.slice("./".length)]),
 );
 
-/** What `deno info --json` tells of an import. */
+/** An import, as `deno info --json` prints it. */
 interface Dependency {
   readonly code?: { readonly specifier?: string };
   readonly type?: { readonly specifier?: string };
@@ -31,11 +31,11 @@ interface Info {
 }
 
 const PROJECT = new URL("..", import.meta.url);
-/** Stand-ins for JSR's packages, which are no part of this one; none where the real ones are used. */
+/** The stand-ins for JSR packages, which do not belong to this package. Empty if the real packages are used. */
 const STAND_INS: readonly string[] = (Reflect.get(project, "links") ?? []).map((path: string) => path.slice(2) + "/");
 const KINDS: readonly ImportKind[] = ["static", "dynamic", "type"];
 
-/** Asks Deno for the modules that the entry points import, directly or not: those are what is published. */
+/** Returns the modules that the entry points import, directly or indirectly. These are the published modules. */
 export async function readModuleGraph(): Promise<ModuleGraph> {
   const infos = await Promise.all([...ENTRY_POINTS.values()].map(readInfo));
   const graph = new Map<string, Map<string, ImportKind>>();
@@ -69,7 +69,7 @@ function add(imports: Map<string, ImportKind>, specifier: string | undefined, ki
   if (known === undefined || KINDS.indexOf(kind) < KINDS.indexOf(known)) imports.set(path, kind);
 }
 
-/** The path of a module in the project; `undefined` if it belongs to another package, or is a file of data. */
+/** Returns the path of a module in the project; `undefined` if it belongs to another package or is a data file. */
 function ownPath(specifier: string): string | undefined {
   if (!specifier.startsWith(PROJECT.href) || specifier.endsWith(".json")) return undefined;
   const path = specifier.slice(PROJECT.href.length);

@@ -1,6 +1,6 @@
 /**
- * The C service provider that tests call and are called by: built once from `tests/native`, and again when its sources
- * change.
+ * Builds the service provider in C that tests call, and that calls tests. It is built from `tests/native` once, and
+ * again when its sources change.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { COMPILER, DEBIAN_PACKAGE } from "./mingw.ts";
 const SOURCES = "tests/native";
 const FLAGS = ["-shared", "-O1", "-Wall", "-Wextra", "-Werror"];
 
-/** How it is built for a system. */
+/** The build command for each system. */
 const BUILDS = {
   linux: {
     compiler: "gcc",
@@ -31,8 +31,8 @@ const BUILDS = {
 /**
  * Builds the library for a system, in the project's folder.
  *
- * @param system Whose calling convention and library format.
- * @returns What is missing, if it cannot be built here; its tests are left out then.
+ * @param system The system whose calling convention and library format are used.
+ * @returns The missing commands, if the library cannot be built here. Its tests are then skipped.
  */
 export async function buildNativeLibrary(system: keyof typeof BUILDS): Promise<string | undefined> {
   const { compiler, debianPackages, output, flags, libraries } = BUILDS[system];

@@ -1,6 +1,6 @@
 /**
- * The package as it is published: `deno task package` tries publishing, and says how much would be published; `--list`
- * says which files.
+ * Makes a dry run of publishing: `deno task package` prints the size of the published package, and `--list` prints its
+ * files.
  *
  * @module
  */
@@ -10,23 +10,23 @@ import { readModuleGraph } from "./module_graph.ts";
 
 const PROJECT = new URL("..", import.meta.url);
 const LAID_OUT = new URL(".cache/publish/", PROJECT);
-/** What is published besides the modules: files, and all that is in a folder. */
+/** The published files besides the modules; a folder stands for all its files. */
 const DOCUMENTS = ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "deno.json", "docs/"];
-/** Stand-ins for JSR's packages; none where the real ones are used. */
+/** The stand-ins for JSR packages. Empty if the real packages are used. */
 export const LINKS: readonly string[] = Reflect.get(project, "links") ?? [];
 
-/** A file of the package: its path in it, and its size in bytes. */
+/** A file of the package: its path in the package, and its size in bytes. */
 interface PublishedFile {
   readonly path: string;
   readonly size: number;
 }
 
 /**
- * Copies what is published, and puts the stand-ins for JSR's packages beside it: in the project's folder they would be
- * taken for a part of the package. Nothing is fetched.
+ * Copies the published files, and puts the stand-ins for JSR packages next to them. In the project's folder they would
+ * be treated as a part of the package. Nothing is fetched.
  *
- * @param folder Where `package` and `links` go; its URL ends with a slash.
- * @param include What is published, if not what the project says.
+ * @param folder The folder for `package` and `links`. Its URL ends with a slash.
+ * @param include The published files and folders. Defaults to those in deno.json.
  */
 export async function layOutPackage(folder: URL, include: string[] = project.publish.include): Promise<void> {
   const from = [...LINKS.map((link) => [link, link]), ...include.map((path) => [path, `package/${path}`])];
@@ -35,7 +35,7 @@ export async function layOutPackage(folder: URL, include: string[] = project.pub
   await Deno.writeTextFile(new URL("package/deno.json", folder), JSON.stringify(config, undefined, 2));
 }
 
-/** Tries publishing; the files that would be published. */
+/** Makes the dry run, and returns the files that would be published. */
 async function tryPublishing(): Promise<PublishedFile[]> {
   await Deno.remove(LAID_OUT, { recursive: true }).catch(() => {});
   await layOutPackage(LAID_OUT);
@@ -49,7 +49,10 @@ async function tryPublishing(): Promise<PublishedFile[]> {
   );
 }
 
-/** The files that should be published: the modules that the entry points import, and nothing else of their folders. */
+/**
+ * Returns the files that should be published: the modules that the entry points import, and no other files of their
+ * folders.
+ */
 async function neededFiles(): Promise<string[]> {
   const needed = new Set(DOCUMENTS.filter((path) => !path.endsWith("/")));
   for (const folder of DOCUMENTS.filter((path) => path.endsWith("/"))) {
@@ -81,7 +84,7 @@ if (import.meta.main) {
   }
   for (const path of listed.difference(needed)) console.error(`${path} is published, and no entry point imports it`);
   for (const path of needed.difference(listed)) console.error(`${path} is needed, and not published`);
-  // Pages of the package have drawings only: a screenshot is larger than all of the text.
+  // Pages of the package only have drawings, because a screenshot is larger than all of the text.
   const bitmaps = [...listed].filter((path) => /\.(?:png|jpe?g|gif|webp)$/.test(path));
   for (const path of bitmaps) console.error(`${path} is too large to be published: link to it outside of the package`);
   Deno.exit(listed.symmetricDifference(needed).size + bitmaps.length === 0 ? 0 : 1);

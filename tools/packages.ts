@@ -1,10 +1,10 @@
 /**
- * The npm packages that the project uses: those of tests and examples, whose processes run with `--cached-only`, and the
- * versions of all of them in deno.lock.
+ * Fetches the npm packages of the project, and writes deno.lock. Tests and examples need the packages, because their
+ * processes run with `--cached-only`.
  *
  *     deno run -A --no-lock tools/packages.ts
  *
- * Writes deno.lock anew, with the newest versions that the imports allow.
+ * Writes deno.lock again, with the newest versions that the imports allow.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import project from "../deno.json" with { type: "json" };
 
 const PROJECT = new URL("..", import.meta.url);
 const LOCK = new URL("deno.lock", PROJECT);
-/** Where the modules are whose packages must be there while tests run. */
+/** The folders of modules whose packages must be available while tests run. */
 const TESTED = ["tests", "examples", "links"];
 
 /**
- * Fetches what is not there yet.
+ * Fetches the missing packages.
  *
- * @param env Where to, as Deno's environment variables say it. Default: this Deno's own cache.
+ * @param env The environment variables that choose the cache of Deno. Defaults to the cache of this Deno.
  */
 export async function fetchPackages(env: Record<string, string> = {}): Promise<void> {
   const entryPoints: string[] = [];
@@ -28,7 +28,7 @@ export async function fetchPackages(env: Record<string, string> = {}): Promise<v
   await install([...Object.values(project.exports), ...await modulesIn("links")], env, "--no-lock");
 }
 
-/** Writes deno.lock anew. */
+/** Writes deno.lock again. */
 async function lockPackages(): Promise<void> {
   const entryPoints: string[] = [];
   for await (const { name, isDirectory } of Deno.readDir(PROJECT)) {

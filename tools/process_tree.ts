@@ -1,10 +1,10 @@
 /**
- * Processes and what descends from them, as `/proc` has it; elsewhere than on Linux no more is known than the process itself.
+ * Finds the descendants of processes in `/proc`. On systems other than Linux, only the process itself is known.
  *
  * @module
  */
 
-/** A process, and its processor time in the system's ticks. */
+/** A process, and its processor time in ticks of the system. */
 export interface ProcessInfo {
   readonly id: number;
   readonly parent: number;
@@ -12,7 +12,7 @@ export interface ProcessInfo {
   readonly system: number;
 }
 
-/** Some processes and all their descendants. */
+/** Returns processes and all their descendants. */
 export function processTrees(roots: readonly number[]): ProcessInfo[] {
   const processes = readProcesses();
   const descends = (process: ProcessInfo): boolean => {
@@ -25,9 +25,9 @@ export function processTrees(roots: readonly number[]): ProcessInfo[] {
 }
 
 /**
- * Ends a process and its descendants: those first, and then it, unless it ends with them. Where Wine runs in namespaces
- * of its own, their first process is a descendant, and `unshare` ends when all in them has. Another Wine that began
- * earlier would find the remains of this one's server.
+ * Ends the descendants of a process, and then the process, unless it ends with them. If Wine runs in its own
+ * namespaces, their first process is a descendant, and `unshare` ends when all processes in them have ended. Otherwise,
+ * a Wine that starts earlier would find the remains of this server.
  */
 export async function killTree(child: Deno.ChildProcess): Promise<void> {
   for (const { id } of processTrees([child.pid])) if (id !== child.pid) kill(id);
@@ -43,7 +43,7 @@ export async function killTree(child: Deno.ChildProcess): Promise<void> {
   await child.status;
 }
 
-/** A file of `/proc`; `undefined` if its process has ended meanwhile. */
+/** Reads a file of `/proc`. Returns `undefined` if the process has ended. */
 export function readProc(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
@@ -68,7 +68,7 @@ function readProcesses(): Map<number, ProcessInfo> {
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const stat = readProc(`/proc/${name}/stat`);
-    // The command's name is in parentheses and may contain anything; the state follows it.
+    // The name of the command is in parentheses and may contain any character. The state follows it.
     const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
     if (fields === undefined) continue;
     const id = Number(name);

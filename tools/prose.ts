@@ -1,10 +1,9 @@
 /**
- * Plain English: looks for what `tools/prose/rules.ts` lists in the pages of the documentation, and in the comments and
- * messages of the modules that are published.
+ * Looks for the phrases in `tools/prose/rules.ts` in pages, and in the comments and messages of published modules.
  *
  *     deno run -A tools/prose.ts [--counts] [FILE…]
  *
- * `--counts` prints a table of files and rules in place of every line. textlint does the work, without the network.
+ * `--counts` prints a table of files and rules instead of lines. It uses textlint, which does not need the network.
  *
  * @module
  */
@@ -17,14 +16,14 @@ import { readModuleGraph } from "./module_graph.ts";
 import { RULES } from "./prose/rules.ts";
 import { proseOf } from "./prose/sources.ts";
 
-/** Something that is not plain. */
+/** A phrase that is not plain English. */
 export interface ProseProblem {
   readonly path: string;
   readonly line: number;
   /** The name of the rule. */
   readonly rule: string;
   readonly advice: string;
-  /** What the file says. */
+  /** The phrase in the file. */
   readonly found: string;
 }
 
@@ -32,15 +31,15 @@ const textlint = new TextlintKernel();
 const PLUGINS = [{ pluginId: "markdown", plugin: markdown.default }];
 const TEXTLINT_RULES = RULES.map((rule) => {
   const options = { patterns: [{ pattern: `${rule.pattern}`, message: rule.advice }] };
-  // Its types do not say that these are the options it is for.
+  // The types of textlint do not declare these options.
   return { ruleId: rule.name, rule: pattern.default, options } as TextlintKernelRule;
 });
 
 /**
- * Looks through a file.
+ * Looks for phrases in a file.
  *
- * @param path Its path, of a page or a module.
- * @param source What is in it.
+ * @param path The path of a page or a module.
+ * @param source The content of the file.
  */
 export async function proseProblems(path: string, source: string): Promise<ProseProblem[]> {
   const problems: ProseProblem[] = [];
@@ -59,7 +58,7 @@ export async function proseProblems(path: string, source: string): Promise<Prose
   return problems;
 }
 
-/** A table of how many problems each file has by each rule, and of all. */
+/** Returns a table with the number of problems by file and rule, and the totals. */
 function countsOf(problems: readonly ProseProblem[]): string {
   const names = RULES.map(({ name }) => name);
   const row = (title: string, of: readonly ProseProblem[]) => {

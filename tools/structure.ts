@@ -1,20 +1,20 @@
 /**
- * The structure of the package: imports go down through the layers, never in a circle, and neither the package nor what an
- * entry point loads grows unnoticed.
+ * Checks the structure of the package: imports go down through the layers and never form a circle, and the number of
+ * published modules, and of the modules that an entry point loads, stays within its limit.
  *
  *     deno run -A tools/structure.ts
  *
- * Prints the figures, and what is wrong with them. A module that a single other module imports is one too many, unless
- * `SINGLE_IMPORTER` names it.
+ * Prints the numbers and the problems. A module with a single importer is a problem, unless `SINGLE_IMPORTER` contains
+ * it.
  *
  * @module
  */
 import { ENTRY_POINTS, type ModuleGraph, readModuleGraph } from "./module_graph.ts";
 
-/** The folder of modules that are in none, such as `mod.ts`. */
+/** The folder of modules that are not in a folder, such as `mod.ts`. */
 const ROOT = ".";
 
-/** Folders, from the top; those in one line may not import each other. */
+/** The folders, from the top. Folders in one line must not import each other. */
 const LAYERS: readonly (readonly string[])[] = [
   [ROOT],
   ["cli"],
@@ -28,13 +28,16 @@ const LAYERS: readonly (readonly string[])[] = [
   ["internal"],
 ];
 
-/** Imports that go up or aside nevertheless, as `from → to`, and why. */
+/** Imports that go up or sideways and are allowed, as `from → to`, and the reason. */
 const LAYER_EXCEPTIONS: Readonly<Record<string, string>> = {};
 
-/** Circles that are still there, as they are reported, and why. */
+/** Circles that are allowed, in the format of the report, and the reason. */
 const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
 
-/** What the most is that may be published, and loaded when an entry point is imported. Lower these as modules go. */
+/**
+ * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
+ * removed.
+ */
 const MAX_PUBLISHED = 132;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
@@ -47,7 +50,7 @@ const MAX_LOADED: Readonly<Record<string, number>> = {
   "./cli": 83,
 };
 
-/** Why a module may exist although a single other one imports it. */
+/** The reason why a module with a single importer may exist. */
 type Reason = "data" | "backend of one system" | "state machine tested alone" | `own secret: ${string}`;
 const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "ffi/unix/acceptor.ts": "backend of one system",
@@ -77,14 +80,14 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "spi/unix/rendezvous.ts": "own secret: answering claims of strangers and targets",
 };
 
-/** A number of modules, and how large it may be. */
+/** A number of modules, and its limit. */
 export interface Figure {
   readonly name: string;
   readonly modules: number;
   readonly max: number;
 }
 
-/** The figures of a graph: published modules, and for each entry point those that importing it loads. */
+/** Returns the numbers of a graph: the published modules, and the modules that each entry point loads. */
 export function figuresOf(graph: ModuleGraph): Figure[] {
   const loaded = [...ENTRY_POINTS].map(([name, path]) => {
     return { name: `loaded by ${name}`, modules: loadedBy(graph, path).size, max: MAX_LOADED[name] ?? 0 };
@@ -92,13 +95,13 @@ export function figuresOf(graph: ModuleGraph): Figure[] {
   return [{ name: "published", modules: graph.size, max: MAX_PUBLISHED }, ...loaded];
 }
 
-/** The figures that are too large, a line each. */
+/** Returns the numbers that exceed their limit, one per line. */
 export function figureProblems(figures: readonly Figure[]): string[] {
   return figures.filter(({ modules, max }) => modules > max)
     .map(({ name, modules, max }) => `${name}: ${modules} modules, the most allowed is ${max}`);
 }
 
-/** The modules that are loaded with a module, itself too: not those it needs for types, nor those it imports later. */
+/** Returns the modules that are loaded with a module, including itself, without type imports and dynamic imports. */
 export function loadedBy(graph: ModuleGraph, start: string): Set<string> {
   const loaded = new Set([start]);
   for (const path of loaded) {
@@ -108,10 +111,10 @@ export function loadedBy(graph: ModuleGraph, start: string): Set<string> {
 }
 
 /**
- * Imports that do not go down, a line each, and exceptions that are not needed.
+ * Returns the imports that do not go down, one per line, and the exceptions that are not needed.
  *
- * @param graph Which module imports which.
- * @param exceptions Those that are allowed: `from → to`, and the reason.
+ * @param graph The modules and their imports.
+ * @param exceptions The allowed imports, as `from → to`, and the reason.
  */
 export function layerProblems(graph: ModuleGraph, exceptions = LAYER_EXCEPTIONS): string[] {
   const unknown = [...graph.keys()].filter((path) => layerOf(path) === -1);
@@ -127,10 +130,11 @@ export function layerProblems(graph: ModuleGraph, exceptions = LAYER_EXCEPTIONS)
 }
 
 /**
- * The circles of imports, a line each, and exceptions that are not needed: from every module on one, the shortest.
+ * Returns the circles of imports, one per line, and the exceptions that are not needed. For each module in a circle,
+ * this is the shortest circle.
  *
- * @param graph Which module imports which.
- * @param exceptions Those that are allowed: the circle, and the reason.
+ * @param graph The modules and their imports.
+ * @param exceptions The allowed circles, and the reason.
  */
 export function circleProblems(graph: ModuleGraph, exceptions = CIRCLE_EXCEPTIONS): string[] {
   const circles = new Map<string, string>();
@@ -145,10 +149,10 @@ export function circleProblems(graph: ModuleGraph, exceptions = CIRCLE_EXCEPTION
 }
 
 /**
- * What was found and is not an exception, and exceptions that were not found, a line each.
+ * Returns the findings without an exception, and the exceptions without a finding, one per line.
  *
- * @param found Name → what is wrong with it.
- * @param exceptions Name → why it is allowed.
+ * @param found The name of each finding → the problem.
+ * @param exceptions The name of each exception → the reason.
  */
 function unexpected(found: ReadonlyMap<string, string>, exceptions: Readonly<Record<string, string>>): string[] {
   return [
@@ -157,7 +161,7 @@ function unexpected(found: ReadonlyMap<string, string>, exceptions: Readonly<Rec
   ].sort();
 }
 
-/** The modules of the shortest way from a module back to itself. */
+/** Returns the modules of the shortest path from a module to itself. */
 function shortestCircle(graph: ModuleGraph, start: string): string[] | undefined {
   const ways = new Map<string, string[]>([["", [start]]]);
   for (const way of ways.values()) {
@@ -169,7 +173,7 @@ function shortestCircle(graph: ModuleGraph, start: string): string[] | undefined
   return undefined;
 }
 
-/** Modules that one other module imports, which is no entry point, and the importer of each. */
+/** Returns the modules that only one other module imports and that are not entry points, with their importers. */
 export function singleImporters(graph: ModuleGraph): Map<string, string> {
   const importers = Map.groupBy(importsIn(graph), ([, to]) => to);
   const entryPoints = new Set(ENTRY_POINTS.values());
@@ -183,10 +187,10 @@ export function singleImporters(graph: ModuleGraph): Map<string, string> {
 }
 
 /**
- * Modules with one importer and without a reason, a line each, and reasons that are not needed.
+ * Returns the modules with a single importer and without a reason, one per line, and the reasons that are not needed.
  *
- * @param single What `singleImporters` found.
- * @param reasons Module → why it may be one.
+ * @param single The result of `singleImporters`.
+ * @param reasons The module → the reason why it may have a single importer.
  */
 export function singleImporterProblems(
   single: ReadonlyMap<string, string>,
@@ -203,7 +207,7 @@ function folderOf(path: string): string {
   return path.includes("/") ? path.slice(0, path.indexOf("/")) : ROOT;
 }
 
-/** How far down the layer of a module is; -1 if it is in none. */
+/** Returns the layer of a module, from 0 at the top; -1 if its folder is not in a layer. */
 function layerOf(path: string): number {
   return LAYERS.findIndex((folders) => folders.includes(folderOf(path)));
 }

@@ -1,11 +1,11 @@
 /**
- * Runs the tests in both lanes at once: on the system this is, and with the Windows build of Deno. The last line says how
- * many passed and failed in both together.
+ * Runs the tests of both lanes at once: on this system, and with the Windows build of Deno. The last line has the
+ * numbers of tests that passed and failed in both lanes.
  *
  *     deno task test [--lane native|windows] [FILTER]
  *
- * A lane that takes more than 25 minutes, or as many as `LANE_TIMEOUT_MINUTES` says, is ended, and counts as one failure:
- * the test named last is the one that ran.
+ * A lane that takes more than 25 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
+ * that it printed is the one that was running.
  *
  * @module
  */
@@ -22,16 +22,16 @@ interface Counts {
 
 interface Lane {
   readonly name: string;
-  /** Makes the command that runs Deno in it. */
+  /** Returns the command that runs Deno in the lane. */
   command(args: string[], options?: CommandStreams): Deno.Command;
-  /** Ends what of it does not end with the tests, and their processes. */
+  /** Ends the processes of the lane that do not end with the tests. */
   end?(): Promise<void>;
 }
 
 const PROJECT = new URL("..", import.meta.url);
-/** A lane's own limit: what runs all of it has none that leaves a report. */
+/** The time limit of a lane, in minutes. A limit for the whole run would not leave a report. */
 const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 25);
-/** How long what has outlived its lane may keep the lane's output open, in milliseconds. */
+/** The time that processes which outlive their lane may keep its output open, in milliseconds. */
 const LAST_OUTPUT_MS = 5_000;
 const options = parseArgs(Deno.args, { string: ["lane"] });
 const filter = options._.length > 0 ? [`--filter=${options._[0]}`] : [];
@@ -65,7 +65,9 @@ await native;
 console.log(`\n${counts.passed} passed, ${counts.failed} failed`);
 Deno.exit(counts.failed === 0 && counts.passed > 0 ? 0 : 1);
 
-/** Fetches what the tests of a lane run besides Deno; without it they are left out, which CI does not accept. */
+/**
+ * Fetches the programs that the tests of a lane run besides Deno. Without them, tests are skipped, which fails in CI.
+ */
 async function prepare(lane: "native" | "windows"): Promise<void> {
   for (const missing of await setUpTests(lane)) {
     console.log(`Some tests of the ${lane} lane are left out: ${missing}`);
@@ -74,8 +76,8 @@ async function prepare(lane: "native" | "windows"): Promise<void> {
 }
 
 /**
- * Runs the tests of one lane and counts them; a run that fails otherwise, or runs none, counts as one failure. What it
- * prints is kept back until the lane before it has ended.
+ * Runs the tests of one lane and counts them. A run that fails in another way, or does not run any tests, counts as one
+ * failure. Its output is shown when the lane before it has ended.
  */
 async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
   const { name } = lane;
@@ -107,10 +109,10 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   counts.failed += failures;
 }
 
-/** Ends a lane that takes too long, and its output a little later. */
+/** Ends a lane that takes too long, and closes its output a little later. */
 async function endLane(lane: Lane, child: Deno.ChildProcess, output: AbortController): Promise<void> {
   try {
-    // When its children end it must not go on to the next test.
+    // The lane must not continue with the next test when its children end.
     if (Deno.build.os !== "windows") child.kill("SIGSTOP");
     await killTree(child);
     await lane.end?.();
@@ -120,7 +122,10 @@ async function endLane(lane: Lane, child: Deno.ChildProcess, output: AbortContro
   setTimeout(() => output.abort(), LAST_OUTPUT_MS);
 }
 
-/** The same, read as fast as it comes, until it ends or is cut off. What was read until then stays to be read. */
+/**
+ * Returns the same stream, read as fast as possible until it ends or is cut off. The data that was read stays
+ * available.
+ */
 function unbounded(stream: ReadableStream<Uint8Array>, cut: AbortSignal): ReadableStream<Uint8Array> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({}, undefined, {
     highWaterMark: Infinity,

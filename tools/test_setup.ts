@@ -1,5 +1,5 @@
 /**
- * What the tests run besides Deno: programs of Debian's and a browser on Linux, programs in C on Windows.
+ * Sets up the programs that tests run besides Deno: Debian programs and a browser on Linux, and C programs for Windows.
  *
  * @module
  */
@@ -9,26 +9,29 @@ import { cFiles, compile, CompilerUnavailable } from "./mingw.ts";
 import { buildNativeLibrary } from "./native_library.ts";
 import { fetchPackages } from "./packages.ts";
 
-/** Programs that tests of the native lane start, where this is Linux, and the Debian packages that have them. */
+/** The programs that tests of the native lane start on Linux, and their Debian packages. */
 const PROGRAMS: readonly [command: string, debianPackage: string][] = [
   ["systemd-socket-activate", "systemd"],
   ["python3", "python3"],
 ];
 
-/** What is installed where there is no browser for the tests, which do without it where it cannot be had. 300 MB. */
+/**
+ * The browser to install if the tests do not find one (300 MB). Tests that need it are skipped if it is not
+ * available.
+ */
 const BROWSER: readonly [command: string, debianPackage: string] = [
   "chromium-headless-shell",
   "chromium-headless-shell",
 ];
 
 /**
- * Sets up what the tests of a lane run.
+ * Sets up the programs that the tests of a lane run.
  *
- * @param lane Which.
- * @returns What cannot be had here, a line each.
+ * @param lane The lane to set up.
+ * @returns The programs that are not available here, one per line.
  */
 export async function setUpTests(lane: "native" | "windows"): Promise<string[]> {
-  // The Windows lane has a cache of its own, which is filled where Wine is set up.
+  // The Windows lane has its own cache, which is filled when Wine is set up.
   if (lane === "native") await fetchPackages();
   if (lane === "native" && Deno.build.os !== "windows") {
     if (Deno.build.os !== "linux") return [];
@@ -47,7 +50,7 @@ export async function setUpTests(lane: "native" | "windows"): Promise<string[]> 
   return await missingFor("windows");
 }
 
-/** What the C provider of the tests cannot be built without. */
+/** Returns the commands that are missing to build the C provider of the tests. */
 async function missingFor(system: "linux" | "windows"): Promise<string[]> {
   const missing = await buildNativeLibrary(system);
   return missing === undefined ? [] : [missing];

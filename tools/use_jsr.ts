@@ -1,6 +1,7 @@
 /**
- * Takes the stand-ins of JSR's packages out of deno.json, where JSR can be reached: CI tests with the real ones, and
- * publishes without the stand-ins. The real ones are not in deno.lock, so it must not be frozen then.
+ * Removes the stand-ins for JSR packages from deno.json, if JSR is available. CI tests with the real packages, and
+ * publishes without the stand-ins. The real packages are not in deno.lock, so the `lock` setting with `frozen` is also
+ * removed.
  *
  * @module
  */

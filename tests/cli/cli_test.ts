@@ -61,9 +61,9 @@ Deno.test("inspect says what is wrong with a damaged blob, and still shows the r
     [W.slice(1), "blob: expected 628 bytes (WSAPROTOCOL_INFOW) or 372 (WSAPROTOCOL_INFOA), got 627"],
     [new Uint8Array(0), "got 0"],
     [changed(40, 8), "blob: ProtocolChain at offset 40: ChainLen 8 is not between 0 and 7"],
-    [changed(76, 999), "blob: iAddressFamily at offset 76: 999 is no address family"],
-    [changed(88, 77), "blob: iSocketType at offset 88: 77 is no socket type"],
-    [new Uint8Array(628), "blob: ProviderId at offset 20: no provider has the GUID of zeros"],
+    [changed(76, 999), "blob: iAddressFamily at offset 76: 999 is not an address family"],
+    [changed(88, 77), "blob: iSocketType at offset 88: 77 is not a socket type"],
+    [new Uint8Array(628), "blob: ProviderId at offset 20: a provider cannot have the GUID of zeros"],
   ];
   for (const [bytes, problem] of wrongs) {
     const { code, out, err } = await run(["inspect", "blob"], bytes);
@@ -140,8 +140,8 @@ function layered(layerFlags: number): WSAPROTOCOL_INFOW[] {
   return [layer, chain, base];
 }
 
-const BROKEN = 'Sockets of "Old filter over TCP/IP" (entry 1003) cannot be handed over: they go through "Old filter" ' +
-  "(entry 1002) in C:\\filter.dll, whose descriptors are no handles of the system (no XP1_IFS_HANDLES)";
+const BROKEN = 'Sockets of "Old filter over TCP/IP" (entry 1003) cannot be handed off: they go through "Old filter" ' +
+  "(entry 1002) in C:\\filter.dll, whose descriptors are not handles of the system (no XP1_IFS_HANDLES)";
 
 Deno.test("catalog names the non-IFS layer that breaks hand-offs, and where it is", () => {
   const lines: string[] = [];
@@ -190,7 +190,7 @@ Deno.test("errors explains a code, a name, and a name without its prefix", async
     assertEquals((await run(["errors", query])).out, ["WSAENOTSOCK (10038)  The descriptor is not a socket"]);
   }
   assertEquals(JSON.parse((await run(["errors", "--json", "10022"])).out[0]!).name, "WSAEINVAL");
-  assertEquals(await run(["errors", "12345"]), { code: 1, out: [], err: ['"12345" is no Winsock error'] });
+  assertEquals(await run(["errors", "12345"]), { code: 1, out: [], err: ['"12345" is not a Winsock error'] });
 });
 
 Deno.test("wrong commands are exit code 2, help and version 0", async () => {

@@ -72,7 +72,9 @@ Deno.test("sni_router: a ClientHello in several records, which come slowly, is r
   assertMatch(await router.nextLine() ?? "", /^one\.test goes to/);
 
   const noise = Uint8Array.from([22, 3, 1, 0, 2, 9, 9]);
-  for (const [bytes, reason] of [["GET / HTTP/1.1\r\n\r\n", "no ClientHello"], [noise, "no ClientHello"]] as const) {
+  for (
+    const [bytes, reason] of [["GET / HTTP/1.1\r\n\r\n", "not a ClientHello"], [noise, "not a ClientHello"]] as const
+  ) {
     using client = (await connect({ port: router.port })).toConn();
     await client.write(typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes);
     assertStringIncludes(await router.nextLine() ?? "", `refused: This is ${reason}`);
@@ -131,9 +133,9 @@ Deno.test("a ClientHello is found in one record or many; a broken one throws and
 Deno.test("what begins as a ClientHello and is none, or too long, is told at once", () => {
   const record = (...payload: number[]) =>
     Uint8Array.from([22, 3, 1, payload.length >> 8, payload.length & 255, ...payload]);
-  assertThrows(() => findClientHello(new TextEncoder().encode("GET /")), RangeError, "no ClientHello");
-  assertThrows(() => findClientHello(record()), RangeError, "no ClientHello");
-  assertThrows(() => findClientHello(record(2, 0, 0, 1, 0)), RangeError, "no ClientHello");
+  assertThrows(() => findClientHello(new TextEncoder().encode("GET /")), RangeError, "not a ClientHello");
+  assertThrows(() => findClientHello(record()), RangeError, "not a ClientHello");
+  assertThrows(() => findClientHello(record(2, 0, 0, 1, 0)), RangeError, "not a ClientHello");
   assertThrows(() => findClientHello(Uint8Array.from([22, 3, 1, 0xff, 0xff])), RangeError, "longer than 16384");
   assertThrows(() => findClientHello(record(1, 1, 0, 0)), RangeError, "longer than 16384");
   assertEquals(findClientHello(record(1)), { atLeast: 11 });

@@ -203,6 +203,6 @@ Deno.test("node:http: over TLS too", async () => {
 Deno.test("a limit that is none is refused", () => {
   for (const maxRequestBodySize of [-1, 1.5, NaN, "1" as unknown as number]) {
     const serve = () => serveHttp((async function* () {})(), () => new Response(), { maxRequestBodySize });
-    assertThrows(serve, RangeError, "The maxRequestBodySize is");
+    assertThrows(serve, RangeError, "Invalid `maxRequestBodySize`: must be");
   }
 });

@@ -198,7 +198,12 @@ eachEngine("a handler that throws answers 500, and onError hears of it", async (
   assertEquals((await client.get("/async")).status, 500);
   assertEquals((await client.get("/nothing")).status, 500);
   assertEquals((await client.get("/teapot")).body, "short and stout");
-  assertEquals(errors.map(String), ["at once", "later", "TypeError: The handler returned no Response", "at once"]);
+  assertEquals(errors.map(String), [
+    "at once",
+    "later",
+    "TypeError: Cannot send a response: the handler did not return a Response",
+    "at once",
+  ]);
 });
 
 eachEngine("a response that breaks off ends the connection, and onError hears of it once", async (engine) => {
@@ -351,12 +356,12 @@ eachEngine("connections that fail end the server, which says why", async () => {
 
 Deno.test("options out of their range are refused", () => {
   const serve = (options: ServeHttpOptions) => () => serveHttp(once(), () => new Response(), options);
-  assertThrows(serve({ maxConnections: 0 }), RangeError, "The maxConnections is 0");
-  assertThrows(serve({ headersTimeout: 1.5 }), RangeError, "The headersTimeout is 1.5");
-  assertThrows(serve({ sendTimeout: -1 }), RangeError, "The sendTimeout is -1");
-  assertThrows(serve({ minSendRate: NaN }), RangeError, "The minSendRate is NaN");
-  assertThrows(serve({ maxBufferedAmount: 0 }), RangeError, "The maxBufferedAmount is 0");
-  assertThrows(serve({ headersTimeout: 500, requestTimeout: 100 }), RangeError, "more than the requestTimeout");
+  assertThrows(serve({ maxConnections: 0 }), RangeError, "Invalid `maxConnections`: must be an integer from 1 ");
+  assertThrows(serve({ headersTimeout: 1.5 }), RangeError, "Invalid `headersTimeout`: must be an integer from 1 ");
+  assertThrows(serve({ sendTimeout: -1 }), RangeError, "Invalid `sendTimeout`: must be an integer from 0 ");
+  assertThrows(serve({ minSendRate: NaN }), RangeError, "Invalid `minSendRate`: must be an integer from 0 ");
+  assertThrows(serve({ maxBufferedAmount: 0 }), RangeError, "Invalid `maxBufferedAmount`: must be an integer from 1 ");
+  assertThrows(serve({ headersTimeout: 500, requestTimeout: 100 }), RangeError, "must be at most 100 (requestTimeout)");
 });
 
 async function* once(...sockets: Socket[]): AsyncGenerator<Socket> {

@@ -1,7 +1,7 @@
 /**
- * What an entry point exports as text: a declaration a line, and a line for each member, in the order of their names.
+ * Prints the exports of an entry point as text: one line for each declaration and each member, sorted by name.
  *
- * `deno doc` leaves a few things out: in a tuple, the names of elements and the `?` after them; `abstract` before `new`; and
+ * `deno doc` omits some details: in a tuple, the names of elements and the `?` after them; `abstract` before `new`; and
  * `in`, `out` and `const` of type parameters.
  *
  * @module
@@ -27,10 +27,10 @@ import type {
 } from "./doc.ts";
 
 const INDENT = "  ";
-/** Tags that say how long a name stays. */
+/** The tags for the stability of a name. */
 const STABILITY = ["experimental", "deprecated", "internal"];
 
-/** The text of all that is exported, with a line feed at the end. */
+/** Returns the text of all exports, which ends with a line feed. */
 export function printExports(exports: readonly Exported[]): string {
   return byName(exports).flatMap(printExported).map((line) => `${line}\n`).join("");
 }
@@ -49,7 +49,7 @@ function printDeclaration(name: string, declaration: Declaration): string[] {
       return [`function ${name}${printFunction(declaration.def)}`];
     case "variable": {
       const { kind, tsType } = declaration.def;
-      // A table has a line for each entry.
+      // A table has one line for each entry.
       if (tsType?.kind === "typeLiteral") return [`${kind} ${name}`, ...printMembers(tsType.value)];
       return [`${kind} ${name}${annotation(tsType)}`];
     }
@@ -60,7 +60,7 @@ function printDeclaration(name: string, declaration: Declaration): string[] {
     case "interface":
       return printInterface(name, declaration.def);
     case "enum":
-      // Without a value, a member's depends on its place.
+      // Without a value, the value of a member depends on its position.
       return [
         `enum ${name}`,
         ...declaration.def.members.map(({ name, init }) => init ? `${name} = ${printType(init)}` : name),
@@ -79,7 +79,7 @@ function printClass(name: string, def: ClassDef): string[] {
   const methods = Map.groupBy(def.methods ?? [], ({ name, kind }) => `${kind} ${name}`);
   return [
     head + heritage("implements", def.implements),
-    // Callers only need to know that they cannot call a private one.
+    // Callers only need to know that they cannot call a private constructor.
     ...constructors.map((constructor) =>
       constructor.accessibility === "private" ? "private constructor" : printConstructor(constructor)
     ),
@@ -96,7 +96,7 @@ function printConstructor(constructor: MemberDef & FunctionDef): string {
   return `${modifiers(constructor)}constructor${printFunction(constructor)}`;
 }
 
-/** The parameters of a constructor that are properties too. */
+/** Returns the parameters of a constructor that are also properties. */
 function parameterProperties({ params }: ConstructorDef): PropertyDef[] {
   return params.flatMap((param) => {
     if (param.kind !== "identifier" || !(param.accessibility || param.readonly)) return [];
@@ -143,7 +143,7 @@ function printIndexSignature({ readonly, params, tsType }: IndexSignature): stri
   return `${readonly ? "readonly " : ""}[${params.map(printParam).join(", ")}]${annotation(tsType)}`;
 }
 
-/** Without the implementation of overloads, which callers do not see. */
+/** Removes the implementation of overloads, which callers do not see. */
 function callable<T>(items: readonly T[], functionOf: (item: T) => FunctionDef | undefined): readonly T[] {
   const signatures = items.filter((item) => functionOf(item)?.hasBody !== true);
   return signatures.some((item) => functionOf(item)) ? signatures : items;
@@ -153,7 +153,7 @@ function printFunction({ typeParams, params, returnType }: FunctionDef): string 
   return `${printTypeParams(typeParams)}(${params.map(printParam).join(", ")})${annotation(returnType)}`;
 }
 
-/** A parameter; of one that is taken apart the type says all that a caller has to know. */
+/** Prints a parameter. For a destructured parameter, the type is sufficient. */
 function printParam(param: Param): string {
   switch (param.kind) {
     case "identifier":
@@ -231,7 +231,7 @@ function printType(type: TsType): string {
   }
 }
 
-/** The type of an array's elements; `deno doc` does not tell of parentheses in a type that was inferred. */
+/** Prints the type of an array's elements. `deno doc` omits parentheses in inferred types. */
 function printElement(type: TsType): string {
   return type.kind === "union" || type.kind === "intersection" ? `(${printType(type)})` : printType(type);
 }
@@ -284,7 +284,7 @@ function stability({ tags = [] }: JsDoc = {}): string {
   return tags.filter(({ kind }) => STABILITY.includes(kind)).map(({ kind }) => `@${kind} `).join("");
 }
 
-/** In the order of their names, which is the same everywhere; what has the same name stays in its order. */
+/** Sorts by name, in the same order on all systems. Items with the same name keep their order. */
 function byName<T extends { readonly name: string }>(items: readonly T[]): T[] {
   return items.toSorted((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }

@@ -1,17 +1,17 @@
 /**
- * What an entry point exports, as `deno doc --json` tells it.
+ * Reads the exports of an entry point from `deno doc --json`.
  *
  * @module
  */
 import { ENTRY_POINTS } from "../module_graph.ts";
 
-/** A name that is exported, and what it stands for: a function has a declaration for each overload. */
+/** An exported name and its declarations. A function has one declaration for each overload. */
 export interface Exported {
   readonly name: string;
   readonly declarations: readonly Declaration[];
 }
 
-/** A declaration; `def` is as its `kind` says. */
+/** A declaration. The type of `def` depends on `kind`. */
 export type Declaration =
   & { readonly jsDoc?: JsDoc }
   & (
@@ -29,7 +29,7 @@ export interface JsDoc {
   readonly tags?: readonly { readonly kind: string }[];
 }
 
-/** A function, and what else has parameters. */
+/** A function, or another declaration with parameters. */
 export interface FunctionDef {
   readonly typeParams?: readonly TypeParam[];
   readonly params: readonly Param[];
@@ -37,7 +37,7 @@ export interface FunctionDef {
   readonly hasBody?: boolean;
 }
 
-/** What members of all kinds have. */
+/** The properties that all kinds of members have. */
 export interface MemberDef {
   readonly name: string;
   readonly jsDoc?: JsDoc;
@@ -58,7 +58,7 @@ export interface MethodDef extends MemberDef {
 }
 
 export interface ConstructorDef extends MemberDef, FunctionDef {
-  /** Those with an accessibility of their own are properties too. */
+  /** The parameters. Those with an accessibility modifier are also properties. */
   readonly params:
     readonly (Param & { readonly accessibility?: MemberDef["accessibility"]; readonly readonly?: true })[];
 }
@@ -81,7 +81,7 @@ export interface ClassDef {
   readonly indexSignatures?: readonly IndexSignature[];
 }
 
-/** The members of an interface, or of a type that is written out. */
+/** The members of an interface or a type literal. */
 export interface TypeLiteral {
   readonly properties?: readonly PropertyDef[];
   readonly methods?: readonly (MemberDef & FunctionDef & { readonly kind: MethodDef["kind"] })[];
@@ -155,7 +155,7 @@ export type TsType =
     };
   };
 
-/** `readonly` or `?` of a mapped type, with its sign if it has one. */
+/** The modifier `readonly` or `?` of a mapped type, with its sign if it has one. */
 export type Modifier = boolean | "+" | "-";
 
 export type Literal =
@@ -165,16 +165,16 @@ export type Literal =
   | { readonly kind: "boolean"; readonly boolean: boolean }
   | { readonly kind: "template"; readonly tsTypes: readonly TsType[] };
 
-/** Entry point → what it exports. */
+/** An entry point → its exports. */
 export type Api = ReadonlyMap<string, readonly Exported[]>;
 
-/** Asks `deno doc` for what all entry points export. */
+/** Reads the exports of all entry points from `deno doc`. */
 export async function readApi(): Promise<Api> {
   const entries = [...ENTRY_POINTS].map(async ([name, path]) => [name, await readExports(path)] as const);
   return new Map(await Promise.all(entries));
 }
 
-/** Asks for what a module exports; what it exports again is told in full. */
+/** Reads the exports of a module. Re-exported names are included completely. */
 export async function readExports(path: string): Promise<Exported[]> {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args: ["doc", "--json", path] })
     .output();

@@ -1,5 +1,5 @@
 /**
- * The picture of `inspect` in the documentation, made of what the command prints.
+ * Draws the picture of `inspect` for the documentation, from the output of the command.
  *
  *     deno run -A tools/docs/inspect_picture.ts
  *
@@ -8,14 +8,14 @@
 import { main } from "../../cli/mod.ts";
 import blobs from "../../tests/golden/blobs.json" with { type: "json" };
 
-/** Where the picture is kept. */
+/** The path of the picture. */
 export const PICTURE = new URL("../../docs/inspect.svg", import.meta.url);
 
 const COLUMNS = 112;
 const COLUMN_WIDTH = 7.8;
 const LINE_HEIGHT = 18;
 const MARGIN = 16;
-/** What the command's colours are called here; they end with a number that is none of these. */
+/** The class names for the colors of the command. Every color ends with a number that is not in this table. */
 const CLASSES: Readonly<Record<string, string>> = { 1: "heading", 90: "dim", 36: "name", 32: "flag" };
 const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
 const STYLE = `
@@ -27,7 +27,7 @@ const STYLE = `
     }
   `;
 
-/** Runs the command on a blob of ws2_32's, and draws what it prints. */
+/** Runs the command on a blob of ws2_32.dll, and draws its output. */
 export async function drawInspect(): Promise<string> {
   const lines = ["$ deno run --allow-read=blob.bin @winsock/handoff/cli inspect blob.bin"];
   await main(["inspect", "blob.bin"], {
@@ -55,7 +55,7 @@ export async function drawInspect(): Promise<string> {
   ].join("\n");
 }
 
-/** A line of the terminal: text, with escape sequences between that say how it looks. */
+/** Converts a line of the terminal, which contains text and escape sequences for styles. */
 function spans(line: string): string {
   // deno-lint-ignore no-control-regex -- that is how terminals are told
   const [first = "", ...rest] = line.split(/\u001b\[(\d+)m/);

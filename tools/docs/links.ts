@@ -1,5 +1,5 @@
 /**
- * Relative links: every file and every heading they name must be there. Links to other hosts are not followed.
+ * Checks relative links: each file and heading that they name must exist. Links to other hosts are not followed.
  *
  *     deno run -A tools/docs/links.ts [PAGE…]
  *
@@ -14,7 +14,7 @@ import { MARKDOWN, pagePaths } from "./pages.ts";
 
 const IN_HTML = /\b(?:src|srcset|href)="([^"]+)"/g;
 
-/** Makes links of those in HTML, which the check would not see. */
+/** Converts links in HTML, which the check would not find, into links of Markdown. */
 function linksOfHtml(): (tree: Root) => void {
   return (tree) =>
     visit(tree, "html", ({ value, position }, index, parent) => {
@@ -26,17 +26,17 @@ function linksOfHtml(): (tree: Root) => void {
 }
 
 /**
- * Checks pages, and prints what is wrong with them.
+ * Checks pages, and prints the problems.
  *
- * @param pages Their paths.
- * @param to Where it is printed.
- * @returns Whether all links lead somewhere.
+ * @param pages The paths of the pages.
+ * @param to The stream to print to.
+ * @returns Whether all links are valid.
  */
 export function checkLinks(pages: readonly string[], to: NodeJS.WritableStream): Promise<boolean> {
   const { promise, resolve, reject } = Promise.withResolvers<boolean>();
   engine({
     processor: MARKDOWN().use(linksOfHtml),
-    // The address of the repository is not known: a link with a host in it leads elsewhere.
+    // The address of the repository is unknown, so a link with a host is an external link.
     plugins: [[validateLinks as (...options: unknown[]) => void, { repository: false }]],
     files: [...pages],
     frail: true,

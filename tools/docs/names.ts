@@ -1,5 +1,5 @@
 /**
- * Names in the documentation: what looks like a name of this library must be exported.
+ * Checks the names in the documentation: a name that looks like one of this library must be exported.
  *
  *     deno run -A tools/docs/names.ts
  *
@@ -9,14 +9,17 @@ import { visit } from "npm:unist-util-visit@^5.1.0";
 import { type Api, type Exported, readApi } from "../api/doc.ts";
 import { type Page, pagePaths, type Problem, readPage } from "./pages.ts";
 
-/** `name`, `Name.member` or `variable.member`, maybe with arguments. */
+/** Matches `name`, `Name.member` or `variable.member`, with optional arguments. */
 const NAME = /^(?:new )?([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?(\(.*\))?$/s;
-/** Native names, constants and what has an underscore are not ours: `WSAEINVAL`, `dwServiceFlags1`, `send_fds`. */
+/**
+ * Matches names that do not belong to the library: native names, constants, and names with an underscore, such as
+ * `WSAEINVAL`, `dwServiceFlags1`, `send_fds`.
+ */
 const NATIVE = /^(?:[A-Z0-9_]+|[a-z]+_[a-z_]+|(?:WSA|WSP|WSC|WPU)[A-Z]\w*|(?:dw|sz|lp|i)[A-Z]\w*)$/;
-/** The name of a file. */
+/** Matches the extension of a file name. */
 const FILE = /^(?:ts|js|md|json|lock|exe|dll|py)$/;
 
-/** Names of other projects, which cannot be looked up here. */
+/** Names of other projects, which cannot be checked here. */
 const FOREIGN = new Set([
   ...["onListen"], // Deno
   ...["Server", "emit", "fork", "schedulingPolicy"], // Node
@@ -25,10 +28,10 @@ const FOREIGN = new Set([
   ...["DupFd", "DupSocket", "Queue", "connection", "fromshare", "share"], // Python
 ]);
 
-/** Every error has these. */
+/** The members of every error. */
 const OF_ERRORS = ["message", "cause", "name", "stack"];
 
-/** Members of what Deno and browsers have: `pipeTo`, `statusText`, `BadResource`. */
+/** The members of the classes of Deno and browsers: `pipeTo`, `statusText`, `BadResource`. */
 const OF_PLATFORM = new Set(
   Object.getOwnPropertyNames(globalThis).filter((name) => /^[A-Z]/.test(name))
     .map((name) => Reflect.get(globalThis, name))
@@ -37,7 +40,7 @@ const OF_PLATFORM = new Set(
     .flatMap((value) => Object.getOwnPropertyNames(value ?? {})),
 );
 
-/** What may be named: the names that are exported, each with its members. */
+/** The exported names, each with its members. */
 class KnownNames {
   readonly #exported: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #members: ReadonlySet<string>;
@@ -48,14 +51,14 @@ class KnownNames {
     this.#members = new Set([...this.#exported.values()].flatMap((members) => [...members]));
   }
 
-  /** What is wrong with a piece of code in a text; `undefined` too if it looks like none of ours. */
+  /** Returns the problem of a piece of code in a text; `undefined` if it does not look like a name of this library. */
   problemOf(code: string): string | undefined {
     const [, head = "", member, call] = NAME.exec(code) ?? [];
     if (head === "" || head in globalThis || NATIVE.test(head)) return;
     if (member === undefined) return this.#isName(head, call !== undefined) ? undefined : `${head} is not exported`;
     if ([...OF_ERRORS, ...FOREIGN].includes(member) || NATIVE.test(member) || FILE.test(member)) return;
     const members = this.#exported.get(head);
-    // Of a constant the members are not known, of a variable only that something has such a member.
+    // The members of a constant are unknown. For a variable, it is only known that a type has such a member.
     if (members?.size === 0 || members?.has(member)) return;
     if (members !== undefined) return `${head} has no ${member}`;
     return this.#isMember(member) ? undefined : `nothing that is exported has a ${member}`;
@@ -71,13 +74,13 @@ class KnownNames {
   }
 }
 
-/** The properties and methods of a class or interface. */
+/** Returns the properties and methods of a class or interface. */
 function membersOf({ declarations }: Exported): Set<string> {
   const defs = declarations.flatMap(({ kind, def }) => kind === "class" || kind === "interface" ? [def] : []);
   return new Set(defs.flatMap((def) => [...def.properties ?? [], ...def.methods ?? []].map(({ name }) => name)));
 }
 
-/** The names in a page that are not exported. */
+/** Returns the names in a page that are not exported. */
 export function unknownNames({ path, tree }: Page, api: Api): Problem[] {
   const known = new KnownNames(api);
   const problems: Problem[] = [];
@@ -91,7 +94,7 @@ export function unknownNames({ path, tree }: Page, api: Api): Problem[] {
 if (import.meta.main) {
   Deno.chdir(new URL("../..", import.meta.url));
   const api = await readApi();
-  // What changed is told in the names of its time.
+  // These pages contain names of earlier versions.
   const paths = (await pagePaths()).filter((path) => path !== "CHANGELOG.md" && path !== "docs/renames.md");
   const problems = (await Promise.all(paths.map(readPage))).flatMap((page) => unknownNames(page, api));
   for (const { path, line, text } of problems) console.error(`${path}:${line}: ${text}`);

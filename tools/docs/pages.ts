@@ -1,5 +1,5 @@
 /**
- * The pages of the documentation, parsed.
+ * Reads and parses the pages of the documentation.
  *
  * @module
  */
@@ -7,27 +7,27 @@ import type { Root } from "npm:@types/mdast@^4.0.4";
 import { remark } from "npm:remark@^15.0.1";
 import remarkGfm from "npm:remark-gfm@^4.0.1";
 
-/** Reads the markdown of GitHub, which is JSR's too. */
+/** Parses the Markdown of GitHub, which JSR also uses. */
 export const MARKDOWN = remark().use(remarkGfm).freeze();
 
-/** A page, as it is written and as a tree. */
+/** A page, as text and as a tree. */
 export interface Page {
-  /** From the project's folder, with slashes. */
+  /** The path from the project's folder, with slashes. */
   readonly path: string;
   readonly tree: Root;
 }
 
-/** What is wrong with a page, and where. */
+/** A problem of a page, and its position. */
 export interface Problem {
   readonly path: string;
   readonly line: number;
   readonly text: string;
 }
 
-/** Where pages are; folders under them are not looked into. */
+/** The folders of pages, without their subfolders. */
 const FOLDERS = [".", "docs", "examples/live_view", ".github", ".github/ISSUE_TEMPLATE"];
 
-/** The paths of all pages, from the project's folder. */
+/** Returns the paths of all pages, from the project's folder. */
 export async function pagePaths(): Promise<string[]> {
   const paths: string[] = [];
   for (const folder of FOLDERS) {

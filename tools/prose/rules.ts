@@ -1,13 +1,13 @@
 /**
- * What the documentation, the comments and the messages of errors should not say.
+ * The phrases that documentation, comments and error messages should not use.
  *
  * @module
  */
 
-/** A way of writing that is not plain, and what to write instead. */
+/** A phrase that is not plain English, and the advice for it. */
 export interface ProseRule {
   readonly name: string;
-  /** Matches within a paragraph; a line may end wherever there is a space. */
+  /** Matches within a paragraph. A space also matches the end of a line. */
   readonly pattern: RegExp;
   readonly advice: string;
 }

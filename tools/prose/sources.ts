@@ -1,5 +1,6 @@
 /**
- * Where prose is: pages, and in modules of TypeScript comments, and literals of several words.
+ * Finds the prose in a file: in pages everything, and in TypeScript modules the comments and the literals of several
+ * words.
  *
  * @module
  */
@@ -8,26 +9,26 @@ import { traverseFast } from "npm:@babel/types@^8.1.3";
 import { visit } from "npm:unist-util-visit@^5.1.0";
 import { parsePage } from "../docs/pages.ts";
 
-/** A text, and where its lines are in the file it is from. */
+/** A text, and the position of its lines in the file. */
 export interface Prose {
-  /** Markdown. */
+  /** The text, as Markdown. */
   readonly text: string;
-  /** For each line of the text the number of the line in the file, from 1. */
+  /** The line number in the file for each line of the text, from 1. */
   readonly lines: readonly number[];
 }
 
 /** A comment or a literal. */
 interface Piece {
-  /** The line it begins in. */
+  /** The number of its first line. */
   readonly line: number;
   readonly text: string;
 }
 
-/** What is before the text in a line of a comment. */
+/** The characters before the text in a line of a comment. */
 const MARGIN = /^[*/]?\s*\*? ?/;
 const SEVERAL_WORDS = /\p{L}\S*\s+\S*\p{L}/u;
 
-/** Reads the prose of a file, which is a page or a module. */
+/** Reads the prose of a page or a module. */
 export function proseOf(path: string, source: string): Prose[] {
   if (!path.endsWith(".md")) return [proseOfModule(source)];
   const prose: Prose[] = [{ text: source, lines: source.split("\n").map((_, index) => index + 1) }];
@@ -38,10 +39,10 @@ export function proseOf(path: string, source: string): Prose[] {
 }
 
 /**
- * Reads the prose of a module as one text, with a paragraph or more for each comment and literal.
+ * Reads the prose of a module as one text. Each comment and literal is one paragraph or more.
  *
  * @param source The text of the module.
- * @param before How many lines of the file are before it.
+ * @param before The number of lines before it in the file.
  */
 function proseOfModule(source: string, before = 0): Prose {
   const module = parse(source, { sourceType: "module", plugins: ["typescript", "decoratorAutoAccessors"] });
@@ -56,7 +57,7 @@ function proseOfModule(source: string, before = 0): Prose {
   return { text: text.join("\n"), lines };
 }
 
-/** The comments of a module, without their margins; `//` in lines one after the other are one comment. */
+/** Returns the comments of a module, without their margins. Consecutive `//` lines are one comment. */
 function comments(module: ParseResult): Piece[] {
   const pieces: { line: number; text: string; next: number }[] = [];
   for (const { type, value, loc } of module.comments ?? []) {
@@ -70,7 +71,10 @@ function comments(module: ParseResult): Piece[] {
   return pieces;
 }
 
-/** The strings and templates of several words, messages of errors above all; what a template fills in is an ellipsis. */
+/**
+ * Returns the strings and templates of several words, such as error messages. In templates, `…` replaces the
+ * expressions.
+ */
 function literals(module: ParseResult): Piece[] {
   const pieces: Piece[] = [];
   traverseFast(module, (node) => {
