@@ -153,7 +153,8 @@ export class WorkerSlot {
   #readyAt = Infinity;
   #shortLives = 0;
   /**
-   * The time at which an offer expired, if nothing was heard of the worker since. Until then it gets no more sockets.
+   * The time at which an offer expired, until the next message from the worker. The worker gets no more sockets until
+   * then.
    */
   #silentSince: number | undefined;
   #starting: Promise<unknown> = Promise.resolve();
