@@ -48,7 +48,7 @@ const LIES: Record<string, [lie: Lie, reason: string]> = {
   ],
   "that it has closed what it never had": [
     (_, { sequence }) => encodeFrame(FrameType.DONE, sequence),
-    "DONE is for socket 1, which the target has not",
+    "DONE is for socket 1, which the target does not have",
   ],
   "a source's frame": [() => encodeFrame(FrameType.END, 0), "Frame type 4 is not an answer"],
   "a payload that is too long": [

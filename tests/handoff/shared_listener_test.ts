@@ -106,7 +106,7 @@ const LIES: Record<string, [lie: (sequence: number) => Uint8Array[], reason: str
     (sequence) => [counts(sequence, 2, 3)],
     "COUNTS reports 3 closed connections, but listener 1 has 2",
   ],
-  "counts of nothing": [(sequence) => [counts(sequence, 0, 0)], "COUNTS has nothing to tell"],
+  "counts of nothing": [(sequence) => [counts(sequence, 0, 0)], "COUNTS reports no connections"],
   "counts that are too short": [
     (sequence) => [encodeFrame(COUNTS, sequence, new Uint8Array(3))],
     "Expected COUNTS to have 4 bytes",
