@@ -61,7 +61,7 @@ export function checkWorkerCommand({ script, command, denoFlags }: WorkerCommand
     throw new TypeError("Invalid `script` and `command`: must be one of the two, got both or none");
   }
   if (denoFlags !== undefined && script === undefined) {
-    throw new TypeError("Invalid `denoFlags`: must be beside a `script`, got a `command`");
+    throw new TypeError("Invalid `denoFlags`: must be used with a `script`, got a `command`");
   }
   if (script !== undefined && Deno.build.standalone) {
     throw new TypeError(`Cannot run script ${script}: this program is compiled, so give a \`command\``);

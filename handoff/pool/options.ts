@@ -32,8 +32,8 @@ export interface WorkerPoolSettings {
   strategy?: WorkerStrategy;
   /**
    * The number of sockets that a worker may have: those in flight to it, and those that it owns and has not closed.
-   * Defaults to `10_000`, the `maxConnections` of `serveHttp`. If a worker serves fewer, the others wait for as long as
-   * `sendTimeout`.
+   * Defaults to `10_000`, the `maxConnections` of `serveHttp`. If a worker serves fewer, its other sockets wait for as
+   * long as `sendTimeout`.
    */
   maxSocketsPerWorker?: number;
   /**
@@ -62,15 +62,14 @@ export interface WorkerPoolSettings {
    */
   queueTimeout?: number;
   /**
-   * The time that a worker that takes no more sockets may take to finish those it has and to end, in milliseconds, from
-   * 0 to 2 147 483 647. After this time the worker is ended, and its sockets with it. Applies to a worker that has left
-   * its `receive` loop. It is also the default of {@linkcode WorkerPool.close} and {@linkcode WorkerPool.restart}.
-   * Defaults to `10_000`.
+   * The time that a worker may take to finish its sockets and to end, in milliseconds, from 0 to 2 147 483 647. After
+   * this time the worker is ended, and its sockets with it. Applies to a worker that has left its `receive` loop. It is
+   * also the default of {@linkcode WorkerPool.close} and {@linkcode WorkerPool.restart}. Defaults to `10_000`.
    */
   drainTimeout?: number;
   /**
-   * The delay between the end of a worker and the start of the next one in its slot, in milliseconds, from 0 to 2 147
-   * 483 647. Doubles after each further worker that ends within a second. Defaults to `100`.
+   * The delay between the end of a worker and the next one in its slot, in milliseconds, from 0 to 2 147 483 647.
+   * Doubles after each further worker that ends within a second. Defaults to `100`.
    */
   restartDelay?: number;
   /**

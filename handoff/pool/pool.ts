@@ -27,7 +27,7 @@ import { noWorker, Scheduler } from "./scheduler.ts";
 import type { SharedAccepting } from "./shared_accepting.ts";
 import { poolClosed, WorkerSlot } from "./worker_slot.ts";
 
-const NOT_READY = "The pool does not become ready";
+const NOT_READY = "Cannot start the pool";
 const NO_RESTART = "Cannot restart the pool";
 
 /** The worker that took a socket, and the number of offers. */
@@ -531,7 +531,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #giveUp(worker: WorkerInfo): void {
     this.#neverReady.delete(worker.index);
     if (this.#places.every(({ alive }) => !alive)) {
-      this.#failure = noWorker(errorAbout("The pool takes no more sockets"));
+      this.#failure = noWorker(errorAbout("Cannot keep the pool running"));
       this.#ready.reject(noWorker(errorAbout(NOT_READY)));
       this.#closed.resolve(this.#failure);
       this.#over.abort();

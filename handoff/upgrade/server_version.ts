@@ -394,10 +394,10 @@ export interface InheritOptions {
     takeDatagramSocket?(name: string): DatagramSocket | undefined;
   };
   /**
-   * What to do when the program asks for a name with another address than that of the predecessor's socket, such as
-   * after a change of the configuration. The program gets the predecessor's socket all the same. To listen on another
-   * address, use another name. Port 0 matches any port. The `sockets` of these options are not compared. Defaults to
-   * `"warn"`.
+   * What to do when the program asks for a name with another address than that of the predecessor's socket. This
+   * happens after a change of the configuration, for instance. The program gets the predecessor's socket all the same.
+   * To listen on another address, use another name. Port 0 matches any port. The `sockets` of these options are not
+   * compared. Defaults to `"warn"`.
    *
    * - `"warn"`: emits a warning of this process (`process.emitWarning`), which is printed to stderr, and is an event
    *   `warning` of `node:process`. Its `name` is `AddressChangeWarning`.
