@@ -1,6 +1,7 @@
 /**
- * What source and target need of the way between them: one interface for each, implemented once for Unix and once for
- * Windows. It carries frames, descriptors and answers, and has the table of decisions that both share.
+ * The ends of a channel, as the source and the target use them: one interface for each end. Each interface is
+ * implemented once for Unix and once for Windows. A channel carries frames, descriptors and answers, and has the table
+ * of decisions that the source and the target share.
  *
  * @module
  */
@@ -8,58 +9,61 @@ import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import type { FrameSink } from "./frame_io.ts";
 import type { Hello } from "./protocol.ts";
 
-/** What a {@linkcode HandoffSource} needs of its child: a `Deno.ChildProcess` spawned with `stdin: "piped"` has it. */
+/**
+ * The parts of a child process that a {@linkcode HandoffSource} uses. A `Deno.ChildProcess` that was spawned with
+ * `stdin: "piped"` has them.
+ */
 export type HandoffChild =
   & Pick<Deno.ChildProcess, "pid" | "stdin" | "status">
   & Partial<Pick<Deno.ChildProcess, "kill">>;
 
-/** What HELLO says of a channel. */
+/** The parts of HELLO that describe the channel. */
 export type ChannelHello = Pick<Hello, "kind" | "means" | "descriptors" | "way">;
 
-/** A source's end. It does not keep the process running. */
+/** The source's end of a channel. It does not keep the process running. */
 export interface SourceChannel extends FrameSink {
   readonly hello: ChannelHello;
   readonly decisions: SourceDecisions;
-  /** Whether further frames go over the child's stdin. */
+  /** Whether the frames after HELLO are written to the child's stdin. */
   readonly usesStdin: boolean;
-  /** Whether a socket's descriptor is sent beside its OFFER; otherwise the OFFER has a blob. */
+  /** Whether a socket's descriptor is sent together with its OFFER. Otherwise the OFFER contains a blob. */
   readonly passesDescriptors: boolean;
   /**
-   * Hears the target's answers.
+   * Begins to read the target's answers.
    *
    * @param onBytes Called with bytes as they arrive.
-   * @param onEnd Called once, when no more will come.
+   * @param onEnd Called once, when no more bytes will arrive.
    */
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void;
-  /** The target has its ends: they are closed here. */
+  /** Closes the target's ends in this process, because the target has them now. */
   established(): void;
-  /** Closes everything. */
+  /** Closes all descriptors of this end. */
   close(): void;
 }
 
-/** A target's end. */
+/** The target's end of a channel. */
 export interface TargetChannel {
   readonly decisions: TargetDecisions;
   /**
-   * Hears frames, which keeps the process running.
+   * Begins to read frames, which keeps the process running.
    *
    * @param onBytes Called with bytes as they arrive.
-   * @param onEnd Called once, when no more will come.
+   * @param onEnd Called once, when no more bytes will arrive.
    */
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void;
-  /** Hears on without keeping the process running. */
+  /** Continues to read, but no longer keeps the process running. */
   unref(): void;
   /**
-   * The descriptor that was sent beside an OFFER, the caller's to close.
+   * Returns the descriptor that was sent together with an OFFER. The caller closes it.
    *
-   * @returns Nothing if this process had no room for it.
-   * @throws {RangeError} If none was sent.
+   * @returns `undefined` if this process had no room for it.
+   * @throws {RangeError} If no descriptor was sent.
    */
   takeDescriptor(sequence: number): bigint | undefined;
-  /** Writes answers. A source that is gone hears nothing. */
+  /** Writes answers. If the source has ended, they are dropped. */
   answer(bytes: Uint8Array<ArrayBuffer>): void;
-  /** Hears no more frames. */
+  /** Stops reading frames. */
   stopListening(): void;
-  /** Closes everything, behind the answers that were written. */
+  /** Closes all descriptors of this end, after the answers that were written. */
   close(): void;
 }

@@ -1,5 +1,6 @@
 /**
- * What a program hears of hand-offs: the errors, those of upgrades included, and the steps on the diagnostics channel.
+ * What a program learns about hand-offs: the errors, including those of upgrades, and the steps on the diagnostics
+ * channel.
  *
  * @module
  */
@@ -7,31 +8,31 @@ import type { Channel } from "node:diagnostics_channel";
 import { nodeBuiltin } from "../internal/runtime.ts";
 
 /**
- * Why a hand-off did not happen:
+ * Why a hand-off failed:
  *
- * - `rejected`: the target did not want the socket, or could not open it.
- * - `timeout`: the target did not take it before its deadline.
- * - `target-exited`: the target's process ended; the reason has its exit code or signal.
- * - `channel-broken`: the target sent something else than the protocol, or closed its end of the channel.
+ * - `rejected`: the target rejected the socket, or could not open it.
+ * - `timeout`: the target did not take the socket before its deadline.
+ * - `target-exited`: the target's process ended. The reason has its exit code or signal.
+ * - `channel-broken`: the target sent something that is not the protocol, or closed its end of the channel.
  * - `overloaded`: too many sockets wait already.
  * - `closed`: the source or the pool was closed, or the target takes no more sockets.
  */
 export type HandoffOutcome = "rejected" | "timeout" | "target-exited" | "channel-broken" | "overloaded" | "closed";
 
-/** Where the options of an error have what did not happen. */
+/** The key of an error's options that has the operation that failed. */
 const WHAT = Symbol("what");
 
 /**
- * Options of a {@linkcode HandoffError} that is not about one socket.
+ * Returns the options of a {@linkcode HandoffError} that is not about one socket.
  *
- * @param what What did not happen, in place of `Cannot hand off the socket`.
+ * @param what The operation that failed, instead of `Cannot hand off the socket`.
  */
 export function errorAbout(what: string, options: ErrorOptions = {}): ErrorOptions {
   return { ...options, [WHAT]: what } as ErrorOptions;
 }
 
 /**
- * A hand-off did not happen. The socket is still open and its owner's, in the process that tried to send it.
+ * The error of a hand-off that failed. The socket is still open and belongs to its owner in the source.
  *
  * @example
  * ```ts
@@ -43,19 +44,19 @@ export function errorAbout(what: string, options: ErrorOptions = {}): ErrorOptio
  * ```
  */
 export class HandoffError extends Error {
-  /** `HandoffError`. */
+  /** The name of the class: `HandoffError`. */
   override readonly name = "HandoffError";
   /** How the hand-off ended. */
   readonly outcome: HandoffOutcome;
-  /** Why, in the target's words where it rejected. */
+  /** The reason of the failure. If the target rejected the socket, this is the reason that the target gave. */
   readonly reason: string;
 
   /**
-   * Makes the error.
+   * Creates the error.
    *
    * @param outcome How the hand-off ended.
-   * @param reason Why.
-   * @param options What caused it.
+   * @param reason The reason of the failure.
+   * @param options The cause of the error.
    */
   constructor(outcome: HandoffOutcome, reason: string, options: ErrorOptions = {}) {
     const { [WHAT]: what = "Cannot hand off the socket" } = options as { [WHAT]?: string };
@@ -66,15 +67,19 @@ export class HandoffError extends Error {
 }
 
 /**
- * What became of the new version:
- * `refused`, it said that it will not serve; `crashed`, it ended; `timeout`, it was not ready in time, or did not answer
- * when its trial was over, and was ended; `busy`, it was not started, for another upgrade is under way or done;
- * `not-ready`, it was not started, for this version has not called `ServerVersion.markReady`, or its own trial is not over.
+ * Why an upgrade failed:
+ *
+ * - `refused`: the new version said that it will not serve.
+ * - `crashed`: the new version ended.
+ * - `timeout`: the new version was not ready in time, or did not answer at the end of its trial, and was ended.
+ * - `busy`: the new version was not started, because another upgrade is under way or done.
+ * - `not-ready`: the new version was not started, because this version has not called `ServerVersion.markReady`, or
+ *   because its own trial is not over.
  */
 export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy" | "not-ready";
 
 /**
- * An upgrade did not happen: this version goes on serving.
+ * The error of an upgrade that failed. This version continues to serve.
  *
  * @example
  * ```ts
@@ -86,19 +91,19 @@ export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy" | "not-r
  * ```
  */
 export class UpgradeError extends Error {
-  /** `UpgradeError`. */
+  /** The name of the class: `UpgradeError`. */
   override readonly name = "UpgradeError";
-  /** What became of the new version. */
+  /** How the upgrade ended. */
   readonly outcome: UpgradeOutcome;
-  /** Why, in the new version's words where it refused. */
+  /** The reason of the failure. If the new version refused, this is the reason that it gave. */
   readonly reason: string;
 
   /**
-   * Makes the error.
+   * Creates the error.
    *
-   * @param outcome What became of the new version.
-   * @param reason Why.
-   * @param options What caused it.
+   * @param outcome How the upgrade ended.
+   * @param reason The reason of the failure.
+   * @param options The cause of the error.
    */
   constructor(outcome: UpgradeOutcome, reason: string, options?: ErrorOptions) {
     super(`The new version does not take over (${outcome}): ${reason}`, options);
@@ -109,7 +114,7 @@ export class UpgradeError extends Error {
 
 /** A step of a hand-off, published on the channel {@linkcode TRACE_CHANNEL}. */
 export interface HandoffStep {
-  /** What this process has just done. */
+  /** The step that this process has just finished. */
   readonly step:
     | "hello-sent"
     | "hello-received"
@@ -125,18 +130,18 @@ export interface HandoffStep {
     | "withdrawn"
     | "left"
     | "end-received";
-  /** Which hand-off of the channel; 0 for steps of the channel itself. */
+  /** The number of the hand-off in its channel; 0 for steps of the channel itself. */
   readonly sequence: number;
   /** The process at the other end. */
   readonly peerProcessId: number;
 }
 
-/** Name of the diagnostics channel: `@winsock/handoff`. */
+/** The name of the diagnostics channel: `@winsock/handoff`. */
 export const TRACE_CHANNEL = "@winsock/handoff";
 
 let channel: Channel | undefined;
 
-/** Publishes a step; costs next to nothing while nobody watches. */
+/** Publishes a step. Costs almost nothing if the channel has no subscribers. */
 export function trace(step: HandoffStep["step"], sequence: number, peerProcessId: number): void {
   channel ??= nodeBuiltin("node:diagnostics_channel").channel(TRACE_CHANNEL);
   if (channel.hasSubscribers) channel.publish({ step, sequence, peerProcessId } satisfies HandoffStep);

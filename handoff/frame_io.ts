@@ -1,60 +1,60 @@
 /**
- * Frames on their way out of a source, and into a target.
+ * Writes the frames that leave a source, and reads those that arrive at a target.
  *
  * @module
  */
 import { concat } from "@std/bytes/concat";
 import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 
-/** A frame that waits to leave. */
+/** A frame that waits to be written. */
 export interface QueuedFrame {
   /**
-   * Makes its bytes when it leaves.
+   * Encodes the frame when it is written. Does not throw.
    *
-   * @returns Nothing if the frame has become pointless. Does not throw.
+   * @returns `undefined` if the frame is no longer needed.
    */
   encode(): Uint8Array | undefined;
-  /** Its number, for the descriptor that goes along. */
+  /** The sequence number of the frame, for the descriptor that is sent with it. */
   readonly sequence: number;
-  /** The descriptor that goes ahead of it; asked for when the frame leaves. */
+  /** The descriptor that is sent before the frame. It is read when the frame is written. */
   readonly descriptor?: bigint | undefined;
 }
 
-/** Where the frames of a {@linkcode FrameWriter} go. */
+/** The output of a {@linkcode FrameWriter}. */
 export interface FrameSink {
-  /** Sends descriptors, none of which leaves alone: `false` if there is no room for them at the moment. */
+  /** Sends descriptors, all or none. Returns `false` if there is no room for them now. */
   sendDescriptors(sequences: readonly number[], descriptors: readonly bigint[]): boolean;
   /**
-   * Writes bytes behind those written before. A second call waits for the first.
+   * Writes bytes after those written before. A second call waits for the first.
    *
-   * @returns Nothing if they were taken at once; otherwise settles when they are.
+   * @returns `undefined` if the bytes were written at once; otherwise a promise that settles when they are.
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined;
-  /** Ends the stream behind what was written. */
+  /** Ends the stream after the bytes that were written. */
   end(): Promise<void>;
 }
 
-/** Most descriptors that leave in one message. */
+/** The largest number of descriptors in one message. */
 export const MAX_DESCRIPTORS_AT_ONCE = 16;
-/** How long to wait when the system has no room for a descriptor, in milliseconds. */
+/** How long to wait if the system has no room for a descriptor, in milliseconds. */
 const NO_ROOM_DELAY_MS = 2;
 
-/** Writes frames in order, those of one turn of the event loop in one call. */
+/** Writes frames in order. Frames of one turn of the event loop are written in one call. */
 export class FrameWriter {
   readonly #sink: FrameSink;
   readonly #onBroken: (cause: unknown) => void;
   #queue: QueuedFrame[] = [];
   #scheduled = false;
-  /** While frames are made, which may bring others. */
+  /** Set while frames are encoded, which may add further frames. */
   #encoding = false;
-  /** Settles when what has left is taken, or the frames can go on after a pause. */
+  /** Settles when the written bytes are accepted, or when frames can be written again after a pause. */
   #busy: Promise<void> | undefined;
   #broken = false;
   #idle: PromiseWithResolvers<void> | undefined;
 
   /**
-   * @param sink Where they go.
-   * @param onBroken Called once, when the other end reads no more.
+   * @param sink The output.
+   * @param onBroken Called once, when the other end no longer reads.
    */
   constructor(sink: FrameSink, onBroken: (cause: unknown) => void) {
     this.#sink = sink;
@@ -62,9 +62,9 @@ export class FrameWriter {
   }
 
   /**
-   * Puts a frame behind those that wait.
+   * Adds a frame after those that wait.
    *
-   * @param alone Whether nothing else is on its way, so that there is nothing to wait for.
+   * @param alone Whether no other frame is in flight, so that there is nothing to wait for.
    */
   write(frame: QueuedFrame, alone = false): void {
     if (this.#broken) return;
@@ -73,7 +73,9 @@ export class FrameWriter {
     else this.#schedule();
   }
 
-  /** Takes a frame back. Returns whether that was possible: it is not once any of it has left. */
+  /**
+   * Removes a frame that waits. Returns whether that was possible: it is not if any part of the frame has been written.
+   */
   revoke(frame: QueuedFrame): boolean {
     const index = this.#queue.indexOf(frame);
     if (index !== -1) this.#queue.splice(index, 1);
@@ -81,9 +83,10 @@ export class FrameWriter {
   }
 
   /**
-   * Ends the stream behind what waits; does not throw, for a broken stream is ended too.
+   * Ends the stream after the frames that wait. Does not throw, because a broken stream is ended too.
    *
-   * @param timeout How long the other end may take to read what was written, in milliseconds; then the rest is dropped.
+   * @param timeout The time that the other end may take to read what was written, in milliseconds. Then the rest is
+   * dropped.
    */
   async end(timeout: number): Promise<void> {
     await settleWithin(this.#drained().then(() => this.#sink.end()).catch(() => {}), timeout);
@@ -107,7 +110,7 @@ export class FrameWriter {
     });
   }
 
-  /** Sends what waits, as far as there is room. */
+  /** Writes the frames that wait, as far as there is room. */
   #flush(): void {
     if (this.#broken || this.#busy !== undefined) return;
     try {
@@ -128,7 +131,7 @@ export class FrameWriter {
     }, (error) => this.#break(error));
   }
 
-  /** Makes the frames that can leave now. Their descriptors leave first, in the same turn. */
+  /** Encodes the frames that can be written now. Their descriptors are sent first, in the same turn. */
   #encodeWaiting(): { parts: Uint8Array<ArrayBuffer>[]; noRoom: boolean } {
     const parts: Uint8Array<ArrayBuffer>[] = [];
     while (this.#queue.length > 0) {
@@ -166,17 +169,20 @@ function pause(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, NO_ROOM_DELAY_MS));
 }
 
-/** Bytes as they arrive. */
+/** A source of bytes. */
 export interface FrameReader {
-  /** The next bytes, the caller's for good; `undefined` at the end. */
+  /** Returns the next bytes, which belong to the caller; `undefined` at the end. */
   read(): Promise<Uint8Array | undefined>;
-  /** Ends a pending read, and reads no more. */
+  /** Ends a pending read, and stops reading. */
   cancel(): void;
 }
 
 const BUFFER_SIZE = 16 * 1024;
 
-/** This process's stdin, without the stream Deno has around it: that costs a fifth of the way of a small frame. */
+/**
+ * Returns a reader of this process's stdin. It does not use Deno's stream, which would add a fifth to the time of a
+ * small frame.
+ */
 export function stdinInput(): FrameReader {
   return {
     async read() {
@@ -188,7 +194,7 @@ export function stdinInput(): FrameReader {
   };
 }
 
-/** A stream. */
+/** Returns a reader of a stream. */
 export function streamInput(stream: ReadableStream<Uint8Array>): FrameReader {
   const reader = stream.getReader();
   return {

@@ -1,5 +1,6 @@
 /**
- * The target's side of hand-offs: each one's states, and those that wait to be taken. The counterpart of `outbox.ts`.
+ * The target's side of hand-offs: the state of each hand-off, and the sockets that wait to be taken. The counterpart of
+ * `outbox.ts`.
  *
  * @module
  */
@@ -16,78 +17,81 @@ export interface Received<S extends AnySocket = Socket> {
   /** The socket. With `autoAccept: false` it must not be used before {@linkcode Received.accept} has resolved. */
   readonly socket: S;
   /**
-   * The `data` of {@linkcode HandoffSource.send}, or of {@linkcode HandoffSource.shareListener} for a connection that was
-   * accepted here; `undefined` if there was none.
+   * The `data` of {@linkcode HandoffSource.send}. For a connection that was accepted in this process, the `data` of
+   * {@linkcode HandoffSource.shareListener}. `undefined` if no data was sent.
    */
   readonly data: unknown;
-  /** Bytes the source had read already. The socket's first read returns them too. */
+  /** The bytes that the source had already read. The socket's first read also returns them. */
   readonly initialBytes: Uint8Array;
   /**
-   * Takes the socket: when this resolves, this process owns it. Unless `autoAccept` is false that has happened
-   * already. It can be called after the loop has been left.
+   * Takes the socket. When the promise resolves, this process owns the socket. Unless `autoAccept` is `false`, the
+   * socket has been taken already. This can be called after the loop has been left.
    *
-   * @throws {HandoffError} If the source has withdrawn the socket. It is closed here then.
-   * @throws {TypeError} If it was rejected.
+   * @throws {HandoffError} If the source has withdrawn the socket. The socket is then closed in this process.
+   * @throws {TypeError} If the socket was rejected.
    */
   accept(): Promise<void>;
   /**
-   * Leaves the socket to the source; it is closed here.
+   * Rejects the socket: it stays with the source and is closed in this process.
    *
-   * @param reason Why, for the source; at most 4096 bytes of it arrive.
-   * @throws {TypeError} If it was accepted already, automatically or by hand.
+   * @param reason The reason, for the source. At most 4096 bytes of it are sent.
+   * @throws {TypeError} If the socket was accepted already, automatically or by the program.
    */
   reject(reason: string): void;
 }
 
-/** The sockets of each kind. */
+/** The class of the sockets of each kind. */
 export interface SocketsByKind {
-  /** An established connection. */
+  /** A connection. */
   connection: Socket;
-  /** A listening socket. */
+  /** A listener. */
   listener: Listener;
-  /** A UDP socket. */
+  /** A datagram socket (UDP). */
   datagram: DatagramSocket;
 }
 
 /**
- * How {@linkcode receive} takes sockets.
+ * Options of {@linkcode receive}.
  *
- * @typeParam Kind The kinds that are taken.
+ * @typeParam Kind The kinds of sockets that are taken.
  */
 export interface ReceiveOptions<Kind extends SocketKind = SocketKind> {
   /**
-   * Whether a socket is taken in the step in which the loop gets it. If not, the program takes each with
-   * {@linkcode Received.accept}, or leaves it with {@linkcode Received.reject}. Defaults to `true`.
+   * Whether a socket is taken in the step in which the loop gets it. If `false`, the program takes each socket with
+   * {@linkcode Received.accept}, or rejects it with {@linkcode Received.reject}. Defaults to `true`.
    */
   autoAccept?: boolean;
-  /** The kinds of sockets to take; others are rejected. Defaults to `["connection"]`. */
+  /** The kinds of sockets to take. Other sockets are rejected. Defaults to `["connection"]`. */
   kinds?: readonly Kind[];
-  /** Ends the loop. */
+  /** The signal that ends the loop. */
   signal?: AbortSignal;
-  /** Where frames come from, in chunks that are not written to again. Defaults to this process's stdin. */
+  /** The stream of frames. Its chunks must not be changed later. Defaults to this process's stdin. */
   input?: ReadableStream<Uint8Array>;
 }
 
-/** What waits in an {@linkcode Inbox} for the program to ask for it. */
+/** A socket that waits in an {@linkcode Inbox} until the program asks for it. */
 export interface Incoming extends Received<AnySocket> {
-  /** Whether there is nothing to take any more. */
+  /** Whether the socket can no longer be taken. */
   readonly closed: boolean;
-  /** Takes it for the program, in the step in which the program gets it. Returns whether that was possible. */
+  /** Takes the socket for the program, in the step in which the program gets it. Returns whether that was possible. */
   take(): boolean;
 }
 
-/** What an {@linkcode IncomingHandoff} asks of the channel. */
+/** The operations of the channel that an {@linkcode IncomingHandoff} uses. */
 interface Answers {
-  /** Decides for this side. Returns whether the source had not decided before. */
+  /** Makes the decision for the target. Returns whether the source had not made it before. */
   take(): boolean;
   taken(socket: AnySocket): void;
   reject(reason: string): void;
 }
 
-/** offered → open → taken; or from the first two to closed: rejected here, or withdrawn there. */
+/**
+ * The states: offered → open → taken. From the first two also to closed: rejected by the target, or withdrawn by the
+ * source.
+ */
 type State = "offered" | "open" | "taken" | "closed";
 
-/** A socket between its OFFER and the answer to it. Every OFFER is answered once: TAKEN, or REJECT. */
+/** A socket between its OFFER and the answer to it. Every OFFER is answered once, with TAKEN or REJECT. */
 export class IncomingHandoff implements Incoming {
   readonly sequence: number;
   readonly payload: OfferPayload;
@@ -96,7 +100,7 @@ export class IncomingHandoff implements Incoming {
   readonly #answers: Answers;
   #state: State = "offered";
   #socket: AnySocket | undefined;
-  /** Why it is closed, for a program that asks for it. */
+  /** The reason why it is closed, for a program that calls `accept`. */
   #reason: Error | undefined;
 
   constructor(sequence: number, payload: OfferPayload, answers: Answers) {
@@ -119,7 +123,7 @@ export class IncomingHandoff implements Incoming {
     return this.#state === "closed";
   }
 
-  /** The duplicate is open. Returns whether it is still wanted; if not, it is closed. */
+  /** Sets the open duplicate. Returns whether it is still needed; otherwise it is closed. */
   opened(socket: AnySocket): boolean {
     this.#socket = socket;
     if (this.#state === "offered") this.#state = "open";
@@ -151,19 +155,21 @@ export class IncomingHandoff implements Incoming {
     this.#close(new TypeError("Cannot accept the socket: it was rejected"), reason);
   }
 
-  /** The source has withdrawn the socket. */
+  /** Closes the socket because the source has withdrawn it. */
   withdraw(): void {
     const reason = new HandoffError("timeout", "the source has withdrawn it", errorAbout("Cannot accept the socket"));
     this.#close(reason, "it was withdrawn");
   }
 
-  /** The channel is broken: nobody can take the socket here. */
+  /** Closes the socket because the channel is broken: the target cannot take it any more. */
   abandon(): void {
     const reason = new HandoffError("channel-broken", "its channel is broken", errorAbout("Cannot accept the socket"));
     this.#close(reason, "the channel is broken");
   }
 
-  /** A duplicate that was withdrawn or rejected is closed and nothing else: it is not this process's to shut down. */
+  /**
+   * Closes a duplicate that was withdrawn or rejected. It is not shut down, because it does not belong to this process.
+   */
   #close(reason: Error, words: string): void {
     if (this.#state === "taken" || this.#state === "closed") return;
     this.#state = "closed";
@@ -173,7 +179,7 @@ export class IncomingHandoff implements Incoming {
   }
 }
 
-/** What the program gets: the documented members, and no way to the others. */
+/** The object that the program gets. It has the documented members only, and no access to the others. */
 export class ReceivedSocket implements Received<AnySocket> {
   readonly #incoming: Incoming;
 
@@ -202,21 +208,21 @@ export class ReceivedSocket implements Received<AnySocket> {
   }
 }
 
-/** Why an offer is rejected that came when the program had left its loop. */
+/** The reason for rejecting an offer that arrived after the program had left its loop. */
 export const LEFT = "this process takes no more sockets";
 
-/** Gives offers to the calls that wait for them. Nothing is taken before a call waits for it. */
+/** Gives offers to the calls that wait for them. No offer is taken before a call waits for it. */
 export class Inbox {
   /** Whether the program decides on each offer itself. */
   readonly manual: boolean;
-  /** Offered and not answered. */
+  /** The offers that have not been answered, by sequence. */
   readonly #unanswered = new Map<number, IncomingHandoff>();
-  /** Open, and not given to the program. */
+  /** The open sockets that the program has not got yet. */
   #untaken: Incoming[] = [];
   readonly #calls: ((incoming: Incoming | undefined) => void)[] = [];
-  /** Shared listeners that may still bring a connection. */
+  /** The number of shared listeners that may still bring a connection. */
   #acceptors = 0;
-  /** Called when the program asks for a socket and none has come. */
+  /** Called when the program asks for a socket and none has arrived. */
   onWanted: () => void = () => {};
   #left = false;
   #ended = false;
@@ -227,22 +233,22 @@ export class Inbox {
     this.manual = manual;
   }
 
-  /** How many offers have no answer. */
+  /** The number of offers that have not been answered. */
   get unanswered(): number {
     return this.#unanswered.size;
   }
 
-  /** Whether the program takes no more. */
+  /** Whether the program takes no more sockets. */
   get left(): boolean {
     return this.#left;
   }
 
-  /** Whether the program waits for a socket, and none has come. */
+  /** Whether the program waits for a socket, and none has arrived. */
   get wanted(): boolean {
     return this.#calls.length > 0 && this.#untaken.length === 0 && !this.#left;
   }
 
-  /** A shared listener may bring connections from now on: until it is removed no call is told that there is no more. */
+  /** Adds a shared listener that may bring connections. Until it is removed, the loop does not end. */
   addAcceptor(): void {
     this.#acceptors++;
   }
@@ -252,14 +258,14 @@ export class Inbox {
     this.#serve();
   }
 
-  /** A connection was accepted here: a call that waits gets it, also one of a loop that is being left. */
+  /** Adds a connection that this process accepted. A waiting call gets it, even if the loop is being left. */
   accepted(incoming: Incoming): void {
     if (this.#left && this.#calls.length === 0) return incoming.reject(LEFT);
     this.#untaken.push(incoming);
     this.#serve();
   }
 
-  /** An offer has come. Its duplicate is not open yet. */
+  /** Adds an offer. Its duplicate is not open yet. */
   add(incoming: IncomingHandoff): void {
     this.#unanswered.set(incoming.sequence, incoming);
   }
@@ -273,21 +279,21 @@ export class Inbox {
     if (this.#ended) this.#serve();
   }
 
-  /** The duplicate of an offer is open. */
+  /** Handles an offer whose duplicate is open now. */
   opened(incoming: IncomingHandoff): void {
     if (this.#left) return incoming.reject(LEFT);
     this.#untaken.push(incoming);
     this.#serve();
   }
 
-  /** The source has withdrawn an offer. */
+  /** Handles an offer that the source has withdrawn. */
   withdraw(incoming: IncomingHandoff): void {
     const index = this.#untaken.indexOf(incoming);
     if (index !== -1) this.#untaken.splice(index, 1);
     incoming.withdraw();
   }
 
-  /** The next offer; `undefined` when no more will come. */
+  /** Returns the next offer; `undefined` when no more will arrive. */
   next(): Promise<Incoming | undefined> {
     return new Promise((resolve) => {
       this.#calls.push(resolve);
@@ -296,7 +302,10 @@ export class Inbox {
     });
   }
 
-  /** The program takes no more: what it has not seen is rejected. What it has seen it can still decide on. */
+  /**
+   * Rejects all offers that the program has not seen, because it takes no more. It can still decide on those it has
+   * seen.
+   */
   leave(): void {
     if (this.#left) return;
     this.#left = true;
@@ -306,19 +315,19 @@ export class Inbox {
     this.#serve();
   }
 
-  /** The channel is broken, and with it every decision: nothing that came can be taken any more. */
+  /** Drops all offers: the channel is broken, so that none of them can be decided or taken any more. */
   fail(): void {
     this.leave();
     for (const incoming of [...this.#unanswered.values()]) incoming.abandon();
   }
 
-  /** No more offers will come; those that came can still be taken. */
+  /** Notes that no more offers will arrive. Those that have arrived can still be taken. */
   end(): void {
     this.#ended = true;
     this.#serve();
   }
 
-  /** Takes each offer in the same step in which it resolves the call that gets it: no abort comes between. */
+  /** Takes each offer in the same step in which it resolves the call that gets it, so that no abort comes between. */
   #serve(): void {
     if (this.#serving) return;
     this.#serving = true;
@@ -332,7 +341,7 @@ export class Inbox {
     if (this.#left || this.#ended && !this.#opening) { for (const call of this.#calls.splice(0)) call(undefined); }
   }
 
-  /** Whether a duplicate is being opened: its offer may still come to the program. */
+  /** Whether a duplicate is being opened, so that its offer may still reach the program. */
   get #opening(): boolean {
     return this.#unanswered.values().some(({ opening }) => opening);
   }

@@ -1,5 +1,5 @@
 /**
- * All that one source hands to one target: which sockets wait, which are offered, and who decided on each.
+ * The hand-offs of one source to one target: which sockets wait, which are offered, and the decision on each.
  *
  * @module
  */
@@ -30,37 +30,37 @@ import {
   OfferedKind,
 } from "./protocol.ts";
 
-/** Most bytes of OFFER frames on their way at a time, unless one alone has more. */
+/** The largest number of bytes of OFFER frames in flight, unless a single frame is larger. */
 const MAX_BYTES = 4 * 1024 * 1024;
-/** Bytes of a blob, whether or not this channel sends one. */
+/** The size of a blob in bytes, even if this channel does not send blobs. */
 const BLOB_SIZE = 628;
 const NO_BLOB = new Uint8Array(0);
 
 /**
- * waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket; the target may
- * still owe the answer to its OFFER.
+ * The states: waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket. The
+ * answer of the target to its OFFER may still be missing then.
  */
 type State = "waiting" | "offered" | "settled";
 
-/** One socket on its way out of this process. */
+/** One outgoing socket. */
 export class OutgoingHandoff implements QueuedFrame {
   readonly socket: AnySocket;
-  /** Settles with the hand-off: resolves when the target owns the socket, and it is closed here. */
+  /** Settles with the hand-off. Resolves when the target owns the socket, and it is closed in this process. */
   readonly settled: Promise<void>;
-  /** Bytes its OFFER takes, in memory and on the wire. */
+  /** The size of its OFFER in bytes, in memory and in the channel. */
   readonly size: number;
   readonly data: Uint8Array;
   readonly initialBytes: Uint8Array;
-  /** When it is withdrawn, as `performance.now()` tells time. */
+  /** The time at which it is withdrawn, in the time of `performance.now()`. */
   deadline = Infinity;
   state: State = "waiting";
   sequence = 0;
-  /** What a provider made for the target, so that it can be withdrawn. */
+  /** The blob that a provider made for the target, by which the duplicate can be withdrawn. */
   blob: Uint8Array = NO_BLOB;
   readonly #trusted: boolean;
   readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
   readonly #done = Promise.withResolvers<void>();
-  /** The listener's share, if the source goes on having it. */
+  /** The share of the listener, if the source keeps the listener. */
   readonly share: ListenerShare | undefined;
 
   constructor(
@@ -81,7 +81,7 @@ export class OutgoingHandoff implements QueuedFrame {
     this.share = share;
   }
 
-  /** What goes ahead of the frame, where descriptors do: without a blob. */
+  /** The descriptor that is sent before the frame, if the channel passes descriptors: an OFFER without a blob. */
   get descriptor(): bigint | undefined {
     return this.blob.byteLength === 0 ? this.socket.handle : undefined;
   }
@@ -91,8 +91,8 @@ export class OutgoingHandoff implements QueuedFrame {
   }
 
   /**
-   * The target owns the socket: this process closes its copy, and does nothing else to it. A listener that is shared stays
-   * open here.
+   * Completes the hand-off, because the target owns the socket. This process closes its copy, and does nothing else to
+   * it. A shared listener stays open in this process.
    */
   complete(): void {
     if (this.state === "settled") return;
@@ -108,7 +108,7 @@ export class OutgoingHandoff implements QueuedFrame {
     }
   }
 
-  /** The socket stays its caller's. */
+  /** Returns the socket to its caller. */
   giveBack(reason: unknown): void {
     if (this.state === "settled") return;
     this.state = "settled";
@@ -120,50 +120,50 @@ export class OutgoingHandoff implements QueuedFrame {
 /** A slot of the table of decisions, from the OFFER to its answer. */
 interface Slot {
   readonly outgoing: OutgoingHandoff;
-  /** Whether the OFFER has begun to leave; an answer before that is not one. */
+  /** Whether the OFFER has begun to be written. An answer before that is not valid. */
   offered: boolean;
-  /** Who owns the socket, once that was found out. */
+  /** The owner of the socket, when it is known. */
   owner: "source" | "target" | undefined;
 }
 
-/** How an {@linkcode Outbox} works. */
+/** Settings of an {@linkcode Outbox}. */
 interface OutboxSettings {
-  /** How long a target may take for each socket, in milliseconds. */
+  /** The time that a target may take for each socket, in milliseconds. */
   readonly timeout: number;
   /** Whether the target's program is trusted. */
   readonly trusted: boolean;
 }
 
-/** What a source is told. */
+/** The events that the source handles. */
 interface OutboxEvents {
-  /** The target has closed a socket it was given. */
+  /** Called when the target has closed a socket that it took. */
   released(): void;
-  /** The target reads no more. */
+  /** Called when the target no longer reads. */
   broken(cause: unknown): void;
-  /** How the target's process ended, if it has or does so in a moment. */
+  /** Returns how the target's process ended, if it has ended or ends in a moment. */
   exit(): Promise<HandoffError | undefined>;
 }
 
-/** Takes hand-offs through their states, as frames go out and answers come in. */
+/** Changes the states of hand-offs as frames are written and answers arrive. */
 export class Outbox {
   readonly #processId: number;
   readonly #settings: OutboxSettings;
   readonly #channel: SourceChannel;
   readonly #writer: FrameWriter;
   readonly #events: OutboxEvents;
-  /** Not settled, oldest first. */
+  /** The hand-offs that are not settled, oldest first. */
   readonly #all = new Set<OutgoingHandoff>();
   readonly #waiting = new Set<OutgoingHandoff>();
   readonly #slots: (Slot | undefined)[] = new Array(DECISION_SLOTS);
   #busySlots = 0;
   #bytes = 0;
-  /** The number of the socket that was offered last. It comes round again. */
+  /** The number of the socket that was offered last. The numbers wrap around. */
   lastSequence = 0;
-  /** Sockets that the target owns and has not closed. */
+  /** The numbers of the sockets that the target owns and has not closed. */
   readonly #held = new Set<number>();
-  /** Listeners that the target accepts on, or has open connections of. */
+  /** The listeners that the target accepts on, or has open connections of. */
   readonly #shares = new Map<number, ListenerShare>();
-  /** Whether the target takes sockets at present. */
+  /** Whether the target takes sockets now. */
   #open = false;
   #sweep: ReturnType<typeof setTimeout> | undefined;
 
@@ -175,24 +175,24 @@ export class Outbox {
     this.#writer = new FrameWriter(channel, (cause) => events.broken(cause));
   }
 
-  /** How many sockets are on their way, or wait to be. */
+  /** The number of sockets that are in flight, or wait to be sent. */
   get count(): number {
     return this.#all.size;
   }
 
-  /** How many sockets the target owns and has not closed. */
+  /** The number of sockets that the target owns and has not closed. */
   get held(): number {
     let held = this.#held.size;
     for (const { open } of this.#shares.values()) held += open;
     return held;
   }
 
-  /** Resolves when all that is on its way now is settled. */
+  /** Resolves when all hand-offs that are in flight now are settled. */
   async allSettled(): Promise<void> {
     await Promise.allSettled([...this.#all].map(({ settled }) => settled));
   }
 
-  /** The target is ready: what waits is offered, and deadlines begin. */
+  /** Begins to offer sockets, because the target is ready. The deadlines begin too. */
   start(): void {
     this.#open = true;
     for (const outgoing of this.#all) outgoing.deadline = performance.now() + this.#settings.timeout;
@@ -200,7 +200,7 @@ export class Outbox {
     this.#offerWaiting();
   }
 
-  /** Puts a socket on its way. */
+  /** Adds a socket to be handed off. */
   add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array, share?: ListenerShare): OutgoingHandoff {
     const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer, share);
     this.#all.add(outgoing);
@@ -214,9 +214,9 @@ export class Outbox {
   }
 
   /**
-   * Withdraws a socket, unless the target was first. Either way its caller is told who owns it.
+   * Withdraws a socket, unless the target has decided first. In either case the caller is told who owns it.
    *
-   * @param reason What the caller is told, if the socket is its own.
+   * @param reason The error for the caller, if the socket belongs to it.
    */
   withdraw(outgoing: OutgoingHandoff, reason: unknown): void {
     if (!this.#all.has(outgoing)) return;
@@ -229,9 +229,9 @@ export class Outbox {
   }
 
   /**
-   * Takes an answer.
+   * Handles an answer.
    *
-   * @throws {RangeError} If none is due, or the decision says otherwise. The decision names the owner all the same.
+   * @throws {RangeError} If no answer is due, or the decision differs. The decision determines the owner all the same.
    */
   takeAnswer({ type, sequence, payload }: Frame): void {
     if (type === FrameType.DONE) return this.#takeDone(sequence);
@@ -241,7 +241,7 @@ export class Outbox {
       throw new RangeError(`No answer is due for socket ${sequence}`);
     }
     const { outgoing } = slot;
-    // A frame is a hint: this side makes its own attempt.
+    // A frame is only a hint: the source makes its own attempt to decide.
     const owner = this.#decide(sequence) ? "source" : "target";
     if (type === FrameType.TAKEN) {
       trace("taken-received", sequence, this.#processId);
@@ -266,9 +266,9 @@ export class Outbox {
   }
 
   /**
-   * Takes what the target says of a shared listener.
+   * Handles a frame from the target about a shared listener.
    *
-   * @throws {RangeError} If the target has no such listener, or it is not due.
+   * @throws {RangeError} If the target does not have this listener, or the frame is not expected now.
    */
   takeShareAnswer(frame: Frame): void {
     const share = this.#shares.get(frame.sequence);
@@ -276,17 +276,20 @@ export class Outbox {
     share.take(frame);
   }
 
-  /** There is nothing more to hear of a shared listener. */
+  /** Removes a shared listener, because no more frames about it will arrive. */
   forgetShare(sequence: number): void {
     this.#shares.delete(sequence);
   }
 
-  /** Has the target accept on no listener any more, as far as it answers. */
+  /** Stops accepting on all shared listeners, if the target answers. */
   async stopShares(): Promise<void> {
     await Promise.allSettled([...this.#shares.values()].map((share) => share.stop()));
   }
 
-  /** The target takes no more: what waits comes back; what is offered is still answered. */
+  /**
+   * Stops offering, because the target takes no more sockets. Sockets that wait come back; offered sockets are still
+   * answered.
+   */
   stop(reason: unknown): void {
     this.#open = false;
     for (const outgoing of this.#all) {
@@ -295,9 +298,10 @@ export class Outbox {
   }
 
   /**
-   * The channel is over: withdraws all there is. Sockets that the target has decided on are its own.
+   * Withdraws all sockets, because the channel is over. Sockets that the target has decided to take belong to the
+   * target.
    *
-   * @returns Tells the callers of the others why.
+   * @returns A function that tells the callers of the other sockets the reason.
    */
   withdrawAll(): (reason: unknown) => void {
     this.#open = false;
@@ -313,23 +317,23 @@ export class Outbox {
     };
   }
 
-  /** Gives up the timer, which is not needed any more. */
+  /** Stops the timer, which is no longer needed. */
   dispose(): void {
     clearTimeout(this.#sweep);
     this.#sweep = undefined;
   }
 
-  /** Ends the frames: behind END if the target is to be told. */
+  /** Ends the frames, after END if the target is to be told. */
   async end(tell: boolean, timeout: number): Promise<void> {
     if (tell) this.#writer.write({ sequence: 0, encode: () => encodeFrame(FrameType.END, 0) });
     await this.#writer.end(timeout);
   }
 
   /**
-   * Frames leave in order, the OFFER of a socket when there is a slot for it.
+   * Offers the sockets that wait. Frames are written in order. A socket's OFFER is added when there is a slot for it.
    *
-   * @param atOnce Whether one alone need not wait for the end of the turn. While answers are read it does: the next one may
-   * break the channel.
+   * @param atOnce Whether a single OFFER need not wait for the end of the turn. While answers are read it must wait,
+   * because the next answer may break the channel.
    */
   #offerWaiting(atOnce = false): void {
     if (!this.#open) return;
@@ -346,7 +350,9 @@ export class Outbox {
     }
   }
 
-  /** The next number whose slot is free, of which there is one, and which no socket of the target has. */
+  /**
+   * Returns the next number whose slot is free and that no socket of the target has. There is always a free slot here.
+   */
   #nextSequence(): number {
     let next = this.lastSequence;
     do next = (next + 1 >>> 0) || 1; while (
@@ -355,7 +361,9 @@ export class Outbox {
     return this.lastSequence = next;
   }
 
-  /** A duplicate without an OFFER would stay with the target, so it is made when the OFFER leaves. */
+  /**
+   * Encodes an OFFER. The duplicate is made only now, because a duplicate without an OFFER would stay with the target.
+   */
   readonly #encodeOffer = (outgoing: OutgoingHandoff): Uint8Array | undefined => {
     if (outgoing.state === "settled") return undefined;
     const { socket, sequence, data, initialBytes } = outgoing;
@@ -374,7 +382,7 @@ export class Outbox {
     }
   };
 
-  /** Without decisions there are no hand-offs: the channel ends. */
+  /** Opens a decision. If that fails, the channel ends, because there are no hand-offs without decisions. */
   #openDecision(slot: number): bigint {
     try {
       return this.#channel.decisions.open(slot);
@@ -384,7 +392,10 @@ export class Outbox {
     }
   }
 
-  /** From now on the target may have a descriptor. If the socket comes back, closing it here still ends the connection. */
+  /**
+   * Notes that the target may now have a descriptor. If the socket comes back, closing it here still ends the
+   * connection.
+   */
   #noteShared(socket: AnySocket): number {
     const kind = kindOfSocket(socket);
     if (kind !== "connection") {
@@ -397,13 +408,19 @@ export class Outbox {
     return OfferedKind.connection;
   }
 
-  /** On Windows the source itself may only accept on it by a pool thread from now on. */
+  /**
+   * Notes that the target may now have the listener. On Windows, the source itself may then accept on it only by a pool
+   * thread.
+   */
   #noteListener(listener: AnySocket): number {
     markDuplicated(listener);
     return OfferedKind.shared;
   }
 
-  /** On Windows nothing can be made for a process that has just ended: how it ended says more than that. */
+  /**
+   * Handles an OFFER that could not be made. On Windows nothing can be made for a process that has just ended. The
+   * error then says how it ended, because that is more useful.
+   */
   async #cannotOffer(outgoing: OutgoingHandoff, error: unknown): Promise<void> {
     this.#settled(outgoing);
     this.#free(outgoing.sequence % DECISION_SLOTS);
@@ -413,12 +430,14 @@ export class Outbox {
   }
 
   #takeDone(sequence: number): void {
-    if (!this.#held.delete(sequence)) throw new RangeError(`DONE is for socket ${sequence}, which the target has not`);
+    if (!this.#held.delete(sequence)) {
+      throw new RangeError(`DONE is for socket ${sequence}, which the target does not have`);
+    }
     trace("done", sequence, this.#processId);
     this.#events.released();
   }
 
-  /** Decides for this side. Returns whether the target had not. */
+  /** Makes the decision for the source. Returns whether the target had not made it before. */
   #decide(sequence: number): boolean {
     const index = sequence % DECISION_SLOTS;
     const slot = this.#slots[index]!;
@@ -426,7 +445,7 @@ export class Outbox {
     return slot.owner === "source";
   }
 
-  /** The target owns the socket. */
+  /** Completes a hand-off, because the target owns the socket. */
   #giveAway(outgoing: OutgoingHandoff): void {
     if (outgoing.state === "settled") return;
     const { sequence, share } = outgoing;
@@ -437,7 +456,11 @@ export class Outbox {
     share?.begin(sequence);
   }
 
-  /** @param sent Whether the target has its OFFER, and will answer it. */
+  /**
+   * Returns a socket to its caller.
+   *
+   * @param sent Whether the target has its OFFER, and will answer it.
+   */
   #takeBack(outgoing: OutgoingHandoff, reason: unknown, sent = false): void {
     if (outgoing.state === "settled") return;
     const offered = outgoing.state === "offered";
@@ -448,7 +471,10 @@ export class Outbox {
     this.#offerWaiting();
   }
 
-  /** A provider that cannot withdraw its duplicate ends the channel; whoever has the socket has been told by then. */
+  /**
+   * Returns a socket to its caller. If a provider cannot withdraw its duplicate, the channel ends, after the caller was
+   * told who owns the socket.
+   */
   #giveBack(outgoing: OutgoingHandoff, reason: unknown): void {
     try {
       outgoing.giveBack(reason);
@@ -463,7 +489,7 @@ export class Outbox {
     if (this.#all.size === 0 && this.#sweep !== undefined) Deno.unrefTimer(this.#sweep);
   }
 
-  /** The answer has come, or none will: the slot can have another. */
+  /** Frees a slot, because the answer has arrived or will not arrive. Another hand-off can use it. */
   #free(index: number): void {
     const slot = this.#slots[index];
     if (slot === undefined) return;
@@ -472,7 +498,9 @@ export class Outbox {
     this.#bytes -= slot.outgoing.size;
   }
 
-  /** One timer for all: deadlines come in the order in which the sockets did. It keeps the process running for them. */
+  /**
+   * Starts one timer for all deadlines, which are in the order of the sockets. It keeps the process running for them.
+   */
   #watchDeadlines(): void {
     if (this.#sweep !== undefined) return void Deno.refTimer(this.#sweep);
     const [oldest] = this.#all;

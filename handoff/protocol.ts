@@ -1,65 +1,69 @@
 /**
- * What source and target say to each other, as bytes: frames, and their payloads. `docs/protocol.md` describes them.
+ * The protocol between the source and the target, as bytes: frames, and their payloads. `docs/protocol.md` describes
+ * them.
  *
  * @module
  */
 import { concat } from "@std/bytes/concat";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
-/** Version of the protocol. */
+/** The version of the protocol. */
 const PROTOCOL_VERSION = 2;
-/** `HOFF` in memory: every frame begins with it. */
+/** `HOFF` in memory. Every frame begins with it. */
 const MAGIC = 0x46464f48;
-/** Bytes in front of every payload. */
+/** The size of the header of a frame, in bytes. */
 export const HEADER_SIZE = 16;
-/** Longest payload of a frame, in bytes; a header that announces more is refused before anything is stored. */
+/** The largest payload of a frame, in bytes. A header with a larger size is refused before anything is stored. */
 export const MAX_PAYLOAD = 3 * 1024 * 1024;
-/** Most bytes `data` may have as JSON in UTF-8. */
+/** The largest size of `data`, as JSON in UTF-8, in bytes. */
 export const MAX_DATA = 1024 * 1024;
-/** Most initial bytes that travel with a socket. */
+/** The largest number of initial bytes that are sent with a socket. */
 export const MAX_INITIAL_BYTES = 1024 * 1024;
-/** Most bytes a reason may have in UTF-8. */
+/** The largest size of a reason in UTF-8, in bytes. */
 export const MAX_REASON = 4096;
-/** Bytes of the secret that HELLO brings and READY returns. */
+/** The size of the secret that HELLO contains and READY returns, in bytes. */
 export const SECRET_SIZE = 16;
 
-/** What a frame says. Below 16 from source to target, from 16 on from target to source. */
+/**
+ * The types of frames. Those below 16 go from the source to the target; those from 16 on go from the target to the
+ * source.
+ */
 export const FrameType = {
-  /** First frame: who speaks to whom, and how the target gets the rest of the channel. */
+  /** The first frame: the processes at the ends of the channel, and how the target gets the rest of the channel. */
   HELLO: 1,
-  /** A socket, for the target to take. */
+  /** Offers a socket to the target. */
   OFFER: 2,
-  /** The source has withdrawn the offer: the target may close its duplicate now. */
+  /** The source has withdrawn the offer. The target may close its duplicate now. */
   WITHDRAW: 3,
-  /** No more offers. */
+  /** There are no more offers. */
   END: 4,
   /** The target may accept on a shared listener, up to a limit. */
   ACCEPT: 5,
-  /** The target is not to accept on it for now. */
+  /** The target must not accept on the shared listener for now. */
   PAUSE: 6,
-  /** The target is to close its duplicate of it. */
+  /** The target must close its duplicate of the shared listener. */
   STOP: 7,
-  /** First answer: the target has the whole channel. */
+  /** The first answer: the target has the whole channel. */
   READY: 16,
   /** The target has taken the socket. */
   TAKEN: 17,
   /** The target does not take the socket, or found its offer withdrawn. */
   REJECT: 18,
-  /** The target has closed, or given up, a socket it had taken. */
+  /** The target has closed or released a socket that it had taken. */
   DONE: 19,
   /** The target takes no more sockets. */
   LEAVE: 20,
   /** The answer to ACCEPT. */
   ACCEPTING: 21,
-  /** The answer to PAUSE: nothing is accepted on the listener until the next ACCEPT. */
+  /** The answer to PAUSE: the target does not accept on the listener until the next ACCEPT. */
   PAUSED: 22,
-  /** The target has closed its duplicate of a shared listener: the answer to STOP, or by itself. */
+  /** The target has closed its duplicate of a shared listener: the answer to STOP, or without a request. */
   STOPPED: 23,
-  /** How many connections the target has accepted on a shared listener, and closed, since it last said so. */
+  /** The number of connections that the target has accepted on a shared listener, and closed, since the last COUNTS. */
   COUNTS: 24,
 } as const;
 
-/** One of {@linkcode FrameType}'s numbers. */
+/** A type of a frame: one of the numbers of {@linkcode FrameType}. */
 export type FrameType = typeof FrameType[keyof typeof FrameType];
 
 const TYPES: ReadonlySet<number> = new Set(Object.values(FrameType));
@@ -73,15 +77,15 @@ const WITH_PAYLOAD: ReadonlySet<number> = new Set([
   FrameType.COUNTS,
 ]);
 
-/** One frame. */
+/** A frame. */
 export interface Frame {
   readonly type: FrameType;
-  /** Which hand-off it is about; 0 for frames that are not about one. */
+  /** The number of the hand-off; 0 for frames that are not about a hand-off. */
   readonly sequence: number;
   readonly payload: Uint8Array;
 }
 
-/** The bytes on the wire are not frames. */
+/** The error of bytes that are not frames. */
 export class FrameError extends Error {
   override readonly name = "FrameError";
 }
@@ -89,10 +93,10 @@ export class FrameError extends Error {
 /**
  * Encodes a frame.
  *
- * @param type What it says.
- * @param sequence Which hand-off it is about.
- * @param payload What comes with it, in parts.
- * @returns The frame's bytes.
+ * @param type The type of the frame.
+ * @param sequence The number of the hand-off.
+ * @param payload The payload, in parts.
+ * @returns The bytes of the frame.
  */
 export function encodeFrame(type: FrameType, sequence: number, ...payload: Uint8Array[]): Uint8Array<ArrayBuffer> {
   const length = payload.reduce((length, part) => length + part.byteLength, 0);
@@ -111,22 +115,22 @@ export function encodeFrame(type: FrameType, sequence: number, ...payload: Uint8
   return bytes;
 }
 
-/** Takes bytes as they arrive and gives frames as they become whole. */
+/** Decodes frames from bytes as they arrive. */
 export class FrameDecoder {
   #chunks: Uint8Array[] = [];
   #length = 0;
   readonly #maxPayload: number;
 
-  /** @param maxPayload Longest payload to take, in bytes. */
+  /** @param maxPayload The largest payload to accept, in bytes. */
   constructor(maxPayload = MAX_PAYLOAD) {
     this.#maxPayload = maxPayload;
   }
 
   /**
-   * Decodes what has become whole.
+   * Adds bytes, and decodes the frames that are complete.
    *
    * @param chunk The next bytes.
-   * @returns The frames that ended in them, in order. Their payloads are views.
+   * @returns The frames that end in these bytes, in order. Their payloads are views.
    * @throws {FrameError} If the bytes are not frames of this version.
    */
   *push(chunk: Uint8Array): Generator<Frame, void, void> {
@@ -143,7 +147,7 @@ export class FrameDecoder {
     }
   }
 
-  /** The next `size` bytes in one piece; chunks are joined only when a frame needs them. */
+  /** Returns the next `size` bytes in one piece. Chunks are joined only when a frame needs them. */
   #peek(size: number): Uint8Array {
     if (this.#chunks[0]!.byteLength < size) this.#chunks = [concat(this.#chunks)];
     return this.#chunks[0]!.subarray(0, size);
@@ -169,9 +173,9 @@ function decodeHeader(
   if (payloadLength > maxPayload) {
     throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${maxPayload}`);
   }
-  // Refused at once: a reader that waits for the payload would hold the socket that the frame is about for as long.
+  // Refused at once. Waiting for the payload would block the socket that the frame is about.
   if (payloadLength > 0 && !WITH_PAYLOAD.has(type)) {
-    throw new FrameError(`A frame of type ${type} announces ${payloadLength} bytes, and has no payload`);
+    throw new FrameError(`A frame of type ${type} announces ${payloadLength} bytes, but has no payload`);
   }
   return { type: type as FrameType, sequence: view.getUint32(8, true), payloadLength };
 }
@@ -179,46 +183,49 @@ function decodeHeader(
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-/** How the target gets what is not in HELLO itself. */
+/** How the target gets the parts of the channel that are not in HELLO. */
 export const ChannelKind = {
-  /** Windows: further frames follow on stdin, answers go to the control socket, whose blob HELLO has. */
+  /** Windows: further frames follow on stdin. Answers go to the control socket, whose blob is in HELLO. */
   STDIN: 0,
-  /** Linux, macOS: the target inherited the descriptors under the numbers that HELLO has. */
+  /** Linux, macOS: the target inherited the descriptors, whose numbers are in HELLO. */
   INHERITED: 1,
-  /** Linux, macOS: the descriptors come over a local socket, whose path HELLO has. */
+  /** Linux, macOS: the descriptors are sent over a local socket, whose path is in HELLO. */
   PASSED: 2,
 } as const;
 
-/** One of {@linkcode ChannelKind}'s numbers. */
+/** A kind of channel: one of the numbers of {@linkcode ChannelKind}. */
 export type ChannelKind = typeof ChannelKind[keyof typeof ChannelKind];
 
-/** Descriptors of a channel on Linux and macOS: for frames, for descriptors, for answers, for decisions. */
+/** The descriptors of a channel on Linux and macOS: for frames, for descriptors, for answers, for decisions. */
 export type ChannelDescriptors = readonly [frames: number, descriptors: number, answers: number, decisions: number];
 
-/** What HELLO says. */
+/** The content of HELLO. */
 export interface Hello {
   readonly sourceProcessId: number;
   readonly targetProcessId: number;
   readonly kind: ChannelKind;
-  /** What the table of decisions is made of, one of `DecisionMeans`. */
+  /** How the table of decisions is implemented, one of `DecisionMeans`. */
   readonly means: number;
-  /** What READY has to return. */
+  /** The secret that READY must return. */
   readonly secret: Uint8Array;
-  /** The numbers of inherited descriptors; all 0 where none were. */
+  /** The numbers of inherited descriptors; all 0 if no descriptors were inherited. */
   readonly descriptors: ChannelDescriptors;
-  /** What the target gets the rest by: a WSAPROTOCOL_INFOW of 628 bytes, a path of at most 107, or nothing. */
+  /**
+   * How the target gets the rest of the channel: a WSAPROTOCOL_INFOW of 628 bytes, a path of at most 107 bytes, or
+   * nothing.
+   */
   readonly way: Uint8Array;
 }
 
 const HELLO_SIZE = 48;
-/** Least and most bytes of the way, by kind. */
+/** The smallest and largest size of `way`, by kind. */
 const WAY_SIZE: Readonly<Record<ChannelKind, readonly [least: number, most: number]>> = {
   [ChannelKind.STDIN]: [WSAPROTOCOL_INFOW.size, WSAPROTOCOL_INFOW.size],
   [ChannelKind.INHERITED]: [0, 0],
   [ChannelKind.PASSED]: [1, 107],
 };
 
-/** The parts of HELLO's payload: 48 bytes, and the way. */
+/** Returns the parts of HELLO's payload: 48 bytes, and `way`. */
 export function encodeHello(hello: Hello): Uint8Array[] {
   const bytes = new Uint8Array(HELLO_SIZE);
   const view = new DataView(bytes.buffer);
@@ -231,7 +238,7 @@ export function encodeHello(hello: Hello): Uint8Array[] {
   return [bytes, hello.way];
 }
 
-/** Decodes HELLO's payload; the parts are views. */
+/** Decodes HELLO's payload. The parts are views. */
 export function decodeHello(payload: Uint8Array): Hello {
   checkLength("HELLO", payload, HELLO_SIZE, HELLO_SIZE + WSAPROTOCOL_INFOW.size);
   const number = (offset: number) => decodeNumber(payload, offset);
@@ -252,34 +259,37 @@ export function decodeHello(payload: Uint8Array): Hello {
   };
 }
 
-/** What a socket is, as OFFER says it. */
+/** The kinds of sockets in OFFER. */
 export const OfferedKind = {
   connection: 1,
   listener: 2,
   datagram: 3,
-  /** A connection that the source goes on having: the target's close must not end it. */
+  /** A connection that the source keeps. Closing it in the target must not end the connection. */
   copy: 4,
-  /** A listener that the source goes on having: the target accepts on it when it is told to. */
+  /** A listener that the source keeps. The target accepts on it when it is told to. */
   shared: 5,
 } as const;
 
-/** What OFFER brings. */
+/** The content of OFFER. */
 export interface OfferPayload {
-  /** One of {@linkcode OfferedKind}'s numbers. */
+  /** The kind of the socket: one of the numbers of {@linkcode OfferedKind}. */
   readonly kind: number;
-  /** The target's handle of the decision; 0 where the slot says enough. */
+  /** The target's handle of the decision; 0 if the slot is enough. */
   readonly decision: bigint;
-  /** The socket, 628 bytes; none where its descriptor was sent. */
+  /** The blob of the socket, 628 bytes; empty if its descriptor was sent. */
   readonly blob: Uint8Array;
-  /** `data` as JSON in UTF-8; none if there is no data. */
+  /** The `data` as JSON in UTF-8; empty if there is no data. */
   readonly data: Uint8Array;
   readonly initialBytes: Uint8Array;
 }
 
-/** Bytes in front of the blob: kind, length of the blob, length of the data (4 each), decision (8). */
+/**
+ * The size of the part before the blob: kind, length of the blob, length of the data (4 bytes each), decision (8
+ * bytes).
+ */
 export const OFFER_SIZE = 20;
 
-/** The parts of OFFER's payload. */
+/** Returns the parts of OFFER's payload. */
 export function encodeOffer({ kind, decision, blob, data, initialBytes }: OfferPayload): Uint8Array[] {
   const bytes = new Uint8Array(OFFER_SIZE);
   const view = new DataView(bytes.buffer);
@@ -290,7 +300,7 @@ export function encodeOffer({ kind, decision, blob, data, initialBytes }: OfferP
   return [bytes, blob, data, initialBytes];
 }
 
-/** Decodes OFFER's payload; the parts are views. */
+/** Decodes OFFER's payload. The parts are views. */
 export function decodeOffer(payload: Uint8Array): OfferPayload {
   checkLength("OFFER", payload, OFFER_SIZE, OFFER_SIZE + WSAPROTOCOL_INFOW.size + MAX_DATA + MAX_INITIAL_BYTES);
   const kind = decodeNumber(payload, 0);
@@ -320,7 +330,7 @@ export function decodeOffer(payload: Uint8Array): OfferPayload {
 
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
-/** `data` as it travels. Throws a `TypeError` where JSON cannot express it, a `RangeError` where it is too long. */
+/** Encodes `data`. Throws a `TypeError` if JSON cannot express it, a `RangeError` if it is too long. */
 export function encodeData(data: unknown): Uint8Array {
   if (data === undefined) return NO_BYTES;
   const text: string | undefined = JSON.stringify(data);
@@ -332,12 +342,12 @@ export function encodeData(data: unknown): Uint8Array {
   return bytes;
 }
 
-/** `data` as it was sent. */
+/** Decodes `data`. */
 export function decodeData(data: Uint8Array): unknown {
   return data.byteLength === 0 ? undefined : JSON.parse(decoder.decode(data));
 }
 
-/** The parts of READY's payload: the target's process id, and the secret of HELLO. */
+/** Returns the parts of READY's payload: the target's process id, and the secret of HELLO. */
 export function encodeReady(processId: number, secret: Uint8Array): Uint8Array[] {
   const number = new Uint8Array(4);
   new DataView(number.buffer).setUint32(0, processId, true);
@@ -350,10 +360,10 @@ export function decodeReady(payload: Uint8Array): { processId: number; secret: U
   return { processId: decodeNumber(payload, 0), secret: payload.subarray(4) };
 }
 
-/** The most connections that ACCEPT can allow: no limit. */
+/** The limit of ACCEPT that means that there is no limit. */
 export const NO_LIMIT = 0xffffffff;
 
-/** ACCEPT's payload: how many sockets the target may have open and still accept. */
+/** Encodes ACCEPT's payload: the number of sockets that the target may have open and still accept. */
 export function encodeLimit(limit: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, limit, true);
@@ -368,10 +378,10 @@ export function decodeLimit(payload: Uint8Array): number {
   return limit;
 }
 
-/** The most of each that one COUNTS can tell. */
+/** The largest number in COUNTS. */
 export const MAX_COUNT = 0xffff;
 
-/** COUNTS' payload. */
+/** Encodes COUNTS' payload. */
 export function encodeCounts(accepted: number, closed: number): Uint8Array {
   const bytes = new Uint8Array(4);
   const view = new DataView(bytes.buffer);
@@ -385,20 +395,23 @@ export function decodeCounts(payload: Uint8Array): { accepted: number; closed: n
   checkLength("COUNTS", payload, 4, 4);
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   const [accepted, closed] = [view.getUint16(0, true), view.getUint16(2, true)];
-  if (accepted === 0 && closed === 0) throw new FrameError("COUNTS has nothing to tell");
+  if (accepted === 0 && closed === 0) throw new FrameError("COUNTS reports no connections");
   return { accepted, closed };
 }
 
-/** The payload of REJECT and STOPPED: why, cut where it is too long. */
+/** Encodes the payload of REJECT and STOPPED: the reason, truncated if it is too long. */
 export function encodeReason(reason: string): Uint8Array {
   const bytes = new Uint8Array(MAX_REASON);
   return bytes.subarray(0, encoder.encodeInto(reason, bytes).written);
 }
 
-/** Decodes the payload of REJECT or STOPPED. A target's words may reach a terminal: control characters are left out. */
+/**
+ * Decodes the payload of REJECT or STOPPED. The target's words may be printed to a terminal, so that control characters
+ * are replaced.
+ */
 export function decodeReason(payload: Uint8Array): string {
   checkLength("A reason", payload, 0, MAX_REASON);
-  // deno-lint-ignore no-control-regex -- these are what is left out
+  // deno-lint-ignore no-control-regex -- the characters to replace
   return new TextDecoder().decode(payload).replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
 }
 

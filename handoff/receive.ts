@@ -1,5 +1,5 @@
 /**
- * The target's side of a hand-off, as its program sees it.
+ * The target's side of a hand-off, as a program uses it.
  *
  * @module
  */
@@ -9,19 +9,21 @@ import { type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind 
 import { Target } from "./target.ts";
 
 /**
- * Receives the sockets that the process that spawned this one hands over with {@linkcode HandoffSource}.
+ * Receives the sockets that this process's parent hands off with {@linkcode HandoffSource}.
  *
- * A socket is taken in the step in which the loop gets it, and not before: what the loop has not seen stays the source's.
- * Leaving the loop, or aborting the signal, rejects all of that at once. The loop ends when the source is closed or has
- * ended; what has arrived until then is received first. Sockets that were received stay open. Nothing else may read stdin.
+ * A socket is taken in the step in which the loop gets it, and not before. Sockets that the loop has not seen stay with
+ * the source. Leaving the loop, or aborting the signal, rejects all of these at once. The loop ends when the source is
+ * closed or has ended, after the sockets that arrived until then. Received sockets stay open. Nothing else may read
+ * stdin.
  *
- * Connections that this process accepts by itself, on a listener that the source shares with it
- * ({@linkcode HandoffSource.shareListener}), come out of the same loop. They are accepted while the loop waits for a socket, and
- * cannot be rejected.
+ * The same loop returns the connections that this process accepts itself, on a listener that the source shares with it
+ * ({@linkcode HandoffSource.shareListener}). They are accepted while the loop waits for a socket, and cannot be
+ * rejected.
  *
- * Needs ffi access to the system's socket library: `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll`
- * on Windows, `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No
- * net, env, read or run permission.
+ * Needs ffi access to the system's socket library:
+ * `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll` on Windows,
+ * `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No net, env, read or run
+ * permission.
  *
  * @example A worker that echoes
  * ```ts ignore
@@ -33,9 +35,9 @@ import { Target } from "./target.ts";
  * }
  * ```
  *
- * The source is told at the call that this process takes sockets, and not when the first is asked for.
+ * The call itself tells the source that this process takes sockets, before the program asks for the first socket.
  *
- * @example A worker that takes listeners too
+ * @example A worker that also takes listeners
  * ```ts ignore
  * import { Listener, receive } from "@winsock/handoff";
  *
@@ -45,11 +47,12 @@ import { Target } from "./target.ts";
  * }
  * ```
  *
- * @typeParam Kind The kinds of sockets that are taken, as `kinds` says.
- * @param options Which sockets to take, and how.
- * @returns What arrives, in the order in which it was offered.
- * @throws {TypeError} If `autoAccept` or `kinds` is not what it must be.
- * @throws {HandoffError} While iterating: `channel-broken` if what arrives is not the protocol, or not for this process.
+ * @typeParam Kind The kinds of sockets that are taken, as in `kinds`.
+ * @param options The kinds of sockets to take, and the other options.
+ * @returns The sockets, in the order in which they were offered.
+ * @throws {TypeError} If `autoAccept` or `kinds` is not valid.
+ * @throws {HandoffError} While iterating: `channel-broken` if the bytes that arrive are not the protocol, or are not
+ * for this process.
  * @throws {Deno.errors.NotCapable} While iterating: without ffi access; the message names the file.
  */
 export function receive<Kind extends SocketKind = "connection">(
@@ -65,19 +68,21 @@ export function receive<Kind extends SocketKind = "connection">(
 /**
  * A socket that arrived, of one of several kinds.
  *
- * @typeParam Kind The kinds.
+ * @typeParam Kind The kinds of sockets.
  */
 export type ReceivedOf<Kind extends SocketKind> = { [K in Kind]: Received<SocketsByKind[K]> }[Kind];
 
 /**
- * What {@linkcode receive} returns. It is not a generator function's object, which would let `return` wait for the socket
- * that a pending `next` waits for.
+ * The object that {@linkcode receive} returns. It is not a generator object: the `return` of a generator would wait for
+ * the socket that a pending `next` waits for.
  */
 class ReceivedSockets implements AsyncGenerator<Received<AnySocket>, void, void> {
   readonly #target: Target;
   #over = false;
 
-  /** The source is told at once that this process takes sockets, however long the program needs until it asks for one. */
+  /**
+   * Tells the source at once that this process takes sockets, even if the program asks for the first one much later.
+   */
   constructor(options: ReceiveOptions) {
     this.#target = new Target(options);
   }

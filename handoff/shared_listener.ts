@@ -1,6 +1,6 @@
 /**
- * Listeners that a target accepts on by itself: how a source controls each, what it knows of it, and how the target
- * accepts. Loaded when the first one is shared.
+ * Listeners that a target accepts on itself: how the source controls each one and what it knows of it, and how the
+ * target accepts. Loaded when the first listener is shared.
  *
  * @module
  */
@@ -27,18 +27,18 @@ import {
   NO_LIMIT,
 } from "./protocol.ts";
 
-/** How {@linkcode HandoffSource.shareListener} shares a listener. */
+/** Options of {@linkcode HandoffSource.shareListener}. */
 export interface ShareListenerOptions {
-  /** What the target's program gets as `data` with each connection: any JSON value, at most 1 MiB of it. */
+  /** The `data` that the target's program gets with each connection: any JSON value, at most 1 MiB. */
   data?: unknown;
   /**
-   * How many sockets of this source the target may have open and still accept: a whole number from 1. Defaults to
-   * `Infinity`.
+   * The number of this source's sockets that the target may have open and still accept: a whole number from 1. Defaults
+   * to `Infinity`.
    */
   limit?: number;
   /**
-   * How long the target may take to answer {@linkcode SharedListener.pause}, {@linkcode SharedListener.resume} and
-   * {@linkcode SharedListener.stop}, in milliseconds: from 1. Defaults to the source's `sendTimeout`.
+   * The time that the target may take to answer {@linkcode SharedListener.pause}, {@linkcode SharedListener.resume} and
+   * {@linkcode SharedListener.stop}, in milliseconds, from 1. Defaults to the source's `sendTimeout`.
    */
   timeout?: number;
   /**
@@ -46,80 +46,82 @@ export interface ShareListenerOptions {
    * `Deno.ChildProcess` has. Defaults to `false`.
    */
   endIfSilent?: boolean;
-  /** Withdraws the listener, unless the target has taken it. */
+  /** The signal that withdraws the listener, unless the target has taken it. */
   signal?: AbortSignal;
 }
 
 /**
- * A listener that a target accepts on by itself: what {@linkcode HandoffSource.shareListener} returns.
+ * A listener that a target accepts on itself: the result of {@linkcode HandoffSource.shareListener}.
  *
- * Until a `pause` or `stop` has resolved, the target may accept. A target that is stopped by a debugger or a signal does not
- * answer; on Windows it may sit in `accept` then, and keep one connection, until it runs again or its process ends. With
- * `endIfSilent` that is the `timeout` of the first `pause` or `stop` at the latest.
+ * Until a `pause` or `stop` has resolved, the target may accept. A target that is stopped by a debugger or a signal
+ * does not answer. On Windows such a target may be blocked in `accept`, and keep one connection until it runs again or
+ * its process ends. With `endIfSilent` its process ends at the latest after the `timeout` of the first `pause` or
+ * `stop`.
  */
 export interface SharedListener {
-  /** How many connections the target has accepted on it, as far as it has said. */
+  /** The number of connections that the target has accepted on the listener, as far as it has reported them. */
   readonly accepted: number;
-  /** How many of these it has not closed, or given up, yet. */
+  /** The number of these connections that the target has not yet closed or released. */
   readonly open: number;
   /**
-   * Resolves when the target accepts on it no more and has closed its duplicate: with nothing if it was stopped by
-   * {@linkcode SharedListener.stop}, otherwise with the error that says why. A channel that is broken is not enough: it is
-   * the end of the process then.
+   * A promise that resolves when the target no longer accepts on the listener and has closed its duplicate. It resolves
+   * with `undefined` if the listener was stopped by {@linkcode SharedListener.stop}. Otherwise it resolves with the
+   * error that has the reason. If the channel is broken, it resolves only when the process has ended.
    */
   readonly stopped: Promise<HandoffError | undefined>;
   /**
-   * Has the target not accept for now. Connections wait in the backlog, or are accepted elsewhere.
+   * Stops accepting for now. Connections wait in the backlog, or are accepted by other processes.
    *
-   * @returns Resolves when the target accepts no more: it has said so, or its process has ended. `accepted` is exact then.
-   * @throws {HandoffError} `timeout` if it does not answer in time: it may still accept.
+   * @returns Resolves when the target no longer accepts: it has said so, or its process has ended. `accepted` is then
+   * exact.
+   * @throws {HandoffError} `timeout` if the target does not answer in time. It may still accept.
    */
   pause(): Promise<void>;
   /**
-   * Has the target accept again.
+   * Lets the target accept again.
    *
-   * @param options `limit` as {@linkcode ShareListenerOptions} has it; by default it stays what it was.
+   * @param options `limit`: the same as {@linkcode ShareListenerOptions.limit}. Defaults to the previous limit.
    * @returns Resolves when the target accepts.
-   * @throws {HandoffError} `closed` or `target-exited` if it accepts no more for good, `timeout` if it does not answer.
+   * @throws {HandoffError} `closed` or `target-exited` if it will never accept again, `timeout` if it does not answer.
    * @throws {RangeError} If the limit is not a whole number from 1.
    */
   resume(options?: { limit?: number }): Promise<void>;
   /**
-   * Has the target accept no more and close its duplicate. It serves what it has accepted.
+   * Stops accepting for good. The target closes its duplicate, and serves the connections that it has accepted.
    *
-   * @returns Resolves when it has: it has said so, or its process has ended.
-   * @throws {HandoffError} `timeout` if it does not answer in time: it may still accept. The answer may come later: a second
-   * call waits for it again.
+   * @returns Resolves when the target has closed its duplicate: it has said so, or its process has ended.
+   * @throws {HandoffError} `timeout` if the target does not answer in time. It may still accept. The answer may come
+   * later: a second call waits for it again.
    */
   stop(): Promise<void>;
 }
 
-/** What a source's side needs of its channel. */
+/** The operations of the channel that the source's side uses. */
 interface SharePort {
   readonly processId: number;
-  /** How the target's process ends. */
+  /** Resolves when the target's process has ended, with the error that says how. */
   readonly exited: Promise<HandoffError>;
   write(frame: (sequence: number) => Uint8Array): void;
-  /** So many connections were closed in the target. */
+  /** Called with the number of connections that were closed in the target. */
   released(count: number): void;
-  /** There is nothing more to hear of the listener. */
+  /** Called when no more messages about the listener will come. */
   over(): void;
   /** Ends the target's process. */
   end(): void;
 }
 
-/** What was asked of the target, and is not answered yet. */
+/** A request to the target that has not been answered yet. */
 interface Control {
   readonly answer: FrameType;
   readonly answered: PromiseWithResolvers<void>;
 }
 
-/** How long a process that was ended may take, in milliseconds. */
+/** The time that a process may take to end after it was killed, in milliseconds. */
 const END_MS = 5_000;
 
-/** A source's side of a shared listener. */
+/** The source's side of a shared listener. */
 export class ListenerShare {
-  /** The number of its OFFER. */
+  /** The sequence number of its OFFER. */
   sequence = 0;
   accepted = 0;
   open = 0;
@@ -129,18 +131,18 @@ export class ListenerShare {
   readonly #endIfSilent: boolean;
   #limit: number;
   readonly #stopped = Promise.withResolvers<HandoffError | undefined>();
-  /** In the order in which the target is to answer. */
+  /** The requests, in the order in which the target must answer. */
   readonly #controls: Control[] = [];
   #stop: Control | undefined;
   /** Whether the target has been told to accept, and has not answered since that it does not. */
   #mayAccept = false;
-  /** Why the target does not accept any more, once it does not. */
+  /** The reason why the target no longer accepts; `undefined` while it may accept. */
   #over: HandoffError | undefined;
 
   /**
-   * @param port The channel.
-   * @param timeout How long an answer may take, in milliseconds.
-   * @param options Checked by {@linkcode checkedLimit}.
+   * @param port The operations of the channel.
+   * @param timeout The time that an answer may take, in milliseconds.
+   * @param options The options. {@linkcode checkedLimit} checks the limit.
    */
   constructor(port: SharePort, timeout: number, options: ShareListenerOptions) {
     this.stopped = this.#stopped.promise;
@@ -150,7 +152,7 @@ export class ListenerShare {
     this.#limit = checkedLimit(options.limit ?? Infinity);
   }
 
-  /** The target has the listener: it is told to accept. */
+  /** Tells the target to accept, because it has the listener now. */
   begin(sequence: number): void {
     this.sequence = sequence;
     this.#port.exited.then((failure) => this.#processEnded(failure), () => {});
@@ -162,7 +164,7 @@ export class ListenerShare {
     const number = limit === Infinity ? NO_LIMIT : limit;
     const control = this.#ask(FrameType.ACCEPTING, FrameType.ACCEPT, encodeLimit(number));
     this.#mayAccept = true;
-    await this.#answered(control, "Cannot have the target accept");
+    await this.#answered(control, "Cannot resume accepting");
   }
 
   async pause(): Promise<void> {
@@ -175,9 +177,9 @@ export class ListenerShare {
   }
 
   /**
-   * Takes what the target says of the listener.
+   * Handles a frame from the target about the listener.
    *
-   * @throws {RangeError} If it is not due.
+   * @throws {RangeError} If the frame is not expected now.
    */
   take({ type, payload }: Frame): void {
     if (type === FrameType.COUNTS) return this.#takeCounts(payload);
@@ -194,11 +196,11 @@ export class ListenerShare {
   #takeCounts(payload: Uint8Array): void {
     const { accepted, closed } = decodeCounts(payload);
     if (accepted > 0 && (!this.#mayAccept || this.#over !== undefined)) {
-      throw new RangeError(`Listener ${this.sequence} is not to be accepted on`);
+      throw new RangeError(`The target must not accept on listener ${this.sequence}`);
     }
     if (closed > this.open + accepted) {
       throw new RangeError(
-        `COUNTS has ${closed} closed, and listener ${this.sequence} brought ${this.open + accepted}`,
+        `COUNTS reports ${closed} closed connections, but listener ${this.sequence} has ${this.open + accepted}`,
       );
     }
     this.accepted += accepted;
@@ -209,7 +211,7 @@ export class ListenerShare {
 
   #takeStopped(reason: string): void {
     const asked = this.#controls.some(({ answer }) => answer === FrameType.STOPPED);
-    const failure = new HandoffError("closed", reason || "it was stopped", errorAbout("The target does not accept"));
+    const failure = new HandoffError("closed", reason || "it was stopped", errorAbout("Cannot accept on the listener"));
     this.#finish(failure, asked ? undefined : failure);
     if (this.open === 0) this.#port.over();
   }
@@ -220,7 +222,7 @@ export class ListenerShare {
     this.#port.over();
   }
 
-  /** Whoever waits for the target to accept no more has it; whoever waits for it to accept does not. */
+  /** Ends the share. Requests to stop or pause are fulfilled by this; requests to accept fail. */
   #finish(failure: HandoffError, told: HandoffError | undefined): void {
     this.#over = failure;
     for (const { answer, answered } of this.#controls.splice(0)) {
@@ -256,7 +258,7 @@ export class ListenerShare {
   }
 }
 
-/** What the program gets: the documented members, and no way to the others. */
+/** The object that the program gets. It has the documented members only, and no access to the others. */
 export class ShareHandle implements SharedListener {
   readonly #share: ListenerShare;
 
@@ -289,41 +291,44 @@ export class ShareHandle implements SharedListener {
   }
 }
 
-/** A limit of open sockets, if it is one. */
+/** Returns a limit of open sockets, if it is valid. */
 function checkedLimit(limit: number): number {
   if (limit === Infinity || Number.isInteger(limit) && limit >= 1 && limit < NO_LIMIT) return limit;
   throw new RangeError(`Invalid \`limit\`: must be a whole number from 1 or Infinity, got ${limit}`);
 }
 
-/** How long to wait when the system cannot accept for want of descriptors or memory, in milliseconds. */
+/** How long to wait if the system cannot accept because it has no more descriptors or memory, in milliseconds. */
 const RETRY_MS = 100;
 const NO_BYTES = new Uint8Array(0);
 
-/** What a target's side needs of the target. */
+/** The parts of the target that the target's side uses. */
 interface AcceptPort {
   readonly inbox: Inbox;
-  /** How many sockets of the source this process has open. */
+  /** Returns the number of the source's sockets that this process has open. */
   held(): number;
-  /** One more was accepted, or with -1 closed: {@linkcode AcceptingListener.counts} has something to tell. */
+  /**
+   * Called when one more connection was accepted, or with -1 closed. {@linkcode AcceptingListener.counts} then has new
+   * counts.
+   */
   changed(listener: AcceptingListener, by: 1 | -1): void;
-  /** Sends an answer, behind the counts. */
+  /** Sends an answer, after the counts. */
   answer(listener: AcceptingListener, frame: Uint8Array<ArrayBuffer>): void;
-  /** The duplicate is closed. */
+  /** Called when the duplicate is closed. */
   stopped(listener: AcceptingListener): void;
 }
 
 /**
- * A target's side of a shared listener. It accepts while the program waits for a socket and the limit allows it, and not
- * ahead: a connection that the program does not ask for stays in the backlog, for other processes.
+ * The target's side of a shared listener. It accepts only while the program waits for a socket and the limit allows it.
+ * Other connections stay in the backlog, for other processes.
  */
 export class AcceptingListener {
   readonly #listener: Listener<SocketAddr>;
   readonly #data: Uint8Array;
   readonly #port: AcceptPort;
   #limit = 0;
-  /** Whether the source wants connections to be accepted. */
+  /** Whether the source allows accepting. */
   #allowed = false;
-  /** While it accepts. */
+  /** Set while it accepts. */
   #running: Promise<void> | undefined;
   #last: Promise<void> = Promise.resolve();
   #stopping: Promise<void> | undefined;
@@ -332,9 +337,9 @@ export class AcceptingListener {
   #closed = 0;
 
   /**
-   * @param sequence The number of its OFFER.
-   * @param listener The duplicate, which is closed here.
-   * @param data What comes with each connection, as OFFER has it: each gets its own.
+   * @param sequence The sequence number of its OFFER.
+   * @param listener The duplicate, which this object closes.
+   * @param data The encoded data of the OFFER. Each connection gets a value of its own, decoded from it.
    */
   constructor(readonly sequence: number, listener: Listener<SocketAddr>, data: Uint8Array, port: AcceptPort) {
     this.#listener = listener;
@@ -343,19 +348,19 @@ export class AcceptingListener {
     port.inbox.addAcceptor();
   }
 
-  /** Does what a source's frame says; each is answered when that is done, in order. */
+  /** Handles a frame from the source. Each frame is answered when its work is done, in order. */
   take({ type, payload }: Frame): void {
     if (type === FrameType.ACCEPT) {
       const limit = decodeLimit(payload);
       this.#then(() => this.#accept(limit));
     } else {
-      // At once, whatever is not done yet.
+      // At once, even if earlier frames have not been handled yet.
       this.#allowed = false;
       this.#then(() => type === FrameType.PAUSE ? this.#pause() : this.stop());
     }
   }
 
-  /** The program may want a connection, or there is room for one again. */
+  /** Accepts if possible: the program may want a connection, or there is room for one again. */
   accept(): void {
     if (this.#running !== undefined || this.#retry !== undefined || !this.#wanted()) return;
     const accepting = acceptWhile(this.#listener, () => this.#wanted(), (socket) => this.#take(socket));
@@ -366,16 +371,16 @@ export class AcceptingListener {
   }
 
   /**
-   * Accepts no more, and closes the duplicate.
+   * Stops accepting, and closes the duplicate.
    *
-   * @param reason Why, if the source has not asked for it.
-   * @returns Resolves when it is closed.
+   * @param reason The reason, if the source has not asked for it.
+   * @returns Resolves when the duplicate is closed.
    */
   stop(reason = ""): Promise<void> {
     return this.#stopping ??= this.#stop(reason);
   }
 
-  /** What was accepted and closed since the last time, as frames. */
+  /** Returns frames with the number of connections that were accepted and closed since the last call. */
   counts(): Uint8Array<ArrayBuffer>[] {
     const frames: Uint8Array<ArrayBuffer>[] = [];
     while (this.#accepted > 0 || this.#closed > 0) {
@@ -403,7 +408,7 @@ export class AcceptingListener {
   async #pause(): Promise<void> {
     this.#allowed = false;
     await this.#listener.pause().catch(() => {});
-    // What a thread has brought is counted first.
+    // Connections that a thread has accepted are counted first.
     await this.#running;
     if (this.#stopping !== undefined) return;
     this.#port.answer(this, encodeFrame(FrameType.PAUSED, this.sequence));
@@ -417,7 +422,7 @@ export class AcceptingListener {
       await this.#running;
       this.#listener.close();
     } catch {
-      // Nothing that the source could do about it.
+      // The source could not do anything about this error.
     }
     const payload = reason === "" ? NO_BYTES : encodeReason(reason);
     this.#port.answer(this, encodeFrame(FrameType.STOPPED, this.sequence, payload));
@@ -439,7 +444,10 @@ export class AcceptingListener {
     this.#port.inbox.accepted(new AcceptedConnection(socket, decodeData(this.#data)));
   }
 
-  /** Others may have the connection meanwhile. What does not go by itself ends accepting. */
+  /**
+   * Handles an error of `accept`. After a temporary shortage it tries again; other processes may accept meanwhile. Any
+   * other error ends accepting.
+   */
   #failed(error: unknown): void {
     this.#running = undefined;
     try {
@@ -455,7 +463,7 @@ export class AcceptingListener {
   }
 }
 
-/** A connection that was accepted here. It is this process's: there is nothing to decide. */
+/** A connection that this process accepted. It belongs to this process, so that there is no decision to make. */
 class AcceptedConnection implements Incoming {
   readonly closed = false;
   readonly initialBytes: Uint8Array = new Uint8Array(0);

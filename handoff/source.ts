@@ -34,81 +34,90 @@ import {
   SECRET_SIZE,
 } from "./protocol.ts";
 
-/** How long a target may take to become ready, in milliseconds, where nothing else is said. */
+/** The default time that a target may take to become ready, in milliseconds. */
 export const START_TIMEOUT_MS = 30_000;
-/** How long it may then take for each socket. */
+/** The default time that a ready target may take for each socket, in milliseconds. */
 export const SEND_TIMEOUT_MS = 10_000;
-/** How long to wait for a process to end whose end of the channel is closed, so that an error can say how it ended. */
+/**
+ * How long to wait for the exit status of a process that has closed its end of the channel, in milliseconds. An error
+ * can then say how the process ended.
+ */
 const EXIT_MS = 250;
 
-/** How a {@linkcode HandoffSource} works. */
+/** Options of a {@linkcode HandoffSource}. */
 export interface HandoffSourceOptions {
   /**
-   * How long the target may take until it has called {@linkcode receive}, in milliseconds, from 1 to 2 147 483 647; then
-   * this source has failed. Defaults to `30_000`.
+   * The time until the target must have called {@linkcode receive}, in milliseconds, from 1 to 2 147 483 647. After
+   * this time the source fails. Defaults to `30_000`.
    */
   startTimeout?: number;
   /**
-   * How long a target that is ready may take for each socket, in milliseconds, from 1 to 2 147 483 647; then the socket is
-   * withdrawn. Defaults to `10_000`.
+   * The time that a ready target may take for each socket, in milliseconds, from 1 to 2 147 483 647. After this time
+   * the source withdraws the socket. Defaults to `10_000`.
    */
   sendTimeout?: number;
   /**
-   * Whether the target runs a program of one's own. Defaults to true.
+   * Whether the source trusts the program that the target runs. Defaults to `true`.
    *
-   * A target that is not trusted gets connections and datagram sockets, not listeners. It can set options of a connection
-   * it was offered, such as `SO_LINGER`, so that closing it blocks: this process closes such connections on a pool thread,
-   * also those that come back.
+   * A target that is not trusted gets connections and datagram sockets, but not listeners. It can set options of a
+   * connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks. For this reason, the
+   * source closes such connections on a pool thread, including those that come back.
    */
   trusted?: boolean;
-  /** Called when the target has closed, or given up, a socket it was handed. What it throws is reported as uncaught. */
+  /**
+   * Called when the target has closed or released a socket that it took. An exception in it is reported as uncaught.
+   */
   onRelease?: () => void;
 }
 
-/** How {@linkcode HandoffSource.spawn} starts its target. */
+/** Options of {@linkcode HandoffSource.spawn}. */
 export interface HandoffSpawnOptions extends HandoffSourceOptions, ScriptOptions {}
 
-/** What travels along with a socket. */
+/** What is sent together with a socket. */
 export interface SendOptions {
-  /** Any JSON value, at most 1 MiB of it. */
+  /** The data for the target: any JSON value, at most 1 MiB. */
   data?: unknown;
   /**
-   * Bytes already read from the connection, at most 1 MiB; the target's first read returns them. Defaults to the socket's
-   * own `initialBytes`, which these override for this call. They are not kept if the socket comes back: use
-   * {@linkcode Socket.unread} for that.
+   * The bytes that were already read from the connection, at most 1 MiB. The target's first read returns them. Defaults
+   * to the socket's own `initialBytes`, which this option replaces for this call. If the socket comes back, these bytes
+   * are not kept; use {@linkcode Socket.unread} to keep them.
    */
   initialBytes?: Uint8Array;
-  /** Withdraws the socket, unless the target has taken it. */
+  /** The signal that withdraws the socket, unless the target has taken it already. */
   signal?: AbortSignal;
 }
 
-/** What a source has seen of its target. */
+/** What a source has observed of its target. */
 interface Observed {
-  /** How many sockets the target has taken and has not closed, or given up, yet. */
+  /** The number of sockets that the target has taken and has not yet closed or released. */
   readonly held: number;
-  /** When the target was last heard of, as `performance.now()` tells time; at first, when the source began. */
+  /**
+   * The time of the last message from the target, in the time of `performance.now()`. At first, the time at which the
+   * source began.
+   */
   readonly lastHeard: number;
 }
 
-/** What a source has seen of its target, for those that choose among several. */
+/** Returns what a source has observed of its target, for callers that choose among several targets. */
 export let observe: (source: HandoffSource) => Observed;
 
-/** Listeners and datagram sockets on their way, whichever source sends them: none is offered twice at a time. */
+/** The listeners and datagram sockets that are in flight, of all sources. Each is offered once at a time. */
 const onTheirWay = new WeakSet<AnySocket>();
 
 /**
- * Hands sockets to a child process, which takes them with {@linkcode receive}. The child's stdin becomes the source's; its
- * stdout and stderr stay free for its own output.
+ * Hands sockets off to a child process, which takes them with {@linkcode receive}. The source uses the child's stdin.
+ * The child's stdout and stderr stay free for its own output.
  *
- * A socket is the source's until the child takes it: each hand-off has one decision, taken or withdrawn, which either
- * process can make at any instant. A child that rejects the socket, ends, or takes too long leaves it open and the source's.
+ * A socket belongs to the source until the child takes it. Each hand-off has one decision, to take or to withdraw,
+ * which either process can make at any time. If the child rejects the socket, ends, or takes too long, the socket stays
+ * open and belongs to the source.
  *
- * At most 64 sockets, and 4 MiB of what goes along with them (or one that takes more), are on their way at a time; further
- * ones wait here.
+ * At most 64 sockets are in flight at a time. What is sent together with them has at most 4 MiB in total, or is that of
+ * one larger socket. Further sockets wait in the source.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` to spawn the child.
  *
- * @example Handing every connection to a worker
+ * @example Handing every connection off to a worker
  * ```ts ignore
  * import { HandoffSource, listen } from "@winsock/handoff";
  *
@@ -120,11 +129,15 @@ const onTheirWay = new WeakSet<AnySocket>();
  * ```
  */
 export class HandoffSource implements AsyncDisposable {
-  /** Resolves when the target can take sockets; rejects with a {@linkcode HandoffError} if it never will. */
+  /**
+   * A promise that resolves when the target can take sockets. It rejects with a {@linkcode HandoffError} if the target
+   * can never take sockets.
+   */
   readonly ready: Promise<void>;
   /**
-   * Resolves when this source can send no more: with nothing if it was closed, otherwise with the error that says why, such
-   * as `target-exited` with the child's exit code or signal.
+   * A promise that resolves when this source can send no more sockets. It resolves with `undefined` if the source was
+   * closed. Otherwise it resolves with the error that has the reason, such as `target-exited` with the child's exit
+   * code or signal.
    */
   readonly closed: Promise<HandoffError | undefined>;
 
@@ -142,9 +155,9 @@ export class HandoffSource implements AsyncDisposable {
   #lastHeard = performance.now();
   #failure: HandoffError | undefined;
   #closing: Promise<void> | undefined;
-  /** Whether the target is told that no more will come: how its process ends says nothing about this source then. */
+  /** Whether the source ends the channel. How the target's process ends is then not a failure of this source. */
   #ending = false;
-  /** Whether the channel is over; how the process ended may not be known yet. */
+  /** Whether the channel is over. How the process ended may not be known yet. */
   #over = false;
 
   static {
@@ -152,11 +165,11 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /**
-   * Starts a Deno program with ffi access to the system's socket library, and a source for it. On Linux and macOS the child
-   * inherits its end of the channel.
+   * Starts a Deno program with ffi access to the system's socket library, and creates a source for it. On Linux and
+   * macOS the child inherits its end of the channel.
    *
    * @param script The program, which calls {@linkcode receive}.
-   * @param options How it is started, and how the source works.
+   * @param options The options of the child process and of the source.
    * @returns The source. Its child is {@linkcode HandoffSource.child}.
    * @throws {Deno.errors.NotCapable} Without the permission to run this Deno (`--allow-run`).
    * @throws {RangeError} If a timeout is out of its range.
@@ -170,13 +183,13 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /**
-   * Starts speaking to a child.
+   * Creates a source for a child process, and begins the protocol.
    *
-   * @param child A child process just spawned with `stdin: "piped"`. Its stdin belongs to the source from now on.
-   * @param options How the source works.
+   * @param child The child process, just spawned with `stdin: "piped"`. From now on its stdin belongs to the source.
+   * @param options The options of the source.
    * @throws {TypeError} If the child's stdin is not piped, or is in use.
    * @throws {RangeError} If a timeout is out of its range.
-   * @throws {WinsockError} WSAEINVAL if the child is gone already.
+   * @throws {WinsockError} WSAEINVAL if the child has ended already.
    */
   constructor(child: HandoffChild, options: HandoffSourceOptions = {}) {
     this.#child = child;
@@ -210,24 +223,24 @@ export class HandoffSource implements AsyncDisposable {
     this.ready.then(settled, settled);
   }
 
-  /** The child, as it was given or spawned. */
+  /** The child process that was passed to the constructor, or spawned. */
   get child(): HandoffChild {
     return this.#child;
   }
 
-  /** How many sockets are on their way, or wait to be. */
+  /** The number of sockets that are in flight, or wait to be sent. */
   get inFlight(): number {
     return this.#outbox.count;
   }
 
   /**
-   * Hands a socket to the child.
+   * Hands a socket off to the child.
    *
-   * @param socket The socket. When this resolves, the target owns it, and it is closed here; if it rejects, the socket is as
-   * it was, and its caller's.
-   * @param options What travels along.
+   * @param socket The socket. When the promise resolves, the target owns the socket, and it is closed in this process.
+   * If the promise rejects, the socket is unchanged and belongs to the caller.
+   * @param options What is sent together with the socket.
    * @throws {HandoffError} If the target rejected the socket, ended, or took too long; `outcome` says which.
-   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`.
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted before the target took the socket.
@@ -255,21 +268,22 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /**
-   * Has the child accept connections of a listener by itself. Its {@linkcode receive} loop gets them as if they had been
-   * handed off one by one, with the same `data` each. The listener stays open here and its caller's, and can be shared with
-   * any number of children, so that the system chooses who gets a connection.
+   * Lets the child accept connections of a listener itself. The child's {@linkcode receive} loop gets these connections
+   * as if each had been handed off, with the same `data`. The listener stays open in this process and belongs to the
+   * caller. It can be shared with any number of children; the system then chooses which process gets a connection.
    *
-   * The child accepts while its loop waits for a socket, and not ahead: what it does not ask for stays in the backlog, and
-   * what it has accepted ends with its process. (On Windows a thread accepts, and can bring one connection that the loop does
-   * not wait for any more: the next turn of the loop gets it, and leaving the loop closes it.) `onRelease` is called for
-   * these connections too, some milliseconds late. Leaving the loop, or the end of this source, ends accepting.
+   * The child accepts only while its loop waits for a socket. Other connections stay in the backlog. Connections that
+   * the child has accepted end with its process. On Windows a thread accepts, and can accept one connection after the
+   * loop has stopped waiting. The next iteration of the loop gets this connection, and leaving the loop closes it.
+   * `onRelease` is also called for these connections, some milliseconds late. Accepting ends when the child leaves the
+   * loop or this source ends.
    *
    * @param listener The listener.
-   * @param options What each connection brings, how many may be open, and how long an answer may take.
-   * @returns The child has its duplicate, and is told to accept.
-   * @throws {HandoffError} If the target rejected the listener, as one does that accepts sockets by hand; ended; or took too
-   * long.
-   * @throws {WinsockError} If the listener cannot be shared: WSAENOTSOCK if it was closed or given up.
+   * @param options The data for each connection, the limit of open sockets, and the timeout of an answer.
+   * @returns A handle of the shared listener. The child has its duplicate, and has been told to accept.
+   * @throws {HandoffError} If the target rejected the listener, as a target with `autoAccept: false` does; ended; or
+   * took too long.
+   * @throws {WinsockError} If the listener cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the target is not trusted, or JSON cannot express `data`.
    * @throws {RangeError} If `data` is too long, or `limit` or `timeout` is out of range.
    * @throws The signal's reason, if it is aborted before the target took the listener.
@@ -278,7 +292,7 @@ export class HandoffSource implements AsyncDisposable {
     const data = encodeData(options.data);
     const timeout = validateDuration("timeout", options.timeout ?? this.#sendTimeout, 1);
     const { signal } = options;
-    if (kindOfSocket(listener) !== "listener") throw new TypeError("Cannot share a listener: it is not one");
+    if (kindOfSocket(listener) !== "listener") throw new TypeError("Cannot share the socket: it is not a listener");
     this.#checkTrust(listener);
     const { ListenerShare, ShareHandle } = await import("./shared_listener.ts");
     signal?.throwIfAborted();
@@ -312,13 +326,18 @@ export class HandoffSource implements AsyncDisposable {
     for (let index = 0; index < count; index++) callOut(this.#onRelease);
   }
 
-  /** With a listener a process can stop, or take, all that arrives. */
+  /**
+   * Throws if a target that is not trusted would get a listener: with it, a process can stop or take all connections.
+   */
   #checkTrust(socket: AnySocket): void {
     if (this.#trusted || kindOfSocket(socket) !== "listener") return;
     throw new TypeError(`Cannot hand off listener ${socket.handle}: process ${this.#child.pid} is not trusted`);
   }
 
-  /** Waits for what is on its way, tells the target that no more will come, and ends the channel. The child runs on. */
+  /**
+   * Waits for the sockets in flight, tells the target that no more will come, and ends the channel. The child continues
+   * to run.
+   */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
@@ -336,13 +355,13 @@ export class HandoffSource implements AsyncDisposable {
     await this.#outbox.end(this.#failure === undefined, this.#failure === undefined ? this.#sendTimeout : 0);
     if (this.#over) return;
     this.#over = true;
-    // What the target has not taken by now: its deadline is not watched any more.
+    // The deadlines of these sockets are no longer watched.
     this.#outbox.withdrawAll()(this.#failure ?? sourceClosed());
     this.#closed.resolve(this.#failure);
     this.#release();
   }
 
-  /** Tells the target how to get its end of the channel, and hears its answers. */
+  /** Sends HELLO, which tells the target how to get its end of the channel, and begins to read the answers. */
   #sendHello(): void {
     const { pid } = this.#child;
     const { hello, usesStdin } = this.#channel;
@@ -353,7 +372,7 @@ export class HandoffSource implements AsyncDisposable {
     );
     this.#stdin.closed.catch(() => {});
     this.#stdin.write(frame).then(() => {
-      // What the child itself spawns inherits a stdin with nothing in it.
+      // The processes that the child spawns inherit an empty stdin.
       if (!usesStdin) this.#stdin.close().catch(() => {});
     }, (cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
     trace("hello-sent", 0, pid);
@@ -401,9 +420,9 @@ export class HandoffSource implements AsyncDisposable {
   #takeReady(payload: Uint8Array): void {
     const { processId, secret } = decodeReady(payload);
     if (processId !== this.#child.pid || !secret.every((byte, index) => byte === this.#secret[index])) {
-      throw new RangeError(`READY comes from process ${processId}, and HELLO was for process ${this.#child.pid}`);
+      throw new RangeError(`READY comes from process ${processId}, but HELLO was for process ${this.#child.pid}`);
     }
-    if (this.#isReady) throw new RangeError("READY came twice");
+    if (this.#isReady) throw new RangeError("READY was received twice");
     this.#isReady = true;
     trace("ready-received", 0, processId);
     this.#channel.established();
@@ -411,7 +430,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#ready.resolve();
   }
 
-  /** The target takes no more, and rejects what is offered until it reads END. */
+  /** Notes that the target takes no more sockets. It rejects what it is offered until it reads END. */
   #takeLeave(): void {
     if (this.#failure !== undefined) return;
     trace("left", 0, this.#child.pid);
@@ -422,8 +441,9 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /**
-   * Nothing more comes from the target, or goes to it. That is not the end of its process, which may have closed the
-   * channel: what is on its way is withdrawn at once, and the callers are told when it is known how the process ended.
+   * Handles the end of the channel, which is not the end of the target's process: the target may have closed the
+   * channel. The sockets in flight are withdrawn at once. The callers get the error when it is known how the process
+   * ended.
    */
   async #channelEnded(reason: string, cause: unknown): Promise<void> {
     if (this.#over || this.#ending) return;
@@ -441,7 +461,7 @@ export class HandoffSource implements AsyncDisposable {
     return failure;
   }
 
-  /** Ends the channel: what the target has not taken comes back. */
+  /** Ends the channel. Sockets that the target has not taken come back. */
   #fail(failure: HandoffError): void {
     if (this.#over || this.#ending) return;
     this.#over = true;
@@ -451,7 +471,7 @@ export class HandoffSource implements AsyncDisposable {
 
   #finish(failure: HandoffError): void {
     this.#failure = failure;
-    // What was sent while it was not known yet how the process had ended.
+    // These sockets were sent while it was not yet known how the process had ended.
     this.#outbox.withdrawAll()(failure);
     this.#ready.reject(failure);
     this.#closed.resolve(failure);
@@ -466,7 +486,7 @@ export class HandoffSource implements AsyncDisposable {
   }
 }
 
-/** The timeouts of a source, with their defaults. Throws a `RangeError` for what is not one. */
+/** Returns the timeouts of a source, with their defaults. Throws a `RangeError` for a value that is not valid. */
 export function sourceTimeouts(
   { startTimeout = START_TIMEOUT_MS, sendTimeout = SEND_TIMEOUT_MS }: HandoffSourceOptions,
 ): Required<Pick<HandoffSourceOptions, "startTimeout" | "sendTimeout">> {
@@ -476,10 +496,12 @@ export function sourceTimeouts(
   };
 }
 
-/** The bytes that go along with a socket: those given, or those it came with. */
+/** Returns the bytes that are sent together with a socket: the given bytes, or the socket's own initial bytes. */
 function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): Uint8Array {
   if (kindOfSocket(socket) !== "connection") {
-    if (given !== undefined) throw new TypeError("Invalid `initialBytes`: only a connection has any");
+    if (given !== undefined) {
+      throw new TypeError("Invalid `initialBytes`: must be unset for a socket that is not a connection");
+    }
     return new Uint8Array(0);
   }
   const bytes = given ?? (socket as Socket).initialBytes;
@@ -498,18 +520,18 @@ function exited(processId: number, status: Deno.CommandStatus): HandoffError {
 }
 
 /**
- * Keeps a socket from being used, or handed off by another source, while it is on its way.
+ * Prevents a socket from being used, or handed off by another source, while it is in flight.
  *
- * @returns Puts it into use again.
+ * @returns A function that lets the socket be used again.
  */
 function takeOutOfUse(socket: AnySocket): () => void {
   if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
-  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is on its way already`);
+  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is in flight already`);
   onTheirWay.add(socket);
   return () => onTheirWay.delete(socket);
 }
 
-/** Calls the program. What it throws is its own mistake, and none of the target's. */
+/** Calls a callback of the program. An exception in it does not affect the target. */
 function callOut(callback: (() => void) | undefined): void {
   try {
     callback?.();

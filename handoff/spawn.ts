@@ -1,5 +1,5 @@
 /**
- * Child processes that are to become targets: starting them, and opening the channel to each.
+ * Starts child processes that are to be targets, and opens the channel to each.
  *
  * @module
  */
@@ -10,39 +10,40 @@ import type { Hello } from "./protocol.ts";
 import { type Inheritance, openUnixSourceChannel, openUnixTargetChannel, prepareInheritance } from "./unix_channel.ts";
 import { openWinsockSourceChannel, openWinsockTargetChannel } from "./winsock_channel.ts";
 
-/** How a Deno program that takes sockets is run. */
+/** Options of a Deno program that takes sockets. */
 export interface ScriptOptions {
   /**
-   * More flags for `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`. Of what this
-   * process may do nothing is passed on. Ffi access to the system's socket library is added, unless all is allowed (`-A`).
+   * The additional flags of `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`.
+   * The permissions of this process are not passed on. Ffi access to the system's socket library is added, unless all
+   * permissions are granted (`-A`).
    */
   denoFlags?: readonly string[];
-  /** Arguments of the script or command. */
+  /** The arguments of the script or command. */
   args?: readonly string[];
-  /** Environment variables, beside this process's own. */
+  /** The environment variables, in addition to those of this process. */
   env?: Readonly<Record<string, string>>;
-  /** The folder it runs in. Defaults to this process's. */
+  /** The working directory. Defaults to that of this process. */
   cwd?: string | URL;
 }
 
 /** A Deno program that takes sockets. */
 export interface WorkerScript extends ScriptOptions {
   /**
-   * The program, run by this Deno with ffi access to the system's socket library. A program that was compiled
-   * (`deno compile`) has no Deno to run it: it gives a `command`, such as itself with an argument.
+   * The program, run by this Deno with ffi access to the system's socket library. A program that was compiled (`deno
+   * compile`) has no Deno to run a script. It must use a `command`, such as itself with an argument.
    */
   script: string | URL;
-  /** Not beside a script. */
+  /** Not allowed together with a script. */
   command?: never;
 }
 
 /** Any other program that takes sockets. */
 export interface WorkerExecutable extends Omit<ScriptOptions, "denoFlags"> {
-  /** The program, which speaks the protocol. It must be the one that does, not a wrapper that starts it. */
+  /** The program, which implements the protocol. It must be that program itself, not a wrapper that starts it. */
   command: string | URL;
-  /** Not beside a command. */
+  /** Not allowed together with a command. */
   script?: never;
-  /** Not beside a command. */
+  /** Not allowed together with a command. */
   denoFlags?: never;
 }
 
@@ -50,37 +51,37 @@ export interface WorkerExecutable extends Omit<ScriptOptions, "denoFlags"> {
 export type WorkerCommand = WorkerScript | WorkerExecutable;
 
 /**
- * Checks what is to be run.
+ * Checks the options of a program.
  *
- * @throws {TypeError} If it cannot be told what that is, or if it is a script and this program is compiled: what it would
- * start is itself.
+ * @throws {TypeError} If there is not exactly one of `script` and `command`, or if it is a script and this program is
+ * compiled, because it would start itself.
  */
 export function checkWorkerCommand({ script, command, denoFlags }: WorkerCommand): void {
   if ((script === undefined) === (command === undefined)) {
     throw new TypeError("Invalid `script` and `command`: must be one of the two, got both or none");
   }
   if (denoFlags !== undefined && script === undefined) {
-    throw new TypeError("Invalid `denoFlags`: must be beside a `script`, got a `command`");
+    throw new TypeError("Invalid `denoFlags`: must be used with a `script`, got a `command`");
   }
   if (script !== undefined && Deno.build.standalone) {
     throw new TypeError(`Cannot run script ${script}: this program is compiled, so give a \`command\``);
   }
 }
 
-/** All permissions: `-A`, also among other letters, or `--allow-all`. */
+/** Matches a flag for all permissions: `-A`, also among other letters, or `--allow-all`. */
 const ALLOW_ALL = /^(?:-[a-zA-Z]*A[a-zA-Z]*|--allow-all(?:=.*)?)$/;
 
-/** How a program runs beside this one. */
+/** Options of {@linkcode spawnWorkerCommand}. */
 interface SpawnOptions {
-  /** Where it prints: where this process does, or to this process. */
+  /** Where the output of the program goes: to that of this process, or to this process through pipes. */
   output: "inherit" | "piped";
-  /** Whether it outlives this process. On Windows a child ends with its parent otherwise. */
+  /** Whether the program can outlive this process. On Windows a child otherwise ends with its parent. */
   detached?: boolean;
 }
 
 /**
- * Starts it, with its stdin for a source, whose channel it inherits where that can be; it inherits no connection that is
- * being accepted.
+ * Starts a program whose stdin is for a source. It inherits the channel of the source where the system allows that. It
+ * does not inherit a connection that is just being accepted.
  */
 export async function spawnWorkerCommand(
   program: WorkerCommand,
@@ -109,41 +110,41 @@ export async function spawnWorkerCommand(
   }
 }
 
-/** Ends a process at once; one that has ended is left alone, and so is one that cannot be ended. */
+/** Ends a process at once. Does nothing if the process has ended already or cannot be ended. */
 export function killProcess(child: Partial<Pick<Deno.ChildProcess, "kill">>): void {
   try {
     child.kill?.("SIGKILL");
   } catch {
-    // it has ended already
+    // The process has ended already.
   }
 }
 
-/** How a process ended, in words: `exited with 3`, or by which signal of the system. */
+/** Returns how a process ended, in words: `exited with 3`, or the signal of the system that ended it. */
 export function describeExit({ code, signal }: Pick<Deno.CommandStatus, "code" | "signal">): string {
   return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
 }
 
 function commandArguments({ script, denoFlags = [], args = [] }: WorkerCommand): string[] {
   if (script === undefined) return [...args];
-  // Deno takes no single permission beside all of them.
+  // Deno does not accept a single permission in addition to all permissions.
   const grants = denoFlags.some((flag) => ALLOW_ALL.test(flag)) ? [] : [`--allow-ffi=${LIBRARY_PATHS.join(",")}`];
   return ["run", "--quiet", "--no-prompt", ...grants, ...denoFlags, String(script), ...args];
 }
 
-/** Channels that were made before their child was spawned. */
+/** The channels that were created before their child was spawned. */
 const prepared = new WeakMap<HandoffChild, SourceChannel>();
 
-/** Has a channel used for a child, in place of a new one. */
+/** Sets the channel to use for a child, instead of a new one. */
 export function attachChannel(child: HandoffChild, channel: SourceChannel): void {
   prepared.set(child, channel);
 }
 
 /**
- * Opens the channel to a child: the one that was brought, or a new one.
+ * Opens the channel to a child: the channel that was created for it, or a new one.
  *
  * @param child The target.
- * @param stdin Its stdin, for frames where the system has nothing better.
- * @throws {WinsockError} WSAEINVAL if the child is gone already.
+ * @param stdin The target's stdin, which carries frames if the system has nothing better.
+ * @throws {WinsockError} WSAEINVAL if the child has ended already.
  */
 export function openSourceChannel(
   child: HandoffChild,
@@ -158,22 +159,22 @@ export function openSourceChannel(
 }
 
 /**
- * Makes descriptors that the next child inherits, where the system lets it and the provider shares descriptors.
+ * Creates descriptors that the next child inherits, if the system allows that and the provider shares descriptors.
  *
- * @returns Nothing where the channel is made when the child runs.
- * @throws {WinsockError} If the system refuses, such as WSAEMFILE.
+ * @returns `undefined` if the channel is created when the child runs.
+ * @throws {WinsockError} If the system refuses, such as with WSAEMFILE.
  */
 function prepareChannel(): Inheritance | undefined {
   return Deno.build.os === "windows" ? undefined : prepareInheritance();
 }
 
 /**
- * Opens this process's end of the channel that a HELLO announces.
+ * Opens this process's end of the channel that a HELLO describes.
  *
- * @param hello What it says.
- * @param input Where HELLO came from.
- * @throws {WinsockError} If the source is gone, or the system has no room.
- * @throws {RangeError} If it does not make sense here.
+ * @param hello The content of HELLO.
+ * @param input The input from which HELLO was read.
+ * @throws {WinsockError} If the source has ended, or the system has no room.
+ * @throws {RangeError} If HELLO is not valid in this process.
  */
 export async function openTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   const open = Deno.build.os === "windows" ? openWinsockTargetChannel : openUnixTargetChannel;

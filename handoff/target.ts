@@ -1,5 +1,5 @@
 /**
- * The target's side of a hand-off, as the protocol sees it.
+ * The target's side of a hand-off, as the protocol defines it.
  *
  * @module
  */
@@ -33,13 +33,19 @@ import {
   type OfferPayload,
 } from "./protocol.ts";
 
-/** More than a source can have withdrawn and not heard of. */
+/**
+ * The number of answers to remember: more than the hand-offs that a source can have withdrawn before it reads the
+ * answer.
+ */
 const MAX_ANSWERED = 1024;
-/** How long stdin may still be open when the source was found to be gone, in milliseconds. */
+/** The time that stdin may stay open after the source was found to have ended, in milliseconds. */
 const SOURCE_END_MS = 1_000;
-/** How long a DONE waits for other answers to leave with, in milliseconds: the source has a turn less of its event loop. */
+/**
+ * The time that a DONE waits for other answers to be sent with, in milliseconds. This saves the source a turn of its
+ * event loop.
+ */
 const DONE_MS = 2;
-/** How long a source may take to hear that this process takes no more sockets, in milliseconds. */
+/** The time that a source may take to learn that this process takes no more sockets, in milliseconds. */
 const LEAVE_MS = 1_000;
 const ANSWER_STEPS = {
   [FrameType.TAKEN]: "taken",
@@ -53,32 +59,32 @@ const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
   datagram: "datagram sockets",
 };
 
-/** Reads frames, opens what is offered, and answers. */
+/** Reads frames, opens the sockets that are offered, and answers. */
 export class Target {
   readonly #options: ReceiveOptions;
   readonly #input: FrameReader;
   readonly #inbox: Inbox;
-  /** Answered last: a WITHDRAW of the source may cross the answer. */
+  /** The latest numbers that were answered. A WITHDRAW of the source may cross the answer. */
   readonly #answered = new Set<number>();
-  /** Sockets of this process that the source has not been told the end of. */
+  /** The number of open sockets of this process whose end the source has not been told. */
   #held = 0;
-  /** Listeners that are accepted on here. */
+  /** The shared listeners that this process accepts on. */
   readonly #listeners = new Map<number, AcceptingListener>();
-  /** Those that were stopped here last: a frame about them may cross STOPPED. */
+  /** The numbers of the listeners that were stopped here last. A frame about them may cross STOPPED. */
   readonly #stopped = new Set<number>();
-  /** Those that have connections to tell of. */
+  /** The listeners that have new counts to send. */
   readonly #changed = new Set<AcceptingListener>();
   #answers: Uint8Array<ArrayBuffer>[] = [];
   #scheduled = false;
   #late: ReturnType<typeof setTimeout> | undefined;
   #channel: TargetChannel | undefined;
   #source = 0;
-  /** Whether no frame will come any more. */
+  /** Whether no more frames will arrive. */
   #ended = false;
   #failure: unknown;
   readonly #abort = () => this.leave();
 
-  /** @throws {TypeError} If an option is not what it must be. */
+  /** @throws {TypeError} If an option is not valid. */
   constructor(options: ReceiveOptions) {
     checkOptions(options);
     this.#options = options;
@@ -90,7 +96,7 @@ export class Target {
     this.#start();
   }
 
-  /** The next socket; `undefined` when no more will come. */
+  /** Returns the next socket; `undefined` when no more will arrive. */
   async next(): Promise<Incoming | undefined> {
     const incoming = await this.#inbox.next();
     if (incoming === undefined && this.#failure !== undefined) throw this.#failure;
@@ -98,8 +104,8 @@ export class Target {
   }
 
   /**
-   * The program takes no more: what it has not seen is rejected, and so is what still comes until the source has heard of
-   * it. What it has seen and not decided on it can still take.
+   * Leaves: the program takes no more sockets. Sockets that it has not seen are rejected, and so are those that arrive
+   * until the source knows. Sockets that it has seen and not decided on can still be taken.
    */
   leave(): void {
     if (this.#inbox.left) return;
@@ -114,7 +120,7 @@ export class Target {
     Deno.unrefTimer(late);
   }
 
-  /** Reads HELLO, and has the channel read from then on. */
+  /** Reads HELLO, and then begins to read the channel. */
   async #start(): Promise<void> {
     try {
       const decoder = new FrameDecoder();
@@ -146,7 +152,7 @@ export class Target {
     }
   }
 
-  /** What came is not the protocol, or cannot be used: the source is told by the end of the answers. */
+  /** Fails: the input is not the protocol, or cannot be used. The end of the answers tells the source. */
   #fail(error: unknown): void {
     if (this.#ended) return;
     if (!this.#inbox.left) this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
@@ -155,7 +161,7 @@ export class Target {
     this.#closeChannel();
   }
 
-  /** No frame comes any more. What has come can still be taken. */
+  /** Notes that no more frames will arrive. Sockets that have arrived can still be taken. */
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -166,7 +172,7 @@ export class Target {
     this.#closeWhenDone();
   }
 
-  /** Closes the channel once there is nothing left to say. */
+  /** Closes the channel when there is nothing left to answer. */
   #closeWhenDone(): void {
     if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0 || this.#listeners.size > 0) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
@@ -185,7 +191,7 @@ export class Target {
     const { sourceProcessId, targetProcessId, secret } = hello;
     if (targetProcessId !== Deno.pid) {
       throw new RangeError(
-        `HELLO is for process ${targetProcessId}, this is ${Deno.pid}: spawn Deno.execPath() itself, not a wrapper`,
+        `HELLO is for process ${targetProcessId}, but this is ${Deno.pid}: spawn Deno.execPath() itself, not a wrapper`,
       );
     }
     this.#source = sourceProcessId;
@@ -202,7 +208,10 @@ export class Target {
     channel.answer(encodeFrame(FrameType.READY, 0, ...encodeReady(Deno.pid, secret)));
   }
 
-  /** Whether the source's end of stdin is closed, or is in a moment: of a process that dies the system closes one by one. */
+  /**
+   * Returns whether the source's end of stdin is closed, or will be in a moment. When a process ends, the system closes
+   * its descriptors one by one.
+   */
   async #inputEnds(): Promise<boolean> {
     let ended = false;
     const reading = this.#input.read().then((chunk) => ended = chunk === undefined, () => {});
@@ -225,7 +234,7 @@ export class Target {
         trace("end-received", 0, this.#source);
         return this.#end();
       case FrameType.HELLO:
-        throw new RangeError("HELLO came twice");
+        throw new RangeError("HELLO was received twice");
       default:
         throw new RangeError(`Frame type ${type} is for a source`);
     }
@@ -282,9 +291,9 @@ export class Target {
     this.#share(incoming).catch((error) => this.#fail(error));
   }
 
-  /** Takes a listener to accept on, which the program does not see. */
+  /** Takes a listener to accept on. The program does not see it. */
   async #share(incoming: IncomingHandoff): Promise<void> {
-    if (this.#inbox.manual) return incoming.reject("it accepts sockets by hand, and no listener");
+    if (this.#inbox.manual) return incoming.reject("it accepts sockets by hand and takes no listeners");
     const { AcceptingListener } = await import("./shared_listener.ts");
     if (this.#inbox.left || this.#ended) return incoming.reject(LEFT);
     const { sequence, payload } = incoming;
@@ -343,7 +352,7 @@ export class Target {
     if (!kinds.includes(kind)) throw new TypeError(`it takes no ${KIND_NAMES[kind]}`);
   }
 
-  /** Decides for this side. What is not a decision of this channel breaks it. */
+  /** Makes the decision for the target. If it is not a decision of this channel, the channel breaks. */
   #decide(sequence: number, decision: bigint): boolean {
     try {
       return this.#channel!.decisions.decide(sequence % DECISION_SLOTS, decision);
@@ -356,7 +365,8 @@ export class Target {
   #taken(sequence: number, socket: AnySocket, kind: number): void {
     this.#answer(FrameType.TAKEN, sequence);
     if (kind === OfferedKind.shared) return;
-    // The source has a copy until it reads TAKEN: its own end must not keep the peer from reading this one's.
+    // The source has a copy until it reads TAKEN. When this process closes the connection, the peer must see its end
+    // all the same.
     if (kind === OfferedKind.connection) markShared(socket);
     this.#held++;
     onRelease(socket, () => {
@@ -407,7 +417,7 @@ export class Target {
     Deno.unrefTimer(this.#late);
   }
 
-  /** All answers of one turn of the event loop leave together. */
+  /** Sends all answers of one turn of the event loop together. */
   #sendAnswers(): void {
     this.#scheduled = false;
     const answers = this.#answers;
@@ -429,7 +439,7 @@ function checkOptions({ autoAccept, kinds }: ReceiveOptions): void {
   throw new TypeError(`Invalid \`kinds\`: must be some of ${Object.keys(KIND_NAMES).join(", ")}, got ${String(kinds)}`);
 }
 
-/** Remembers a number, and forgets the oldest. */
+/** Remembers a number, and forgets the oldest one if there are too many. */
 function keepLast(numbers: Set<number>, number: number): void {
   numbers.add(number);
   if (numbers.size <= MAX_ANSWERED) return;
@@ -442,7 +452,10 @@ function kindOf(kind: number): SocketKind {
   return kind === OfferedKind.datagram ? "datagram" : "connection";
 }
 
-/** Whether there is no source any more to open a duplicate of: refused, reset, or ended while it was asked. */
+/**
+ * Returns whether the source has ended, so that a duplicate cannot be opened: refused, reset, or ended during the
+ * request.
+ */
 function isSourceGone(error: unknown): boolean {
   const { WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN, WSAEADDRNOTAVAIL } = WSA_ERRORS;
   const codes: readonly number[] = [WSAECONNREFUSED, WSAECONNRESET, WSAESHUTDOWN, WSAEADDRNOTAVAIL];

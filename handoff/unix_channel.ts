@@ -1,9 +1,10 @@
 /**
- * Channels on Linux and macOS: three ways that lead in one direction each.
+ * Channels on Linux and macOS: three connections, each in one direction.
  *
- * Frames and descriptors go over two local sockets that the source cannot be sent anything through: its ends are shut
- * down for reading. Answers come through a pipe, which cannot carry descriptors. So nothing that a target sends can make
- * the source wait: closing a descriptor of somebody else's, that a message brought, could.
+ * Frames and descriptors go over two local sockets. Nothing can be sent to the source through them, because its ends
+ * are shut down for reading. Answers come through a pipe, which cannot carry descriptors. So nothing that a target
+ * sends can block the source. A message could do this with a descriptor of another process, because closing it can
+ * block.
  *
  * @module
  */
@@ -37,14 +38,14 @@ import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./
 const SHUT_RD = 0;
 const NO_DESCRIPTORS: ChannelDescriptors = [0, 0, 0, 0];
 const NO_WAY = new Uint8Array(0);
-/** How long a target waits for the descriptors it was promised, in milliseconds: longer than its source waits. */
+/** The time that a target waits for the promised descriptors, in milliseconds. It is longer than its source waits. */
 const PASS_TIMEOUT_MS = 31_000;
-/** Connections that are not the target's, and are looked at in one turn of the event loop. */
+/** The number of connections from other processes than the target that are handled in one turn of the event loop. */
 const MAX_STRANGERS_IN_TURN = 8;
-/** How many descriptors a target of its own has: for frames, descriptors, answers and decisions. */
+/** The number of descriptors of a target: for frames, descriptors, answers and decisions. */
 const TARGET_ENDS = 4;
 const SEQUENCE_SIZE = 4;
-/** Bytes that are made room for at a time, and the least that are worth a read. */
+/** The size of a read buffer, and the smallest room that is worth a read, in bytes. */
 const CHUNK_SIZE = 65_536;
 const LEAST_ROOM = 4_096;
 
@@ -54,7 +55,7 @@ interface Ends {
   readonly descriptors: bigint;
   readonly answers: bigint;
   readonly decisions: SourceDecisions;
-  /** The target's, without that of the decisions. */
+  /** The target's descriptors, except for that of the decisions. */
   readonly far: readonly bigint[];
 }
 
@@ -76,13 +77,15 @@ function openEnds(): Ends {
   }
 }
 
-/** Closes what no channel was made of. */
+/** Closes the ends that are not used by a channel. */
 function closeEnds({ frames, descriptors, answers, decisions, far }: Ends): void {
   for (const fd of [frames, descriptors, answers, ...far]) libc().close(fd);
   decisions.close();
 }
 
-/** Has the other end's `sendmsg` fail: what it sent would wait here, with the descriptors of others in it. */
+/**
+ * Makes the other end's `sendmsg` fail. Otherwise sent messages would wait here, with descriptors of other processes.
+ */
 function refuseMessages(end: bigint): void {
   libc().shutdown(end, SHUT_RD);
   // A second lock, where there is one.
@@ -91,13 +94,16 @@ function refuseMessages(end: bigint): void {
 
 /** What the next child inherits. */
 export interface Inheritance {
-  /** Spawns it; its ends can be inherited for that moment only. */
+  /** Spawns the child. Its ends can be inherited only during this call. */
   spawn(spawn: () => Deno.ChildProcess): { child: Deno.ChildProcess; channel: SourceChannel };
-  /** Closes everything, if there is no child. */
+  /** Closes all ends, if there is no child. */
   close(): void;
 }
 
-/** Makes what the next child inherits, unless another provider shares the sockets: that one is to see them. */
+/**
+ * Creates the ends that the next child inherits. Returns `undefined` if another provider shares the sockets, because
+ * that provider must see them.
+ */
 export function prepareInheritance(): Inheritance | undefined {
   if (!(defaultProvider() instanceof UnixProvider)) return undefined;
   const ends = openEnds();
@@ -122,8 +128,8 @@ export function prepareInheritance(): Inheritance | undefined {
 }
 
 /**
- * Opens a channel to a process that runs already. Its ends wait at a local socket in a directory that only this user may
- * enter, whose path HELLO brings, and are given to that process alone.
+ * Opens a channel to a process that runs already. Its ends wait at a local socket, whose path is in HELLO, in a
+ * directory that only this user may enter. They are sent to that process only.
  */
 export function openUnixSourceChannel(processId: number): SourceChannel {
   const ends = openEnds();
@@ -137,13 +143,13 @@ export function openUnixSourceChannel(processId: number): SourceChannel {
   }
 }
 
-/** Has a provider other than the system's own say now if it cannot share sockets with the process. */
+/** Makes a provider other than the system's own throw now if it cannot share sockets with the process. */
 function checkProvider(socket: bigint, processId: number): void {
   const provider = defaultProvider();
   if (!(provider instanceof UnixProvider)) provider.withdraw(provider.duplicateSocket(socket, processId));
 }
 
-/** Gives descriptors to one process, once. */
+/** Sends descriptors to one process, once. */
 class Pass {
   readonly path: Uint8Array;
   readonly #descriptors: readonly bigint[];
@@ -184,7 +190,10 @@ class Pass {
     }
   }
 
-  /** A process that was given them, or has no right to them, is heard no more: what it sent may block this thread. */
+  /**
+   * Sends the descriptors if the peer is the target. Nothing more is read from the peer, because what it sent may block
+   * this thread.
+   */
   #give(connection: bigint): boolean {
     try {
       libc().shutdown(connection, SHUT_RD);
@@ -272,7 +281,7 @@ class UnixSourceChannel implements SourceChannel {
 /** Opens the target's end. */
 export async function openUnixTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   const ends = hello.kind === ChannelKind.INHERITED ? inheritedEnds(hello) : await passedEnds(hello);
-  // Nothing else comes this way; and what this process spawns must not find anything there.
+  // No other frames come through this input, and processes that this one spawns must not read from it.
   input.cancel();
   return new UnixTargetChannel(ends, hello.means);
 }
@@ -289,7 +298,7 @@ async function passedEnds({ kind, way, sourceProcessId }: Hello): Promise<bigint
   try {
     return await receiveEnds(new TextDecoder().decode(way));
   } catch (cause) {
-    // That a source has ended is not a failure; one that runs is to hear of this.
+    // It is not a failure that a source has ended. A source that still runs must learn of this error.
     if (!(cause instanceof WinsockError) || ![Deno.pid, Deno.ppid].includes(sourceProcessId)) throw cause;
     const reason = `Cannot open the channel of process ${sourceProcessId}, which runs: ${cause.message}`;
     throw new RangeError(reason, { cause });
@@ -298,14 +307,14 @@ async function passedEnds({ kind, way, sourceProcessId }: Hello): Promise<bigint
 
 async function receiveEnds(path: string): Promise<bigint[]> {
   const socket = connectLocal(path);
-  if (socket === undefined) throw new RangeError("HELLO brings the path of a socket that accepts nothing");
+  if (socket === undefined) throw new RangeError("HELLO has the path of a socket that does not accept");
   try {
     await readableWithin(socket, PASS_TIMEOUT_MS);
     const { descriptors = [] } = receiveDescriptors(socket, 1, TARGET_ENDS) ?? {};
     if (descriptors.length === TARGET_ENDS) return descriptors;
     for (const fd of descriptors) libc().close(fd);
     if (descriptors.length === 0) throw sourceGone();
-    throw new RangeError(`HELLO brings ${descriptors.length} descriptors, not ${TARGET_ENDS}`);
+    throw new RangeError(`Expected ${TARGET_ENDS} descriptors after HELLO, got ${descriptors.length}`);
   } finally {
     libc().close(socket);
   }
@@ -320,7 +329,7 @@ class UnixTargetChannel implements TargetChannel {
   readonly #frames: Reader;
   readonly #descriptors: bigint;
   readonly #answers: StreamIo;
-  /** Descriptors that have come, by the number of their OFFER; none where there was no room. */
+  /** The descriptors that have arrived, by the number of their OFFER; `undefined` if there was no room. */
   readonly #received = new Map<number, bigint | undefined>();
   #open = true;
 
@@ -354,7 +363,7 @@ class UnixTargetChannel implements TargetChannel {
     return descriptor;
   }
 
-  /** Takes one message. A descriptor whose OFFER did not follow is closed when another comes. */
+  /** Receives one message. A descriptor whose OFFER did not follow is closed when another one arrives. */
   #receive(): boolean {
     const message = incoming().receive(this.#descriptors);
     if (message === undefined || message.bytes.byteLength === 0) return false;
@@ -379,7 +388,7 @@ class UnixTargetChannel implements TargetChannel {
     try {
       writeNow(this.#answers, bytes)?.catch(() => {});
     } catch {
-      // The source is gone: the end of the frames tells.
+      // The source has ended, which the end of the frames shows.
     }
   }
 
@@ -401,7 +410,7 @@ class UnixTargetChannel implements TargetChannel {
 let sent: NativeMessage | undefined;
 let received: NativeMessage | undefined;
 
-/** The memory of messages with descriptors, for one call at a time. */
+/** Returns the memory of messages with descriptors, for one call at a time. */
 function outgoing(): NativeMessage {
   return sent ??= new NativeMessage(MAX_DESCRIPTORS_AT_ONCE, MAX_DESCRIPTORS_AT_ONCE * SEQUENCE_SIZE);
 }
@@ -412,10 +421,10 @@ function incoming(): NativeMessage {
   return received ??= new NativeMessage(room, MAX_DESCRIPTORS_AT_ONCE * SEQUENCE_SIZE);
 }
 
-/** What each stream still has to write behind what it was told to write before. */
+/** The pending writes of each stream. */
 const tails = new WeakMap<StreamIo, Promise<void>>();
 
-/** Writes without waiting if that is possible: then returns nothing. Throws what a first call to the system says. */
+/** Writes without waiting if possible, and then returns `undefined`. Throws the error of the first system call. */
 function writeNow(io: StreamIo, bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
   const before = tails.get(io);
   const count = before === undefined ? io.trySend(bytes) : 0;
@@ -428,7 +437,7 @@ function writeNow(io: StreamIo, bytes: Uint8Array<ArrayBuffer>): Promise<void> |
   return tail;
 }
 
-/** Reads a pipe or local socket: by Deno's event loop where this Deno can, otherwise by plain calls. */
+/** Reads a pipe or local socket: with Deno's event loop if this Deno allows that, otherwise with plain calls. */
 class Reader {
   readonly #fd: bigint;
   readonly #kind: "pipe" | "socket";
@@ -471,7 +480,7 @@ class Reader {
     this.#readAll(io, onBytes).then(() => end(), end);
   }
 
-  /** Frames keep parts of what is read: no byte is written twice. */
+  /** Reads with Deno's event loop. Frames keep parts of the buffers, so that no byte of a buffer is overwritten. */
   async #readResource(io: ConnIo, onBytes: (bytes: Uint8Array) => void): Promise<void> {
     let room = new Uint8Array(0);
     for (;;) {

@@ -1,6 +1,6 @@
 /**
- * Channels on Windows: frames go over the target's stdin, with the blobs of `WSADuplicateSocketW` in them; answers come
- * over a pair of loopback sockets, which carries bytes only.
+ * Channels on Windows. Frames are written to the target's stdin, with the blobs of `WSADuplicateSocketW` in them.
+ * Answers come over a pair of loopback sockets, which carries bytes only.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export function openWinsockSourceChannel(
     socket = openStream(near.handle);
     near.detach();
     decisions = new SourceEvents(processId);
-    // Last: a duplicate is in the target from here on, and cannot be taken back.
+    // This is the last step: the target has a duplicate from here on, and it cannot be taken back.
     const blob = defaultProvider().duplicateSocket(far.handle, processId);
     return new WinsockSourceChannel(socket, stdin, decisions, blob);
   } catch (error) {
@@ -59,7 +59,7 @@ class WinsockSourceChannel implements SourceChannel {
   }
 
   sendDescriptors(): boolean {
-    throw new TypeError("A channel on Windows does not send descriptors");
+    throw new TypeError("Cannot send descriptors: a channel on Windows does not carry them");
   }
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -102,7 +102,7 @@ class WinsockTargetChannel implements TargetChannel {
     this.#s = s;
     this.#control = control;
     this.#input = input;
-    // The end of stdin tells of a source that is gone.
+    // The end of stdin shows that the source has ended.
     control.on("error", () => {});
     control.resume();
     control.unref();
@@ -120,21 +120,24 @@ class WinsockTargetChannel implements TargetChannel {
     }
   }
 
-  /** A pending read of stdin keeps the process running, whatever is said here. */
+  /** Does nothing: a pending read of stdin keeps the process running in any case. */
   unref(): void {}
 
   takeDescriptor(sequence: number): bigint | undefined {
     throw new FrameError(`OFFER ${sequence} has no blob`);
   }
 
-  /** By a plain call while there is room, for a stream's write takes ten times as long; what is left over waits in the stream. */
+  /**
+   * Writes with a plain call while there is room, because a stream's write takes ten times as long. The rest waits in
+   * the stream.
+   */
   answer(bytes: Uint8Array<ArrayBuffer>): void {
     if (this.#control.destroyed) return;
     let sent = 0;
     try {
       if (this.#control.writableLength === 0) sent = WINSOCK_STREAMS.send(this.#s, bytes) ?? 0;
     } catch {
-      // The source is gone: the end of stdin tells.
+      // The source has ended, which the end of stdin shows.
       return;
     }
     if (sent < bytes.byteLength) this.#control.write(bytes.subarray(sent));

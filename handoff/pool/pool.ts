@@ -27,36 +27,36 @@ import { noWorker, Scheduler } from "./scheduler.ts";
 import type { SharedAccepting } from "./shared_accepting.ts";
 import { poolClosed, WorkerSlot } from "./worker_slot.ts";
 
-const NOT_READY = "The pool does not become ready";
+const NOT_READY = "Cannot start the pool";
 const NO_RESTART = "Cannot restart the pool";
 
-/** Who got a socket, and after how many offers. */
+/** The worker that took a socket, and the number of offers. */
 export interface DispatchResult {
   /** The worker that owns the socket now. */
   readonly worker: WorkerInfo;
-  /** How many workers it was offered to. */
+  /** The number of workers that the socket was offered to. */
   readonly attempts: number;
 }
 
-/** Something happened to a worker of a {@linkcode WorkerPool}. */
+/** An event about a worker of a {@linkcode WorkerPool}. */
 export class WorkerEvent extends Event {
-  /** What happened. */
+  /** The name of the event. */
   declare readonly type: WorkerEventType;
   /** The worker. */
   readonly worker: WorkerInfo;
-  /** Why it ended, of `workerend`: how its process ended, or why the pool ended it. */
+  /** The reason of a `workerend`: how the worker's process ended, or why the pool ended it. */
   readonly reason: string | undefined;
-  /** The exit code of its process, of `workerend`; `undefined` if there was no process. */
+  /** The exit code of the worker's process, for `workerend`; `undefined` if there was no process. */
   readonly exitCode: number | undefined;
-  /** The signal that ended its process, of `workerend`, if one did. */
+  /** The signal that ended the worker's process, for `workerend`, if a signal did. */
   readonly signal: Deno.Signal | undefined;
 
   /**
-   * Makes the event.
+   * Creates the event.
    *
-   * @param type What happened.
-   * @param worker To which worker.
-   * @param end How it ended, of `workerend`.
+   * @param type The name of the event.
+   * @param worker The worker.
+   * @param end How the worker ended, for `workerend`.
    */
   constructor(type: WorkerEventType, worker: WorkerInfo, end: Partial<WorkerEnd> = {}) {
     super(type);
@@ -67,16 +67,16 @@ export class WorkerEvent extends Event {
   }
 }
 
-/** A connection that {@linkcode WorkerPool.serve} accepted was closed, for no worker took it. */
+/** The event of a connection that {@linkcode WorkerPool.serve} accepted and then closed, because no worker took it. */
 export class ConnectionDropEvent extends Event {
-  /** Why: a {@linkcode HandoffError}, or what kept the connection from being offered. */
+  /** The reason: a {@linkcode HandoffError}, or the error that prevented the connection from being offered. */
   readonly error: unknown;
 
   /**
-   * Makes the event.
+   * Creates the event.
    *
    * @param type `connectiondrop`.
-   * @param error Why.
+   * @param error The reason why the connection was closed.
    */
   constructor(type: "connectiondrop", error: unknown) {
     super(type);
@@ -88,34 +88,34 @@ export class ConnectionDropEvent extends Event {
 export interface WorkerPoolEventMap {
   /** The process of a worker was started. */
   workerstart: WorkerEvent;
-  /** A worker takes sockets. */
+  /** A worker is ready to take sockets. */
   workerready: WorkerEvent;
-  /** The process of a worker has ended, or none could be started. */
+  /** The process of a worker has ended, or could not be started. */
   workerend: WorkerEvent & { readonly reason: string };
-  /** Too many workers of one place could not stay: it stays empty. */
+  /** Too many workers of one slot ended soon after their start: the pool abandons the slot, which stays empty. */
   workergiveup: WorkerEvent;
   /**
-   * No worker has room: sockets wait, and {@linkcode WorkerPool.serve} accepts no more, so that clients wait in the
-   * listener's backlog. Before the first worker is ready that is so too, and is not told.
+   * No worker has room. Sockets wait, and {@linkcode WorkerPool.serve} accepts no more, so that clients wait in the
+   * listener's backlog. There is no such event before the first worker is ready.
    */
   poolfull: Event;
-  /** After `poolfull`: a worker has room again, and nothing waits. */
+  /** Follows `poolfull` when a worker has room again and no socket waits. */
   poolfree: Event;
   /** {@linkcode WorkerPool.serve} has closed a connection that no worker took. */
   connectiondrop: ConnectionDropEvent;
 }
 
 /**
- * What listens for an event of a {@linkcode WorkerPool}.
+ * The type of a listener of an event of a {@linkcode WorkerPool}.
  *
- * @typeParam Type The event's name.
+ * @typeParam Type The name of the event.
  */
 export type WorkerPoolListener<Type extends string> = [Type] extends [keyof WorkerPoolEventMap] ?
     | ((event: WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]) => unknown)
     | { handleEvent(event: WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]): unknown }
   : EventListenerOrEventListenerObject;
 
-/** Fills in the defaults. Throws what is wrong with the options. */
+/** Returns the options with their defaults. Throws if the options are not valid. */
 function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
   checkWorkerCommand(options);
   const settings: FilledPoolOptions = {
@@ -141,13 +141,13 @@ function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
   return settings;
 }
 
-/** Bounds may be infinite; places are counted. */
+/** Checks a number. Limits may be infinite; the number of slots must be finite. */
 function atLeast(least: number, name: string, value: number): void {
   if (value >= least && (name !== "size" || Number.isSafeInteger(value))) return;
   throw new RangeError(`Invalid \`${name}\`: must be ${least} or more, got ${value}`);
 }
 
-/** Counts offers, in constant memory however many there are. */
+/** Counts offers in constant memory. */
 class Counters {
   readonly #microseconds = nodeBuiltin("node:perf_hooks").createHistogram();
   offered = 0;
@@ -171,15 +171,16 @@ class Counters {
 }
 
 /**
- * Keeps worker processes running and hands them sockets.
+ * Keeps worker processes running and hands sockets off to them.
  *
- * A socket that a worker rejects, or that comes back because the worker ended, is offered to another. A worker that ends is
- * replaced by one that runs the program as it is on disk by then, after a delay that doubles for workers that end within a
- * second. A place whose workers cannot stay is given up (`workergiveup`); when all are, {@linkcode WorkerPool.closed} tells.
- * A worker that does not answer gets nothing more, and is ended when it stays silent for as long as `sendTimeout` again.
+ * A socket that a worker rejects, or that comes back because the worker ended, is offered to another worker. A worker
+ * that ends is replaced by a new one, which loads the program from disk again. The delay before that doubles for
+ * workers that end within a second. If the workers of a slot cannot be kept running, the pool abandons the slot
+ * (`workergiveup`). If this happens to all slots, {@linkcode WorkerPool.closed} resolves with an error. A worker that
+ * does not answer gets no more sockets. It is ended if it stays silent for as long as `sendTimeout` again.
  *
- * What waits is bounded: `maxQueue` sockets here and `maxSocketsPerWorker` for each worker. The pool's events are those of
- * {@linkcode WorkerPoolEventMap}.
+ * The number of waiting sockets is limited: `maxQueue` in this process and `maxSocketsPerWorker` for each worker.
+ * {@linkcode WorkerPoolEventMap} lists the pool's events.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` for the workers' command: for a `script`, this
  * Deno's own path.
@@ -196,14 +197,15 @@ class Counters {
  */
 export class WorkerPool extends EventTarget implements AsyncDisposable {
   /**
-   * Resolves when every place has had a worker that is ready, or was given up; rejects with a {@linkcode HandoffError} if all
-   * were, or if the pool is closed first.
+   * A promise that resolves when every slot has had a worker that was ready, or was abandoned. It rejects with a
+   * {@linkcode HandoffError} if all slots were abandoned, or if the pool is closed first.
    */
   readonly ready: Promise<void>;
   /**
-   * Resolves when the pool can do nothing more; never rejects. With `undefined` when it was closed and its workers have
-   * ended; with a {@linkcode HandoffError} (`target-exited`) when the last place was given up: from then on `dispatch`
-   * rejects everything. A program that can do nothing else ends then, so that its service manager knows.
+   * A promise that resolves when the pool can do nothing more; it never rejects. It resolves with `undefined` when the
+   * pool was closed and its workers have ended. It resolves with a {@linkcode HandoffError} (`target-exited`) when the
+   * last slot was abandoned; from then on `dispatch` rejects every socket. A program that needs the pool should then
+   * exit, so that its service manager can start it again.
    */
   readonly closed: Promise<HandoffError | undefined>;
 
@@ -213,16 +215,16 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly #queue: Scheduler;
   readonly #ready = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<HandoffError | undefined>();
-  /** Aborted when nothing is to be accepted any more. */
+  /** Aborted when no more connections are to be accepted. */
   readonly #over = new AbortController();
-  /** What the workers accept on by themselves. */
+  /** The listeners on which the workers accept themselves. */
   readonly #accepting = new Set<SharedAccepting>();
   #restarting: Promise<void> = Promise.resolve();
-  /** Places that have had no worker that was ready. */
+  /** The slots that have not yet had a worker that was ready. */
   readonly #neverReady: Set<number>;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
-  /** Why the pool can do nothing more, where it was not closed. */
+  /** The reason why the pool can do nothing more, if it was not closed. */
   #failure: HandoffError | undefined;
   readonly #abort = () => {
     this.close({ drainTimeout: 0 });
@@ -230,11 +232,11 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   };
 
   /**
-   * Makes the pool; the workers start right after.
+   * Creates the pool. The workers start right after that.
    *
-   * @param options What its workers run, and how it works.
-   * @throws {TypeError} If neither or both of `script` and `command` are given; for a `script`, if this program is compiled,
-   * so that there is no Deno to run it.
+   * @param options What the workers run, and the settings of the pool.
+   * @throws {TypeError} If neither or both of `script` and `command` are given; for a `script`, if this program is
+   * compiled, so that there is no Deno to run it.
    * @throws {RangeError} If a number is out of its range.
    */
   constructor(options: WorkerPoolOptions) {
@@ -262,14 +264,14 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#neverReady = new Set(this.#places.keys());
     this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
-    // Later, so that whoever made the pool can listen first.
+    // Later, so that the caller can add event listeners first.
     queueMicrotask(() => {
       if (this.#closing !== undefined) return;
       for (const place of this.#places) place.start();
     });
   }
 
-  /** What the pool has done so far. */
+  /** The statistics of the pool. */
   get statistics(): WorkerPoolStatistics {
     const { offered, taken, returned, timeToTake } = this.#counters;
     const workers = this.#places.map(({ statistics }) => statistics);
@@ -285,15 +287,16 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Hands a socket to a worker, and to another if that one does not take it.
+   * Hands a socket off to a worker, and to another worker if the first does not take it.
    *
-   * @param socket The socket. Once this resolves it is a worker's, and closed here; if it rejects, it is as it was.
-   * @param options What travels along.
-   * @returns Who has it.
-   * @throws {HandoffError} If no worker took it, in the words of the last one; if too many wait already (`overloaded`); if
-   * no worker had room in time (`timeout`); if the pool is closed (`closed`).
-   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or given up.
-   * @throws {TypeError} If the socket is being handed off already, or `data` is no JSON.
+   * @param socket The socket. When the promise resolves, a worker owns the socket, and it is closed in this process. If
+   * the promise rejects, the socket is unchanged.
+   * @param options What is sent together with the socket.
+   * @returns The worker that owns the socket.
+   * @throws {HandoffError} If no worker took it, with the reason of the last one; if too many wait already
+   * (`overloaded`); if no worker had room in time (`timeout`); if the pool is closed (`closed`).
+   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
+   * @throws {TypeError} If the socket is being handed off already, or `data` is not JSON.
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted first.
    */
@@ -302,20 +305,21 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Accepts connections and hands each to a worker, until the listener or the pool is closed. Or has the workers accept for
-   * themselves: `distribute: "listener"`.
+   * Accepts connections and hands each off to a worker, until the listener or the pool is closed. With `distribute:
+   * "listener"` the workers accept themselves.
    *
-   * While no worker has room nothing is accepted, so that clients wait in the listener's backlog: `poolfull` tells when that
-   * begins, `poolfree` when it ends. A connection that a worker does not take is offered to the others. One that no worker
-   * takes, or that has waited for `queueTimeout` until one had room, is closed, and `connectiondrop` tells why.
+   * While no worker has room, no connection is accepted, so that clients wait in the listener's backlog. The event
+   * `poolfull` marks the beginning of this, and `poolfree` the end. A connection that a worker does not take is offered
+   * to other workers. A connection is closed if no worker takes it, or if no worker had room within `queueTimeout`; the
+   * event `connectiondrop` has the reason.
    *
-   * @param listener Where to accept. It stays open, and nothing else should accept on it meanwhile.
-   * @param options What goes along with each connection.
+   * @param listener The listener. It stays open, and nothing else should accept on it meanwhile.
+   * @param options What is sent with each connection, and the other options.
    * @returns Resolves when the listener or the pool is closed, or the signal is aborted, and each connection that was
-   * accepted is a worker's or closed.
+   * accepted belongs to a worker or is closed.
    * @throws {HandoffError} `target-exited` if no worker of the pool can be kept running.
-   * @throws {WinsockError} If the system cannot accept, for another reason than a shortage of descriptors or memory, which
-   * is waited for.
+   * @throws {WinsockError} If the system cannot accept. If the reason is a shortage of descriptors or memory, this does
+   * not throw but waits.
    */
   async serve(listener: Listener<SocketAddr>, options: PoolServeOptions = {}): Promise<void> {
     const { signal: stop = this.#over.signal, distribute = "connections" } = options;
@@ -329,7 +333,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     try {
       for (;;) {
         while (calls.size > 0 && calls.size >= this.#settings.maxQueue) await Promise.race(calls);
-        // Each call is about a connection that a worker is to have room for when it is over.
+        // Each call is about a connection that needs room in a worker after the call.
         await this.#queue.room(signal, () => calls.size);
         const socket = await acceptWithRetry(listener, throwUnlessTransient, () => acceptUntil(listener, signal));
         if (socket === undefined) break;
@@ -342,7 +346,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Has every worker accept for itself. */
+  /** Lets every worker accept itself. */
   async #share(listener: Listener<SocketAddr>, options: PoolServeOptions, signal: AbortSignal): Promise<void> {
     if (options.onConnection !== undefined || options.initialBytes !== undefined) {
       throw new TypeError("Invalid `distribute`: `onConnection` and `initialBytes` need connections, got listener");
@@ -390,16 +394,17 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Replaces the workers one after the other by ones that run the program as it is on disk: starts a new one, waits until it
-   * is ready, hands it what comes from then on, and lets the old one finish what it has. No socket is lost, and no place is
-   * without a worker that takes sockets. A place that was given up has a worker again.
+   * Replaces the workers one after the other by workers that load the program from disk again. For each one it starts a
+   * new worker, waits until it is ready, and hands further sockets off to it. The old worker finishes the sockets that
+   * it has. No socket is lost, and each slot always has a worker that takes sockets. An abandoned slot gets a worker
+   * again.
    *
-   * One restart is under way at a time: another waits for it.
+   * One restart is under way at a time. Another call waits for it.
    *
-   * @param options How long the new workers may take to start, and the old ones to finish.
+   * @param options The time that the new workers may take to start, and the old ones to finish.
    * @returns Resolves when all workers are new, and the old ones have ended.
-   * @throws {HandoffError} If a new worker does not become ready: that one is ended, its place keeps the worker it has, and
-   * those after it are not replaced. `closed` if the pool is closed.
+   * @throws {HandoffError} If a new worker does not become ready. That worker is ended, its slot keeps the worker that
+   * it has, and the workers of the slots after it are not replaced. `closed` if the pool is closed.
    * @throws {RangeError} If a timeout is out of its range.
    */
   async restart(options: PoolRestartOptions = {}): Promise<void> {
@@ -458,11 +463,11 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Ends the pool: refuses what waits, lets the workers take what is on its way and finish what they have, and ends
-   * those that take longer.
+   * Ends the pool. It refuses the sockets that wait, lets the workers take those in flight and finish those that they
+   * have, and ends the workers that take too long.
    *
-   * @param options `drainTimeout`: how long the workers may take, in milliseconds, from 0 to 2 147 483 647. Defaults to the
-   * pool's `drainTimeout`.
+   * @param options `drainTimeout`: the time that the workers may take, in milliseconds, from 0 to 2 147 483 647.
+   * Defaults to the pool's `drainTimeout`.
    * @throws {RangeError} If the timeout is out of its range. The pool stays as it is.
    */
   async close(options: { drainTimeout?: number } = {}): Promise<void> {
@@ -470,20 +475,18 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     await (this.#closing ??= this.#close(drainTimeout));
   }
 
-  /**
-   * The same as {@linkcode WorkerPool.close} with the pool's `drainTimeout`: responses that take longer are cut off.
-   */
+  /** Calls {@linkcode WorkerPool.close} with the pool's `drainTimeout`. Responses that take longer are cut off. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
   /**
-   * Listens for an event of the pool.
+   * Adds a listener of an event of the pool.
    *
-   * @typeParam Type The event's name.
-   * @param type Which event: one of {@linkcode WorkerPoolEventMap}.
-   * @param listener What is called with it.
-   * @param options As for any `EventTarget`.
+   * @typeParam Type The name of the event.
+   * @param type The name of the event: one of {@linkcode WorkerPoolEventMap}.
+   * @param listener The function or object that is called with the event.
+   * @param options The same as for any `EventTarget`.
    */
   override addEventListener<Type extends string>(
     type: Type,
@@ -494,12 +497,12 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   /**
-   * Listens no longer for an event of the pool.
+   * Removes a listener of an event of the pool.
    *
-   * @typeParam Type The event's name.
-   * @param type Which event.
-   * @param listener What was called with it.
-   * @param options As for any `EventTarget`.
+   * @typeParam Type The name of the event.
+   * @param type The name of the event.
+   * @param listener The function or object that was added.
+   * @param options The same as for any `EventTarget`.
    */
   override removeEventListener<Type extends string>(
     type: Type,
@@ -528,7 +531,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #giveUp(worker: WorkerInfo): void {
     this.#neverReady.delete(worker.index);
     if (this.#places.every(({ alive }) => !alive)) {
-      this.#failure = noWorker(errorAbout("The pool takes no more sockets"));
+      this.#failure = noWorker(errorAbout("Cannot keep the pool running"));
       this.#ready.reject(noWorker(errorAbout(NOT_READY)));
       this.#closed.resolve(this.#failure);
       this.#over.abort();

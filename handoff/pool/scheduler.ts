@@ -1,5 +1,5 @@
 /**
- * Which worker is to have a socket, and what waits until one has room.
+ * Chooses the worker that gets a socket, and keeps the sockets that wait until a worker has room.
  *
  * @module
  */
@@ -9,32 +9,32 @@ import { poolClosed, type WorkerSlot } from "./worker_slot.ts";
 
 /** A socket that waits for a worker. */
 interface QueuedSocket {
-  /** Processes that have had their chance. */
+  /** The processes that it was offered to already. */
   readonly tried: ReadonlySet<number>;
   readonly place: PromiseWithResolvers<WorkerSlot>;
   readonly lastError: unknown;
 }
 
-/** How one socket waits. */
+/** Options of {@linkcode Scheduler.pick}. */
 interface PickOptions {
-  /** Processes that have had their chance. */
+  /** The processes that the socket was offered to already. */
   readonly tried: ReadonlySet<number>;
-  /** What to say if there is nobody left. */
+  /** The error to throw if there is no other worker. */
   readonly lastError: unknown;
-  /** How many may wait, this one included. */
+  /** The number of sockets that may wait, including this one. */
   readonly maxQueue: number;
-  /** Ends the wait. */
+  /** The signal that ends the wait. */
   readonly signal: AbortSignal | undefined;
 }
 
-/** Sockets on the one side, places on the other. */
+/** Assigns sockets to slots. */
 export class Scheduler {
   readonly #places: readonly WorkerSlot[];
   readonly #settings: FilledPoolOptions;
-  /** Told when no worker has room, and when one has again. */
+  /** Called when no worker has room, and when a worker has room again. */
   readonly #onChange: (full: boolean) => void;
   readonly #waiting = new Set<QueuedSocket>();
-  /** Those who wait until a worker has room. */
+  /** The callers that wait until a worker has room. */
   readonly #forRoom = new Set<() => void>();
   #next = 0;
   #closed = false;
@@ -48,17 +48,17 @@ export class Scheduler {
     this.#onChange = onChange;
   }
 
-  /** How many sockets wait. */
+  /** The number of sockets that wait. */
   get size(): number {
     return this.#waiting.size;
   }
 
-  /** The worker that is to have a socket; waits until there is one with room. */
+  /** Returns the slot of the worker that gets a socket. Waits until a worker has room. */
   async pick({ tried, lastError, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
     signal?.throwIfAborted();
     if (this.#closed) throw lastError ?? poolClosed();
     const waiting: QueuedSocket = { tried, lastError, place: Promise.withResolvers() };
-    // Those that wait already come first, for any worker they have not tried.
+    // Sockets that wait already come first, for each worker that has not been offered them.
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.place.promise;
     this.#tellIfFull();
@@ -85,9 +85,10 @@ export class Scheduler {
   }
 
   /**
-   * Waits until a worker has room for a socket that nothing else waits for. Returns at once when the signal is aborted.
+   * Waits until a worker has room for a socket that no other socket waits for. Returns at once when the signal is
+   * aborted.
    *
-   * @param reserved How many sockets are to have room before.
+   * @param reserved Returns the number of sockets that get room first.
    */
   async room(signal: AbortSignal, reserved: () => number): Promise<void> {
     while (!signal.aborted && !this.#hasRoom(reserved())) {
@@ -101,7 +102,7 @@ export class Scheduler {
     }
   }
 
-  /** Gives waiting sockets to workers that have room. */
+  /** Assigns waiting sockets to workers that have room. */
   assign(): void {
     for (const waiting of this.#waiting) {
       if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
@@ -116,7 +117,7 @@ export class Scheduler {
     for (const resolve of this.#forRoom) resolve();
   }
 
-  /** Refuses what waits, and what is still to come. */
+  /** Refuses the sockets that wait, and further ones. */
   close(): void {
     this.#closed = true;
     for (const { place } of this.#waiting) place.reject(poolClosed());
@@ -134,7 +135,10 @@ export class Scheduler {
     this.#onChange(true);
   }
 
-  /** Finds a worker for one socket, or that there can be none. Returns whether it need not wait any longer. */
+  /**
+   * Chooses a worker for one socket, or rejects it if no worker is left. Returns whether the socket need not wait any
+   * longer.
+   */
   #offerTo({ tried, lastError, place }: QueuedSocket): boolean {
     const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
     if (candidates.length === 0) {
@@ -149,7 +153,7 @@ export class Scheduler {
     return true;
   }
 
-  /** The first in turn, or of those with the least to do the first in turn. */
+  /** Returns the next worker in turn; with `least-loaded`, the next in turn of those with the fewest sockets. */
   #choose(free: WorkerSlot[]): WorkerSlot | undefined {
     const size = this.#places.length;
     const turn = ({ index }: WorkerSlot) => (index - this.#next + size) % size;
@@ -162,7 +166,7 @@ export class Scheduler {
   }
 }
 
-/** Why a pool takes nothing any more: every place was given up. */
+/** Returns the error of a pool that takes no more sockets because every slot was abandoned. */
 export function noWorker(options?: ErrorOptions): HandoffError {
   return new HandoffError("target-exited", "no worker of the pool can be kept running", options);
 }

@@ -1,5 +1,5 @@
 /**
- * A listener on which all workers of a pool accept by themselves. Loaded when the first one is.
+ * A listener on which all workers of a pool accept themselves. Loaded when the first such listener is used.
  *
  * @module
  */
@@ -8,17 +8,17 @@ import { type CoAcceptor, follow, type Listener } from "../../sockets/listener.t
 import type { SharedListener } from "../shared_listener.ts";
 import type { WorkerSlot } from "./worker_slot.ts";
 
-/** How the workers accept. */
+/** Options of a {@linkcode SharedAccepting}. */
 export interface SharedAcceptingOptions {
-  /** What goes along with each connection. */
+  /** The data that is sent with each connection. */
   readonly data: unknown;
-  /** How many sockets a worker may have and still accept. */
+  /** The number of sockets that a worker may have and still accept. */
   readonly limit: number;
-  /** How long a worker may take to answer, in milliseconds. */
+  /** The time that a worker may take to answer, in milliseconds. */
   readonly timeout: number;
 }
 
-/** Has the workers of a pool accept on a listener while that accepts. */
+/** Lets the workers of a pool accept on a listener. */
 export class SharedAccepting implements CoAcceptor {
   /** Resolves when the listener was closed or released. */
   readonly ended: Promise<void>;
@@ -26,7 +26,7 @@ export class SharedAccepting implements CoAcceptor {
   readonly #listener: Listener<SocketAddr>;
   readonly #places: readonly WorkerSlot[];
   readonly #options: SharedAcceptingOptions;
-  /** What each worker process has of the listener, by process id. */
+  /** The shared listener in each worker, by process id. */
   readonly #shares = new Map<number, Promise<SharedListener | undefined>>();
   readonly #following: Disposable;
   readonly #watch: ReturnType<typeof setInterval>;
@@ -34,9 +34,9 @@ export class SharedAccepting implements CoAcceptor {
   #over = false;
 
   /**
-   * @param listener The listener, which stays open here.
-   * @param places The places of the pool.
-   * @param options How.
+   * @param listener The listener, which stays open in this process.
+   * @param places The slots of the pool.
+   * @param options The data, the limit and the timeout.
    */
   constructor(listener: Listener<SocketAddr>, places: readonly WorkerSlot[], options: SharedAcceptingOptions) {
     this.ended = this.#ended.promise;
@@ -48,7 +48,7 @@ export class SharedAccepting implements CoAcceptor {
     this.#following = follow(listener, this);
   }
 
-  /** A worker is ready: it accepts too, if any does. */
+  /** Handles a worker that became ready: it accepts too, if the workers accept now. */
   add(place: WorkerSlot): void {
     if (!this.#accepting || this.#shares.has(place.processId)) return;
     const { processId } = place;
@@ -78,7 +78,7 @@ export class SharedAccepting implements CoAcceptor {
     this.#ended.resolve();
   }
 
-  /** Has no worker accept any more; what they have accepted they serve. */
+  /** Stops accepting in all workers. They serve the connections that they have accepted. */
   async stop(): Promise<void> {
     this.#accepting = false;
     this.#over = true;
@@ -87,7 +87,10 @@ export class SharedAccepting implements CoAcceptor {
     await this.#each((share) => share.stop());
   }
 
-  /** Asks each worker: one that is stopped could keep a connection that it does not serve. It is ended. */
+  /**
+   * Asks each worker for an answer, and ends a worker that does not answer. A worker that was stopped by a signal or a
+   * debugger could keep a connection that it does not serve.
+   */
   #look(): void {
     if (!this.#accepting) return;
     for (const [processId, sharing] of this.#shares) {
@@ -97,7 +100,9 @@ export class SharedAccepting implements CoAcceptor {
     }
   }
 
-  /** What fails is told by the worker's end. */
+  /**
+   * Does something with each shared listener. Failures are ignored here, because the end of the worker reports them.
+   */
   async #each(action: (share: SharedListener) => Promise<void>): Promise<void> {
     const all = [...this.#shares.values()];
     await Promise.allSettled(all.map((sharing) => sharing.then((share) => share && action(share))));

@@ -1,5 +1,5 @@
 /**
- * The place of one worker in a pool: starting its process, restarting it after it has ended, and its output.
+ * A slot for one worker in a pool: starts its process, restarts it after it has ended, and forwards its output.
  *
  * @module
  */
@@ -21,10 +21,13 @@ import { HandoffError } from "../errors.ts";
 import { HandoffSource, observe, type SendOptions } from "../source.ts";
 
 const NEWLINE = 10;
-/** Longest line kept together, in bytes; a longer one is passed on in pieces of this size. */
+/**
+ * The length of the longest line that is kept in one piece, in bytes. A longer line is passed on in pieces of this
+ * size.
+ */
 const MAX_LINE = 64 * 1024;
 
-/** Passes lines on, whole, each behind the prefix. Bytes are not looked into. */
+/** Returns a stream that passes on whole lines, each with the prefix. The bytes are not decoded. */
 export function prefixLines(prefix: string): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
   const start = new TextEncoder().encode(prefix);
   let rest = new Uint8Array(0);
@@ -44,13 +47,13 @@ export function prefixLines(prefix: string): TransformStream<Uint8Array<ArrayBuf
   });
 }
 
-/** Where the first line ends, behind its newline; 0 if it does not yet. */
+/** Returns the position after the first newline; 0 if there is no newline yet. */
 function lineEnd(bytes: Uint8Array): number {
   const end = bytes.indexOf(NEWLINE) + 1;
   return end === 0 && bytes.byteLength >= MAX_LINE ? MAX_LINE : end;
 }
 
-/** Spawns a worker for a place in the pool. */
+/** Spawns a worker for a slot of the pool. */
 async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<Deno.ChildProcess> {
   const { outputPrefix: prefix } = settings;
   const child = await spawnWorkerCommand(settings, { output: prefix === undefined ? "inherit" : "piped" });
@@ -75,7 +78,7 @@ function prefixOf(
   }
 }
 
-/** One of this process's outputs, that several workers write whole lines to. */
+/** An output of this process to which several workers write whole lines. */
 class SharedOutput {
   readonly #output: { write(bytes: Uint8Array): Promise<number> };
   #last: Promise<void> = Promise.resolve();
@@ -99,14 +102,17 @@ function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, t
     .catch(() => {});
 }
 
-/** A worker that ends sooner than this after it was ready, or never was, counts as one that cannot stay. */
+/**
+ * The time below which the life of a worker counts as short, in milliseconds, from when it was ready. A worker that
+ * never was ready counts as short-lived too.
+ */
 const SHORT_LIFE_MS = 1_000;
-/** Why a worker was ended. */
+/** The reasons why a worker was ended. */
 const [POOL_CLOSED, REPLACED, NOT_READY] = ["the pool was closed", "it was replaced", "it did not become ready"];
 
-/** What a pool is told of a place. */
+/** What a slot tells its pool. */
 interface WorkerSlotEvents {
-  /** It may be able to take a socket now, or never will again. */
+  /** Called when the slot may be able to take a socket, or will never be able to again. */
   changed(): void;
   started(worker: WorkerInfo): void;
   ready(worker: WorkerInfo): void;
@@ -114,7 +120,7 @@ interface WorkerSlotEvents {
   givenUp(worker: WorkerInfo): void;
 }
 
-/** Why a pool takes nothing any more: it was closed. */
+/** Returns the error of a pool that takes no more sockets because it was closed. */
 export function poolClosed(options?: ErrorOptions): HandoffError {
   return new HandoffError("closed", POOL_CLOSED, options);
 }
@@ -124,7 +130,7 @@ interface Worker {
   readonly child: Deno.ChildProcess;
   readonly source: HandoffSource;
   readonly info: WorkerInfo;
-  /** Why it is to end, where its exit code does not say so. */
+  /** The reason why it is ended, if its exit code does not say so. */
   why: string | undefined;
 }
 
@@ -135,27 +141,30 @@ export class WorkerSlot {
   taken = 0;
   returned = 0;
   restarts = -1;
-  /** Sockets that were promised to this worker and are not on their way yet. */
+  /** The number of sockets that are reserved for this worker and not yet in flight. */
   promised = 0;
   readonly #settings: FilledPoolOptions;
   readonly #events: WorkerSlotEvents;
   #worker: Worker | undefined;
-  /** Listeners on which its workers accept by themselves. */
+  /** The listeners on which the slot's workers accept themselves. */
   readonly #shares = new Set<SharedListener>();
-  /** Connections that its workers accepted on listeners before these. */
+  /** The number of connections that the slot's workers accepted on earlier listeners. */
   #accepted = 0;
   #readyAt = Infinity;
   #shortLives = 0;
-  /** When an offer expired that nothing was heard after; until something is, the worker gets no more. */
+  /**
+   * The time at which an offer expired, until the next message from the worker. The worker gets no more sockets until
+   * then.
+   */
   #silentSince: number | undefined;
   #starting: Promise<unknown> = Promise.resolve();
   #restart: ReturnType<typeof setTimeout> | undefined;
-  /** Whether another worker is being started beside the one that has the place. */
+  /** Whether another worker is being started to replace the one in the slot. */
   #replacing = false;
-  /** That other one, once it is spawned. */
+  /** The worker that is to replace the one in the slot, after it was spawned. */
   #candidate: Worker | undefined;
   #closed = false;
-  /** All worker processes of this place that have not ended. */
+  /** All worker processes of this slot that have not ended. */
   readonly #running = new Set<Deno.ChildProcess>();
 
   constructor(index: number, settings: FilledPoolOptions, events: WorkerSlotEvents) {
@@ -164,7 +173,7 @@ export class WorkerSlot {
     this.#events = events;
   }
 
-  /** Of the process that has the place; 0 while there is none. */
+  /** The process id of the slot's worker; 0 if the slot is empty. */
   get processId(): number {
     return this.#worker?.info.processId ?? 0;
   }
@@ -174,7 +183,7 @@ export class WorkerSlot {
     return (source === undefined ? 0 : observe(source).held + source.inFlight) + this.promised;
   }
 
-  /** How many more sockets the worker can take now. */
+  /** The number of further sockets that the worker can take now. */
   get room(): number {
     return this.state === "ready" && !this.#silent ? Math.max(0, this.#settings.maxSocketsPerWorker - this.load) : 0;
   }
@@ -184,12 +193,12 @@ export class WorkerSlot {
     return this.room > 0;
   }
 
-  /** Whether this place has, or will have, a worker. */
+  /** Whether this slot has, or will have, a worker. */
   get alive(): boolean {
     return !this.#closed && this.state !== "given-up";
   }
 
-  /** Connections that workers of this place have accepted by themselves. */
+  /** The number of connections that workers of this slot have accepted themselves. */
   get accepted(): number {
     let accepted = this.#accepted;
     for (const share of this.#shares) accepted += share.accepted;
@@ -205,7 +214,7 @@ export class WorkerSlot {
     return { index, processId, state, held, inFlight, taken, returned, restarts: Math.max(0, this.restarts) };
   }
 
-  /** Has a worker take the place, which is empty. */
+  /** Starts a worker in the slot, which is empty. */
   start(): void {
     this.#starting = this.#start();
   }
@@ -216,7 +225,7 @@ export class WorkerSlot {
     try {
       worker = await this.#spawn(this.#settings.startTimeout);
     } catch {
-      // It has been told of as one that ended.
+      // The event of its end has been emitted already.
       return this.#clear();
     }
     this.#settle(worker);
@@ -224,9 +233,9 @@ export class WorkerSlot {
   }
 
   /**
-   * Starts another worker, has it take the place when it is ready, and has the one that had it finish and end.
+   * Starts another worker, gives it the slot when it is ready, and lets the old worker finish and end.
    *
-   * @throws {HandoffError} If the other does not become ready. The place stays as it is.
+   * @throws {HandoffError} If the new worker does not become ready. The slot stays as it is.
    */
   async replace({ startTimeout, drainTimeout }: Required<PoolRestartOptions>): Promise<void> {
     await this.#starting;
@@ -236,7 +245,7 @@ export class WorkerSlot {
     try {
       worker = await this.#prepare(startTimeout);
     } catch (error) {
-      // The one that had the place may have ended, meanwhile or before.
+      // The worker in the slot may have ended, meanwhile or before.
       if (this.state === "ended" && !this.#closed) this.#refill();
       throw error;
     } finally {
@@ -253,7 +262,7 @@ export class WorkerSlot {
     else this.#end(before, REPLACED);
   }
 
-  /** Starts a worker that is to have the place, and waits until it is ready. */
+  /** Starts a worker that is to get the slot, and waits until it is ready. */
   async #prepare(startTimeout: number): Promise<Worker> {
     if (this.#closed) throw poolClosed();
     const spawning = this.#spawn(startTimeout);
@@ -272,7 +281,7 @@ export class WorkerSlot {
     throw poolClosed();
   }
 
-  /** Spawns a worker, which has no place yet. */
+  /** Spawns a worker, which does not have the slot yet. */
   async #spawn(startTimeout: number): Promise<Worker> {
     const { index } = this;
     let child: Deno.ChildProcess;
@@ -308,7 +317,7 @@ export class WorkerSlot {
     return worker;
   }
 
-  /** Gives the place to a worker. */
+  /** Gives the slot to a worker. */
   #settle(worker: Worker): void {
     this.#worker = worker;
     this.#silentSince = undefined;
@@ -316,7 +325,7 @@ export class WorkerSlot {
     worker.source.closed.then((failure) => this.#leave(worker, failure));
   }
 
-  /** Hands a socket to the worker. */
+  /** Hands a socket off to the worker. */
   async send(socket: AnySocket, options: SendOptions): Promise<void> {
     const worker = this.#worker;
     if (worker === undefined) throw new HandoffError("target-exited", "the worker has ended");
@@ -331,7 +340,7 @@ export class WorkerSlot {
     }
   }
 
-  /** Has the worker accept on a listener by itself; `undefined` if there is none that is ready. */
+  /** Lets the worker accept on a listener itself. Returns `undefined` if there is no worker that is ready. */
   async share(listener: Listener<SocketAddr>, options: ShareListenerOptions): Promise<SharedListener | undefined> {
     if (this.state !== "ready") return undefined;
     const share = await this.#worker?.source.shareListener(listener, options);
@@ -343,19 +352,19 @@ export class WorkerSlot {
     return share;
   }
 
-  /** Ends the worker, if it has this process id, for it does not answer. */
+  /** Ends the worker because it does not answer, if it has this process id. */
   endSilent(processId: number, milliseconds: number): void {
     const worker = this.#worker;
     if (worker?.info.processId === processId) this.#end(worker, `it did not answer for ${milliseconds} ms`);
   }
 
-  /** Lets the worker finish what it has, and ends it when that takes too long. */
+  /** Lets the worker finish the sockets that it has, and ends it if that takes too long. */
   async close(timeout: number): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#restart);
     await this.#starting;
     const deadline = setTimeout(() => this.kill(), timeout);
-    // Those that are not ready have nothing to finish.
+    // Workers that are not ready have nothing to finish.
     if (this.#candidate !== undefined) this.#end(this.#candidate, POOL_CLOSED);
     if (this.#worker !== undefined && this.state === "starting") this.#end(this.#worker, POOL_CLOSED);
     await this.#worker?.source.close();
@@ -363,7 +372,7 @@ export class WorkerSlot {
     clearTimeout(deadline);
   }
 
-  /** Ends all processes of this place at once. */
+  /** Ends all processes of this slot at once. */
   kill(): void {
     for (const child of this.#running) killProcess(child);
   }
@@ -383,7 +392,10 @@ export class WorkerSlot {
     this.#events.changed();
   }
 
-  /** A worker that let an offer expire gets nothing until it is heard of, and is ended if it is not for as long again. */
+  /**
+   * Marks a worker that let an offer expire. It gets no more sockets until it is heard of, and is ended if it stays
+   * silent for as long again.
+   */
   #markUnresponsive(worker: Worker, since: number): void {
     if (worker !== this.#worker || observe(worker.source).lastHeard > since) return;
     const { sendTimeout } = this.#settings;
@@ -395,7 +407,7 @@ export class WorkerSlot {
     Deno.unrefTimer(timer);
   }
 
-  /** The channel is over. The worker may still have connections of its own to finish. */
+  /** Handles the end of the channel. The worker may still have connections of its own to finish. */
   #leave(worker: Worker, failure: HandoffError | undefined): void {
     if (worker !== this.#worker) return;
     const { child } = worker;
@@ -411,7 +423,7 @@ export class WorkerSlot {
     this.#clear();
   }
 
-  /** Lets a worker without a place finish what it has, and waits for its end. */
+  /** Lets a worker that has lost its slot finish the sockets that it has, and waits for its end. */
   async #finish(worker: Worker, drainTimeout: number): Promise<void> {
     worker.why ??= REPLACED;
     this.#killAfter(worker.child, drainTimeout);
@@ -429,7 +441,7 @@ export class WorkerSlot {
     child.status.then(() => clearTimeout(deadline));
   }
 
-  /** The place is empty: a new worker takes it after a while. */
+  /** Empties the slot. A new worker gets it after a delay. */
   #clear(): void {
     this.state = "ended";
     this.#worker = undefined;

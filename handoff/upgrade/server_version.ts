@@ -1,5 +1,5 @@
 /**
- * One version of a server: what it inherited from the version before, and what it hands to the next.
+ * One version of a server: what it inherits from its predecessor, and what it hands off to its successor.
  *
  * @module
  */
@@ -16,53 +16,52 @@ import {
 } from "./upgrade_channel.ts";
 import { UpgradeError } from "../errors.ts";
 
-/** What the other files of an upgrade may know of a {@linkcode ServerVersion}. */
+/** The state of a {@linkcode ServerVersion} that the other modules of an upgrade use. */
 export interface ServerVersionState {
   readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
   readonly datagrams: ReadonlyMap<string, DatagramSocket>;
   /** Whether {@linkcode ServerVersion.markReady} was called, and the predecessor has stopped. */
   readonly serving: boolean;
-  /** Whether there was a version before this one. */
+  /** Whether this version has a predecessor. */
   readonly hasPredecessor: boolean;
   /** Resolves when the version's own trial is over. */
   readonly confirmed: Promise<void>;
   /** Whether an upgrade is under way or done. */
   upgrading: boolean;
-  /** Where this version only keeps the listeners: the version that serves. */
+  /** The channel to the version that serves, if this version is a supervisor. */
   successor: UpgradeChannel | undefined;
-  /** Resolves when nothing is accepted or received any more. */
+  /** Stops accepting and receiving. Resolves when that is done. */
   readonly pause: () => Promise<void>;
   readonly resume: () => void;
   retire(): void;
 }
 
-/** Makes a version, for {@linkcode inherit} alone. */
+/** Creates a version. For {@linkcode inherit} only. */
 let makeServerVersion: (
   inheritance: Inheritance | undefined,
   predecessor: number,
   options: InheritOptions,
 ) => ServerVersion;
 
-/** The state of a version, for {@linkcode upgrade} alone. */
+/** Returns the state of a version. For {@linkcode upgrade} only. */
 export let stateOf: (version: ServerVersion) => ServerVersionState;
 
-/**
- * One version of a server. {@linkcode inherit} makes it, {@linkcode upgrade} replaces it.
- */
+/** One version of a server. {@linkcode inherit} creates it, {@linkcode upgrade} replaces it. */
 export class ServerVersion implements Disposable {
-  /** The process this one takes over from; `undefined` at a first start. */
+  /** The process id of the predecessor, from which this version takes over; `undefined` at a first start. */
   readonly predecessor: number | undefined;
   /**
-   * Resolves when this version's trial is over and the predecessor has closed the connections it handed over, or when the
-   * predecessor has ended, which leaves them to this version too; at a first start when {@linkcode ServerVersion.markReady}
-   * was called. Of a version that fails its trial it stays pending: that one is ended. It rejects with an
-   * {@linkcode UpgradeError} (`refused`) if this version has called {@linkcode ServerVersion.refuse}, which is not an unhandled
-   * rejection.
+   * A promise that resolves when this version's trial is over and the predecessor has closed the connections that it
+   * handed off. It also resolves when the predecessor has ended, because the connections then belong to this version
+   * only. At a first start it resolves when {@linkcode ServerVersion.markReady} was called. If this version fails its
+   * trial, the promise stays pending, and the version is ended. It rejects with an {@linkcode UpgradeError} (`refused`)
+   * if this version has called {@linkcode ServerVersion.refuse}; this does not cause an unhandled rejection.
    *
-   * Waiting for it keeps this process running, and nothing else about it does: a program that has nothing else to do ends,
-   * unless it waits. To wait for it is also to ask for the connections that came along, which stay open then.
+   * Waiting for this promise keeps the process running; nothing else about it does. A program that has nothing else to
+   * do ends unless it waits. Waiting for it also means that the program asks for the inherited connections, which then
+   * stay open.
    *
-   * @example Connections that came along are left unread until no other process reads them
+   * @example Not reading from inherited connections until no other process reads them
    * ```ts ignore
    * import { inherit } from "@winsock/handoff";
    *
@@ -81,8 +80,8 @@ export class ServerVersion implements Disposable {
    */
   readonly confirmed: Promise<void>;
   /**
-   * Resolves when a successor serves, or a supervisor has this version end, and it accepts nothing any more. Waiting for it
-   * does not keep this process running.
+   * A promise that resolves when this version accepts nothing any more, because a successor serves or a supervisor ends
+   * this version. Waiting for it does not keep this process running.
    */
   readonly retired: Promise<void>;
 
@@ -93,7 +92,7 @@ export class ServerVersion implements Disposable {
   readonly #options: InheritOptions;
   readonly #channel: UpgradeChannel | undefined;
   #connections: InheritedConnection[];
-  /** Whether the program waits until the connections that came along are its own. */
+  /** Whether the program waits until the inherited connections belong to this version only. */
   #awaitsConnections = false;
   readonly #confirmed = Promise.withResolvers<void>();
   readonly #retired = Promise.withResolvers<void>();
@@ -136,11 +135,11 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Takes the established connections that came along. What is read from one before {@linkcode ServerVersion.confirmed} has
-   * resolved may be read again by the predecessor. When the trial is over those are closed that were not taken, unless the
+   * Takes the inherited connections. What is read from one before {@linkcode ServerVersion.confirmed} has resolved may
+   * be read again by the predecessor. Connections that were not taken are closed when the trial is over, unless the
    * program waits for `confirmed`.
    *
-   * @returns The connections, in order; the caller's to close. Empty when they were taken before.
+   * @returns The connections, in order. The caller closes them. Empty if they were taken before.
    */
   takeConnections(): InheritedConnection[] {
     const taken = this.#connections;
@@ -148,47 +147,49 @@ export class ServerVersion implements Disposable {
     return taken;
   }
 
-  /** Names of the predecessor's listeners that have not been taken. */
+  /** The names of the predecessor's listeners that have not been taken. */
   get listenerNames(): string[] {
     return [...this.#untaken.keys()];
   }
 
-  /** Names of the predecessor's datagram sockets that have not been taken. */
+  /** The names of the predecessor's datagram sockets that have not been taken. */
   get datagramNames(): string[] {
     return [...this.#untakenDatagrams.keys()];
   }
 
   /**
-   * Takes the listener of that name, or makes one. It accepts from {@linkcode ServerVersion.markReady} on; connections that
-   * arrive earlier wait.
+   * Takes the listener with this name, or creates one. It accepts after {@linkcode ServerVersion.markReady};
+   * connections that arrive earlier wait.
    *
-   * @param name The listener's name; the next version asks for it by the same.
-   * @param options Where to listen, if there is none to take.
-   * @returns The listener. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * @param name The listener's name. The next version uses the same name.
+   * @param options The address to listen on if there is no listener to take.
+   * @returns The listener. If the predecessor's listener of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
-   * {@linkcode listenDatagram}, has it.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
+   * is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
+   * listen}, or {@linkcode listenDatagram}.
    */
   listen(name: string, options: ListenOptions): Listener;
   /**
-   * Takes the local socket's listener of that name, or makes one, except on Windows. At a first start the socket's file must
-   * not be there; a successor takes the listener and leaves the file alone.
+   * Takes the listener of a local socket with this name, or creates one. Not available on Windows. At a first start the
+   * socket's file must not exist. A successor takes the listener and does not change the file.
    *
-   * @param name The listener's name; the next version asks for it by the same.
-   * @param options Where to listen, if there is none to take.
-   * @returns The listener. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * @param name The listener's name. The next version uses the same name.
+   * @param options The address to listen on if there is no listener to take.
+   * @returns The listener. If the predecessor's listener of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
-   * {@linkcode listenDatagram}, has it.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
+   * is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
+   * listen}, or {@linkcode listenDatagram}.
    * @throws {Deno.errors.NotSupported} On Windows.
    */
   listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
   listen(name: string, options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
-    if (this.#listeners.has(name)) throw new TypeError(`Listener "${name}" was taken already`);
+    if (this.#listeners.has(name)) throw new TypeError(`Cannot take listener "${name}": it was taken already`);
     const inherited = this.#untaken.get(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
     const listener = inherited ?? this.#options.sockets?.takeListener(name) ??
@@ -200,21 +201,22 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Takes the datagram socket of that name, or makes one. It receives from {@linkcode ServerVersion.markReady} on; datagrams
-   * that arrive earlier wait, as many as there is room for. When a successor serves it receives no more, and can still
-   * answer until it is closed.
+   * Takes the datagram socket with this name, or creates one. It receives after {@linkcode ServerVersion.markReady};
+   * datagrams that arrive earlier wait, as many as there is room for. When a successor serves, the socket receives no
+   * more. It can still answer until it is closed.
    *
-   * @param name The socket's name, apart from those of listeners; the next version asks for it by the same.
-   * @param options Where to receive, if there is none to take.
-   * @returns The socket. If the predecessor has another address by that name, it is the predecessor's all the same:
+   * @param name The socket's name, independent of those of listeners. The next version uses the same name.
+   * @param options The address to receive on if there is no socket to take.
+   * @returns The socket. If the predecessor's socket of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
    * @throws {TypeError} If it was taken already.
-   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange` is `"error"`.
-   * @throws {Deno.errors.AddrInUse} If it must be made and its address is taken; or as {@linkcode listen}, or
-   * {@linkcode listenDatagram}, has it.
+   * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
+   * is `"error"`.
+   * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
+   * listen}, or {@linkcode listenDatagram}.
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
-    if (this.#datagrams.has(name)) throw new TypeError(`Datagram socket "${name}" was taken already`);
+    if (this.#datagrams.has(name)) throw new TypeError(`Cannot take datagram socket "${name}": it was taken already`);
     const inherited = this.#untakenDatagrams.get(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
     const socket = inherited ?? this.#options.sockets?.takeDatagramSocket?.(name) ?? listenDatagram(options);
@@ -225,12 +227,13 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Says that this version can serve. The predecessor stops accepting and receiving, and this one begins; listeners and
-   * datagram sockets that were not taken are closed.
+   * Says that this version can serve. The predecessor stops accepting and receiving, and this version begins. Listeners
+   * and datagram sockets that were not taken are closed.
    *
-   * Then its trial begins, the predecessor's `probation`. If it crashes or freezes before the end of that it is ended, and
-   * what it has read from the connections of {@linkcode ServerVersion.takeConnections} is gone: the predecessor goes on with them, and has their
-   * `initialBytes` still. What must not be done twice waits for {@linkcode ServerVersion.confirmed}.
+   * Then the trial of this version begins, which lasts for the predecessor's `probation`. If this version crashes or
+   * freezes before the end of the trial, it is ended. What it has read from the connections of {@linkcode
+   * ServerVersion.takeConnections} is then lost. The predecessor continues with these connections, and still has their
+   * `initialBytes`. Work that must not be done twice should wait for {@linkcode ServerVersion.confirmed}.
    *
    * @returns Resolves when this version accepts and receives.
    */
@@ -238,7 +241,7 @@ export class ServerVersion implements Disposable {
     if (this.#serving) return;
     this.#closeUntaken();
     this.#channel?.send({ type: "ready" });
-    // A predecessor that is gone accepts nothing either.
+    // A predecessor that has ended accepts nothing either.
     await this.#channel?.keepAliveWhile(this.#channel.receive());
     this.#serve();
     this.#channel?.send({ type: "serving" });
@@ -246,10 +249,11 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor carries on.
+   * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor continues to
+   * serve.
    *
-   * @param reason Why.
-   * @returns Resolves when the predecessor will hear it, even if this process ends then.
+   * @param reason The reason, for the predecessor.
+   * @returns Resolves when the predecessor will get the message, even if this process ends then.
    */
   async refuse(reason: string): Promise<void> {
     this[Symbol.dispose]();
@@ -257,14 +261,14 @@ export class ServerVersion implements Disposable {
     await this.#channel?.finish({ type: "refuse", reason });
   }
 
-  /** Closes all listeners and datagram sockets of this version, and the connections that came along and were not taken. */
+  /** Closes all listeners and datagram sockets of this version, and the inherited connections that were not taken. */
   [Symbol.dispose](): void {
     for (const socket of this.#sources) socket.close();
     this.#closeUntaken();
     for (const { socket } of this.takeConnections()) socket.close();
   }
 
-  /** All that brings this version work. */
+  /** All sockets on which this version accepts or receives. */
   get #sources(): (Listener<SocketAddr> | DatagramSocket)[] {
     return [...this.#listeners.values(), ...this.#datagrams.values()];
   }
@@ -289,7 +293,7 @@ export class ServerVersion implements Disposable {
     this.#resume();
   }
 
-  /** What was received is still to be answered, so that datagram sockets stay open. */
+  /** Stops accepting. Datagram sockets stay open, because received datagrams must still be answered. */
   #retire(): void {
     for (const listener of this.#listeners.values()) listener.close();
     for (const socket of this.#datagrams.values()) socket.finishReceiving().catch(() => {});
@@ -297,11 +301,11 @@ export class ServerVersion implements Disposable {
     this.#retired.resolve();
   }
 
-  /** The trial is over, or the predecessor is. */
+  /** Handles the end of the trial, or of the predecessor. */
   #confirm(): void {
     this.#confirmed.resolve();
     if (this.#awaitsConnections) return;
-    // They will not be taken: their peers are not to wait in vain.
+    // They will not be taken, and their peers must not wait in vain.
     for (const { socket } of this.takeConnections()) socket.close();
   }
 
@@ -323,7 +327,7 @@ export class ServerVersion implements Disposable {
     nodeBuiltin("node:process").emitWarning(warning, { type: "AddressChangeWarning" });
   }
 
-  /** Answers the predecessor. A supervisor that keeps the listeners replaces this version when it has another. */
+  /** Answers the predecessor. A supervisor replaces this version when it has another version. */
   async #obey(): Promise<void> {
     const channel = this.#channel;
     if (channel === undefined) return this.#confirm();
@@ -346,16 +350,16 @@ export class ServerVersion implements Disposable {
       message = await (paused ? channel.keepAliveWhile(channel.receive()) : channel.receive());
     }
     this.#confirm();
-    // The supervisor died between two versions.
+    // The supervisor ended between two versions.
     if (paused) this.#serve();
   }
 }
 
-/** Whether it is the address that was asked for; port 0 is any. */
+/** Returns whether an inherited address is the one that was asked for; port 0 matches any port. */
 function isSameAddress(asked: SocketAddress, inherited: SocketAddr): boolean {
   if ("path" in asked || "path" in inherited) {
     if (!("path" in asked && "path" in inherited)) return false;
-    // One may be relative: to which folder it was, the system does not tell.
+    // One of the paths may be relative. The system does not say to which folder.
     const [one, other] = [asked.path, inherited.path].map((path) => path.replace(/^(\.\/)+/, "")) as [string, string];
     return one === other || one.endsWith(`/${other}`) || other.endsWith(`/${one}`);
   }
@@ -363,54 +367,60 @@ function isSameAddress(asked: SocketAddress, inherited: SocketAddr): boolean {
   return canonicalHost(asked.hostname) === canonicalHost(inherited.hostname);
 }
 
-/** One text for all of an IPv6 address. */
+/** Returns one text for all forms of an IPv6 address. */
 function canonicalHost(hostname: string): string {
   const [address = "", scope = ""] = hostname.split("%");
   return address.includes(":") ? `${new URL(`http://[${address}]`).hostname}%${scope}` : hostname;
 }
 
-/** What {@linkcode InheritOptions.onAddressChange} is told. */
+/** The argument of {@linkcode InheritOptions.onAddressChange}. */
 export interface AddressChange {
   /** The name of the listener or datagram socket. */
   readonly name: string;
   /** The address that the program asks for. */
   readonly asked: { readonly hostname: string; readonly port: number } | { readonly path: string };
-  /** The address that it gets: the predecessor's. */
+  /** The address that the program gets: that of the predecessor's socket. */
   readonly inherited: Deno.NetAddr | Deno.UnixAddr;
 }
 
-/** Where {@linkcode inherit} looks, and what it tells. */
+/** Options of {@linkcode inherit}. */
 export interface InheritOptions {
   /**
-   * Listeners, and datagram sockets, that came another way, such as `systemdSockets()` of `@winsock/handoff/interop`. A
-   * predecessor's come first.
+   * The listeners and datagram sockets from another place, such as `systemdSockets()` of `@winsock/handoff/interop`.
+   * The predecessor's sockets are preferred.
    */
   sockets?: {
     takeListener(name: string): Listener | undefined;
     takeDatagramSocket?(name: string): DatagramSocket | undefined;
   };
   /**
-   * What to do when the program asks for a name with another address than the predecessor's socket of that name has, such
-   * as after a change of the configuration. The socket is the predecessor's all the same; to listen elsewhere, take another
-   * name. Port 0 is any port. Sockets that come by `sockets` are not compared. Defaults to `"warn"`.
+   * What to do when the program asks for a name with another address than that of the predecessor's socket. This
+   * happens after a change of the configuration, for instance. The program gets the predecessor's socket all the same.
+   * To listen on another address, use another name. Port 0 matches any port. The `sockets` of these options are not
+   * compared. Defaults to `"warn"`.
    *
-   * * `"warn"`: emits a warning of this process (`process.emitWarning`), which is printed to stderr, and is an event
+   * - `"warn"`: emits a warning of this process (`process.emitWarning`), which is printed to stderr, and is an event
    *   `warning` of `node:process`. Its `name` is `AddressChangeWarning`.
-   * * `"error"`: `listen` and `listenDatagram` throw `Deno.errors.AddrNotAvailable`, and the socket stays untaken.
-   * * A function: is called with both addresses, and nothing else is done; what it throws, `listen` throws.
+   * - `"error"`: `listen` and `listenDatagram` throw `Deno.errors.AddrNotAvailable`, and the socket stays untaken.
+   * - A function: is called with both addresses, and nothing else is done. If it throws, `listen` throws the same
+   *   error.
    */
   onAddressChange?: "warn" | "error" | ((change: AddressChange) => void);
-  /** The predecessor's process id; 0 for none. Default: the environment's, which needs `--allow-env` for that variable. */
+  /**
+   * The predecessor's process id; 0 for no predecessor. Defaults to the environment variable, which needs `--allow-env`
+   * for that variable.
+   */
   predecessor?: number;
-  /** Where frames come from. Default: this process's stdin. */
+  /** The stream of frames. Defaults to this process's stdin. */
   input?: ReadableStream<Uint8Array>;
 }
 
 /**
- * Begins a version of a server: takes over from the one before it, if there is one.
+ * Begins a version of a server: takes over from its predecessor, if there is one.
  *
- * Needs ffi access to the system's socket library, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR` unless `predecessor` is
- * given. No net permission. The variable is removed, so that no child takes this process's predecessor for its own.
+ * Needs ffi access to the system's socket library, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR` unless `predecessor`
+ * is given. Does not need net permission. The variable is removed, so that no child takes this process's predecessor
+ * for its own.
  *
  * @example A server that can be replaced
  * ```ts ignore
@@ -429,12 +439,12 @@ export interface InheritOptions {
  * }
  * ```
  *
- * @param options Where to look.
- * @returns The version; call {@linkcode ServerVersion.markReady} when it can serve.
+ * @param options The predecessor, further sockets, and the other options.
+ * @returns The version. Call {@linkcode ServerVersion.markReady} when it can serve.
  * @throws {Deno.errors.NotCapable} Without the permission for the environment variable.
- * @throws {HandoffError} `channel-broken` if what arrives is not the protocol.
- * @throws {TypeError} If what arrives is sockets, and not from a predecessor. They are closed, as after any error. Or if
- * `onAddressChange` is something else than it may be.
+ * @throws {HandoffError} `channel-broken` if the bytes that arrive are not the protocol.
+ * @throws {TypeError} If sockets arrive that are not from a predecessor. They are closed, as after any error. Or if
+ * `onAddressChange` is not valid.
  */
 export async function inherit(options: InheritOptions = {}): Promise<ServerVersion> {
   const { onAddressChange = "warn" } = options;

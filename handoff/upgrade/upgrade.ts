@@ -1,5 +1,5 @@
 /**
- * Replacing a running server by its next version.
+ * Replaces a running server by its next version.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
 import { type ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
 
-/** What it means that a socket was not handed off. */
+/** The outcome of an upgrade in which a socket could not be handed off, by the outcome of the hand-off. */
 const OUTCOMES = {
   "rejected": "refused",
   "timeout": "timeout",
@@ -29,110 +29,116 @@ const OUTCOMES = {
 } as const;
 
 /**
- * How to replace this version: what to run, and the rest.
+ * Options of {@linkcode upgrade}: what the next version runs, and the settings.
  *
- * `denoFlags` defaults to the flags of this process, as its command line has them: `-A` and `--allow-net=…`, `--config`,
- * `--unstable-…`, and whether it asks for permissions. Those that only one process at a time can use, or that watch files, are
- * left out: `--inspect…`, `--watch…`. What this process may do because a user was asked, or must not because it has revoked
- * a permission, is not in the command line.
+ * `denoFlags` defaults to the flags of this process, as its command line has them: `-A` and `--allow-net=…`,
+ * `--config`, `--unstable-…`, and whether it asks for permissions. Flags that only one process at a time can use, or
+ * that watch files, are left out: `--inspect…`, `--watch…`. Permissions that a user granted when asked, and permissions
+ * that this process has revoked, are not in the command line.
  *
- * Where this process was not started by `deno run`, but by `deno test` or `deno serve`, or where the system does not tell the
- * command line, such as in a Linux without `/proc`, the flags are not known. Then the default is ffi access to the system's
- * socket library alone, and what the next version needs must be given.
+ * The flags are not known if this process was started by `deno test` or `deno serve` instead of `deno run`. They are
+ * also not known if the system does not provide the command line, such as a Linux without `/proc`. The default is then
+ * ffi access to the system's socket library only, and the caller must pass the flags that the next version needs.
  */
 export type UpgradeOptions = UpgradeSettings & WorkerCommand;
 
-/** How this version is replaced, whatever is run. */
+/** Settings of an upgrade that do not depend on what the next version runs. */
 export interface UpgradeSettings {
-  /** Arguments of the script or command. Defaults to this process's own, `Deno.args`. */
+  /** The arguments of the script or command. Defaults to the arguments of this process, `Deno.args`. */
   args?: readonly string[];
   /**
-   * How long the new version may take until it is ready, in milliseconds. Default 30 000. It must call
-   * {@linkcode inherit} within 30 000 even if this is longer: what is handed to it first waits no longer to be taken.
+   * The time that the new version may take to become ready, in milliseconds. It must call {@linkcode inherit} within 30
+   * 000 milliseconds even if this is longer, because the first hand-off to it does not wait longer. Defaults to
+   * `30_000`.
    */
   timeout?: number;
   /**
-   * How long the new version must serve before this one closes its listeners, in milliseconds. Default 1 000. At the end
-   * it is asked whether its event loop runs, and has 5 000 more to answer.
+   * The time that the new version must serve before this version closes its listeners, in milliseconds. At the end,
+   * this version asks whether the event loop of the new version runs; the new version has 5 000 milliseconds more to
+   * answer. Defaults to `1_000`.
    */
   probation?: number;
   /**
-   * How long to wait for the connections this version has accepted and still has, in milliseconds. Default 10 000. One that
-   * was handed to a worker is not among them: how long workers may take is the `timeout` of {@linkcode WorkerPool.close},
-   * and, where they serve HTTP, the `shutdownTimeout` of `serveHttp`.
+   * The time to wait for the connections that this version has accepted and still has, in milliseconds. Connections
+   * that were handed off to a worker are not included: for workers, see the `drainTimeout` of {@linkcode
+   * WorkerPool.close}. If the workers serve HTTP, see also the `shutdownTimeout` of `serveHttp`. Defaults to `10_000`.
    */
   drainTimeout?: number;
   /**
-   * Whether this process goes on having the listeners, and never accepts on them: a supervisor that keeps its process
-   * id, and replaces the version that serves. It may do so without {@linkcode ServerVersion.markReady}. Defaults to `false`.
+   * Whether this process keeps the listeners and never accepts on them. Such a process is a supervisor: it keeps its
+   * process id, and replaces the version that serves. It may do so without {@linkcode ServerVersion.markReady}.
+   * Defaults to `false`.
    *
-   * A supervisor that is to end has its version end first: {@linkcode UpgradeResult.retire}. Otherwise that goes on serving,
-   * except on Windows, where it ends with its supervisor.
+   * Before a supervisor ends, it should end its version with {@linkcode UpgradeResult.retire}. Otherwise the version
+   * continues to serve, except on Windows, where it ends with its supervisor.
    */
   supervise?: boolean;
   /**
-   * Cancels the upgrade: the new version is ended, and this one goes on as before. Once the new version was told to serve it
-   * has no effect, for from then on there are connections of that version's.
+   * The signal that cancels the upgrade. The new version is ended, and this version continues as before. The signal has
+   * no effect once the new version was told to serve, because from then on it has connections of its own.
    */
   signal?: AbortSignal;
   /**
-   * Established connections to hand over too; nothing may be read from them meanwhile. They are closed here when the new
-   * version's trial is over, and stay this one's if it fails. What a new version that fails in its trial has read from them
-   * is gone, but for their `initialBytes`, which this one still has: the new one had better leave them unread until
-   * {@linkcode ServerVersion.confirmed}. There it closes those that its program does not take.
+   * The established connections that are handed off too. Do not read from them meanwhile. They are closed in this
+   * process when the trial of the new version is over. If the new version fails in its trial, they stay with this
+   * version. What the new version has read from them is then lost, except for their `initialBytes`, which this version
+   * still has. The new version should therefore not read from them before {@linkcode ServerVersion.confirmed}. At that
+   * point it closes the connections that its program has not taken.
    */
   connections?: readonly { readonly socket: Socket; readonly data?: unknown }[];
 }
 
-/** How long a new version may take to answer, where it has nothing to do before, in milliseconds. */
+/** The time that a new version may take to answer if it has no other work to do first, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 5_000;
-/** How long to wait for the end of a process that is being ended, in milliseconds. */
+/** The time to wait for the end of a process that was killed, in milliseconds. */
 const END_TIMEOUT_MS = 1_000;
 
-/** How an upgrade went, in numbers. */
+/** The numbers of an upgrade. */
 export interface UpgradeReport {
   /** The new version's process id. */
   readonly processId: number;
-  /** Connections of this version that were still open when `drainTimeout` was over. */
+  /** The number of connections of this version that were still open at the end of `drainTimeout`. */
   readonly remaining: number;
 }
 
-/** How an upgrade went, and the new version. */
+/** The result of an upgrade, and the new version. */
 export interface UpgradeResult extends UpgradeReport {
   /**
-   * Resolves when the new version's process has ended, with its exit code and signal. A supervisor hears so that its version
-   * crashed, or was retired or replaced. Waiting for it keeps this process running, and not waiting does not.
+   * A promise that resolves when the new version's process has ended, with its exit code and signal. A supervisor uses
+   * it to learn that its version crashed, was retired or was replaced. This process keeps running only while the
+   * program waits for the promise.
    */
   readonly exited: Promise<Deno.CommandStatus>;
   /**
-   * Has the new version end: it stops accepting, its {@linkcode ServerVersion.retired} resolves, and its program finishes what
-   * it has and ends. What a supervisor does before it ends itself, or when no version is to serve for a while: connections
-   * wait for the next {@linkcode upgrade} then. Cancel an upgrade that is under way first, by its `signal`.
+   * Ends the new version: it stops accepting, its {@linkcode ServerVersion.retired} resolves, and its program finishes
+   * its work and ends. A supervisor calls this before it ends itself, or when no version is to serve for a while:
+   * connections then wait for the next {@linkcode upgrade}. If an upgrade is under way, cancel it first with its
+   * `signal`.
    *
-   * @param options `drainTimeout`: how long the version may take to end, in milliseconds; then its process is ended. Defaults
-   * to `10_000`.
-   * @returns Resolves when its process has ended, as {@linkcode UpgradeResult.exited} does. A version that has ended, or was
-   * replaced, is only waited for.
+   * @param options `drainTimeout`: the time that the version may take to end, in milliseconds. After this time its
+   * process is ended. Defaults to `10_000`.
+   * @returns Resolves when the version's process has ended, as {@linkcode UpgradeResult.exited} does. If the version
+   * has ended already, or was replaced, this only waits.
    * @throws {RangeError} If the `drainTimeout` is negative, or longer than a timer can wait.
    */
   retire(options?: { drainTimeout?: number }): Promise<Deno.CommandStatus>;
 }
 
 /**
- * Starts the next version of this server, hands it the listeners and datagram sockets, and retires.
+ * Starts the next version of this server, hands the listeners and datagram sockets off to it, and retires this version.
  *
- * The new version calls {@linkcode inherit}. Until it is ready, this one serves; if it crashes, refuses, or takes too
- * long, this one carries on. At the moment of change neither accepts or receives, and connections and datagrams wait in
- * the system: none is refused, lost or taken twice. What this version has received it can still answer, until it closes
- * its datagram sockets or ends.
- * When this resolves, this version accepts nothing more and its connections are finished; then it should end.
+ * The new version calls {@linkcode inherit}. Until it is ready, this version serves. If the new version crashes,
+ * refuses, or takes too long, this version continues to serve. At the moment of change neither version accepts or
+ * receives. Connections and datagrams wait in the system: none is refused, lost or taken twice. This version can still
+ * answer what it has received, until it closes its datagram sockets or ends. When the promise resolves, this version
+ * accepts nothing more and its connections are finished. Its process should then end.
  *
- * Call it after {@linkcode ServerVersion.markReady}. While this version's own trial is not over it waits for that first, for
- * up to the `timeout`: the predecessor might still take its place.
+ * Call this after {@linkcode ServerVersion.markReady}. If this version's own trial is not over, the call waits for its
+ * end first, for at most the `timeout`: until then the predecessor might still take over again.
  *
  * Needs ffi access to the system's socket library, and `--allow-run` for the new version.
  *
- * @example A supervisor that starts its version again when it crashes, and does not leave it behind
+ * @example A supervisor that starts its version again after a crash, and ends it before it ends itself
  * ```ts ignore
  * import { inherit, upgrade } from "@winsock/handoff";
  *
@@ -157,16 +163,18 @@ export interface UpgradeResult extends UpgradeReport {
  * ```
  *
  * @param version This version.
- * @param options How.
- * @returns How it went.
- * @throws {UpgradeError} If the new version does not take over. This one goes on serving. With the outcome `not-ready` if this
- * version has not called `markReady`, unless it supervises and has no predecessor.
- * @throws The signal's reason, if it is aborted before the new version was told to serve. This one goes on serving.
+ * @param options The program of the next version, and the settings.
+ * @returns The result of the upgrade.
+ * @throws {UpgradeError} If the new version does not take over. This version continues to serve. The outcome is
+ * `not-ready` if this version has not called `markReady`, unless it is a supervisor without a predecessor.
+ * @throws The signal's reason, if it is aborted before the new version was told to serve. This version continues to
+ * serve.
  * @throws {TypeError} If neither or both of `script` and `command` are given.
- * @throws {Deno.errors.NotCapable} Without the permission to run the new version. This one goes on serving.
- * @throws {WinsockError} WSAENOTSOCK if a socket that is to go along was closed or given up; or if the system has no room for
- * what is needed, such as WSAEMFILE. This one goes on serving.
- * @throws {RangeError} If a duration is negative (`timeout`: below 1) or longer than a timer can wait, which is 24 days.
+ * @throws {Deno.errors.NotCapable} Without the permission to run the new version. This version continues to serve.
+ * @throws {WinsockError} WSAENOTSOCK if a socket to hand off was closed or released; or if the system has no room for
+ * what is needed, such as WSAEMFILE. This version continues to serve.
+ * @throws {RangeError} If a duration is negative (`timeout`: below 1) or longer than a timer can wait, which is 24
+ * days.
  */
 export async function upgrade(version: ServerVersion, options: UpgradeOptions): Promise<UpgradeResult> {
   checkWorkerCommand(options);
@@ -174,7 +182,7 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
   options.signal?.throwIfAborted();
   const state = stateOf(version);
   if (state.upgrading) throw new UpgradeError("busy", "another upgrade is under way or done");
-  // Its predecessor would go on accepting beside the next one.
+  // Otherwise its predecessor would continue to accept beside the next version.
   if (!state.serving && (options.supervise !== true || state.hasPredecessor)) {
     throw new UpgradeError("not-ready", "this version has not called markReady() itself");
   }
@@ -197,7 +205,10 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
   }
 }
 
-/** Waits for the end of this version's own trial: one that fails it is ended, and its predecessor accepts again. */
+/**
+ * Waits for the end of this version's own trial. A version that fails its trial is ended, and its predecessor accepts
+ * again.
+ */
 async function ownTrial({ confirmed }: ServerVersionState, signal: AbortSignal | undefined, timeout: number) {
   const late = Promise.withResolvers<never>();
   const reason = `this version's own trial was not over in ${timeout} ms`;
@@ -210,7 +221,10 @@ async function ownTrial({ confirmed }: ServerVersionState, signal: AbortSignal |
   }
 }
 
-/** Rejects with the reason of a signal when that is aborted, and is not an unhandled rejection. */
+/**
+ * Returns a promise that rejects with the reason of a signal when that is aborted. It does not cause an unhandled
+ * rejection.
+ */
 function abortion(signal: AbortSignal | undefined): { promise: Promise<never> } & Disposable {
   const { promise, reject } = Promise.withResolvers<never>();
   promise.catch(() => {});
@@ -220,7 +234,7 @@ function abortion(signal: AbortSignal | undefined): { promise: Promise<never> } 
   return { promise, [Symbol.dispose]: () => signal?.removeEventListener("abort", abort) };
 }
 
-/** Has a version end. */
+/** Ends a version. */
 async function retire(
   state: ServerVersionState,
   child: Deno.ChildProcess,
@@ -228,7 +242,7 @@ async function retire(
   drainTimeout: number,
 ): Promise<Deno.CommandStatus> {
   validateDuration("drainTimeout", drainTimeout);
-  // The next upgrade has none to replace.
+  // The next upgrade then has no version to replace.
   if (state.successor === channel) state.successor = undefined;
   channel.send({ type: "retire" });
   channel.close();
@@ -238,7 +252,7 @@ async function retire(
   return await child.status;
 }
 
-/** All that goes along. */
+/** Returns all sockets that the new version gets. */
 function socketsOf(
   { listeners, datagrams }: ServerVersionState,
   { connections = [] }: UpgradeOptions,
@@ -258,7 +272,7 @@ function checkedDurations(
   };
 }
 
-/** Has the new version serve in the place of the one that serves now. */
+/** Replaces the version that serves now by the new version. */
 async function replace(
   state: ServerVersionState,
   options: UpgradeOptions,
@@ -290,7 +304,7 @@ async function replace(
   try {
     const failed = Promise.race([ended, late.promise]);
     await Promise.race([orFail(handOver(source, far, state, options), failed), aborted.promise]);
-    // A version that ends ends the channel, behind all that it said.
+    // A version that ends also ends the channel, after all its messages.
     const answer = await Promise.race([orFail(channel.receive(), late.promise), aborted.promise]);
     if (answer?.type === "refuse") throw new UpgradeError("refused", answer.reason);
     await expect("ready", answer, failed);
@@ -299,13 +313,13 @@ async function replace(
     signal?.throwIfAborted();
     channel.send({ type: "activate" });
     await hear("serving", channel, child.pid, failed);
-    // One that ends at once, or freezes, has not taken over.
+    // A version that ends at once, or freezes, has not taken over.
     await settleWithin(ended.then((error) => Promise.reject(error)), probation);
     channel.send({ type: "check" });
     await hear("alive", channel, child.pid, failed);
   } catch (error) {
     killProcess(child);
-    // Before it is gone it must not take the end of the channel for this version's.
+    // Before its process has ended, it must not see the end of the channel as the end of this version.
     await settleWithin(child.status, END_TIMEOUT_MS);
     channel.close();
     if (paused) resume(state, options);
@@ -326,37 +340,37 @@ async function replace(
   return { child, channel };
 }
 
-/** What runs the next version, by default as this one runs. */
+/** Returns the program of the next version. By default it runs like this version. */
 function successorProgram({ script, command, denoFlags, args = Deno.args, env, cwd }: UpgradeOptions): WorkerCommand {
   const variables = { ...env, [PREDECESSOR_VARIABLE]: String(Deno.pid) };
   const program = { args, env: variables, ...cwd === undefined ? {} : { cwd } };
   if (script === undefined) return { ...program, command: command! };
   const flags = denoFlags === undefined ? ownFlags() : undefined;
-  // With its own flags a process has all the ffi access it needs.
+  // A process with this version's own flags has all the ffi access that it needs.
   if (flags !== undefined) {
     return { ...program, command: Deno.execPath(), args: ["run", ...flags, String(script), ...args] };
   }
   return { ...program, script, ...denoFlags === undefined ? {} : { denoFlags } };
 }
 
-/** Flags that only one process at a time can use, or that start it anew. */
+/** Matches flags that only one process at a time can use, or that start it again. */
 const FLAGS_OF_ONE_PROCESS = /^--(inspect|watch|no-clear-screen)/;
 
-/** The flags of this process; `undefined` if they are not known, or not those of `deno run`. */
+/** Returns the flags of this process; `undefined` if they are not known, or not those of `deno run`. */
 function ownFlags(): string[] | undefined {
   let line: string[] | undefined;
   try {
     line = Deno.build.standalone ? undefined : ownCommandLine();
   } catch {
-    // Without ffi access to what tells, which needs no more than sockets do.
+    // Without the ffi access to read the command line, which is the same as for sockets.
   }
   return line === undefined ? undefined : runFlags(line, Deno.args);
 }
 
 /**
- * The flags in a command line of `deno run`.
+ * Returns the flags in a command line of `deno run`.
  *
- * @param line All of its words: Deno, flags, the script, and its arguments.
+ * @param line All words of the command line: Deno, flags, the script, and its arguments.
  * @param args The script's arguments.
  * @returns `undefined` if it is another command line.
  */
@@ -364,7 +378,7 @@ export function runFlags(line: readonly string[], args: readonly string[]): stri
   const script = line.length - args.length - 1;
   if (script < 1 || args.some((arg, index) => line[script + 1 + index] !== arg)) return undefined;
   const flags = line.slice(1, script);
-  // Flags may come before the name of the command, and without one it is the same.
+  // Flags may come before the name of the command, and the name may be missing.
   const command = flags.findIndex((flag) => !flag.startsWith("-"));
   if (command === 0 && flags[0] !== "run") return undefined;
   const name = flags.indexOf("run");
@@ -417,7 +431,10 @@ async function handOver(
   for (const { socket, data } of connections) await sendCopy(source, socket, data);
 }
 
-/** What is sent is closed here; the socket itself is needed until the new version serves. */
+/**
+ * Sends a copy of a socket. The sent copy is closed in this process; the socket itself is needed until the new version
+ * serves.
+ */
 async function sendCopy(source: HandoffSource, socket: AnySocket, data?: unknown): Promise<void> {
   const options = socket instanceof Socket ? { initialBytes: socket.initialBytes } : {};
   const copy = await openSocket(duplicateSocket(socket, Deno.pid), options);
@@ -428,11 +445,13 @@ async function sendCopy(source: HandoffSource, socket: AnySocket, data?: unknown
   }
 }
 
-/** From now on nobody accepts or receives: connections and datagrams wait. */
+/**
+ * Stops accepting and receiving in this version and in the version that serves. Connections and datagrams then wait.
+ */
 async function pause({ pause, successor }: ServerVersionState, { supervise }: UpgradeOptions): Promise<void> {
   if (supervise !== true) await pause();
   successor?.send({ type: "pause" });
-  // One that is gone has paused too.
+  // A version that has ended no longer accepts either.
   await successor?.receive();
 }
 
@@ -451,7 +470,10 @@ async function orFail<T>(promise: Promise<T>, failed: Promise<UpgradeError>): Pr
   return await Promise.race([promise, failed.then((error) => Promise.reject(error))]);
 }
 
-/** What the new version says without having anything to do before; one that does not is frozen. */
+/**
+ * Returns the next message of a new version that has no other work to do first. A version that does not answer is
+ * frozen.
+ */
 async function hear(
   type: UpgradeMessage["type"],
   channel: UpgradeChannel,
@@ -468,7 +490,7 @@ async function hear(
   }
 }
 
-/** A new version that says nothing more has ended, or is about to. */
+/** Expects a certain message. A new version that sends nothing more has ended, or is about to end. */
 async function expect(
   type: UpgradeMessage["type"],
   answer: UpgradeMessage | undefined,
@@ -476,5 +498,5 @@ async function expect(
 ): Promise<void> {
   if (answer?.type === type) return;
   if (answer === undefined) throw await ended;
-  throw new UpgradeError("refused", `it says "${answer.type}" instead of "${type}"`);
+  throw new UpgradeError("refused", `it sent "${answer.type}" instead of "${type}"`);
 }

@@ -1,5 +1,5 @@
 /**
- * What two versions of a server say to each other during an upgrade, and the sockets that go from one to the other.
+ * The messages between two versions of a server during an upgrade, and the sockets that the new version gets.
  *
  * @module
  */
@@ -11,25 +11,25 @@ import { Listener } from "../../sockets/listener.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { receive } from "../receive.ts";
 
-/** One thing said. */
+/** A message of an {@linkcode UpgradeChannel}. */
 export type UpgradeMessage =
-  /** New to old: its listeners are taken, and it can serve. */
+  /** New to old: the new version has taken its listeners, and can serve. */
   | { readonly type: "ready" }
-  /** New to old: it will not serve. */
+  /** New to old: the new version will not serve. */
   | { readonly type: "refuse"; readonly reason: string }
-  /** Old to new: nobody accepts now but you. */
+  /** Old to new: only the new version accepts now. */
   | { readonly type: "activate" }
-  /** New to old: it accepts. */
+  /** New to old: the new version accepts. */
   | { readonly type: "serving" }
-  /** Old to new, at the end of its trial: does your event loop run? */
+  /** Old to new, at the end of the trial: asks whether the event loop runs. */
   | { readonly type: "check" }
-  /** Its answer. */
+  /** The answer to `check`. */
   | { readonly type: "alive" }
-  /** Old to new: the trial is over, and what was handed over is yours alone. */
+  /** Old to new: the trial is over, and the sockets that were handed off belong to the new version only. */
   | { readonly type: "confirm" }
   /** Supervisor to the version that serves: stop accepting. */
   | { readonly type: "pause" }
-  /** Its answer. */
+  /** The answer to `pause`. */
   | { readonly type: "paused" }
   /** Supervisor to the version that paused: its successor has failed. */
   | { readonly type: "resume" }
@@ -38,13 +38,13 @@ export type UpgradeMessage =
 
 const MAX_LINE = 64 * 1024;
 
-/** One end of the connection. */
+/** One end of the connection between two versions. */
 export class UpgradeChannel {
   readonly #socket: net.Socket;
   readonly #messages: UpgradeMessage[] = [];
   #text = "";
   #ended = false;
-  /** How many wait for something that is to keep this process running. */
+  /** The number of waits that keep this process running. */
   #staying = 0;
   #changed = Promise.withResolvers<void>();
 
@@ -62,7 +62,10 @@ export class UpgradeChannel {
     if (!this.#ended) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
-  /** Says a last thing; resolves when the other end will hear it even if this process ends, or is gone. */
+  /**
+   * Sends a last message. Resolves when the other end will get it even if this process ends, or when the other end has
+   * ended.
+   */
   async finish(message: UpgradeMessage): Promise<void> {
     if (this.#ended) return;
     await this.keepAliveWhile(
@@ -74,7 +77,7 @@ export class UpgradeChannel {
     this.close();
   }
 
-  /** The next message; `undefined` when the other end is gone. */
+  /** Returns the next message; `undefined` when the other end has ended. */
   async receive(): Promise<UpgradeMessage | undefined> {
     for (;;) {
       const message = this.#messages.shift();
@@ -83,7 +86,7 @@ export class UpgradeChannel {
     }
   }
 
-  /** Waits for a promise, and keeps this process running meanwhile, which may have nothing else to do. */
+  /** Waits for a promise, and keeps this process running meanwhile, because it may have nothing else to do. */
   async keepAliveWhile<T>(promise: Promise<T>): Promise<T> {
     if (this.#staying++ === 0) this.#socket.ref();
     try {
@@ -121,29 +124,29 @@ export class UpgradeChannel {
   }
 }
 
-/** The environment variable by which a process knows that it has a predecessor: its process id. */
+/** The environment variable that tells a process the process id of its predecessor. */
 export const PREDECESSOR_VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
 
-/** What travels with the first socket, the connection to speak over. */
+/** The data that is sent with the first socket, which is the connection for the messages. */
 export interface Announcement {
   readonly upgrade: 1;
-  /** Names of the listeners that follow, in order. */
+  /** The names of the listeners that follow, in order. */
   readonly listeners: readonly string[];
-  /** Names of the datagram sockets that follow, in order; a predecessor may know none. */
+  /** The names of the datagram sockets that follow, in order. A predecessor may leave this out. */
   readonly datagrams?: readonly string[];
-  /** How many connections follow. */
+  /** The number of connections that follow. */
   readonly connections: number;
 }
 
-/** An established connection that came along. */
+/** An established connection that this version inherited. */
 export interface InheritedConnection {
   /** The connection. */
   readonly socket: Socket;
-  /** What the predecessor said of it. */
+  /** The data that the predecessor sent with the connection. */
   readonly data: unknown;
 }
 
-/** All that came. */
+/** All that this version inherited. */
 export interface Inheritance {
   readonly channel: UpgradeChannel;
   readonly listeners: Map<string, Listener<SocketAddr>>;
@@ -152,10 +155,11 @@ export interface Inheritance {
 }
 
 /**
- * Takes all that the predecessor hands over; less, if it dies on the way.
+ * Takes all sockets that the predecessor hands off, or those that arrive before it ends.
  *
- * @returns `undefined` if it died before it said anything.
- * @throws {TypeError} If what arrives is no inheritance. After this and any other error, all that came is closed.
+ * @returns `undefined` if the predecessor ended before it sent anything.
+ * @throws {TypeError} If the sockets are not an inheritance. After this and any other error, all sockets that arrived
+ * are closed.
  */
 export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
   const received = receive({ kinds: ["connection", "listener", "datagram"], ...input === undefined ? {} : { input } });
@@ -166,7 +170,7 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
     taken.push(first.socket);
     const announced = first.data as Announcement;
     if (announced?.upgrade !== 1 || !(first.socket instanceof Socket)) {
-      throw new TypeError("What arrives on stdin is no inheritance of this version");
+      throw new TypeError("Cannot inherit: the sockets on stdin are not from a predecessor of this protocol");
     }
     const listeners = new Map<string, Listener>();
     const datagrams = new Map<string, DatagramSocket>();
@@ -183,7 +187,7 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
       else connections.push({ socket, data });
     }
     const channel = new UpgradeChannel(first.socket.toNodeSocket());
-    // What is left to come is the end of stdin; the loop must see it, and closes nothing that was taken.
+    // Only the end of stdin is left to come. The loop must read it, and does not close sockets that were taken.
     received.next().catch(() => {});
     return { channel, listeners, datagrams, connections };
   } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * Asking a running server to upgrade: the control file that names its port, the server behind it, and the client.
+ * Requests for an upgrade of a running server: the control file that has its port, the server for it, and the client.
  *
  * @module
  */
@@ -10,24 +10,24 @@ import type { Socket } from "../../sockets/socket.ts";
 import type { UpgradeReport, UpgradeResult } from "./upgrade.ts";
 import { UpgradeError, type UpgradeOutcome } from "../errors.ts";
 
-/** What a control file holds. */
+/** The content of a control file. */
 interface Control {
   readonly processId: number;
-  /** On 127.0.0.1. */
+  /** The port on 127.0.0.1. */
   readonly port: number;
-  /** Who can read the file knows it, and nobody else. */
+  /** The secret that only processes that can read the file know. */
   readonly secret: string;
 }
 
 const OWNER_ONLY = 0o600;
 
-/** The listener that a control file leads to. */
+/** The listener that a control file refers to. */
 class ControlListener implements Disposable {
   readonly listener: Listener = listen({ hostname: "127.0.0.1", port: 0 });
   readonly secret: string = crypto.randomUUID();
   readonly #path: string;
   #closed = false;
-  /** For a process that ends by `Deno.exit`. */
+  /** Called when the process ends by `Deno.exit`. */
   readonly #unload = () => this.#remove();
 
   /** Listens, and writes the file. */
@@ -42,7 +42,7 @@ class ControlListener implements Disposable {
     addEventListener("unload", this.#unload);
   }
 
-  /** Makes the file lead here again, after another version may have written its own. */
+  /** Makes the file refer to this listener again, after another version may have written its own. */
   reclaim(): void {
     if (!this.#closed) this.#write();
   }
@@ -55,18 +55,23 @@ class ControlListener implements Disposable {
     this.#remove();
   }
 
-  /** Takes the file away if it leads here: it may be another version's by now. Who may not read it cannot tell, and leaves it. */
+  /**
+   * Removes the file if it refers to this listener, because it may be another version's by now. Without the permission
+   * to read the file, the file stays.
+   */
   #remove(): void {
     const path = this.#path;
     if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return;
     try {
       if (decodeControl(path, Deno.readTextFileSync(path)).secret === this.secret) Deno.removeSync(path);
     } catch {
-      // It is gone, or something else.
+      // The file does not exist, or is another one.
     }
   }
 
-  /** The file of another version is taken away first: its owner and mode must be this one's. */
+  /**
+   * Writes the file. The file of another version is removed first, so that owner and mode are those of this version.
+   */
   #write(): void {
     try {
       Deno.removeSync(this.#path);
@@ -81,7 +86,7 @@ class ControlListener implements Disposable {
 /**
  * Reads a control file.
  *
- * @throws {Deno.errors.InvalidData} If it is none.
+ * @throws {Deno.errors.InvalidData} If the file is not a control file.
  */
 async function readControlFile(path: string): Promise<Control> {
   return decodeControl(path, await Deno.readTextFile(path));
@@ -91,7 +96,7 @@ function decodeControl(path: string, text: string): Control {
   const control = parse(text);
   if (isControl(control)) return control;
   const problem = text.trim() === "" ? "it is empty" : "its content is not what a server writes";
-  throw new Deno.errors.InvalidData(`"${path}" is no control file: ${problem}`);
+  throw new Deno.errors.InvalidData(`Cannot read control file "${path}": ${problem}`);
 }
 
 function parse(text: string): unknown {
@@ -109,28 +114,29 @@ function isControl(value: unknown): value is Control {
 }
 
 /**
- * Where requests to upgrade come from.
+ * Options of {@linkcode onUpgradeRequest}.
  *
- * @typeParam Result What the upgrade tells.
+ * @typeParam Result The result of the upgrade.
  */
 export interface OnUpgradeRequestOptions<Result extends UpgradeReport = UpgradeResult> {
-  /** A signal of the operating system, such as `SIGHUP`. */
+  /** The signal of the operating system that requests an upgrade, such as `SIGHUP`. */
   osSignal?: Deno.Signal;
   /**
-   * A file to be written, which tells {@linkcode requestUpgrade} how to reach this process. Whoever can read it can have this
-   * server upgraded; it is written so that only its owner can. A new version writes its own in its place; if that does not
-   * take over, this one's is written again. It is removed when listening ends, or the process by itself, where it is still
-   * this one's: to see that takes the permission to read it, without which it stays.
+   * The file to write, which tells {@linkcode requestUpgrade} how to reach this process. A process that can read the
+   * file can request an upgrade; only the file's owner can read it. A new version replaces the file by its own. If the
+   * new version does not take over, the file of this version is written again. The file is removed when listening ends
+   * or the process exits, if it still belongs to this process. This check needs the permission to read the file;
+   * without it, the file stays.
    */
   controlFile?: string;
-  /** Called after an upgrade, when the request for it has been answered: the place to end this process. */
+  /** Called after an upgrade, when its request has been answered. The callback can end this process. */
   onUpgraded?: (result: Result) => void;
 }
 
-/** What is answered: one of the three. */
+/** The answer to a request. It has one of the three members. */
 interface Answer {
   readonly result?: UpgradeReport;
-  /** What an {@linkcode UpgradeError} says. */
+  /** The content of an {@linkcode UpgradeError}. */
   readonly failure?: Pick<UpgradeError, "outcome" | "reason">;
   /** The message of any other error. */
   readonly error?: string;
@@ -140,19 +146,20 @@ const MAX_REQUEST = 256;
 const REQUEST_TIMEOUT_MS = 5_000;
 
 /**
- * Calls back when this server is to be upgraded: by a signal, or by `deno run jsr:@winsock/handoff/cli upgrade FILE`, which
- * works on Windows too.
+ * Calls a function when an upgrade of this server is requested: by a signal, or by `deno run jsr:@winsock/handoff/cli
+ * upgrade FILE`, which works on Windows too.
  *
- * Call it after {@linkcode ServerVersion.markReady}: before that {@linkcode upgrade} refuses, and the predecessor still takes
- * the requests.
+ * Call it after {@linkcode ServerVersion.markReady}. Before that, {@linkcode upgrade} refuses, and the predecessor
+ * still gets the requests.
  *
- * Needs `--allow-write` for the control file, `--allow-read` to remove it at the end, and ffi access to the system's socket library; for a signal nothing.
+ * Needs `--allow-write` for the control file, `--allow-read` to remove it at the end, and ffi access to the system's
+ * socket library. A signal needs no permission.
  *
- * @typeParam Result What the upgrade tells.
- * @param upgrade Does it. Called for each request; one that comes during another is told that it is busy by
- * {@linkcode upgrade} itself. If it rejects with anything else this version is taken to serve on.
- * @param options Where requests come from.
- * @returns Ends listening for requests.
+ * @typeParam Result The result of the upgrade.
+ * @param upgrade The function that upgrades. It is called for each request; during another upgrade, {@linkcode upgrade}
+ * itself rejects with `busy`. If it rejects with any other error, this version is assumed to continue to serve.
+ * @param options The signal, the control file and the callback.
+ * @returns An object that ends listening for requests when it is disposed.
  * @throws {TypeError} If there is neither a signal nor a control file.
  * @throws {Deno.errors.NotCapable} Without the permission to write the file.
  */
@@ -162,7 +169,7 @@ export function onUpgradeRequest<Result extends UpgradeReport = UpgradeResult>(
 ): Disposable {
   const { osSignal, controlFile, onUpgraded } = options;
   if (osSignal === undefined && controlFile === undefined) {
-    throw new TypeError("Give a signal, a control file, or both");
+    throw new TypeError("Invalid `osSignal` and `controlFile`: must be one of the two or both, got none");
   }
   using begun = new DisposableStack();
   const control = controlFile === undefined ? undefined : begun.use(new ControlListener(controlFile));
@@ -179,19 +186,19 @@ export function onUpgradeRequest<Result extends UpgradeReport = UpgradeResult>(
 }
 
 /**
- * Has a running server upgrade itself, and waits until that is done.
+ * Requests an upgrade of a running server, and waits until the upgrade is done.
  *
  * Needs `--allow-read` for the file, and ffi access to the system's socket library.
  *
  * @param controlFile The file that {@linkcode onUpgradeRequest} wrote.
- * @param options `signal`: ends the wait, and not the upgrade.
- * @returns What the server says.
- * @throws {Deno.errors.NotFound} If there is no such file.
- * @throws {Deno.errors.InvalidData} If it is no control file, such as an empty or damaged one, or something else than the
- * server that wrote it answers.
+ * @param options `signal`: ends the wait, but not the upgrade.
+ * @returns The server's answer.
+ * @throws {Deno.errors.NotFound} If the file does not exist.
+ * @throws {Deno.errors.InvalidData} If it is not a control file, such as an empty or damaged one, or if the answer does
+ * not come from the server that wrote it.
  * @throws {Deno.errors.ConnectionRefused} If the server has ended, and left the file behind.
- * @throws {UpgradeError} If the new version does not take over, as {@linkcode upgrade} there has it.
- * @throws {Error} If it refuses the request or cannot upgrade for another reason; the message says why.
+ * @throws {UpgradeError} If the new version does not take over: the error of {@linkcode upgrade} in the server.
+ * @throws {Error} If the server refuses the request or cannot upgrade for another reason; the message says why.
  * @throws The signal's reason, if it is aborted first.
  */
 export async function requestUpgrade(
@@ -203,7 +210,7 @@ export async function requestUpgrade(
   const address = { hostname: "127.0.0.1", port };
   const connecting = connect(signal === undefined ? address : { ...address, signal });
   using conn = (await connecting.catch((error) => Promise.reject(unreachable(controlFile, error)))).toConn();
-  // It may have been aborted when the connection was made already.
+  // The signal may have been aborted when the connection was established already.
   signal?.throwIfAborted();
   const close = () => conn.close();
   signal?.addEventListener("abort", close);
@@ -217,13 +224,13 @@ export async function requestUpgrade(
   } finally {
     signal?.removeEventListener("abort", close);
   }
-  if (answer === "") throw new Error(`The server of "${controlFile}" has refused the request, or ended`);
+  if (answer === "") throw new Error(`Cannot upgrade the server of "${controlFile}": it refused the request or ended`);
   const { result, failure, error } = decodeAnswer(controlFile, answer);
   if (result !== undefined) return result;
   throw failure === undefined ? new Error(error) : new UpgradeError(failure.outcome, failure.reason);
 }
 
-/** The error of a connection, in terms of the file where nobody listens. */
+/** Returns the error of a connection. If no process listens, the error names the file. */
 function unreachable(controlFile: string, error: unknown): unknown {
   if (!(error instanceof Deno.errors.ConnectionRefused)) return error;
   const reason = "it has ended, and left the file behind";
@@ -234,14 +241,14 @@ function decodeAnswer(controlFile: string, answer: string): Answer {
   try {
     return JSON.parse(answer);
   } catch (cause) {
-    const problem = `What answers is not the server of "${controlFile}", which has ended`;
+    const problem = `Cannot reach the server of "${controlFile}": it has ended, and another program answers`;
     throw new Deno.errors.InvalidData(problem, { cause });
   }
 }
 
 const OUTCOMES_OF_OTHERS: readonly UpgradeOutcome[] = ["busy", "not-ready"];
 
-/** Upgrades; where that fails this version serves on, and is to be asked again. */
+/** Upgrades. If that fails, this version continues to serve, and gets the requests again. */
 async function attempt<Result>(
   upgrade: () => Promise<Result>,
   control: ControlListener | undefined,
@@ -249,13 +256,14 @@ async function attempt<Result>(
   try {
     return await upgrade();
   } catch (error) {
-    // What is busy is another upgrade, which may succeed yet, or has; and before it is ready the predecessor has the file.
+    // `busy` means that another upgrade may still succeed, or has. Before this version is ready, the predecessor has
+    // the file.
     if (!(error instanceof UpgradeError && OUTCOMES_OF_OTHERS.includes(error.outcome))) retake(control);
     throw error;
   }
 }
 
-/** Of the two failures the upgrade's is the one to throw. */
+/** Writes the file again. If that fails, the error is printed, because the error of the upgrade is the one to throw. */
 function retake(control: ControlListener | undefined): void {
   try {
     control?.reclaim();
@@ -274,7 +282,7 @@ async function answerAll<Result extends UpgradeReport>(
   }
 }
 
-/** Does what is asked, if it is asked with the secret. */
+/** Answers a request: upgrades if the request has the secret. */
 async function answer<Result extends UpgradeReport>(
   socket: Socket,
   secret: string,
@@ -283,7 +291,7 @@ async function answer<Result extends UpgradeReport>(
   let deadline: ReturnType<typeof setTimeout> | undefined;
   let result: Result | undefined;
   try {
-    // Closes what cannot be made a connection.
+    // Closes the socket if it cannot be turned into a connection.
     using _socket = socket;
     using conn = socket.toConn();
     deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
@@ -296,11 +304,11 @@ async function answer<Result extends UpgradeReport>(
     }, failed);
     await conn.write(new TextEncoder().encode(JSON.stringify(said)));
     await conn.closeWrite();
-    // Until whoever asked has read it, or a while.
+    // Until the client has read the answer, or the time is over.
     deadline = setTimeout(() => conn.close(), REQUEST_TIMEOUT_MS);
     await conn.read(new Uint8Array(1));
   } catch {
-    // whoever asked has gone, or took too long
+    // The client has closed the connection, or took too long.
   } finally {
     clearTimeout(deadline);
   }
@@ -312,7 +320,7 @@ function failed(error: unknown): Answer {
   return { failure: { outcome: error.outcome, reason: error.reason } };
 }
 
-/** Takes as long whatever the difference is. */
+/** Compares two texts in a time that does not depend on their difference. */
 function sameText(one: string, other: string): boolean {
   const [a, b] = [one, other].map((text) => new TextEncoder().encode(text)) as [Uint8Array, Uint8Array];
   return a.byteLength === b.byteLength && nodeBuiltin("node:crypto").timingSafeEqual(a, b);

@@ -229,7 +229,7 @@ Deno.test("upgrade names the control file where it leads to nobody, and says why
   const file = await Deno.makeTempFile();
   try {
     const empty = await run(["upgrade", file]);
-    assertEquals([empty.code, empty.err], [1, [`handoff: "${file}" is no control file: it is empty`]]);
+    assertEquals([empty.code, empty.err], [1, [`handoff: Cannot read control file "${file}": it is empty`]]);
     const listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;
     listener.close();

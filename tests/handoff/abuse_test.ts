@@ -44,11 +44,11 @@ const LIES: Record<string, [lie: Lie, reason: string]> = {
   "an answer without a number": [() => encodeFrame(FrameType.REJECT, 0), "No answer is due for socket 0"],
   "that it is ready again": [
     ({ hello }) => encodeFrame(FrameType.READY, 0, ...encodeReady(Deno.pid, hello.secret)),
-    "READY came twice",
+    "READY was received twice",
   ],
   "that it has closed what it never had": [
     (_, { sequence }) => encodeFrame(FrameType.DONE, sequence),
-    "DONE is for socket 1, which the target has not",
+    "DONE is for socket 1, which the target does not have",
   ],
   "a source's frame": [() => encodeFrame(FrameType.END, 0), "Frame type 4 is not an answer"],
   "a payload that is too long": [

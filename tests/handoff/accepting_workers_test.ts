@@ -301,7 +301,7 @@ Deno.test("only a trusted target gets a listener, and one that accepts by hand r
   await assertRejects(() => untrusted.source.shareListener(listener), TypeError, "is not trusted");
   await using manual = await startWorker("manual");
   const [how, reason] = await outcome(manual.source.shareListener(listener));
-  assertEquals([how, reason], ["rejected", "it accepts sockets by hand, and no listener"]);
+  assertEquals([how, reason], ["rejected", "it accepts sockets by hand and takes no listeners"]);
   for (const options of [{ limit: 0 }, { limit: 1.5 }, { timeout: 0 }]) {
     await assertRejects(() => manual.source.shareListener(listener, options), RangeError);
   }

@@ -75,7 +75,7 @@ Deno.test("bytes that are not frames are refused at the header", () => {
   const { WITHDRAW, END, TAKEN, DONE, LEAVE, PAUSE, STOP, ACCEPTING, PAUSED } = FrameType;
   for (const type of [WITHDRAW, END, TAKEN, DONE, LEAVE, PAUSE, STOP, ACCEPTING, PAUSED]) {
     const bytes = encodeFrame(type, 1, new Uint8Array(1)).subarray(0, 16);
-    refused.push([bytes, `A frame of type ${type} announces 1 bytes, and has no payload`]);
+    refused.push([bytes, `A frame of type ${type} announces 1 bytes, but has no payload`]);
   }
   for (const [bytes, message] of refused) {
     assertThrows(() => [...new FrameDecoder().push(bytes)], FrameError, message);
@@ -271,7 +271,7 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
     assertThrows(() => decodeCounts(new Uint8Array(size)), FrameError, `Expected COUNTS to have 4 bytes, got ${size}`);
   }
   assertThrows(() => decodeLimit(new Uint8Array(4)), FrameError, "ACCEPT allows no connection");
-  assertThrows(() => decodeCounts(new Uint8Array(4)), FrameError, "COUNTS has nothing to tell");
+  assertThrows(() => decodeCounts(new Uint8Array(4)), FrameError, "COUNTS reports no connections");
   assertThrows(() => encodeData("x".repeat(MAX_DATA)), RangeError, "bytes of data: the most is");
   assertThrows(() => encodeData(() => {}), TypeError, "JSON cannot express it");
   assertEquals(encodeReason("ä".repeat(5_000)).byteLength, 4096);

@@ -191,7 +191,7 @@ Deno.test("what cannot be sent is refused before anything happens", async () => 
     await assertRejects(
       () => source.send(listener, { initialBytes }),
       TypeError,
-      "only a connection has any",
+      "must be unset for a socket that is not a connection",
     );
     const sending = source.send(pair.server);
     await assertRejects(() => source.send(pair.server), TypeError, "it is being handed off");

@@ -72,7 +72,7 @@ Deno.test("options that make no sense are refused", () => {
   for (const program of [{}, { script: SCRIPT, command: "x" }]) {
     assertThrows(make(program), TypeError, "Invalid `script` and `command`: must be one of the two");
   }
-  assertThrows(make({ command: "x", denoFlags: [] }), TypeError, "Invalid `denoFlags`: must be beside a `script`");
+  assertThrows(make({ command: "x", denoFlags: [] }), TypeError, "Invalid `denoFlags`: must be used with a `script`");
   for (const name of ["size", "maxSocketsPerWorker", "attempts"]) {
     const message = `Invalid \`${name}\`: must be 1 or more, got 0`;
     assertThrows(make({ script: SCRIPT, [name]: 0 }), RangeError, message);
@@ -305,9 +305,9 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
     const dispatching = rejection(pool.dispatch(pair.server));
     const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
     const reason = "no worker of the pool can be kept running";
-    assertEquals(unready.message, `The pool does not become ready (target-exited): ${reason}`);
+    assertEquals(unready.message, `Cannot start the pool (target-exited): ${reason}`);
     const failure = await within(1_000, pool.closed);
-    assertEquals(failure?.message, `The pool takes no more sockets (target-exited): ${reason}`);
+    assertEquals(failure?.message, `Cannot keep the pool running (target-exited): ${reason}`);
     assertEquals(await dispatching, ["target-exited", "no worker of the pool can be kept running"]);
     assert(usable(pair.server));
     assertEquals(events.map(({ type }) => type), [

@@ -104,9 +104,9 @@ const LIES: Record<string, [lie: (sequence: number) => Uint8Array[], reason: str
   "counts of a listener that it has not": [(sequence) => [counts(sequence + 1, 1, 0)], "Listener 2 is not shared"],
   "more closed than accepted": [
     (sequence) => [counts(sequence, 2, 3)],
-    "COUNTS has 3 closed, and listener 1 brought 2",
+    "COUNTS reports 3 closed connections, but listener 1 has 2",
   ],
-  "counts of nothing": [(sequence) => [counts(sequence, 0, 0)], "COUNTS has nothing to tell"],
+  "counts of nothing": [(sequence) => [counts(sequence, 0, 0)], "COUNTS reports no connections"],
   "counts that are too short": [
     (sequence) => [encodeFrame(COUNTS, sequence, new Uint8Array(3))],
     "Expected COUNTS to have 4 bytes",
@@ -122,7 +122,7 @@ const LIES: Record<string, [lie: (sequence: number) => Uint8Array[], reason: str
   ],
   "that it accepted when it had stopped": [
     (sequence) => [counts(sequence, 2, 1), encodeFrame(STOPPED, sequence), counts(sequence, 1, 0)],
-    "Listener 1 is not to be accepted on",
+    "The target must not accept on listener 1",
   ],
   "something of a listener that is over": [
     (sequence) => [encodeFrame(STOPPED, sequence), encodeFrame(PAUSED, sequence)],
@@ -165,7 +165,7 @@ Deno.test("a target that accepts while it is paused ends its channel", async () 
     await pausing;
     target.say(counts(sequence, 0, 1), counts(sequence, 1, 0));
     const failure = await within(5_000, source.closed);
-    assert(failure?.reason.includes("is not to be accepted on"), failure?.reason);
+    assert(failure?.reason.includes("must not accept on listener"), failure?.reason);
   });
 });
 

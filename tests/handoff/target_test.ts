@@ -438,7 +438,7 @@ Deno.test("a source that breaks the rules ends the loop with channel-broken, and
         [encodeFrame(FrameType.WITHDRAW, 1)],
       ), "WITHDRAW is for socket 1, which was not offered"],
     ["an answer", () => [encodeFrame(FrameType.TAKEN, 1)], "Frame type 17 is for a source"],
-    ["HELLO again", (source) => [source.hello()], "HELLO came twice"],
+    ["HELLO again", (source) => [source.hello()], "HELLO was received twice"],
     [
       "an OFFER that is too short",
       () => [encodeFrame(FrameType.OFFER, 9, new Uint8Array(10))],
@@ -478,7 +478,7 @@ Deno.test("what is not HELLO, or not for this process, is refused before anythin
   const cases: [frames: (source: FakeSource) => Uint8Array<ArrayBuffer>, reason: string][] = [
     [() => new TextEncoder().encode("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "Expected a frame"],
     [() => encodeFrame(FrameType.END, 0), "The first frame is not HELLO"],
-    [(source) => source.hello({ targetProcessId: 1 }), "HELLO is for process 1, this is"],
+    [(source) => source.hello({ targetProcessId: 1 }), "HELLO is for process 1, but this is"],
     [(source) => source.hello({ kind: 9 as 0 }), "a channel of kind 9"],
     [(source) => encodeFrame(FrameType.HELLO, 0, source.hello().subarray(16, 16 + 47)), "Expected HELLO to have"],
   ];

@@ -113,13 +113,13 @@ Deno.test("what is no control file, or leads to another server, is said to be so
   const { port } = other.addr;
   const refuse = (problem: string) => assertRejects(() => requestUpgrade(file), Deno.errors.InvalidData, problem);
   try {
-    await refuse(`"${file}" is no control file: it is empty`);
+    await refuse(`Cannot read control file "${file}": it is empty`);
     for (const text of ["{", "null", "[]", "{}", `{"port":${port}}`, '{"port":0,"secret":"x"}', '"text"']) {
       await Deno.writeTextFile(file, text);
-      await refuse(`"${file}" is no control file: its content is not what a server writes`);
+      await refuse(`Cannot read control file "${file}": its content is not what a server writes`);
     }
     await Deno.writeTextFile(file, JSON.stringify({ port, secret: "secret" }));
-    const asking = refuse(`What answers is not the server of "${file}"`);
+    const asking = refuse(`Cannot reach the server of "${file}"`);
     using conn = (await other.accept()).toConn();
     await conn.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request"));
     await conn.closeWrite();
