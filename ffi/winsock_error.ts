@@ -120,7 +120,7 @@ export function asDeno<Result>(call: () => Result): Result {
 }
 
 /**
- * The error of a call on a socket that this process has closed or given up.
+ * The error of a call on a socket that this process has closed or released.
  *
  * @param error What was thrown.
  * @returns `Deno.errors.BadResource` in place of WSAENOTSOCK; any other as {@linkcode toDenoError} has it.
@@ -130,7 +130,7 @@ export function toClosedError(error: unknown): unknown {
   return withCause(Deno.errors.BadResource, error);
 }
 
-/** The error of a call that waited when its socket was closed or given up here. */
+/** The error of a call that waited when its socket was closed or released here. */
 export function toInterruptedError(error: unknown): unknown {
   if (!(error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK)) return toDenoError(error);
   return withCause(Deno.errors.Interrupted, error);

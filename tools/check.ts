@@ -20,6 +20,7 @@ const CHECKS: [name: string, ...args: string[]][] = [
   ["public API", "run", "--quiet", "--allow-all", "tools/api.ts"],
   ["links", "run", "--quiet", "--allow-all", "tools/docs/links.ts"],
   ["names", "run", "--quiet", "--allow-all", "tools/docs/names.ts"],
+  ["prose", "run", "--quiet", "--allow-all", "tools/prose.ts"],
   ["documentation", "doc", "--lint", ...ENTRY_POINTS],
   ["documentation examples", "test", "--quiet", "--doc", "--allow-all", ...ENTRY_POINTS],
   ["workflows", "run", "--quiet", "--allow-all", "tools/workflows.ts"],

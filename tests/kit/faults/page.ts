@@ -13,7 +13,7 @@ take part: a source, a target, and the peer of the connection that is handed off
 
 A cell names the outcome and the owner. The outcome is what \`send\` told its caller: \`handed off\` means that it resolved,
 \`withdrawn\` that it rejected with the reason of the caller's signal. The others are outcomes of \`HandoffError\`. Where the
-source was killed first, nobody was told. **The owner is the process that answers on the connection in the end.** If that
+source was killed first, no process was told. **The owner is the process that answers on the connection in the end.** If that
 process was killed, \`†\` stands behind it, and the peer reads the end of the connection. In every cell the test sees that
 
 * the decision names the same owner: the target decided that the socket is taken, or it is the source's;
@@ -56,8 +56,8 @@ const FRAMES = `## Frames
 | flip payload | one byte of the payload is another: of the target's process id in HELLO, of the length of the blob in OFFER, any in READY and REJECT |
 
 A frame has no checksum: what is flipped is noticed because it makes no sense. The sequence numbers of HELLO, READY, LEAVE and
-END are not used. \`data\` and initial bytes travel as they are, and a flip in them is not noticed. With several sockets on
-their way a flipped sequence number may be another one's, which is not shown here.`;
+END are not used. \`data\` and initial bytes travel as they are, and a flip in them is not noticed. With several sockets in
+flight a flipped sequence number may be another one's, which is not shown here.`;
 
 /** The cells of the page, by the names of {@linkcode cellName}. */
 export type Cells = ReadonlyMap<string, string>;
