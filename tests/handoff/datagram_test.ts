@@ -54,7 +54,7 @@ Deno.test("a target that does not ask for datagram sockets rejects them", async 
     assertEquals(error.outcome, "rejected");
     await sendText(client, "still here", socket.addr);
     assertEquals((await receiveText(socket))[0], "still here");
-    await assertRejects(() => source.send(socket, { initialBytes: new Uint8Array(1) }), TypeError, "only a connection");
+    await assertRejects(() => source.send(socket, { initialBytes: new Uint8Array(1) }), TypeError, "not a connection");
   }, "connections only");
 });
 

@@ -19,7 +19,7 @@ Deno.test("whoever asks for an upgrade is told how it failed", async () => {
 });
 
 Deno.test("requests that nobody listens for, or nobody answers, are told as what they are", async () => {
-  assertThrows(() => onUpgradeRequest(() => Promise.reject(new Error("never")), {}), TypeError, "control file");
+  assertThrows(() => onUpgradeRequest(() => Promise.reject(new Error("never")), {}), TypeError, "`controlFile`");
   const file = await Deno.makeTempFile();
   using silent = listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = silent.addr;
