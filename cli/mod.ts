@@ -1,8 +1,9 @@
 /**
  * The command line: `deno run @winsock/handoff/cli --help`, in a project that has added the package.
  *
- * It shows the fields of a blob and the protocol catalog of the system. It checks whether sockets can be handed off on
- * this system, and explains the errors of Winsock.
+ * `serve` serves a module with several processes: `serve --help` lists its options, and `docs/deploying.md` its permissions.
+ * The other commands show the fields of a blob and the protocol
+ * catalog of the system, check whether sockets can be handed off on this system, and explain the errors of Winsock.
  *
  * `inspect FILE` needs `--allow-read=FILE`. `inspect -` and `errors` need no permissions. `doctor`, and on Windows
  * `catalog`, need ffi access to the system's socket library (on Windows: ws2_32.dll and kernel32.dll). `upgrade FILE`

@@ -32,6 +32,12 @@ export interface WorkerSettings {
   readonly shutdownTimeout: number;
 }
 
+const IGNORED_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
+  ? ["SIGINT", "SIGBREAK"]
+  : ["SIGINT", "SIGTERM", "SIGHUP"];
+
+function ignore(): void {}
+
 /**
  * Serves a module until the source ends.
  *
@@ -52,5 +58,8 @@ export async function serveModule(name: string, module: unknown, settings: Worke
     shutdownTimeout: settings.shutdownTimeout,
     ...onError === undefined ? {} : { onError: (error: unknown) => onError.call(app, error) },
   };
+  // A terminal, or a service manager, signals all processes of the server. It is the supervisor that ends a worker.
+  for (const signal of IGNORED_SIGNALS) Deno.addSignalListener(signal, ignore);
   await serveHttp(receive(), handler, options).finished;
+  for (const signal of IGNORED_SIGNALS) Deno.removeSignalListener(signal, ignore);
 }

@@ -25,6 +25,8 @@ export class ServeProcess implements AsyncDisposable {
   readonly output: string[] = [];
   readonly errors: string[] = [];
   port = 0;
+  /** The ids of the processes that have answered. */
+  readonly answered = new Set<string>();
   readonly #child: Deno.ChildProcess;
   readonly #others: number[] = [];
   readonly #read: Promise<unknown>;
@@ -82,7 +84,9 @@ export class ServeProcess implements AsyncDisposable {
     const answered = new Set<string>();
     await until(async () => {
       const answer = await get(this.port, "/").catch(() => undefined);
-      if (answer !== undefined) answered.add(answer.text);
+      if (answer === undefined) return false;
+      answered.add(answer.text);
+      this.answered.add(answer.text);
       return answered.size >= count;
     }, `${count} processes answer`);
     return answered;

@@ -88,8 +88,11 @@ Deno.test({
   ignore: ON_WINDOWS,
   async fn() {
     await using server = await ServeProcess.start(["--workers", "2", APP]);
+    await server.untilAnswered(2);
     const slow = get(server.port, "/slow");
     await new Promise((resolve) => setTimeout(resolve, 150));
+    // As a terminal does, or a service manager: all processes of the server are signalled.
+    for (const processId of server.answered) Deno.kill(Number(processId), "SIGTERM");
     server.signal("SIGTERM");
     assertEquals((await slow).status, 200);
     assertEquals(await within(20_000, server.code), 0);

@@ -34,7 +34,11 @@ Deno.test("peek ends with the peer, its signal and its socket", async () => {
   assertEquals(late.name, "TimeoutError");
   pair.client.close();
   assertEquals((await within(20_000, pair.server.peek(1))).byteLength, 0);
-  await assertRejects(() => pair.server.peek(1, { atLeast: 2 }), RangeError, "at least 2");
+  await assertRejects(
+    () => pair.server.peek(1, { atLeast: 2 }),
+    RangeError,
+    "Invalid `atLeast`: must be at most 1, got 2",
+  );
   pair.server.close();
   await assertRejects(() => pair.server.peek(1), Deno.errors.BadResource, "peek");
 });
