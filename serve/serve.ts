@@ -62,6 +62,9 @@ const SOCKET_NAME = "http";
 /** The share of the `drainTimeout` in which a worker finishes its own responses. */
 const RESPONSE_SHARE = 0.9;
 
+/** The time that the output of a worker which cannot start may take to arrive, in milliseconds. */
+const LAST_WORDS_MS = 500;
+
 /** The parts of a server. */
 interface ServerParts {
   readonly pool: WorkerPool;
@@ -253,13 +256,13 @@ function answerRequests(version: ServerVersion, { controlFile }: ServeOptions): 
 async function firstFailure(pool: WorkerPool, main: URL): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>();
   pool.addEventListener("workerend", ({ worker, reason }) => {
-    reject(
-      new HandoffError(
-        "target-exited",
-        `worker ${worker.index} ended before it was ready: ${reason}`,
-        errorAbout(`Cannot serve ${main}`),
-      ),
+    const error = new HandoffError(
+      "target-exited",
+      `worker ${worker.index} ended before it was ready: ${reason}`,
+      errorAbout(`Cannot serve ${main}`),
     );
+    // What it printed says why, and is still being passed on.
+    setTimeout(() => reject(error), LAST_WORDS_MS);
   });
   return await promise;
 }
