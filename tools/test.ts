@@ -4,7 +4,7 @@
  *
  *     deno task test [--lane native|windows] [FILTER]
  *
- * A lane that takes more than 25 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
+ * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
  *
  * @module
@@ -30,7 +30,7 @@ interface Lane {
 
 const PROJECT = new URL("..", import.meta.url);
 /** The time limit of a lane, in minutes. A limit for the whole run would not leave a report. */
-const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 25);
+const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 40);
 /** The time that processes which outlive their lane may keep its output open, in milliseconds. */
 const LAST_OUTPUT_MS = 5_000;
 const options = parseArgs(Deno.args, { string: ["lane"] });
