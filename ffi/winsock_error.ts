@@ -126,20 +126,23 @@ export function asDeno<Result>(call: () => Result): Result {
  * @returns `Deno.errors.BadResource` in place of WSAENOTSOCK; any other as {@linkcode toDenoError} has it.
  */
 export function toClosedError(error: unknown): unknown {
-  if (!(error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK)) return toDenoError(error);
-  return withCause(Deno.errors.BadResource, error);
+  return inPlaceOfNotSocket(Deno.errors.BadResource, error);
 }
 
 /** The error of a call that waited when its socket was closed or released here. */
 export function toInterruptedError(error: unknown): unknown {
-  if (!(error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK)) return toDenoError(error);
-  return withCause(Deno.errors.Interrupted, error);
+  return inPlaceOfNotSocket(Deno.errors.Interrupted, error);
 }
 
 /** Whether an error is, or has as its cause, a {@linkcode WinsockError} with one of these codes. */
 export function hasWinsockCode(error: unknown, ...codes: readonly number[]): boolean {
   const cause = error instanceof WinsockError ? error : (error as Error | undefined)?.cause;
   return cause instanceof WinsockError && codes.includes(cause.code);
+}
+
+function inPlaceOfNotSocket(Class: ErrorClass, error: unknown): unknown {
+  const isNotSocket = error instanceof WinsockError && error.code === WSA_ERRORS.WSAENOTSOCK;
+  return isNotSocket ? withCause(Class, error) : toDenoError(error);
 }
 
 function withCause(Class: ErrorClass, cause: WinsockError): Error {

@@ -202,7 +202,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
       serving.catch(() => {});
       await version?.markReady();
-      const requests = version === undefined ? undefined : answerRequests(version, options);
+      const requests = answerRequests(version, options);
       const server = new AppServer({ pool, listener, serving, addr, requests });
       version?.retired.then(() => server.shutdown());
       return server;
@@ -245,9 +245,12 @@ function openListener(
 }
 
 /** Replaces this process when an upgrade is requested through the control file. */
-function answerRequests(version: ServerVersion, { controlFile }: ServeOptions): Disposable {
-  const file = controlFile!;
-  return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile: file });
+function answerRequests(
+  version: ServerVersion | undefined,
+  { controlFile }: ServeOptions,
+): Disposable | undefined {
+  if (version === undefined || controlFile === undefined) return undefined;
+  return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile });
 }
 
 /**
