@@ -76,7 +76,7 @@ export {
   UpgradeError,
   type UpgradeOutcome,
 } from "./handoff/errors.ts";
-export { receive, type ReceivedOf } from "./handoff/receive.ts";
+export { type HandoffTarget, receive, type ReceivedOf } from "./handoff/receive.ts";
 export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts";
 export type { HandoffChild } from "./handoff/channel.ts";
 export type {

@@ -51,8 +51,8 @@ export interface TargetChannel {
    * @param onEnd Called once, when no more bytes will arrive.
    */
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void;
-  /** Continues to read, but no longer keeps the process running. */
-  unref(): void;
+  /** Sets whether reading keeps the process running. It does at first. */
+  setReferenced(referenced: boolean): void;
   /**
    * Returns the descriptor that was sent together with an OFFER. The caller closes it.
    *

@@ -57,12 +57,25 @@ import { Target } from "./target.ts";
  */
 export function receive<Kind extends SocketKind = "connection">(
   options: ReceiveOptions<Kind> = {},
-): AsyncGenerator<ReceivedOf<Kind>, void, void> {
-  return new ReceivedSockets(options) as AsyncGenerator<Received<AnySocket>, void, void> as AsyncGenerator<
-    ReceivedOf<Kind>,
-    void,
-    void
-  >;
+): HandoffTarget<Kind> {
+  return new ReceivedSockets(options) as HandoffTarget<SocketKind> as HandoffTarget<Kind>;
+}
+
+/**
+ * The target's end of a channel: the sockets that the source hands off, as {@linkcode receive} returns it.
+ *
+ * @typeParam Kind The kinds of sockets that are taken.
+ */
+export interface HandoffTarget<Kind extends SocketKind = "connection">
+  extends AsyncGenerator<ReceivedOf<Kind>, void, void> {
+  /** Makes the process continue to run while it waits for sockets. This is the default. */
+  ref(): void;
+  /**
+   * Lets the process end while it waits for sockets. The source then has the sockets that the program has not got.
+   * Sockets that were received still keep the process running. An `input` stream keeps it running by its own rules. If
+   * the program waits for a socket with a top-level `await`, Deno reports that the promise never resolves.
+   */
+  unref(): void;
 }
 
 /**
@@ -76,7 +89,7 @@ export type ReceivedOf<Kind extends SocketKind> = { [K in Kind]: Received<Socket
  * The object that {@linkcode receive} returns. It is not a generator object: the `return` of a generator would wait for
  * the socket that a pending `next` waits for.
  */
-class ReceivedSockets implements AsyncGenerator<Received<AnySocket>, void, void> {
+class ReceivedSockets implements HandoffTarget<SocketKind> {
   readonly #target: Target;
   #over = false;
 
@@ -87,11 +100,13 @@ class ReceivedSockets implements AsyncGenerator<Received<AnySocket>, void, void>
     this.#target = new Target(options);
   }
 
-  async next(): Promise<IteratorResult<Received<AnySocket>, void>> {
+  async next(): Promise<IteratorResult<ReceivedOf<SocketKind>, void>> {
     if (this.#over) return { done: true, value: undefined };
     try {
       const incoming = await this.#target.next();
-      if (incoming !== undefined) return { done: false, value: new ReceivedSocket(incoming) };
+      if (incoming !== undefined) {
+        return { done: false, value: new ReceivedSocket(incoming) as Received<AnySocket> as ReceivedOf<SocketKind> };
+      }
     } catch (error) {
       this.#leave();
       throw error;
@@ -101,14 +116,22 @@ class ReceivedSockets implements AsyncGenerator<Received<AnySocket>, void, void>
   }
 
   // deno-lint-ignore require-await -- an iterator's `return` is asynchronous
-  async return(): Promise<IteratorResult<Received<AnySocket>, void>> {
+  async return(): Promise<IteratorResult<ReceivedOf<SocketKind>, void>> {
     this.#leave();
     return { done: true, value: undefined };
   }
 
-  async throw(error: unknown): Promise<IteratorResult<Received<AnySocket>, void>> {
+  async throw(error: unknown): Promise<IteratorResult<ReceivedOf<SocketKind>, void>> {
     await this.return();
     throw error;
+  }
+
+  ref(): void {
+    this.#target.setReferenced(true);
+  }
+
+  unref(): void {
+    this.#target.setReferenced(false);
   }
 
   [Symbol.asyncIterator](): this {

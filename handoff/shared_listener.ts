@@ -370,6 +370,12 @@ export class AcceptingListener {
     }, (error) => this.#failed(error));
   }
 
+  /** Sets whether accepting keeps the process running. */
+  setReferenced(referenced: boolean): void {
+    if (referenced) this.#listener.ref();
+    else this.#listener.unref();
+  }
+
   /**
    * Stops accepting, and closes the duplicate.
    *

@@ -82,6 +82,8 @@ export class Target {
   /** Whether no more frames will arrive. */
   #ended = false;
   #failure: unknown;
+  /** Whether waiting for frames and connections keeps the process running. */
+  #referenced = true;
   readonly #abort = () => this.leave();
 
   /** @throws {TypeError} If an option is not valid. */
@@ -103,6 +105,18 @@ export class Target {
     return incoming;
   }
 
+  /** Sets whether waiting for sockets keeps the process running. It does at first. */
+  setReferenced(referenced: boolean): void {
+    this.#referenced = referenced;
+    this.#reference();
+  }
+
+  #reference(): void {
+    const referenced = this.#referenced && !this.#inbox.left;
+    (this.#channel ?? this.#input).setReferenced(referenced);
+    for (const listener of this.#listeners.values()) listener.setReferenced(referenced);
+  }
+
   /**
    * Leaves: the program takes no more sockets. Sockets that it has not seen are rejected, and so are those that arrive
    * until the source knows. Sockets that it has seen and not decided on can still be taken.
@@ -115,7 +129,7 @@ export class Target {
     if (this.#channel === undefined) return this.#end();
     if (this.#ended) return this.#closeWhenDone();
     this.#send(encodeFrame(FrameType.LEAVE, 0));
-    this.#channel.unref();
+    this.#reference();
     const late = setTimeout(() => this.#end(), LEAVE_MS);
     Deno.unrefTimer(late);
   }
@@ -135,6 +149,7 @@ export class Target {
       const channel = this.#channel;
       if (channel === undefined || this.#ended) return this.#end();
       channel.listen((bytes) => this.#takeFrames(decoder, bytes), () => this.#end());
+      this.#reference();
     } catch (error) {
       this.#fail(error);
     }
@@ -310,6 +325,7 @@ export class Target {
         stopped: () => this.#listenerStopped(sequence),
       }),
     );
+    this.#reference();
   }
 
   #takeControl(frame: Frame): void {

@@ -257,7 +257,7 @@ class UnixSourceChannel implements SourceChannel {
 
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
     this.#answers.start(onBytes, onEnd);
-    this.#answers.unref();
+    this.#answers.setReferenced(false);
   }
 
   established(): void {
@@ -350,8 +350,8 @@ class UnixTargetChannel implements TargetChannel {
     this.#frames.start(onBytes, onEnd);
   }
 
-  unref(): void {
-    this.#frames.unref();
+  setReferenced(referenced: boolean): void {
+    this.#frames.setReferenced(referenced);
   }
 
   takeDescriptor(sequence: number): bigint | undefined {
@@ -442,7 +442,7 @@ class Reader {
   readonly #fd: bigint;
   readonly #kind: "pipe" | "socket";
   #stop: (() => void) | undefined;
-  #unref: (() => void) | undefined;
+  #reference: ((referenced: boolean) => void) | undefined;
   #closed = false;
 
   constructor(fd: bigint, kind: "pipe" | "socket") {
@@ -460,7 +460,7 @@ class Reader {
     if (this.#kind === "socket" && canReadResource()) {
       const resource = openResourceIo(this.#fd);
       this.#stop = () => resource.close();
-      this.#unref = () => resource.setReferenced(false);
+      this.#reference = (referenced) => resource.setReferenced(referenced);
       this.#readResource(resource, onBytes).then(() => end(), end);
       return;
     }
@@ -471,12 +471,12 @@ class Reader {
       stream.on("error", end);
       stream.on("close", () => end());
       this.#stop = () => stream.destroy();
-      this.#unref = () => stream.unref();
+      this.#reference = (referenced) => referenced ? stream.ref() : stream.unref();
       return;
     }
     const io = new StreamIo(this.#fd, this.#kind === "pipe" ? UNIX_PIPES : UNIX_STREAMS, unixPoller().prepare());
     this.#stop = () => io.close().catch(() => {});
-    this.#unref = () => io.referenced = false;
+    this.#reference = (referenced) => io.referenced = referenced;
     this.#readAll(io, onBytes).then(() => end(), end);
   }
 
@@ -499,8 +499,9 @@ class Reader {
     }
   }
 
-  unref(): void {
-    this.#unref?.();
+  /** Has an effect after {@linkcode Reader.start}. */
+  setReferenced(referenced: boolean): void {
+    this.#reference?.(referenced);
   }
 
   close(): void {

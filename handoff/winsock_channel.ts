@@ -120,8 +120,9 @@ class WinsockTargetChannel implements TargetChannel {
     }
   }
 
-  /** Does nothing: a pending read of stdin keeps the process running in any case. */
-  unref(): void {}
+  setReferenced(referenced: boolean): void {
+    this.#input.setReferenced(referenced);
+  }
 
   takeDescriptor(sequence: number): bigint | undefined {
     throw new FrameError(`OFFER ${sequence} has no blob`);
