@@ -65,7 +65,7 @@
  */
 export { WinsockError, type WinsockErrorOptions } from "./ffi/winsock_error.ts";
 export { INVALID_SOCKET } from "./ffi/platform.ts";
-export type { SocketKind } from "./ffi/platform.ts";
+export type { LocalType, SocketKind } from "./ffi/platform.ts";
 export { LIBRARY_PATHS } from "./ffi/system.ts";
 export type { SocketOptions } from "./ffi/socket_options.ts";
 export {
@@ -125,9 +125,11 @@ export {
   DatagramSocket,
   listenDatagram,
   type ListenDatagramOptions,
+  type ListenLocalDatagramOptions,
   type MulticastV4Membership,
   type MulticastV6Membership,
 } from "./sockets/datagram_socket.ts";
+export { SocketWithOptions } from "./sockets/descriptor.ts";
 export { type AnySocket, duplicateSocket, openSocket, type OpenSocketOptions } from "./sockets/duplicate_socket.ts";
 export { listen, Listener, type ListenLocalOptions, type ListenOptions } from "./sockets/listener.ts";
 export { type ConnOf, type FromHandleOptions, type PeekOptions, type ReadOptions, Socket } from "./sockets/socket.ts";

@@ -50,6 +50,9 @@ export async function serveCommand(terminal: Terminal, args: readonly string[]):
   if (help) return terminal.print(SERVE_HELP), 0;
   using passed = systemd ? systemdSockets() : undefined;
   const listener = passed?.takeListener(0);
+  if (listener !== undefined && "path" in listener.addr) {
+    throw new TypeError(`Cannot serve on the socket of systemd: ${listener.addr.path} is a local socket, not a port`);
+  }
   const given = listener === undefined ? options : { ...options, listener };
   const server = await serve({ ...given, onWorker: (line) => terminal.printError(line) });
   const manager = systemd ? notify : async () => {};

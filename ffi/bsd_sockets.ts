@@ -8,14 +8,18 @@ import {
   ADDRESS_SIZE,
   AddressCodec,
   type AddressFunctions,
+  AF_UNIX,
   describeAddress,
+  type HostLookup,
   type InternetAddress,
+  lookUpHost,
   type SocketAddress,
 } from "./socket_address.ts";
 import {
   type Acceptor,
   type BindOptions,
   type DatagramBindOptions,
+  type LocalType,
   type SocketCalls,
   type SocketKind,
   socketName,
@@ -43,7 +47,6 @@ export interface BerkeleyConstants {
   readonly AF_INET6: number;
   readonly SO_TYPE: OptionNumbers;
   readonly SO_ACCEPTCONN: OptionNumbers;
-  readonly SO_ERROR: OptionNumbers;
   readonly IP_ADD_MEMBERSHIP: OptionNumbers;
   readonly IP_DROP_MEMBERSHIP: OptionNumbers;
   readonly IPV6_ADD_MEMBERSHIP: OptionNumbers;
@@ -52,8 +55,13 @@ export interface BerkeleyConstants {
   readonly LISTENER: OptionNumbers;
   /** The size of each member of `struct linger` in bytes. */
   readonly lingerWidth: 2 | 4;
+  /** Whether a time is a `struct timeval`. Otherwise it is a number of milliseconds. */
+  readonly hasTimeval: boolean;
   readonly options: OptionTable;
 }
+
+/** The options that not every system has, by the names of the functions' options. */
+const OPTIONAL = { reusePort: "SO_REUSEPORT", freeBind: "IP_FREEBIND" } as const;
 
 const MSG_PEEK = 2;
 /** The most calls that complete without waiting in one turn of the event loop. */
@@ -75,7 +83,7 @@ export abstract class BsdSockets implements SocketCalls {
     readonly constants: BerkeleyConstants,
     protected readonly addresses: AddressCodec = new AddressCodec(functions, constants.AF_INET6),
   ) {
-    this.#values = new OptionValues(constants.lingerWidth);
+    this.#values = new OptionValues(constants.lingerWidth, constants.hasTimeval);
   }
 
   /** The poller for the sockets of this program. */
@@ -103,19 +111,26 @@ export abstract class BsdSockets implements SocketCalls {
     return SO_REUSEADDR === undefined ? [] : [SO_REUSEADDR];
   }
 
-  abstract openLocal(path: string): bigint;
+  /** The functions that look up the addresses of a host. */
+  protected abstract get hostLookup(): HostLookup;
+
+  abstract openLocal(path: string, type?: LocalType): bigint;
   abstract connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   abstract duplicate(s: bigint): bigint;
   abstract pair(): [bigint, bigint];
   abstract holdAccepting(): Promise<Disposable>;
   abstract acceptor(listener: bigint, isSole: () => boolean): Acceptor;
   abstract unblock(s: bigint): void;
-  abstract sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  abstract sendDatagram(s: bigint, data: Uint8Array, address: SocketAddress): number | undefined;
   abstract receiver(s: bigint): DatagramReceiver;
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
   abstract closeElsewhere(s: bigint, end: boolean): void;
   abstract removeLocal(path: string): void;
+
+  resolve(hostname: string, signal?: AbortSignal): Promise<string[]> {
+    return lookUpHost(hostname, this.hostLookup, this.addresses, signal);
+  }
 
   open(hostname: string): bigint {
     return this.create(this.addresses.familyOf(hostname), SOCK.SOCK_STREAM);
@@ -125,7 +140,7 @@ export abstract class BsdSockets implements SocketCalls {
     const operation = `listen on ${describeAddress(address)}`;
     const name = this.encodeAddress(address);
     this.#checkOptions(options, operation);
-    const s = "path" in address ? this.openLocal(address.path) : this.open(address.hostname);
+    const s = "path" in address ? this.openLocal(address.path, options.type) : this.open(address.hostname);
     return this.#orClose(s, () => {
       if (!("path" in address)) this.#prepare(s, address, options, [this.constants.LISTENER], operation);
       this.#bind(s, address, name);
@@ -134,9 +149,13 @@ export abstract class BsdSockets implements SocketCalls {
     });
   }
 
-  bindDatagram(address: InternetAddress, options: DatagramBindOptions = {}): bigint {
+  bindDatagram(address: SocketAddress, options: DatagramBindOptions = {}): bigint {
     const operation = `bind to ${describeAddress(address)}`;
     const name = this.encodeAddress(address);
+    if ("path" in address) {
+      const local = this.create(AF_UNIX, SOCK.SOCK_DGRAM);
+      return this.#orClose(local, () => this.#bind(local, address, name));
+    }
     this.#checkOptions(options, operation);
     const s = this.create(this.addresses.familyOf(address.hostname), SOCK.SOCK_DGRAM);
     const { SO_EXCLUSIVEADDRUSE } = this.constants.options;
@@ -159,23 +178,24 @@ export abstract class BsdSockets implements SocketCalls {
     if (bound === -1) throw this.lastError(`bind to ${describeAddress(address)}`, "bind");
   }
 
-  #checkOptions({ reusePort }: BindOptions, operation: string): void {
-    if (reusePort !== true || this.constants.options.SO_REUSEPORT !== undefined) return;
-    throw new Deno.errors.NotSupported(
-      `Cannot ${operation} with \`reusePort\`: this system does not have SO_REUSEPORT`,
-    );
+  #checkOptions(options: BindOptions, operation: string): void {
+    for (const [name, option] of Object.entries(OPTIONAL) as [keyof typeof OPTIONAL, keyof SocketOptions][]) {
+      if (options[name] !== true || this.constants.options[option] !== undefined) continue;
+      throw new Deno.errors.NotSupported(`Cannot ${operation} with \`${name}\`: this system does not have ${option}`);
+    }
   }
 
   /** Sets what counts when a socket is bound. */
   #prepare(
     s: bigint,
     { hostname }: InternetAddress,
-    { reusePort, ipv6Only = hostname === "::" ? false : undefined }: BindOptions,
+    { reusePort, freeBind, ipv6Only = hostname === "::" ? false : undefined }: BindOptions,
     others: readonly OptionNumbers[],
     operation: string,
   ): void {
     for (const option of others) this.setNumber(s, option, 1, operation);
     if (reusePort === true) this.setOption(s, "SO_REUSEPORT", true);
+    if (freeBind === true) this.setOption(s, "IP_FREEBIND", true);
     if (ipv6Only !== undefined && hostname.includes(":")) this.setOption(s, "IPV6_V6ONLY", ipv6Only);
   }
 
@@ -200,6 +220,10 @@ export abstract class BsdSockets implements SocketCalls {
 
   isDatagram(s: bigint, operation: string): boolean {
     return this.getNumber(s, this.constants.SO_TYPE, operation) === SOCK.SOCK_DGRAM;
+  }
+
+  keepsMessages(s: bigint): boolean {
+    return this.getNumber(s, this.constants.SO_TYPE, `read the type of ${socketName(s)}`) === SOCK.SOCK_SEQPACKET;
   }
 
   isListening(s: bigint, operation: string): boolean {
@@ -231,16 +255,32 @@ export abstract class BsdSockets implements SocketCalls {
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
     const operation = `get option ${name} of ${socketName(s)}`;
     const [level, optname] = this.#numbers(name, operation);
-    const value = new Uint8Array(this.#values.sizeOf(name));
-    const length = new Int32Array([value.byteLength]);
-    const result = this.functions.getsockopt(s, level, optname, value, length);
+    const bytes = new Uint8Array(this.#values.sizeOf(name));
+    const length = new Int32Array([bytes.byteLength]);
+    const result = this.functions.getsockopt(s, level, optname, bytes, length);
     if (result === -1) throw this.lastError(operation, "getsockopt");
-    return this.#values.decode(name, value);
+    const value = this.#values.decode(name, bytes);
+    if (name !== "SO_ERROR" || value === 0) return value;
+    return this.errorOf(value as number, operation, "getsockopt").code as SocketOptions[Name];
   }
 
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
     const operation = `set option ${name} of ${socketName(s)}`;
     this.setBytes(s, this.#numbers(name, operation), this.#values.encode(name, value), operation);
+  }
+
+  getRawOption(s: bigint, level: number, optname: number, size: number): Uint8Array<ArrayBuffer> {
+    const value = new Uint8Array(size);
+    const length = new Int32Array([size]);
+    const result = this.functions.getsockopt(s, level, optname, value, length);
+    if (result === -1) {
+      throw this.lastError(`get option ${optname} of level ${level} of ${socketName(s)}`, "getsockopt");
+    }
+    return value.slice(0, length[0]);
+  }
+
+  setRawOption(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void {
+    this.setBytes(s, [level, optname], value, `set option ${optname} of level ${level} of ${socketName(s)}`);
   }
 
   #numbers(name: keyof SocketOptions, operation: string): OptionNumbers {
@@ -279,7 +319,7 @@ export abstract class BsdSockets implements SocketCalls {
     askEvery?: number,
   ): Promise<void> {
     const done = () => {
-      const code = this.getNumber(s, this.constants.SO_ERROR, operation);
+      const code = this.getNumber(s, this.constants.options.SO_ERROR, operation);
       if (code !== 0) throw this.errorOf(code, operation, "connect");
       return true;
     };

@@ -204,7 +204,7 @@ export class StreamIo {
 export interface Datagram {
   /** The bytes of the datagram: the beginning of the given buffer, or a copy. Bytes that did not fit are lost. */
   readonly data: Uint8Array<ArrayBuffer>;
-  readonly sender: Deno.NetAddr;
+  readonly sender: Deno.NetAddr | Deno.UnixAddr;
 }
 
 /** Receives datagrams on one socket, without blocking the event loop. */
@@ -269,7 +269,7 @@ export class PolledReceiver implements DatagramReceiver {
       if (length !== undefined) {
         this.#turns.spend();
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
-        return { data, sender: this.addresses.decodeInternet(name, "udp") };
+        return { data, sender: this.addresses.decodeSender(name.subarray(0, nameLength[0])) };
       }
       // Yielding costs less than waiting through the poller, and after several datagrams the next one is likely to
       // arrive soon.

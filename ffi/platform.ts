@@ -71,18 +71,28 @@ export interface BindOptions {
   readonly reusePort?: boolean | undefined;
   /** `IPV6_V6ONLY`. Defaults to off for `::`, and to the setting of the system for other addresses. */
   readonly ipv6Only?: boolean | undefined;
+  /** `IP_FREEBIND`, on systems that have it. */
+  readonly freeBind?: boolean | undefined;
+  /** The type of a local socket. Defaults to `"stream"`. */
+  readonly type?: LocalType | undefined;
 }
+
+/** The type of a local socket that connects: a stream of bytes, or messages in order (`SOCK_SEQPACKET`). */
+export type LocalType = "stream" | "seqpacket";
 
 /**
  * Checks the options that are set on a socket before it is bound.
  *
- * @throws {TypeError} If `ipv6Only` is set and the address is not an IPv6 address.
+ * @throws {TypeError} If `ipv6Only` is set and the address is not an IPv6 address; if `freeBind` is not a boolean.
  */
-export function toBindOptions({ reusePort, ipv6Only }: BindOptions, hostname: string): BindOptions {
+export function toBindOptions({ reusePort, ipv6Only, freeBind }: BindOptions, hostname: string): BindOptions {
+  if (freeBind !== undefined && typeof freeBind !== "boolean") {
+    throw new TypeError(`Invalid \`freeBind\`: must be a boolean, got ${freeBind}`);
+  }
   if (ipv6Only === true && !hostname.includes(":")) {
     throw new TypeError(`Invalid \`ipv6Only\`: must be with an IPv6 address, got "${hostname}"`);
   }
-  return { reusePort, ipv6Only };
+  return { reusePort, ipv6Only, freeBind };
 }
 
 /** The options that are set on a datagram socket before it is bound. */
@@ -100,25 +110,34 @@ export interface SocketCalls {
   /** Makes an unbound TCP socket of the address family of `hostname`. */
   open(hostname: string): bigint;
   /**
-   * Makes an unbound local stream socket.
+   * Makes an unbound local socket.
    *
-   * @throws {Deno.errors.NotSupported} If the system cannot share local sockets.
+   * @throws {Deno.errors.NotSupported} If the system cannot share local sockets, or does not have the type.
    */
-  openLocal(path: string): bigint;
+  openLocal(path: string, type?: LocalType): bigint;
   /**
    * Binds and listens, exclusively for this process unless `reusePort` is set, and returns the listening socket.
    *
    * @throws {Deno.errors.NotSupported} If the system does not have an option.
    */
   listen(address: SocketAddress, backlog: number, options?: BindOptions): bigint;
+  /**
+   * Resolves the name of a host (`getaddrinfo`) on a pool thread.
+   *
+   * @returns The IP addresses, at least one, in the order of preference of the system.
+   * @throws {WinsockError} If the name cannot be resolved, such as WSAHOST_NOT_FOUND.
+   * @throws The reason of the signal, if it is aborted first.
+   */
+  resolve(hostname: string, signal?: AbortSignal): Promise<string[]>;
   /** Connects an unbound socket. An aborted `signal` ends the attempt and throws its reason. */
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   /**
-   * Makes and binds a UDP socket that may broadcast, exclusively for this process unless `reuseAddress` is set.
+   * Makes and binds a UDP socket that may broadcast, exclusively for this process unless `reuseAddress` is set; or a
+   * local datagram socket.
    *
    * @throws {Deno.errors.NotSupported} If the system does not have an option.
    */
-  bindDatagram(address: InternetAddress, options?: DatagramBindOptions): bigint;
+  bindDatagram(address: SocketAddress, options?: DatagramBindOptions): bigint;
   /** Calls `connect` on a UDP socket: it then sends to that address, and receives only from it. */
   connectDatagram(s: bigint, address: InternetAddress): void;
   /** Makes two connected local sockets. */
@@ -135,6 +154,8 @@ export interface SocketCalls {
   assertSocket(s: bigint, operation: string): void;
   /** Returns whether `s` is a datagram socket (`SO_TYPE`). */
   isDatagram(s: bigint, operation: string): boolean;
+  /** Returns whether a connection keeps the boundaries of messages (`SOCK_SEQPACKET`). */
+  keepsMessages(s: bigint): boolean;
   /** Returns whether `s` is listening (`SO_ACCEPTCONN`). */
   isListening(s: bigint, operation: string): boolean;
   /** Calls `getsockname`. */
@@ -145,6 +166,10 @@ export interface SocketCalls {
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name];
   /** Calls `setsockopt`. */
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void;
+  /** Calls `getsockopt` with numbers of the system. Returns the bytes of the value, at most `size`. */
+  getRawOption(s: bigint, level: number, optname: number, size: number): Uint8Array<ArrayBuffer>;
+  /** Calls `setsockopt` with numbers of the system. */
+  setRawOption(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void;
   /**
    * Pauses accepting until the result is disposed. On some systems a child process can inherit a new connection before
    * its flag is changed; the caller must hold this while it spawns one.
@@ -177,7 +202,7 @@ export interface SocketCalls {
   /**
    * Calls `sendto` without waiting. Returns the number of bytes sent, or `undefined` if there is no room at the moment.
    */
-  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined;
+  sendDatagram(s: bigint, data: Uint8Array, address: SocketAddress): number | undefined;
   /**
    * Waits until there is room to send, or until a send would report an error.
    *

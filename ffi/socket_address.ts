@@ -4,6 +4,7 @@
  * @module
  */
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../structs/sockaddr.ts";
+import type { WinsockError } from "./winsock_error.ts";
 
 /** An IP address and a port. */
 export interface InternetAddress {
@@ -129,6 +130,14 @@ export class AddressCodec {
     return this.decodeInternet(name, "tcp");
   }
 
+  /** Decodes the address of the sender of a datagram. A local socket that is not bound has an empty path. */
+  decodeSender(name: Uint8Array<ArrayBuffer>): Deno.NetAddr | Deno.UnixAddr {
+    if (!this.isUnspecified(name) && readFamily(name, this.format.lengthPrefixed) !== AF_UNIX) {
+      return this.decodeInternet(name, "udp");
+    }
+    return { transport: "unixpacket", path: this.#path(name.subarray(2)) };
+  }
+
   /** Decodes an address of the Internet families. */
   decodeInternet(name: Uint8Array<ArrayBuffer>, transport: Deno.NetAddr["transport"]): Deno.NetAddr {
     const family = readFamily(name, this.format.lengthPrefixed);
@@ -160,8 +169,107 @@ export class AddressCodec {
   }
 }
 
+/** The functions of a system that look up the addresses of a host, and the layout of their result. */
+export interface HostLookup {
+  /** The offset of `ai_addr` in `struct addrinfo`. */
+  readonly addressOffset: number;
+  /**
+   * Calls `getaddrinfo` on a pool thread, and writes the address of the list of results to `list`.
+   *
+   * @returns 0, or the number of the error.
+   */
+  find(hostname: string, hints: Uint8Array<ArrayBuffer>, list: BigUint64Array<ArrayBuffer>): Promise<number>;
+  /** Copies from native memory. */
+  copyOut(target: Uint8Array<ArrayBuffer>, address: bigint): void;
+  /** Calls `freeaddrinfo`. */
+  free(list: bigint): void;
+  /** Makes the error for a number that `find` returned. */
+  error(code: number, operation: string): WinsockError;
+}
+
+/** `struct addrinfo`: `ai_family` is at 4, `ai_socktype` at 8, `ai_addrlen` at 16 and `ai_next` at the end. */
+const ADDRINFO_SIZE = 48;
+const SOCK_STREAM = 1;
+/** The most lookups at a time. Each holds a pool thread, for many seconds if no name server answers. */
+const MAX_LOOKUPS = 4;
+let lookups = 0;
+const waitingLookups: (() => void)[] = [];
+
+/**
+ * Looks up the IP addresses of a host, in the order of preference of the system.
+ *
+ * @param hostname The name of the host.
+ * @param lookup The functions of the system.
+ * @param addresses The codec for its addresses.
+ * @param signal Ends the wait when it is aborted. The lookup itself cannot be ended, and continues.
+ * @throws {WinsockError} If the name cannot be resolved.
+ * @throws The reason of the signal, if it is aborted first.
+ */
+export async function lookUpHost(
+  hostname: string,
+  lookup: HostLookup,
+  addresses: AddressCodec,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  signal?.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal?.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    return await Promise.race([findHost(hostname, lookup, addresses, signal), aborted.promise]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+async function findHost(
+  hostname: string,
+  lookup: HostLookup,
+  addresses: AddressCodec,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  if (lookups === MAX_LOOKUPS) await new Promise<void>((resolve) => waitingLookups.push(resolve));
+  else lookups++;
+  try {
+    if (signal?.aborted) return [];
+    const hints = new Uint8Array(ADDRINFO_SIZE);
+    hints[8] = SOCK_STREAM;
+    const list = new BigUint64Array(1);
+    const code = await lookup.find(hostname, hints, list);
+    if (code !== 0) throw lookup.error(code, `resolve the name "${hostname}"`);
+    try {
+      return [...addressesIn(list[0]!, lookup, addresses)];
+    } finally {
+      lookup.free(list[0]!);
+    }
+  } finally {
+    const next = waitingLookups.shift();
+    if (next === undefined) lookups--;
+    else next();
+  }
+}
+
+/** Yields the IP addresses of a list of `struct addrinfo`. */
+function* addressesIn(list: bigint, lookup: HostLookup, addresses: AddressCodec): Generator<string, void, void> {
+  const entry = new Uint8Array(ADDRINFO_SIZE);
+  const view = new DataView(entry.buffer);
+  for (let next = list; next !== 0n; next = view.getBigUint64(ADDRINFO_SIZE - 8, true)) {
+    lookup.copyOut(entry, next);
+    const family = view.getInt32(4, true);
+    if (family !== AF_INET && family !== addresses.AF_INET6) continue;
+    const name = new Uint8Array(Math.min(view.getUint32(16, true), ADDRESS_SIZE));
+    lookup.copyOut(name, view.getBigUint64(lookup.addressOffset, true));
+    yield addresses.decodeInternet(name, "tcp").hostname;
+  }
+}
+
 /** The address of a socket: of TCP or UDP, or of a local socket (not on Windows). */
 export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
+
+/** Returns whether a hostname is an IP address, valid or not. Otherwise it is a name. */
+export function isAddress(hostname: string): boolean {
+  return hostname.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(hostname);
+}
 
 /** An IPv6 address in brackets, as in URLs: `[::1]`. */
 const BRACKETED = /^\[([^\]]*:[^\]]*)\]$/;

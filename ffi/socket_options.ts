@@ -56,6 +56,31 @@ export interface SocketOptions {
   SO_REUSEPORT: boolean;
   /** Allow datagrams to broadcast addresses. */
   SO_BROADCAST: boolean;
+  /**
+   * Milliseconds after which a blocking receive of another program that has the socket gives up; 0 for no limit. The
+   * calls of this library do not block, and ignore it.
+   */
+  SO_RCVTIMEO: number;
+  /**
+   * Milliseconds after which a blocking send of another program that has the socket gives up; 0 for no limit. The calls
+   * of this library do not block, and ignore it.
+   */
+  SO_SNDTIMEO: number;
+  /** The Winsock code of the pending error, or 0. Reading it clears the error. Read only. */
+  SO_ERROR: number;
+  /** Number of routers that an IPv4 packet may pass, 1 to 255. */
+  IP_TTL: number;
+  /** Type of service of IPv4 packets, 0 to 255. Windows ignores it unless an administrator allows it. */
+  IP_TOS: number;
+  /**
+   * Linux only: bind to an address that this host does not have yet. Read only, because it takes effect when the socket
+   * is bound. The option `freeBind` sets it.
+   */
+  IP_FREEBIND: boolean;
+  /** Number of routers that an IPv6 packet may pass, 0 to 255. */
+  IPV6_UNICAST_HOPS: number;
+  /** Traffic class of IPv6 packets, 0 to 255. */
+  IPV6_TCLASS: number;
   /** IPv6 only: do not receive IPv4 traffic on `::`. Read only, because it takes effect when the socket is bound. */
   IPV6_V6ONLY: boolean;
   /** Address of the interface for outgoing IPv4 multicast. With `0.0.0.0` the system chooses. */
@@ -83,10 +108,13 @@ export type OptionNumbers = readonly [level: number, optname: number];
 
 /**
  * The numbers of every option in the headers of one system; `undefined` for an option that the system does not have.
+ * Every system has SO_ERROR.
  */
-export type OptionTable = { readonly [Name in keyof SocketOptions]: OptionNumbers | undefined };
+export type OptionTable =
+  & { readonly [Name in keyof SocketOptions]: OptionNumbers | undefined }
+  & { readonly SO_ERROR: OptionNumbers };
 
-type Kind = "boolean" | "number" | "linger" | "address";
+type Kind = "boolean" | "number" | "linger" | "address" | "time";
 
 const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
   TCP_NODELAY: "boolean",
@@ -101,6 +129,14 @@ const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
   SO_REUSEADDR: "boolean",
   SO_REUSEPORT: "boolean",
   SO_BROADCAST: "boolean",
+  SO_RCVTIMEO: "time",
+  SO_SNDTIMEO: "time",
+  SO_ERROR: "number",
+  IP_TTL: "number",
+  IP_TOS: "number",
+  IP_FREEBIND: "boolean",
+  IPV6_UNICAST_HOPS: "number",
+  IPV6_TCLASS: "number",
   IPV6_V6ONLY: "boolean",
   IP_MULTICAST_IF: "address",
   IP_MULTICAST_LOOP: "boolean",
@@ -113,18 +149,27 @@ const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
 const MOST = 0x7fff_ffff;
 const MAX_LINGER = 0xffff;
 
+/** `struct timeval`: the seconds, and the microseconds in the second half. */
+const TIMEVAL_SIZE = 16;
+
 /** The layout of option values in the memory of one system. */
 export class OptionValues {
   readonly #lingerWidth: 2 | 4;
+  readonly #hasTimeval: boolean;
 
-  /** @param lingerWidth The size of each member of `struct linger` in bytes. */
-  constructor(lingerWidth: 2 | 4) {
+  /**
+   * @param lingerWidth The size of each member of `struct linger` in bytes.
+   * @param hasTimeval Whether a time is a `struct timeval`. Otherwise it is a number of milliseconds.
+   */
+  constructor(lingerWidth: 2 | 4, hasTimeval: boolean) {
     this.#lingerWidth = lingerWidth;
+    this.#hasTimeval = hasTimeval;
   }
 
   /** Returns the number of bytes to reserve for a value. */
   sizeOf(name: keyof SocketOptions): number {
-    return KINDS[name] === "linger" ? 2 * this.#lingerWidth : 4;
+    if (KINDS[name] === "linger") return 2 * this.#lingerWidth;
+    return this.#hasTimeval && KINDS[name] === "time" ? TIMEVAL_SIZE : 4;
   }
 
   encode<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): Uint8Array<ArrayBuffer> {
@@ -135,7 +180,11 @@ export class OptionValues {
       else view.setInt32(offset, number, true);
     };
     if (KINDS[name] === "address") bytes.set(parseIPv4(String(value)));
-    else if (KINDS[name] !== "linger") put(0, checked(name, Number(value), MOST));
+    else if (KINDS[name] === "time" && this.#hasTimeval) {
+      const milliseconds = checked(name, Number(value), MOST);
+      view.setBigInt64(0, BigInt(Math.floor(milliseconds / 1_000)), true);
+      put(8, milliseconds % 1_000 * 1_000);
+    } else if (KINDS[name] !== "linger") put(0, checked(name, Number(value), MOST));
     else if (value !== null) {
       put(0, 1, this.#lingerWidth);
       put(this.#lingerWidth, checked(name, Number(value), MAX_LINGER), this.#lingerWidth);
@@ -154,6 +203,10 @@ export class OptionValues {
     switch (kind) {
       case "boolean":
         return get(0, 4) !== 0;
+      case "time":
+        // The kernel may round up to its own clock.
+        if (this.#hasTimeval) return Number(view.getBigInt64(0, true)) * 1_000 + Math.round(get(8, 4) / 1_000);
+        return get(0, 4);
       case "number":
         return get(0, 4);
       case "linger":

@@ -21,9 +21,11 @@
  */
 export { type BlobForm, type BlobOptions, readBlobs, type ReadBlobsOptions, receiveBlobs, sendBlobs } from "./blobs.ts";
 export { DescriptorChannel, encodePythonMessage, readPythonMessages } from "./python.ts";
-export { type Environment, type PassedHandle, PassedSockets } from "./passed_sockets.ts";
+export { type Environment, type PassedHandle, type PassedSocketInfo, PassedSockets } from "./passed_sockets.ts";
 export {
   notify,
+  notifyBarrier,
+  type NotifyBarrierOptions,
   type NotifyOptions,
   type NotifyState,
   spawnActivated,
@@ -31,6 +33,8 @@ export {
   type StandardStream,
   type SystemdOptions,
   systemdSockets,
+  watchdogInterval,
+  type WatchdogOptions,
 } from "./systemd.ts";
 export {
   duplicateSocketInformation,

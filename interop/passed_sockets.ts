@@ -4,6 +4,8 @@
  *
  * @module
  */
+import type { SocketKind } from "../ffi/platform.ts";
+import type { SocketAddr } from "../ffi/socket_address.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DatagramSocket } from "../sockets/datagram_socket.ts";
@@ -39,12 +41,29 @@ export interface PassedHandle {
   readonly handle: bigint;
 }
 
+/** Facts about a socket that was passed: what `sd_is_socket` and its siblings check (sd_is_fifo(3)). */
+export interface PassedSocketInfo {
+  /** Whether it is a listener, a datagram socket, or a stream socket that does not listen. */
+  readonly kind: SocketKind;
+  /** Whether its connections carry messages instead of a stream of bytes (`SOCK_SEQPACKET`). */
+  readonly keepsMessages: boolean;
+  /** The address that it is bound to. The path of a local socket that is not bound is empty. */
+  readonly addr: SocketAddr;
+}
+
+/** The names of sockets for which a unit does not set a name: that of the unit, and a name for sockets without one. */
+const DEFAULT_NAME = /\.socket$|^unknown$/;
+
 /**
  * The sockets that this process was started with, in the order in which they were passed.
  *
  * Each can be taken once, by its position or its name. It then belongs to the caller. A socket that cannot be taken,
  * because it is of another kind, stays in its place. {@linkcode PassedSockets.close} closes all sockets that were not
  * taken. Taking needs ffi access to the system's socket library.
+ *
+ * systemd names a socket after its unit, such as `web.socket`, unless the unit has `FileDescriptorName=`. To take a
+ * socket by a name that none has, while another one has such a name by default, is an error: the program would listen on
+ * an address that is in use.
  *
  * @example Without passed sockets, which is not an error
  * ```ts
@@ -83,8 +102,8 @@ export class PassedSockets implements Disposable {
    * @param which Its position, beginning with 0, or its name. If several have the same name, the first that was not
    * taken yet.
    * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
-   * @throws {TypeError} If it is a local socket, a TCP socket that neither listens nor is connected, or already belongs
-   * to another object of this process. It then stays in its place.
+   * @throws {TypeError} If it is a stream socket that neither listens nor is connected, or already belongs to another
+   * object of this process. It then stays in its place. Also if no socket has the name, and one has a name by default.
    * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
   take(which: number | string): AnySocket | undefined {
@@ -98,43 +117,94 @@ export class PassedSockets implements Disposable {
   /**
    * Takes a listening socket.
    *
+   * @typeParam A The type of its addresses, which is not checked.
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The listener, which the caller must close; `undefined` if it does not exist or was taken.
    * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it does not listen. It then stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
-  takeListener(which: number | string): Listener | undefined {
-    return this.#take(which, (handle) => Listener.fromHandle(handle));
+  takeListener<A extends SocketAddr = Deno.NetAddr>(which: number | string): Listener<A> | undefined {
+    return this.#take(which, (handle) => Listener.fromHandle<A>(handle));
+  }
+
+  /**
+   * Takes all listening sockets with a name, as for a unit that has several `ListenStream=`.
+   *
+   * @typeParam A The type of their addresses, which is not checked.
+   * @param name The name.
+   * @returns The listeners, which the caller must close, in the order in which they were passed.
+   * @throws {TypeError} As {@linkcode PassedSockets.takeListener}. The listeners before it are then closed, and the rest
+   * stays in its place.
+   * @throws {WinsockError} WSAENOTSOCK if one is not an open socket.
+   */
+  takeListeners<A extends SocketAddr = Deno.NetAddr>(name: string): Listener<A>[] {
+    const listeners: Listener<A>[] = [];
+    try {
+      for (let next = this.takeListener<A>(name); next !== undefined; next = this.takeListener<A>(name)) {
+        listeners.push(next);
+      }
+      return listeners;
+    } catch (error) {
+      for (const listener of listeners) listener.close();
+      throw error;
+    }
   }
 
   /**
    * Takes a connected socket.
    *
+   * @typeParam A The type of its addresses, which is not checked.
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
    * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is not connected. It then stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is not an open socket. It then stays in its place.
    */
-  takeSocket(which: number | string): Socket | undefined {
-    return this.#take(which, toSocket);
+  takeSocket<A extends SocketAddr = Deno.NetAddr>(which: number | string): Socket<A> | undefined {
+    return this.#take(which, (handle) => toSocket<A>(handle));
   }
 
   /**
-   * Takes a bound UDP socket.
+   * Takes a datagram socket.
    *
+   * @typeParam A The type of its addresses, which is not checked.
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
-   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a TCP socket. It then stays in its place.
+   * @throws {TypeError} As {@linkcode PassedSockets.take}, and if it is a stream socket. It then stays in its place.
    * @throws {WinsockError} WSAENOTSOCK if it is not an open socket, WSAEINVAL on Windows if it is not bound. It then
    * stays in its place.
    */
-  takeDatagramSocket(which: number | string): DatagramSocket | undefined {
-    return this.#take(which, (handle) => DatagramSocket.fromHandle(handle));
+  takeDatagramSocket<A extends SocketAddr = Deno.NetAddr>(which: number | string): DatagramSocket<A> | undefined {
+    return this.#take(which, (handle) => DatagramSocket.fromHandle<A>(handle));
   }
 
   /**
-   * Takes a descriptor without checking its kind. Use it for local sockets, and pass the result to `fromHandle` of the
-   * class. Needs no permission.
+   * Returns facts about a socket, without taking it.
+   *
+   * @example Whether the first socket listens at a port
+   * ```ts
+   * import { systemdSockets } from "@winsock/handoff/interop";
+   *
+   * using passed = systemdSockets();
+   * const info = passed.inspect(0);
+   * if (info !== undefined && (info.kind !== "listener" || "path" in info.addr)) {
+   *   throw new TypeError("The unit must have ListenStream= with a port");
+   * }
+   * ```
+   *
+   * @param which As for {@linkcode PassedSockets.take}.
+   * @returns The facts; `undefined` if it does not exist or was taken.
+   * @throws {WinsockError} WSAENOTSOCK if it is not an open socket, such as a pipe or a file.
+   */
+  inspect(which: number | string): PassedSocketInfo | undefined {
+    const handle = this.#handles[this.#find(which)];
+    if (handle === undefined) return undefined;
+    const calls = systemCalls();
+    const kind = kindOf(handle);
+    return { kind, keepsMessages: calls.keepsMessages(handle), addr: addressOf(handle, kind) };
+  }
+
+  /**
+   * Takes a descriptor without checking what it is, such as a file that was stored with `FDSTORE`. Needs no permission.
    *
    * @param which As for {@linkcode PassedSockets.take}.
    * @returns The descriptor, which the caller must close; `undefined` if it does not exist or was taken.
@@ -162,11 +232,23 @@ export class PassedSockets implements Disposable {
   #take<T>(which: number | string, takeOver: (handle: bigint) => T): T | undefined {
     const position = this.#find(which);
     const handle = this.#handles[position];
-    if (handle === undefined) return undefined;
-    refuseLocal(handle, this.names[position]!);
+    if (handle === undefined) {
+      if (typeof which === "string") this.#checkNames(which);
+      return undefined;
+    }
     const socket = takeOver(handle);
     this.#handles[position] = undefined;
     return socket;
+  }
+
+  /** Throws if no socket has the name, and the name of one was not chosen. */
+  #checkNames(name: string): void {
+    const { names } = this;
+    if (names.includes(name) || !names.some((each) => DEFAULT_NAME.test(each))) return;
+    const known = names.map((each) => `"${each}"`).join(", ");
+    throw new TypeError(
+      `Cannot take over the socket "${name}": no socket has that name, only ${known}. Set FileDescriptorName=${name} in the unit`,
+    );
   }
 
   #find(which: number | string): number {
@@ -175,12 +257,17 @@ export class PassedSockets implements Disposable {
   }
 }
 
-function kindOf(handle: bigint): string {
+function kindOf(handle: bigint): SocketKind {
   return systemCalls().kind(handle, `take over socket ${handle}`);
 }
 
-function toSocket(handle: bigint): Socket {
-  const socket = Socket.fromHandle(handle);
+function addressOf(handle: bigint, kind: SocketKind): SocketAddr {
+  const addr = systemCalls().localAddress(handle);
+  return kind === "datagram" ? { ...addr, transport: "path" in addr ? "unixpacket" : "udp" } as SocketAddr : addr;
+}
+
+function toSocket<A extends SocketAddr>(handle: bigint): Socket<A> {
+  const socket = Socket.fromHandle<A>(handle);
   try {
     systemCalls().remoteAddress(handle);
     return socket;
@@ -189,12 +276,4 @@ function toSocket(handle: bigint): Socket {
     if (!(error instanceof WinsockError) || error.code !== WSA_ERRORS.WSAENOTCONN) throw error;
     throw new TypeError(`Cannot take over socket ${handle}: it is not connected`, { cause: error });
   }
-}
-
-function refuseLocal(handle: bigint, name: string): void {
-  // Throws if the handle is not a socket.
-  systemCalls().assertSocket(handle, `take over socket ${handle}`);
-  if (!("path" in systemCalls().localAddress(handle))) return;
-  const what = name === "" ? `socket ${handle}` : `socket ${handle}, "${name}"`;
-  throw new TypeError(`Cannot take over ${what}: it is a local socket, not a TCP or UDP socket`);
 }

@@ -3,15 +3,23 @@
  *
  * @module
  */
-import { closeOnExec, duplicateFrom, inheritable, setStatusFlags, statusFlags } from "../ffi/unix/descriptors.ts";
+import {
+  closeOnExec,
+  duplicateFrom,
+  inheritable,
+  newPipe,
+  setStatusFlags,
+  statusFlags,
+} from "../ffi/unix/descriptors.ts";
 import { type Environment, type PassedHandle, PassedSockets, requireLinux } from "./passed_sockets.ts";
 import type { ChildProcess } from "node:child_process";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import type { AnySocket } from "../sockets/duplicate_socket.ts";
-import { monotonicMicroseconds } from "../ffi/unix/libc.ts";
-import { sendLocalDatagram } from "../ffi/unix/local_sockets.ts";
+import { type AnySocket, checkOpen } from "../sockets/duplicate_socket.ts";
+import { libc, monotonicMicroseconds } from "../ffi/unix/libc.ts";
+import { unixPoller } from "../ffi/unix/poller.ts";
+import { MAX_DESCRIPTORS, sendLocalDatagram } from "../ffi/unix/scm_rights.ts";
 
 /** The variables of the protocol. `LISTEN_PIDFDID`, which newer versions of systemd set, is not checked. */
 const VARIABLES = [
@@ -40,6 +48,9 @@ export interface SystemdOptions {
  * `LISTEN_FDS` is the number of descriptors, which begin at 3 or at `LISTEN_FDS_FIRST_FD`, and `LISTEN_FDNAMES` has
  * their names.
  *
+ * A socket is named after its unit, such as `web.socket`, unless the unit has `FileDescriptorName=web`. All sockets of a
+ * unit have the same name: see {@linkcode PassedSockets.takeListeners}.
+ *
  * The function removes the variables, so that it succeeds only once and child processes do not use them. The
  * descriptors are no longer inherited. An error leaves both unchanged. Without `LISTEN_PID` the sockets are assumed to
  * be for this process, as with `--no-pid` of systemfd.
@@ -60,7 +71,7 @@ export interface SystemdOptions {
  * @param options The environment and the process.
  * @returns The sockets; empty if no sockets were passed, or they were passed to another process. Without
  * `LISTEN_FDNAMES` each is named `unknown`, as in systemd.
- * @throws {TypeError} If the variables are not numbers, the number of names differs from the number of sockets, or a
+ * @throws {TypeError} If the variables of this process are not numbers, the number of names differs from the number of sockets, or a
  * descriptor was not passed but opened by this process.
  * @throws {WinsockError} WSAENOTSOCK if a descriptor is not open.
  * @throws {Deno.errors.NotCapable} Without the permission for one of the variables, whether sockets were passed or not.
@@ -93,10 +104,10 @@ interface Variables {
 
 /** Reads the variables. Returns `undefined` if no sockets were passed to this process. */
 function readVariables(env: Environment, processId: number): Variables | undefined {
+  // What is for another process is not looked at any further.
+  if ((readNumber(env, "LISTEN_PID") ?? processId) !== processId) return undefined;
   const count = readNumber(env, "LISTEN_FDS");
-  if (count === undefined || count === 0 || (readNumber(env, "LISTEN_PID") ?? processId) !== processId) {
-    return undefined;
-  }
+  if (count === undefined || count === 0) return undefined;
   const first = readNumber(env, "LISTEN_FDS_FIRST_FD") ?? FIRST_DESCRIPTOR;
   if (first < FIRST_DESCRIPTOR) {
     throw new TypeError(
@@ -237,6 +248,15 @@ export interface NotifyState {
   MAINPID?: number;
   /** 1: the service is alive, if the manager has a watchdog for it. */
   WATCHDOG?: 1;
+  /**
+   * 1: the manager keeps the sockets of {@linkcode NotifyOptions.sockets}, and passes them to the next start of the
+   * service, under the name in `FDNAME`. The unit must have `FileDescriptorStoreMax=`.
+   */
+  FDSTORE?: 1;
+  /** 1: the manager closes the sockets that it keeps under the name in `FDNAME`. */
+  FDSTOREREMOVE?: 1;
+  /** The name of the sockets to keep or to remove. */
+  FDNAME?: string;
   /** Any other variable of sd_notify(3). */
   [variable: string]: string | number | bigint | undefined;
 }
@@ -245,6 +265,11 @@ export interface NotifyState {
 export interface NotifyOptions {
   /** The environment variables. Defaults to `Deno.env`. */
   env?: Pick<Environment, "get">;
+  /**
+   * Sockets for the manager to keep, with `FDSTORE`. The manager gets descriptors of its own, and the sockets still belong
+   * to this process. At most 253.
+   */
+  sockets?: readonly AnySocket[];
 }
 
 /**
@@ -265,23 +290,153 @@ export interface NotifyOptions {
  * await notify({ READY: 1 });
  * ```
  *
+ * @example Keeping a listener in the manager, for the next start of the service
+ * ```ts
+ * import { notify, systemdSockets } from "@winsock/handoff/interop";
+ * import { listen } from "@winsock/handoff";
+ *
+ * using passed = systemdSockets();
+ * using listener = passed.takeListener("web") ?? listen({ hostname: "127.0.0.1" });
+ * await notify({ FDSTORE: 1, FDNAME: "web" }, { sockets: [listener] });
+ * ```
+ *
  * @param state The state to report.
- * @param options The environment.
+ * @param options The environment, and the sockets to keep.
  * @returns Whether there is a service manager: `false` without `NOTIFY_SOCKET`.
- * @throws {TypeError} If a value has more than one line, or a name is not valid.
- * @throws {WinsockError} If no socket is listening at the address.
+ * @throws {TypeError} If a value has more than one line, or a name is not valid; if there are sockets without `FDSTORE`.
+ * @throws {RangeError} If there are more than 253 sockets.
+ * @throws {WinsockError} If no socket is listening at the address; WSAENOTSOCK if a socket was closed or released.
  * @throws {Deno.errors.NotSupported} If the address is not that of a local socket (`vsock:`), or this is not Linux.
  */
 export async function notify(state: NotifyState, options: NotifyOptions = {}): Promise<boolean> {
-  const address = (options.env ?? Deno.env).get("NOTIFY_SOCKET") ?? "";
-  if (address === "") return false;
-  requireLinux("notify a service manager");
-  if (!/^[@/]/.test(address)) {
-    throw new Deno.errors.NotSupported(`Cannot notify a service manager at ${address}: it is not a local socket`);
+  const { sockets = [] } = options;
+  if (sockets.length > 0 && state.FDSTORE !== 1) {
+    throw new TypeError("Invalid `sockets`: must be with FDSTORE=1, for which the manager keeps them");
   }
+  if (sockets.length > MAX_DESCRIPTORS) {
+    throw new RangeError(`Invalid \`sockets\`: must be at most ${MAX_DESCRIPTORS}, got ${sockets.length}`);
+  }
+  if (state.FDNAME !== undefined && !NAME.test(state.FDNAME)) {
+    throw new TypeError(`Invalid \`FDNAME\`: must be a valid name for systemd, got "${state.FDNAME}"`);
+  }
+  const address = managerAddress(options.env);
+  if (address === undefined) return false;
+  for (const socket of sockets) checkOpen(socket);
   const time = state.RELOADING === 1 ? { MONOTONIC_USEC: monotonicMicroseconds() } : {};
-  await sendLocalDatagram(address, encode({ ...time, ...state }));
+  await sendLocalDatagram(address, encode({ ...time, ...state }), sockets.map(({ handle }) => handle));
   return true;
+}
+
+/** Returns the address of the service manager; `undefined` without `NOTIFY_SOCKET`. */
+function managerAddress(env: Pick<Environment, "get"> = Deno.env): string | undefined {
+  const address = env.get("NOTIFY_SOCKET") ?? "";
+  if (address === "") return undefined;
+  requireLinux("notify a service manager");
+  if (/^[@/]/.test(address)) return address;
+  throw new Deno.errors.NotSupported(`Cannot notify a service manager at ${address}: it is not a local socket`);
+}
+
+/** The options of {@linkcode notifyBarrier}. */
+export interface NotifyBarrierOptions extends Pick<NotifyOptions, "env"> {
+  /** A signal that ends the wait when it is aborted. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Waits until the service manager has processed all earlier notifications of this process
+ * ([sd_notify_barrier](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)). A process can then end
+ * without its notifications being lost.
+ *
+ * Needs the permissions of {@linkcode notify}.
+ *
+ * @example Ending after the manager knows
+ * ```ts
+ * import { notify, notifyBarrier } from "@winsock/handoff/interop";
+ *
+ * await notify({ STOPPING: 1 });
+ * await notifyBarrier({ signal: AbortSignal.timeout(5_000) });
+ * ```
+ *
+ * @param options The environment, and a signal.
+ * @returns Whether there is a service manager: `false` without `NOTIFY_SOCKET`.
+ * @throws {WinsockError} If no socket is listening at the address.
+ * @throws {Deno.errors.NotSupported} As {@linkcode notify}.
+ * @throws The reason of the signal, if it is aborted first.
+ */
+export async function notifyBarrier(options: NotifyBarrierOptions = {}): Promise<boolean> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const address = managerAddress(options.env);
+  if (address === undefined) return false;
+  const operation = "wait for the service manager";
+  const [readable, writable] = newPipe(operation);
+  try {
+    try {
+      await sendLocalDatagram(address, encode({ BARRIER: 1 }), [writable]);
+    } finally {
+      libc().close(writable);
+    }
+    // The manager closes its end when it comes to the message.
+    const waiting = unixPoller().prepare().wait(readable, "read", { operation });
+    const abort = () => unixPoller().abandon(waiting, signal!.reason);
+    signal?.addEventListener("abort", abort);
+    try {
+      if (signal?.aborted) abort();
+      await waiting.over;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+    return true;
+  } finally {
+    unixPoller().release(readable);
+    libc().close(readable);
+  }
+}
+
+/**
+ * Returns the time within which the service manager expects `WATCHDOG=1`
+ * ([sd_watchdog_enabled](https://www.freedesktop.org/software/systemd/man/latest/sd_watchdog_enabled.html)). Notify it at
+ * least twice in that time. Needs `--allow-env=WATCHDOG_USEC,WATCHDOG_PID`.
+ *
+ * @example Reporting that the event loop runs
+ * ```ts
+ * import { notify, watchdogInterval } from "@winsock/handoff/interop";
+ *
+ * const interval = watchdogInterval();
+ * if (interval !== undefined) {
+ *   Deno.unrefTimer(setInterval(() => notify({ WATCHDOG: 1 }).catch(() => {}), interval / 2));
+ * }
+ * ```
+ *
+ * @param options The environment and the process.
+ * @returns The time in milliseconds; `undefined` if the unit does not have `WatchdogSec=`, or the watchdog is for another
+ * process.
+ * @throws {TypeError} If the variables of this process are not numbers.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ */
+export function watchdogInterval(options: WatchdogOptions = {}): number | undefined {
+  const { env = Deno.env, processId = Deno.pid } = options;
+  const limit = env.get("WATCHDOG_USEC") ?? "";
+  const pid = env.get("WATCHDOG_PID") ?? "";
+  if (limit === "") return undefined;
+  if (pid !== "" && watchdogNumber("WATCHDOG_PID", pid) !== processId) return undefined;
+  return watchdogNumber("WATCHDOG_USEC", limit) / 1_000;
+}
+
+/** The options of {@linkcode watchdogInterval}. */
+export interface WatchdogOptions {
+  /** The environment variables. Defaults to `Deno.env`. */
+  env?: Pick<Environment, "get">;
+  /** The process that the watchdog must be for. Defaults to `Deno.pid`. */
+  processId?: number;
+}
+
+function watchdogNumber(name: string, text: string): number {
+  const number = /^\d+$/.test(text) ? Number(text) : 0;
+  if (Number.isSafeInteger(number) && number > 0) return number;
+  throw new TypeError(
+    `Cannot read the watchdog of the service manager: ${name} must be a positive number, got "${text}"`,
+  );
 }
 
 function encode(state: NotifyState): Uint8Array<ArrayBuffer> {

@@ -7,9 +7,9 @@ import type { Datagram, DatagramReceiver } from "../ffi/nonblocking_io.ts";
 import { type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { asDeno } from "../ffi/winsock_error.ts";
-import { Descriptor } from "./descriptor.ts";
-import type { SocketOptions } from "../ffi/socket_options.ts";
-import { toAddress } from "../ffi/socket_address.ts";
+import { Descriptor, SocketWithOptions } from "./descriptor.ts";
+import { type SocketAddr, type SocketAddress, toAddress } from "../ffi/socket_address.ts";
+import { transportOf } from "./listener.ts";
 
 /** Receives datagrams on a socket that is open, while receiving is not paused or finished. */
 class PausableReceiver {
@@ -133,10 +133,17 @@ export interface MulticastV6Membership {
 }
 
 /** Makes the {@linkcode DatagramSocket} that owns a descriptor which the system has just made. */
-export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramSocket;
+export let ownDatagramSocket: <A extends SocketAddr = Deno.NetAddr>(
+  handle: bigint,
+  maker?: SocketMaker,
+) => DatagramSocket<A>;
+
+/** Milliseconds between attempts to send to a local socket whose queue is full: there is no event for when that changes. */
+const SEND_DELAY_MS = 2;
 
 /**
- * A bound UDP socket, in the shape of `Deno.DatagramConn`. The object owns its descriptor, as {@linkcode Socket} does.
+ * A bound UDP socket, or on Linux and macOS a local datagram socket, in the shape of `Deno.DatagramConn`. The object owns
+ * its descriptor, as {@linkcode Socket} does.
  *
  * If several processes have the socket, each datagram goes to one of the processes that are receiving at the time.
  * Which one is not defined. While no process receives, the system keeps the datagrams that `SO_RCVBUF` has room for.
@@ -159,36 +166,40 @@ export let ownDatagramSocket: (handle: bigint, maker?: SocketMaker) => DatagramS
  * const [data, sender] = await server.receive();
  * assertEquals([new TextDecoder().decode(data), sender.port], ["hello", client.addr.port]);
  * ```
+ *
+ * @typeParam A The type of its addresses: `Deno.NetAddr` for UDP, or `Deno.UnixAddr`.
  */
-export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, Deno.NetAddr]>, Disposable {
+export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptions
+  implements AsyncIterable<[Uint8Array<ArrayBuffer>, A]>, Disposable {
   readonly #descriptor: Descriptor;
   readonly #inlet: PausableReceiver;
   /** The address when the object was made. */
-  readonly #addr: Deno.NetAddr;
+  readonly #addr: A;
   #isIPv6: boolean | undefined;
 
   private constructor(descriptor: Descriptor) {
+    super();
     this.#descriptor = descriptor;
     this.#inlet = new PausableReceiver(descriptor);
-    const { hostname, port } = descriptor.use((s) => systemCalls().localAddress(s)) as Deno.NetAddr;
-    this.#addr = { transport: "udp", hostname, port };
+    const addr = descriptor.use((s) => systemCalls().localAddress(s));
+    this.#addr = { ...addr, transport: "path" in addr ? "unixpacket" : "udp" } as A;
   }
 
   /**
-   * Takes ownership of the descriptor of a UDP socket: a SOCKET on Windows, a file descriptor on other systems. On
-   * Windows the socket becomes non-blocking for every process that shares it.
+   * Takes ownership of the descriptor of a datagram socket: a SOCKET on Windows, a file descriptor on other systems. On
+   * Windows the socket becomes non-blocking for every process that shares it. The file of a local socket stays when the
+   * socket is closed, because the program that made the file may still use it.
    *
    * @param handle The descriptor. It is unchanged if this throws.
-   * @returns The socket that owns the descriptor.
-   * @throws {TypeError} If it is a stream socket or a local socket, or if another object of this process owns it.
+   * @returns The socket that owns the descriptor. The type parameter is not checked.
+   * @throws {TypeError} If it is a stream socket, or if another object of this process owns it.
    * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket, WSAEINVAL on Windows if it is not bound.
    */
-  static fromHandle(handle: bigint): DatagramSocket {
+  static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): DatagramSocket<A> {
     const calls = systemCalls();
     const kind = calls.kind(handle, `take over socket ${handle}`);
-    if (kind !== "datagram") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not UDP`);
-    if ("path" in calls.localAddress(handle)) {
-      throw new TypeError(`Cannot take over socket ${handle}: it is a local datagram socket, not UDP`);
+    if (kind !== "datagram") {
+      throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not a datagram socket`);
     }
     const descriptor = Descriptor.adopt(handle);
     try {
@@ -205,7 +216,11 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
       systemCalls().unblock(handle);
       const descriptor = Descriptor.own(handle, maker);
       try {
-        return new DatagramSocket(descriptor);
+        const socket = new DatagramSocket<SocketAddr>(descriptor);
+        const { addr } = socket;
+        if ("path" in addr) descriptor.path = addr.path;
+        // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
+        return socket as DatagramSocket<any>;
       } catch (error) {
         descriptor.release();
         throw error;
@@ -219,10 +234,10 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * The address and port that the socket is bound to (`getsockname`). It stays available after the socket is closed or
-   * released.
+   * The address and port, or the path, that the socket is bound to (`getsockname`). It stays available after the socket
+   * is closed or released.
    */
-  get addr(): Deno.NetAddr {
+  get addr(): A {
     return this.#addr;
   }
 
@@ -232,32 +247,43 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    *
    * @param data The bytes of the datagram. It may be empty.
    * @param addr The destination: an IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1, and a
-   * port. A socket on `::` can also send to IPv4 addresses. The `transport` is ignored.
+   * port. A socket on `::` can also send to IPv4 addresses. Or the path of a local socket. The `transport` is ignored.
    * @returns The number of bytes sent, which is always the length of `data`.
    * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
    * integer.
    * @throws {RangeError} If the port is not between 0 and 65535.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
+   * @throws {Deno.errors.ConnectionRefused} If no local socket has the path. `Deno.errors.NotFound` if there is no file.
    * @throws {Deno.errors.PermissionDenied} For a broadcast address, if `SO_BROADCAST` is off;
    * {@linkcode listenDatagram} sets it.
    * @throws {WinsockError} WSAEMSGSIZE if the datagram is too long. The limit is 65 507 bytes with IPv4, 65 527 with
    * IPv6.
    */
-  async send(data: Uint8Array, addr: Deno.NetAddr): Promise<number> {
+  async send(data: Uint8Array, addr: A): Promise<number> {
     const calls = systemCalls();
-    const address = toAddress(addr, "127.0.0.1");
-    this.#isIPv6 ??= this.addr.hostname.includes(":");
-    if (this.#isIPv6 && !address.hostname.includes(":")) address.hostname = `::ffff:${address.hostname}`;
+    const address = this.#destination(addr);
     return await this.#descriptor.wait(async (s) => {
       for (;;) {
         const sent = calls.sendDatagram(s, data, address);
         if (sent !== undefined) return sent;
-        await calls.writable(s);
+        if ("path" in address) await new Promise((resolve) => setTimeout(resolve, SEND_DELAY_MS));
+        else await calls.writable(s);
         // The number may belong to another socket by now.
         s = this.handle;
       }
     });
+  }
+
+  #destination(addr: SocketAddr): SocketAddress {
+    if ("path" in this.addr) {
+      transportOf({ transport: "unix", path: (addr as Deno.UnixAddr).path });
+      return { path: (addr as Deno.UnixAddr).path };
+    }
+    const address = toAddress(addr as Deno.NetAddr, "127.0.0.1");
+    this.#isIPv6 ??= this.addr.hostname.includes(":");
+    if (this.#isIPv6 && !address.hostname.includes(":")) address.hostname = `::ffff:${address.hostname}`;
+    return address;
   }
 
   /**
@@ -266,23 +292,24 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    * @param buffer The buffer to receive into. Bytes that do not fit are lost, on every system without an error.
    * Defaults to a buffer with room for any datagram.
    * @returns The datagram, and the address of its sender. The datagram may be empty, and is a part of `buffer` if one
-   * was passed. On `::`, the address of an IPv4 sender is `::ffff:` followed by the IPv4 address.
+   * was passed. On `::`, the address of an IPv4 sender is `::ffff:` followed by the IPv4 address. The path of a local
+   * sender that is not bound is empty.
    * @throws {Deno.errors.BadResource} If the socket was closed or released, or if receiving was finished.
    * @throws {Deno.errors.Interrupted} If one of these happens while this waits.
    * @throws {WinsockError} If the system reports an error.
    */
-  async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, Deno.NetAddr]> {
+  async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, A]> {
     if (!this.#inlet.open) throw new Deno.errors.BadResource("Socket has been closed");
     const datagram = await this.#inlet.next(buffer);
     if (datagram === undefined) throw new Deno.errors.Interrupted("operation canceled");
-    return [datagram.data, datagram.sender];
+    return [datagram.data, datagram.sender as A];
   }
 
   /** Yields the datagrams until the socket is closed or released. Leaving the loop does not close the socket. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<[Uint8Array<ArrayBuffer>, Deno.NetAddr], void, void> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<[Uint8Array<ArrayBuffer>, A], void, void> {
     const next = () => this.#inlet.next();
     for (let datagram = await next(); datagram !== undefined; datagram = await next()) {
-      yield [datagram.data, datagram.sender];
+      yield [datagram.data, datagram.sender as A];
     }
   }
 
@@ -369,34 +396,6 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
-   * the same value.
-   *
-   * @param name The name of the option.
-   * @returns The value of the option.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
-  }
-
-  /**
-   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
-   *
-   * @param name The name of the option.
-   * @param value The new value of the option.
-   * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
-  }
-
-  /**
    * Releases the descriptor. It stays open, and the caller must close it. A pending receive ends.
    *
    * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
@@ -412,6 +411,8 @@ export class DatagramSocket implements AsyncIterable<[Uint8Array<ArrayBuffer>, D
    *
    * If a receive is pending, the port stays in use until that receive has ended, shortly afterwards. To use the port
    * again at once, await {@linkcode DatagramSocket.pause} before closing.
+   *
+   * The file of a local socket is removed with the last descriptor, if {@linkcode listenDatagram} made it.
    */
   close(): void {
     this.#inlet.finish().catch(() => {});
@@ -451,11 +452,21 @@ export interface ListenDatagramOptions {
    * setting of the system for other addresses.
    */
   ipv6Only?: boolean;
+  /** As for {@linkcode ListenOptions.freeBind}. Linux only. Defaults to `false`. */
+  freeBind?: boolean;
   /**
    * Whether members of a multicast group on this host get the datagrams that the socket sends to the group. Defaults to
    * the setting of the system.
    */
   loopback?: boolean;
+}
+
+/** Options for {@linkcode listenDatagram} with a local socket, on Linux and macOS. */
+export interface ListenLocalDatagramOptions {
+  /** The protocol. */
+  transport: "unixpacket";
+  /** The path of a file, or on Linux `"\\0"` and an abstract name (unix(7)). At most 107 bytes, on macOS 103. */
+  path: string;
 }
 
 /**
@@ -482,16 +493,44 @@ export interface ListenDatagramOptions {
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port; on Windows also if another socket uses it
  * exclusively.
- * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
+ * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows, or `freeBind` on a system other than Linux.
  * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
  * errors of the system that Deno has a class for.
  */
-export function listenDatagram(options: ListenDatagramOptions): DatagramSocket {
+export function listenDatagram(options: ListenDatagramOptions): DatagramSocket;
+/**
+ * Makes a local datagram socket and binds it, on Linux and macOS, in the shape of `Deno.listenDatagram`. A datagram is
+ * not lost: while the queue of the receiver is full, {@linkcode DatagramSocket.send} waits.
+ *
+ * The file of the socket is removed as for {@linkcode listen}. Child processes do not inherit the socket. Needs ffi access
+ * to the system's socket library, and no read or write permission.
+ *
+ * @param options The local socket to bind.
+ * @returns The socket, which the caller must close.
+ * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL.
+ * @throws {RangeError} If the path is too long.
+ * @throws {Deno.errors.AddrInUse} If the file exists, or the abstract name is in use.
+ * @throws {Deno.errors.NotFound} If the directory does not exist.
+ * @throws {Deno.errors.PermissionDenied} If the process may not make the file.
+ * @throws {Deno.errors.NotSupported} On Windows, and on macOS for an abstract name.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for.
+ */
+export function listenDatagram(options: ListenLocalDatagramOptions): DatagramSocket<Deno.UnixAddr>;
+export function listenDatagram(
+  options: ListenDatagramOptions | ListenLocalDatagramOptions,
+): DatagramSocket<SocketAddr> {
+  if (options.transport === "unixpacket") {
+    const { path } = options;
+    transportOf({ transport: "unix", path });
+    return ownDatagramSocket<SocketAddr>(asDeno(() => systemCalls().bindDatagram({ path })));
+  }
   const { transport = "udp", reuseAddress } = options;
-  if (transport !== "udp") throw new TypeError(`Invalid \`transport\`: must be "udp", got "${transport}"`);
+  if (transport !== "udp") {
+    throw new TypeError(`Invalid \`transport\`: must be "udp" or "unixpacket", got "${transport}"`);
+  }
   const address = toAddress(options, "0.0.0.0", 0);
   const before = { ...toBindOptions(options, address.hostname), reuseAddress };
-  const socket = ownDatagramSocket(asDeno(() => systemCalls().bindDatagram(address, before)));
+  const socket = ownDatagramSocket<SocketAddr>(asDeno(() => systemCalls().bindDatagram(address, before)));
   if (options.loopback === undefined) return socket;
   try {
     const option = address.hostname.includes(":") ? "IPV6_MULTICAST_LOOP" : "IP_MULTICAST_LOOP";

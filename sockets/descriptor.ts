@@ -1,9 +1,11 @@
 /**
- * Ownership of descriptors: one object owns a descriptor until it closes or releases the descriptor.
+ * Ownership of descriptors: one object owns a descriptor until it closes or releases the descriptor. And what the objects
+ * that own one have in common: socket options.
  *
  * @module
  */
 import { INVALID_SOCKET, type SocketMaker } from "../ffi/platform.ts";
+import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { closeAtEnd } from "../internal/unload.ts";
 import { hasWinsockCode, toClosedError, toDenoError, toInterruptedError } from "../ffi/winsock_error.ts";
@@ -169,12 +171,7 @@ export class Descriptor {
    * @throws {Error} If the system refuses the call, in Deno's classes.
    */
   use<Result>(call: (handle: bigint) => Result): Result {
-    const { open } = this;
-    try {
-      return call(this.handle);
-    } catch (error) {
-      throw open ? toDenoError(error) : toClosedError(error);
-    }
+    return useHandle(this.handle, call);
   }
 
   /**
@@ -318,4 +315,121 @@ function unknownMaker(): SocketMaker {
 
 function isNoSocket(error: unknown): boolean {
   return hasWinsockCode(error, WSA_ERRORS.WSAENOTSOCK);
+}
+
+/**
+ * Calls the system with a handle.
+ *
+ * @throws {Deno.errors.BadResource} If the handle is `INVALID_SOCKET`: the socket was closed or released.
+ * @throws {Error} If the system refuses the call, in Deno's classes.
+ */
+function useHandle<Result>(handle: bigint, call: (handle: bigint) => Result): Result {
+  try {
+    return call(handle);
+  } catch (error) {
+    throw handle === INVALID_SOCKET ? toClosedError(error) : toDenoError(error);
+  }
+}
+
+/** The longest value of an option that can be read, in bytes. */
+const MAX_OPTION_SIZE = 65_536;
+
+/**
+ * The options of a socket, which {@linkcode Socket}, {@linkcode Listener} and {@linkcode DatagramSocket} have in common.
+ */
+export abstract class SocketWithOptions {
+  /** The descriptor. `INVALID_SOCKET` (all 64 bits set) after the object has closed or released it. */
+  abstract readonly handle: bigint;
+
+  /**
+   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
+   * the same value.
+   *
+   * @param name The name of the option.
+   * @returns The value of the option.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
+   */
+  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
+    return useHandle(this.handle, (s) => systemCalls().getOption(s, name));
+  }
+
+  /**
+   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
+   *
+   * @param name The name of the option.
+   * @param value The new value of the option.
+   * @throws {RangeError} If the value is out of range.
+   * @throws {Deno.errors.NotSupported} If this system does not have the option.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
+   */
+  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
+    useHandle(this.handle, (s) => systemCalls().setOption(s, name, value));
+  }
+
+  /**
+   * Reads a socket option that has no name in {@linkcode SocketOptions}, by the numbers in the headers of this system
+   * (`getsockopt`).
+   *
+   * @example Reading `SO_RCVBUF` by its number
+   * ```ts
+   * import { listen } from "@winsock/handoff";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using listener = listen({ hostname: "127.0.0.1" });
+   * const [level, optname] = Deno.build.os === "linux" ? [1, 8] : [0xffff, 0x1002];
+   * const value = new DataView(listener.getRawOption(level, optname).buffer);
+   * assertEquals(value.getInt32(0, true), listener.getOption("SO_RCVBUF"));
+   * ```
+   *
+   * @param level The level of the option, such as that of `SOL_SOCKET`: 1 on Linux, 0xffff on Windows and macOS.
+   * @param optname The number of the option.
+   * @param size The most bytes of the value. Defaults to `4`, the size of an `int`.
+   * @returns The value, in memory order.
+   * @throws {RangeError} If a number is not a 32-bit integer, or the size is not from 1 to 65 536.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if the system does not have the option, WSAEFAULT on Windows if `size` is too
+   * small.
+   */
+  getRawOption(level: number, optname: number, size: number = 4): Uint8Array<ArrayBuffer> {
+    checkInt32("level", level);
+    checkInt32("optname", optname);
+    if (!Number.isInteger(size) || size < 1 || size > MAX_OPTION_SIZE) {
+      throw new RangeError(`Invalid \`size\`: must be an integer from 1 to ${MAX_OPTION_SIZE}, got ${size}`);
+    }
+    return useHandle(this.handle, (s) => systemCalls().getRawOption(s, level, optname, size));
+  }
+
+  /**
+   * Sets a socket option that has no name in {@linkcode SocketOptions}, by the numbers in the headers of this system
+   * (`setsockopt`), for every process that shares the underlying socket. The library does not check what the option
+   * does: it may make the socket blocking or change what the system reports.
+   *
+   * @param level The level of the option.
+   * @param optname The number of the option.
+   * @param value The value in memory order, or an integer for an `int`.
+   * @throws {RangeError} If a number is not a 32-bit integer.
+   * @throws {TypeError} If the value is neither bytes nor a number.
+   * @throws {Deno.errors.BadResource} If the socket was closed or released.
+   * @throws {WinsockError} WSAENOPROTOOPT if the system does not have the option, WSAEINVAL or WSAEFAULT if the value is
+   * not valid.
+   */
+  setRawOption(level: number, optname: number, value: Uint8Array<ArrayBuffer> | number): void {
+    checkInt32("level", level);
+    checkInt32("optname", optname);
+    if (!(value instanceof Uint8Array) && typeof value !== "number") {
+      throw new TypeError(`Invalid \`value\`: must be a Uint8Array or a number, got ${value}`);
+    }
+    if (typeof value === "number") checkInt32("value", value);
+    const bytes = typeof value === "number" ? new Uint8Array(new Int32Array([value]).buffer) : value;
+    useHandle(this.handle, (s) => systemCalls().setRawOption(s, level, optname, bytes));
+  }
+}
+
+/** Checks an integer of 32 bits, signed or unsigned. */
+function checkInt32(name: string, value: number): void {
+  if (Number.isInteger(value) && value >= -0x8000_0000 && value <= 0xffff_ffff) return;
+  throw new RangeError(`Invalid \`${name}\`: must be an integer of 32 bits, got ${value}`);
 }

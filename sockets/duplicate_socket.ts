@@ -23,7 +23,7 @@ const readSocketType = WSAPROTOCOL_INFOW.reader("iSocketType");
  *
  * @typeParam A The type of its addresses, if that is known.
  */
-export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket;
+export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<A> | DatagramSocket<A>;
 
 /**
  * Makes a duplicate of a socket for another process, or for this process
@@ -103,11 +103,11 @@ export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions & { kind: "listener" },
 ): Promise<Listener<A>>;
-/** Opens a UDP socket that {@linkcode duplicateSocket} duplicated for this process. */
-export async function openSocket(
+/** Opens a datagram socket that {@linkcode duplicateSocket} duplicated for this process. */
+export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions & { kind: "datagram" },
-): Promise<DatagramSocket>;
+): Promise<DatagramSocket<A>>;
 /** Opens a socket of any kind that {@linkcode duplicateSocket} duplicated for this process. */
 export async function openSocket<A extends SocketAddr = Deno.NetAddr>(
   protocolInfo: Uint8Array,

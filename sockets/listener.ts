@@ -7,10 +7,9 @@ import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
-import { type Acceptor, type SocketMaker, toBindOptions } from "../ffi/platform.ts";
-import type { SocketOptions } from "../ffi/socket_options.ts";
+import { type Acceptor, type LocalType, type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { Descriptor, onRelease } from "./descriptor.ts";
+import { Descriptor, onRelease, SocketWithOptions } from "./descriptor.ts";
 
 const DEFAULT_BACKLOG = 511;
 
@@ -102,7 +101,8 @@ export let follow: (listener: Listener<SocketAddr>, acceptor: CoAcceptor) => Dis
  *
  * @typeParam A The type of its addresses: `Deno.NetAddr` for TCP, or `Deno.UnixAddr`.
  */
-export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncIterable<Socket<A>>, Disposable {
+export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptions
+  implements AsyncIterable<Socket<A>>, Disposable {
   readonly #descriptor: Descriptor;
   /** The address when the object was made. */
   readonly #addr: A;
@@ -118,6 +118,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   #drained = Promise.withResolvers<void>();
 
   private constructor(descriptor: Descriptor) {
+    super();
     this.#descriptor = descriptor;
     this.#addr = descriptor.use((s) => systemCalls().localAddress(s)) as A;
   }
@@ -273,34 +274,6 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> implements AsyncItera
   }
 
   /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
-   * the same value.
-   *
-   * @param name The name of the option.
-   * @returns The value of the option.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
-  }
-
-  /**
-   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
-   *
-   * @param name The name of the option.
-   * @param value The new value of the option.
-   * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
-  }
-
-  /**
    * Releases the descriptor. It stays open, and the caller must close it. A pending accept ends.
    *
    * @returns The descriptor; `INVALID_SOCKET` if it was closed or released before.
@@ -431,6 +404,11 @@ export interface ListenOptions {
    * setting of the system for other addresses.
    */
   ipv6Only?: boolean;
+  /**
+   * Whether to listen on an address that this host does not have yet (`IP_FREEBIND`), such as one that moves between
+   * hosts. Linux only. Defaults to `false`.
+   */
+  freeBind?: boolean;
 }
 
 /** Options for {@linkcode listen} with a local socket, on Linux and macOS. */
@@ -444,6 +422,12 @@ export interface ListenLocalOptions {
   path: string;
   /** The number of connections that may wait to be accepted. The system may have a lower limit. Defaults to `511`. */
   backlog?: number;
+  /**
+   * The type of the socket. With `"seqpacket"` its connections carry messages instead of a stream of bytes: each write
+   * is one message, and each read returns one. What does not fit into the buffer of a read is lost, and an empty message
+   * looks like the end. Not supported on macOS. Defaults to `"stream"`.
+   */
+  type?: LocalType;
 }
 
 /**
@@ -462,6 +446,16 @@ export function transportOf(
     throw new TypeError(`Invalid \`path\`: must be a string, got ${options.path}`);
   }
   return transport;
+}
+
+/**
+ * Checks the type of a local socket.
+ *
+ * @throws {TypeError} If it is unknown.
+ */
+export function checkLocalType(type: unknown): void {
+  if (type === undefined || type === "stream" || type === "seqpacket") return;
+  throw new TypeError(`Invalid \`type\`: must be "stream" or "seqpacket", got "${type}"`);
 }
 
 /**
@@ -488,7 +482,7 @@ export function transportOf(
  * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port.
- * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows.
+ * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows, or `freeBind` on a system other than Linux.
  * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
  * errors of the system that Deno has a class for.
  */
@@ -505,20 +499,21 @@ export function listen(options: ListenOptions): Listener;
  *
  * @param options The local socket to listen on.
  * @returns The listener, which the caller must close.
- * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL.
+ * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL; if the type is unknown.
  * @throws {RangeError} If the path is too long.
  * @throws {Deno.errors.AddrInUse} If the file exists, or the abstract name is in use.
  * @throws {Deno.errors.NotFound} If the directory does not exist.
  * @throws {Deno.errors.PermissionDenied} If the process may not make the file.
- * @throws {Deno.errors.NotSupported} On Windows, and on macOS for an abstract name.
+ * @throws {Deno.errors.NotSupported} On Windows, and on macOS for an abstract name or type `"seqpacket"`.
  * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
  * errors of the system that Deno has a class for.
  */
 export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
   if (transportOf(options) === "unix") {
-    const { path, backlog = DEFAULT_BACKLOG } = options as ListenLocalOptions;
-    return ownListener(asDeno(() => systemCalls().listen({ path }, backlog)));
+    const { path, backlog = DEFAULT_BACKLOG, type } = options as ListenLocalOptions;
+    checkLocalType(type);
+    return ownListener(asDeno(() => systemCalls().listen({ path }, backlog, { type })));
   }
   const { tcpBacklog = DEFAULT_BACKLOG, ...others } = options as ListenOptions;
   const address = toAddress(others, "0.0.0.0", 0);

@@ -7,13 +7,12 @@ import { concat } from "@std/bytes/concat";
 import type net from "node:net";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import { type SocketMaker, socketName } from "../ffi/platform.ts";
-import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { StreamConn } from "./conn.ts";
-import { Descriptor } from "./descriptor.ts";
+import { Descriptor, SocketWithOptions } from "./descriptor.ts";
 import { adoptResource } from "./conn_io.ts";
 import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
@@ -85,7 +84,7 @@ export type ConnOf<A extends SocketAddr> = A extends Deno.NetAddr ? Deno.TcpConn
  *
  * @typeParam A The type of its addresses: `Deno.NetAddr` for TCP, or `Deno.UnixAddr`.
  */
-export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
+export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptions implements Disposable {
   readonly #descriptor: Descriptor;
   #initialBytes: Uint8Array<ArrayBuffer>;
   /** The last read. The next read waits for it. */
@@ -95,6 +94,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   #handingOff = false;
 
   private constructor(descriptor: Descriptor, initialBytes?: Uint8Array) {
+    super();
     this.#descriptor = descriptor;
     this.#initialBytes = initialBytes?.slice() ?? new Uint8Array(0);
   }
@@ -187,34 +187,6 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    */
   get remoteAddr(): A {
     return this.#descriptor.use((s) => systemCalls().remoteAddress(s)) as A;
-  }
-
-  /**
-   * Reads a socket option (`getsockopt`). Options belong to the underlying socket: every process that shares it sees
-   * the same value.
-   *
-   * @param name The name of the option.
-   * @returns The value of the option.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  getOption<Name extends keyof SocketOptions>(name: Name): SocketOptions[Name] {
-    return this.#descriptor.use((s) => systemCalls().getOption(s, name));
-  }
-
-  /**
-   * Sets a socket option (`setsockopt`), for every process that shares the underlying socket.
-   *
-   * @param name The name of the option.
-   * @param value The new value of the option.
-   * @throws {RangeError} If the value is out of range.
-   * @throws {Deno.errors.NotSupported} If this system does not have the option.
-   * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {WinsockError} WSAENOPROTOOPT if this kind of socket does not have the option.
-   */
-  setOption<Name extends keyof SocketOptions>(name: Name, value: SocketOptions[Name]): void {
-    this.#descriptor.use((s) => systemCalls().setOption(s, name, value));
   }
 
   /**
@@ -360,7 +332,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
     const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
     const { exclusive, shared } = this.#descriptor;
-    const io = asDeno(() => openConnIo(handle, options, exclusive));
+    const io = asDeno(() => openConnIo(handle, this.#streamOptions(options), exclusive));
     return new StreamConn<A>({
       handle,
       io,
@@ -400,7 +372,9 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
     this.#checkInUse("make a stream of");
-    const socket = this.#descriptor.use((s) => openNodeSocket(s, options, this.#descriptor.shared));
+    const socket = this.#descriptor.use((s) =>
+      openNodeSocket(s, this.#streamOptions(options), this.#descriptor.shared)
+    );
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     socket.once("close", this.#descriptor.handOver());
     return socket;
@@ -417,6 +391,17 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> implements Disposable {
   /** Closes the socket like {@linkcode Socket.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /**
+   * Returns the options of a stream. Deno would read a socket that keeps messages as a stream of bytes, so the library
+   * reads it.
+   */
+  #streamOptions(options: StreamOptions): StreamOptions {
+    const { transport } = this.localAddr;
+    if (transport === "tcp" || !this.#descriptor.use((s) => systemCalls().keepsMessages(s))) return options;
+    if (options.native !== true) return { ...options, native: false };
+    throw new Deno.errors.NotSupported("Cannot open a stream: Deno cannot adopt a socket of type seqpacket");
   }
 
   #checkInUse(operation: string): void {

@@ -69,7 +69,6 @@ export const DARWIN: UnixSystem = {
     AF_INET6: 30,
     SO_TYPE: [SOL_SOCKET, 0x1008],
     SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
-    SO_ERROR: [SOL_SOCKET, 0x1007],
     IP_ADD_MEMBERSHIP: [IPPROTO_IP, 12],
     IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
     IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12], // IPV6_JOIN_GROUP
@@ -77,6 +76,7 @@ export const DARWIN: UnixSystem = {
     // SO_REUSEADDR: two listeners still cannot have exactly the same address.
     LISTENER: [SOL_SOCKET, 0x0004],
     lingerWidth: 4,
+    hasTimeval: true,
     options: {
       TCP_NODELAY: [IPPROTO_TCP, 0x01],
       TCP_KEEPIDLE: [IPPROTO_TCP, 0x10], // TCP_KEEPALIVE
@@ -90,6 +90,14 @@ export const DARWIN: UnixSystem = {
       SO_REUSEADDR: [SOL_SOCKET, 0x0004],
       SO_REUSEPORT: [SOL_SOCKET, 0x0200],
       SO_BROADCAST: [SOL_SOCKET, 0x0020],
+      SO_RCVTIMEO: [SOL_SOCKET, 0x1006],
+      SO_SNDTIMEO: [SOL_SOCKET, 0x1005],
+      SO_ERROR: [SOL_SOCKET, 0x1007],
+      IP_TTL: [IPPROTO_IP, 4],
+      IP_TOS: [IPPROTO_IP, 3],
+      IP_FREEBIND: undefined,
+      IPV6_UNICAST_HOPS: [IPPROTO_IPV6, 4],
+      IPV6_TCLASS: [IPPROTO_IPV6, 36],
       IPV6_V6ONLY: [IPPROTO_IPV6, 27],
       IP_MULTICAST_IF: [IPPROTO_IP, 9],
       IP_MULTICAST_LOOP: [IPPROTO_IP, 11],
@@ -104,10 +112,12 @@ export const DARWIN: UnixSystem = {
   SO_PROTOCOL: undefined,
   SHARED_DATAGRAM: [[SOL_SOCKET, 0x0004], [SOL_SOCKET, 0x0200]], // SO_REUSEADDR alone shares only multicast addresses
   CLOCK_MONOTONIC: 6,
+  getaddrinfo: { addressOffset: 32, EAI_AGAIN: 2, EAI_NODATA: 7, EAI_NONAME: 8 },
 
   lengthPrefixed: true,
   pathSize: 104,
   abstractNames: false,
+  sequencedPackets: false,
 
   O_NONBLOCK: 0x4,
   F_DUPFD_CLOEXEC: 67,

@@ -79,7 +79,6 @@ export const LINUX: UnixSystem = {
     AF_INET6: 10,
     SO_TYPE: [SOL_SOCKET, 3],
     SO_ACCEPTCONN: [SOL_SOCKET, 30],
-    SO_ERROR: [SOL_SOCKET, 4],
     IP_ADD_MEMBERSHIP: [IPPROTO_IP, 35],
     IP_DROP_MEMBERSHIP: [IPPROTO_IP, 36],
     IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 20],
@@ -87,6 +86,7 @@ export const LINUX: UnixSystem = {
     // SO_REUSEADDR: on Linux it never shares a listening port; it only ignores connections that are still closing.
     LISTENER: [SOL_SOCKET, 2],
     lingerWidth: 4,
+    hasTimeval: true,
     options: {
       TCP_NODELAY: [IPPROTO_TCP, 1],
       TCP_KEEPIDLE: [IPPROTO_TCP, 4],
@@ -100,6 +100,14 @@ export const LINUX: UnixSystem = {
       SO_REUSEADDR: [SOL_SOCKET, 2],
       SO_REUSEPORT: [SOL_SOCKET, 15],
       SO_BROADCAST: [SOL_SOCKET, 6],
+      SO_RCVTIMEO: [SOL_SOCKET, 20],
+      SO_SNDTIMEO: [SOL_SOCKET, 21],
+      SO_ERROR: [SOL_SOCKET, 4],
+      IP_TTL: [IPPROTO_IP, 2],
+      IP_TOS: [IPPROTO_IP, 1],
+      IP_FREEBIND: [IPPROTO_IP, 15],
+      IPV6_UNICAST_HOPS: [IPPROTO_IPV6, 16],
+      IPV6_TCLASS: [IPPROTO_IPV6, 67],
       IPV6_V6ONLY: [IPPROTO_IPV6, 26],
       IP_MULTICAST_IF: [IPPROTO_IP, 32],
       IP_MULTICAST_LOOP: [IPPROTO_IP, 34],
@@ -114,10 +122,12 @@ export const LINUX: UnixSystem = {
   SO_PROTOCOL: [SOL_SOCKET, 38],
   SHARED_DATAGRAM: [[SOL_SOCKET, 2]],
   CLOCK_MONOTONIC: 1,
+  getaddrinfo: { addressOffset: 24, EAI_AGAIN: -3, EAI_NODATA: -5, EAI_NONAME: -2 },
 
   lengthPrefixed: false,
   pathSize: 108,
   abstractNames: true,
+  sequencedPackets: true,
 
   O_NONBLOCK: 0o4000,
   F_DUPFD_CLOEXEC: 1030,

@@ -1,6 +1,6 @@
 /**
- * Local sockets (unix(7)): their addresses, sockets for the library's own use, sending a datagram to one, and
- * directories that only this user can open. All of it uses libc, so that no file permission of Deno is needed.
+ * Local sockets (unix(7)): their addresses, sockets for the library's own use, and directories that only this user can
+ * open. All of it uses libc, so that no file permission of Deno is needed.
  *
  * @module
  */
@@ -9,7 +9,6 @@ import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, uni
 import type { UnixSystem } from "./unix_system.ts";
 import { SOCK } from "../../structs/constants.ts";
 import { newSocket } from "./descriptors.ts";
-import { unixPoller } from "./poller.ts";
 import type { WinsockError } from "../winsock_error.ts";
 
 /**
@@ -145,31 +144,6 @@ function withSocket<T>(use: (fd: bigint, address: Uint8Array<ArrayBuffer>) => T,
   } catch (error) {
     libc().close(fd);
     throw error;
-  }
-}
-
-/**
- * Sends one datagram. Waits while the queue of the receiver is full.
- *
- * @param address The path of the receiver's file, or `@` and its abstract name.
- * @param bytes The datagram.
- * @throws {RangeError} If the address is too long for the system.
- * @throws {WinsockError} If the receiver does not exist.
- */
-export async function sendLocalDatagram(address: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-  const name = encodeLocalAddress(address.replace(/^@/, "\0"));
-  const operation = `send a datagram to ${address}`;
-  const s = newSocket(AF_UNIX, SOCK.SOCK_DGRAM);
-  try {
-    const connected = libc().connect(s, name, name.byteLength);
-    if (connected === -1) throw lastUnixError(operation, "connect");
-    while (libc().write(s, bytes, BigInt(bytes.byteLength)) === -1n) {
-      const code = errno();
-      if (!isErrno(code, ...unixSystem().waits.datagram)) throw unixError(code, operation, "write");
-      await unixPoller().prepare().wait(s, "write", { operation }).over;
-    }
-  } finally {
-    libc().close(s);
   }
 }
 

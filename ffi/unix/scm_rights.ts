@@ -1,12 +1,17 @@
 /**
  * Messages that carry descriptors (`SCM_RIGHTS`, unix(7)): the structures of `sendmsg` and `recvmsg`, and both calls,
- * without waiting. The structures contain addresses, so each message is one block of native memory.
+ * without waiting; and one datagram to an address. The structures contain addresses, so each message is one block of
+ * native memory.
  *
  * @module
  */
 import type { UnixSystem } from "./unix_system.ts";
-import { closeOnExec, prepareAll } from "./descriptors.ts";
-import { errno, isErrno, libc, unixError, unixSystem } from "./libc.ts";
+import { AF_UNIX } from "../socket_address.ts";
+import { SOCK } from "../../structs/constants.ts";
+import { closeOnExec, newSocket, prepareAll } from "./descriptors.ts";
+import { errno, isErrno, lastUnixError, libc, unixError, unixSystem } from "./libc.ts";
+import { encodeLocalAddress } from "./local_sockets.ts";
+import { unixPoller } from "./poller.ts";
 
 const SCM_RIGHTS = 1;
 const DESCRIPTOR_SIZE = 4;
@@ -241,4 +246,32 @@ export function sendDescriptors(fd: bigint, bytes: Uint8Array, descriptors: read
 export function receiveDescriptors(fd: bigint, length: number, most: number): ReceivedMessage | undefined {
   using message = new NativeMessage(most, length);
   return message.receive(fd);
+}
+
+/**
+ * Sends one datagram. Waits while the queue of the receiver is full.
+ *
+ * @param address The path of the receiver's file, or `@` and its abstract name.
+ * @param bytes The datagram; at least one byte.
+ * @param descriptors The descriptors to send with it. They stay open in this process.
+ * @throws {RangeError} If the address is too long for the system.
+ * @throws {WinsockError} If the receiver does not exist.
+ */
+export async function sendLocalDatagram(
+  address: string,
+  bytes: Uint8Array<ArrayBuffer>,
+  descriptors: readonly bigint[] = [],
+): Promise<void> {
+  const name = encodeLocalAddress(address.replace(/^@/, "\0"));
+  const operation = `send a datagram to ${address}`;
+  const s = newSocket(AF_UNIX, SOCK.SOCK_DGRAM);
+  try {
+    const connected = libc().connect(s, name, name.byteLength);
+    if (connected === -1) throw lastUnixError(operation, "connect");
+    while (!sendDescriptors(s, bytes, descriptors)) {
+      await unixPoller().prepare().wait(s, "write", { operation }).over;
+    }
+  } finally {
+    libc().close(s);
+  }
 }

@@ -16,7 +16,7 @@ import {
   AF_INET,
   AF_UNIX,
   describeAddress,
-  type InternetAddress,
+  type HostLookup,
   readFamily,
   type SocketAddress,
 } from "../socket_address.ts";
@@ -31,14 +31,14 @@ import {
   unixError,
   unixSystem,
 } from "./libc.ts";
-import { AF, IPPROTO, SOCK } from "../../structs/constants.ts";
+import { AF, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/unload.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, socketName } from "../platform.ts";
+import { type Acceptor, type LocalType, socketName } from "../platform.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
-import type { WinsockError } from "../winsock_error.ts";
+import { WinsockError } from "../winsock_error.ts";
 import { UnixAcceptor } from "./acceptor.ts";
 import { tryReceive, tryRecv, trySend, UNIX_STREAMS } from "./io.ts";
 import { unixPoller } from "./poller.ts";
@@ -194,6 +194,34 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }
 
+const hostFunctions = libcFunctions({
+  /** `int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **res)` on a pool thread */
+  getaddrinfo: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
+  /** `void freeaddrinfo(struct addrinfo *res)` */
+  freeaddrinfo: { parameters: ["usize"], result: "void" },
+});
+
+const HOST_LOOKUP: HostLookup = {
+  get addressOffset() {
+    return unixSystem().getaddrinfo.addressOffset;
+  },
+  find: (hostname, hints, list) => hostFunctions().getaddrinfo(cString(hostname), null, hints, list),
+  copyOut: (target, address) => void libc().copyOut(target, address, BigInt(target.byteLength)),
+  free: (list) => hostFunctions().freeaddrinfo(list),
+  error(code, operation) {
+    const { EAI_AGAIN, EAI_NODATA, EAI_NONAME } = unixSystem().getaddrinfo;
+    const names = new Map(
+      [[EAI_AGAIN, "WSATRY_AGAIN"], [EAI_NODATA, "WSANO_DATA"], [EAI_NONAME, "WSAHOST_NOT_FOUND"]] as const,
+    );
+    const detail = `error ${code}`;
+    return new WinsockError(WSA_ERRORS[names.get(code) ?? "WSANO_RECOVERY"], {
+      operation,
+      functionName: "getaddrinfo",
+      detail,
+    });
+  },
+};
+
 const CONNECT_DELAY_MS = 2;
 
 /** The sockets of Unix. They are non-blocking and closed on exec. */
@@ -203,6 +231,8 @@ export class UnixCalls extends BsdSockets {
     const threadEnd = inWorker && unixSystem().glibc ? GlibcThreadEnd.open() : undefined;
     if (threadEnd !== undefined) useThreadEnd(threadEnd);
   }
+
+  protected readonly hostLookup = HOST_LOOKUP;
 
   protected get poller(): Poller {
     return unixPoller();
@@ -232,8 +262,11 @@ export class UnixCalls extends BsdSockets {
     return "path" in address ? encodeLocalAddress(address.path) : this.addresses.encode(address);
   }
 
-  openLocal(): bigint {
-    return this.create(AF_UNIX, SOCK.SOCK_STREAM);
+  openLocal(path: string, type: LocalType = "stream"): bigint {
+    if (type === "stream") return this.create(AF_UNIX, SOCK.SOCK_STREAM);
+    if (unixSystem().sequencedPackets) return this.create(AF_UNIX, SOCK.SOCK_SEQPACKET);
+    const operation = `use the local socket "${path}" with \`type\` "${type}"`;
+    throw new Deno.errors.NotSupported(`Cannot ${operation}: ${unixSystem().name} does not have SOCK_SEQPACKET`);
   }
 
   async connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void> {
@@ -278,9 +311,9 @@ export class UnixCalls extends BsdSockets {
     return new UnixAcceptor(listener, this.poller.prepare());
   }
 
-  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
+  sendDatagram(s: bigint, data: Uint8Array, address: SocketAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
-    return trySend(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+    return trySend(s, data as Uint8Array<ArrayBuffer>, this.encodeAddress(address), operation);
   }
 
   /** Does nothing: each call has a flag that it must not wait. */

@@ -78,6 +78,13 @@ export interface UnixSystem {
   /** The options that let two datagram sockets share an address, if both sockets set them. */
   readonly SHARED_DATAGRAM: readonly OptionNumbers[];
   readonly CLOCK_MONOTONIC: number;
+  /** The offset of `ai_addr` in `struct addrinfo`, and the numbers of the errors of `getaddrinfo`. */
+  readonly getaddrinfo: {
+    readonly addressOffset: number;
+    readonly EAI_AGAIN: number;
+    readonly EAI_NODATA: number;
+    readonly EAI_NONAME: number;
+  };
 
   /**
    * Whether an address begins with its length, as in 4.4BSD: one byte, followed by one byte for the family. Otherwise
@@ -88,6 +95,8 @@ export interface UnixSystem {
   readonly pathSize: number;
   /** Whether local sockets can have abstract names, which are not files (unix(7)). */
   readonly abstractNames: boolean;
+  /** Whether local sockets can be of type SOCK_SEQPACKET. */
+  readonly sequencedPackets: boolean;
 
   readonly O_NONBLOCK: number;
   readonly F_DUPFD_CLOEXEC: number;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { AF_INET, describeAddress, type InternetAddress, type SocketAddress } from "../socket_address.ts";
+import { AF_INET, describeAddress, type HostLookup, type SocketAddress } from "../socket_address.ts";
 import { type BerkeleyConstants, BsdSockets } from "../bsd_sockets.ts";
 import { type Acceptor, INVALID_SOCKET, socketName } from "../platform.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
@@ -12,9 +12,10 @@ import { Poller } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { AF, DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
+import { encodeUtf16 } from "../library.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import { closeElsewhere, shutDown, tryReceive, tryRecv, trySend, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
-import { clearInheritFlag, lastWinsockError, ws2_32 } from "./libraries.ts";
+import { clearInheritFlag, kernel32Functions, lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 
 const SOL_SOCKET = 0xffff;
 const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
@@ -24,7 +25,6 @@ const CONSTANTS: BerkeleyConstants = {
   AF_INET6: AF.AF_INET6,
   SO_TYPE: [SOL_SOCKET, 0x1008],
   SO_ACCEPTCONN: [SOL_SOCKET, 0x0002],
-  SO_ERROR: [SOL_SOCKET, 0x1007],
   IP_ADD_MEMBERSHIP: [IPPROTO_IP, 12],
   IP_DROP_MEMBERSHIP: [IPPROTO_IP, 13],
   IPV6_ADD_MEMBERSHIP: [IPPROTO_IPV6, 12],
@@ -32,6 +32,7 @@ const CONSTANTS: BerkeleyConstants = {
   // SO_EXCLUSIVEADDRUSE: with SO_REUSEADDR any other process could bind the same port.
   LISTENER: [SOL_SOCKET, ~0x0004],
   lingerWidth: 2,
+  hasTimeval: false,
   options: {
     TCP_NODELAY: [IPPROTO_TCP, 0x0001],
     TCP_KEEPIDLE: [IPPROTO_TCP, 3],
@@ -45,6 +46,14 @@ const CONSTANTS: BerkeleyConstants = {
     SO_REUSEADDR: [SOL_SOCKET, 0x0004],
     SO_REUSEPORT: undefined,
     SO_BROADCAST: [SOL_SOCKET, 0x0020],
+    SO_RCVTIMEO: [SOL_SOCKET, 0x1006],
+    SO_SNDTIMEO: [SOL_SOCKET, 0x1005],
+    SO_ERROR: [SOL_SOCKET, 0x1007],
+    IP_TTL: [IPPROTO_IP, 4],
+    IP_TOS: [IPPROTO_IP, 3],
+    IP_FREEBIND: undefined,
+    IPV6_UNICAST_HOPS: [IPPROTO_IPV6, 4],
+    IPV6_TCLASS: [IPPROTO_IPV6, 39],
     IPV6_V6ONLY: [IPPROTO_IPV6, 27],
     IP_MULTICAST_IF: [IPPROTO_IP, 9],
     IP_MULTICAST_LOOP: [IPPROTO_IP, 11],
@@ -61,9 +70,29 @@ const CONSTANTS: BerkeleyConstants = {
  */
 const ASK_CONNECTING_MS = 100;
 
+const hostFunctions = winsockFunctions({
+  /** `INT GetAddrInfoW(PCWSTR pNodeName, PCWSTR pServiceName, const ADDRINFOW *pHints, PADDRINFOW *ppResult)` on a pool thread */
+  GetAddrInfoW: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
+  /** `VOID FreeAddrInfoW(PADDRINFOW pAddrInfo)` */
+  FreeAddrInfoW: { parameters: ["usize"], result: "void" },
+});
+const memoryFunctions = kernel32Functions({
+  /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` */
+  RtlMoveMemory: { parameters: ["buffer", "usize", "usize"], result: "void" },
+});
+
+const HOST_LOOKUP: HostLookup = {
+  addressOffset: 32,
+  find: (hostname, hints, list) => hostFunctions().GetAddrInfoW(encodeUtf16(hostname), null, hints, list),
+  copyOut: (target, address) => memoryFunctions().RtlMoveMemory(target, address, BigInt(target.byteLength)),
+  free: (list) => hostFunctions().FreeAddrInfoW(list),
+  error: (code, operation) => new WinsockError(code, { operation, functionName: "GetAddrInfoW" }),
+};
+
 /** The sockets of Winsock. */
 export class WinsockCalls extends BsdSockets {
   readonly #poll = new WinsockPoll(this);
+  protected readonly hostLookup = HOST_LOOKUP;
   protected readonly poller: Poller = new Poller(new PollTable(this.#poll));
 
   constructor() {
@@ -174,9 +203,9 @@ export class WinsockCalls extends BsdSockets {
     return new ThreadAcceptor(this, listener, isSole);
   }
 
-  sendDatagram(s: bigint, data: Uint8Array, address: InternetAddress): number | undefined {
+  sendDatagram(s: bigint, data: Uint8Array, address: SocketAddress): number | undefined {
     const operation = `send a datagram of ${data.byteLength} bytes to ${describeAddress(address)}`;
-    return trySend(s, data as Uint8Array<ArrayBuffer>, this.addresses.encode(address), operation);
+    return trySend(s, data as Uint8Array<ArrayBuffer>, this.encodeAddress(address), operation);
   }
 
   unblock(s: bigint): void {

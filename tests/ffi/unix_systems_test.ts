@@ -39,7 +39,7 @@ const OTHER_NAMES: Record<string, string> = {
 
 /** Every number in the table of macOS by its name in the headers; an option's is its level and its number. */
 function numbersOfDarwin(): [name: string, number: number | readonly number[]][] {
-  const { options, lingerWidth: _, ...constants } = DARWIN.berkeley;
+  const { options, lingerWidth: _, hasTimeval: __, ...constants } = DARWIN.berkeley;
   const optionNumbers = Object.entries(options).filter(([, numbers]) => numbers !== undefined);
   const named = [...Object.entries(constants), ...optionNumbers] as [string, number | readonly number[]][];
   const { SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, F_DUPFD_CLOEXEC, PEER_PROCESS, mostDescriptors } = DARWIN;

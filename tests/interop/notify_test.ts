@@ -1,7 +1,7 @@
 // sd_notify, to a real local datagram socket in another process.
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect } from "@winsock/handoff";
-import { notify } from "@winsock/handoff/interop";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { connect, listen, listenDatagram, WinsockError } from "@winsock/handoff";
+import { notify, notifyBarrier, watchdogInterval } from "@winsock/handoff/interop";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { readText } from "../kit/connections.ts";
 import { needs } from "../kit/needs.ts";
@@ -98,6 +98,84 @@ Deno.test({
 });
 
 Deno.test({
+  name: "the manager gets sockets to keep, and this process has them still",
+  ignore,
+  fn: async () => {
+    const before = countDescriptors();
+    await withManager(async (env, next) => {
+      using web = listen({ hostname: "127.0.0.1" });
+      using dns = listenDatagram({ hostname: "127.0.0.1" });
+      const sockets = [web, dns];
+      assert(await notify({ FDSTORE: 1, FDNAME: "web" }, { env, sockets }));
+      const [, text, , passed] = await next();
+      assertEquals(text, "FDSTORE=1\nFDNAME=web");
+      assertEquals(passed, sockets.map(({ addr }) => [addr.hostname, addr.port]));
+      (await connect({ port: web.addr.port })).close();
+      await notify({ FDSTOREREMOVE: 1, FDNAME: "web" }, { env });
+      const [, removed, , none] = await next();
+      assertEquals([removed, none], ["FDSTOREREMOVE=1\nFDNAME=web", []]);
+
+      await assertRejects(() => notify({ READY: 1 }, { env, sockets }), TypeError, "must be with FDSTORE=1");
+      const many = Array.from({ length: 254 }, () => web);
+      await assertRejects(() => notify({ FDSTORE: 1 }, { env, sockets: many }), RangeError, "at most 253, got 254");
+      await assertRejects(() => notify({ FDSTORE: 1, FDNAME: "a:b" }, { env }), TypeError, "Invalid `FDNAME`");
+      web.close();
+      await assertRejects(() => notify({ FDSTORE: 1 }, { env, sockets }), WinsockError, "WSAENOTSOCK");
+    }, `@handoff-test-${crypto.randomUUID()}`);
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "a barrier ends when the manager has heard all that was said before, or its signal is aborted",
+  ignore,
+  fn: async () => {
+    const before = countDescriptors();
+    await withManager(
+      async (env, next) => {
+        for (let count = 0; count < 3; count++) await notify({ STATUS: `${count}` }, { env });
+        const aborted = notifyBarrier({ env, signal: AbortSignal.timeout(20) });
+        await assertRejects(() => aborted, DOMException, "timeout");
+        const heard: string[] = [];
+        const listening = (async () => {
+          for (let count = 0; count < 5; count++) heard.push((await next())[1]);
+        })();
+        assert(await within(20_000, notifyBarrier({ env })));
+        await within(20_000, listening);
+        assertEquals(heard, ["STATUS=0", "STATUS=1", "STATUS=2", "BARRIER=1", "BARRIER=1"]);
+      },
+      `@handoff-test-${crypto.randomUUID()}`,
+      "0.3",
+    );
+    const nobody = new Map([["NOTIFY_SOCKET", `@handoff-test-${crypto.randomUUID()}`]]);
+    await assertRejects(() => notifyBarrier({ env: nobody }), Error, "WSAECONNREFUSED");
+    assertEquals(await notifyBarrier({ env: new Map() }), false);
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test("the watchdog's time is in milliseconds, and another process's is none", () => {
+  const rows: [variables: Record<string, string>, expected: number | undefined][] = [
+    [{}, undefined],
+    [{ WATCHDOG_USEC: "" }, undefined],
+    [{ WATCHDOG_USEC: "30000000" }, 30_000],
+    [{ WATCHDOG_USEC: "1500" }, 1.5],
+    [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: "77" }, 30_000],
+    [{ WATCHDOG_USEC: "30000000", WATCHDOG_PID: "78" }, undefined],
+    [{ WATCHDOG_USEC: "soon", WATCHDOG_PID: "78" }, undefined],
+    [{ WATCHDOG_PID: "77" }, undefined],
+  ];
+  for (const [variables, expected] of rows) {
+    const env = new Map(Object.entries(variables));
+    assertEquals(watchdogInterval({ env, processId: 77 }), expected, JSON.stringify(variables));
+  }
+  for (const [name, value] of [["WATCHDOG_USEC", "0"], ["WATCHDOG_USEC", "-1"], ["WATCHDOG_PID", "me"]] as const) {
+    const env = new Map([["WATCHDOG_USEC", "1"], [name, value]]);
+    assertThrows(() => watchdogInterval({ env }), TypeError, `${name} must be a positive number, got "${value}"`);
+  }
+});
+
+Deno.test({
   name: "what cannot be said, or not to that address, is a clear error",
   ...withSystemd,
   fn: async () => {
@@ -120,5 +198,6 @@ Deno.test({
   fn: async () => {
     const env = new Map([["NOTIFY_SOCKET", "@handoff"]]);
     await assertRejects(() => notify({ READY: 1 }, { env }), Deno.errors.NotSupported);
+    await assertRejects(() => notifyBarrier({ env }), Deno.errors.NotSupported);
   },
 });

@@ -1,7 +1,15 @@
 // systemd's socket activation, with the real systemd-socket-activate and real children.
 import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { createSocket } from "node:dgram";
-import { type AnySocket, connect, inherit as inheritedVersion, listen, Socket, WinsockError } from "@winsock/handoff";
+import {
+  type AnySocket,
+  connect,
+  inherit as inheritedVersion,
+  listen,
+  listenDatagram,
+  Socket,
+  WinsockError,
+} from "@winsock/handoff";
 import { libc } from "@winsock/handoff/ffi";
 import { PassedSockets, systemdSockets } from "@winsock/handoff/interop";
 import { connection, readText, writeText } from "../kit/connections.ts";
@@ -50,9 +58,14 @@ Deno.test("an environment without sockets is no error", () => {
 });
 
 Deno.test("sockets for another process are left alone", () => {
-  const env = new Map([["LISTEN_PID", `${Deno.pid + 1}`], ["LISTEN_FDS", "1"]]);
-  assertEquals(systemdSockets({ env }).length, 0);
-  assertEquals(env.size, 2);
+  for (
+    const variables of [{ LISTEN_FDS: "1" }, { LISTEN_FDS: "many" }, { LISTEN_FDS: "1", LISTEN_FDS_FIRST_FD: "x" }]
+  ) {
+    const env = new Map(Object.entries({ LISTEN_PID: `${Deno.pid + 1}`, ...variables }));
+    const before = new Map(env);
+    assertEquals(systemdSockets({ env }).length, 0);
+    assertEquals(env, before);
+  }
 });
 
 Deno.test({
@@ -117,6 +130,7 @@ Deno.test({
       assertEquals(passed.names, ["unknown"]);
       assertThrows(() => passed.takeListener(0), TypeError, `Cannot take over socket ${handle}: it is a connection`);
       assertThrows(() => passed.takeListener("unknown"), TypeError);
+      assertThrows(() => passed.takeListeners("unknown"), TypeError);
       using taken = passed.take(0);
       assert(taken instanceof Socket);
       using conn = taken.toConn();
@@ -134,16 +148,23 @@ Deno.test({
         { name: "web", handle: listener },
         ...locals.map((handle) => ({ name: "local", handle })),
       ]);
+      const [stream] = locals;
       const notTcp = `Cannot take over socket ${datagram}: it is a datagram`;
       assertThrows(() => passed.takeListener("dns"), TypeError, notTcp);
       assertThrows(() => passed.takeSocket("dns"), TypeError, notTcp);
-      assertThrows(() => passed.takeDatagramSocket("web"), TypeError, `socket ${listener}: it is a listener, not UDP`);
-      for (const take of ["take", "takeListener", "takeSocket", "takeDatagramSocket"] as const) {
-        for (const [index, local] of locals.entries()) {
-          const message = `Cannot take over socket ${local}, "local": it is a local socket`;
-          assertThrows(() => passed[take](2 + index), TypeError, message);
-        }
+      assertThrows(() => passed.takeDatagramSocket("web"), TypeError, `socket ${listener}: it is a listener`);
+      // A local stream socket that is neither listening nor connected.
+      assertThrows(
+        () => passed.takeListener("local"),
+        TypeError,
+        `socket ${stream}: it is a connection, not a listener`,
+      );
+      assertThrows(() => passed.takeDatagramSocket("local"), TypeError, "it is a connection, not a datagram socket");
+      for (const take of ["take", "takeSocket"] as const) {
+        assertThrows(() => passed[take]("local"), TypeError, `Cannot take over socket ${stream}: it is not connected`);
       }
+      using local = passed.takeDatagramSocket<Deno.UnixAddr>(3)!;
+      assertEquals(local.addr, { transport: "unixpacket", path: "" });
       assertEquals(passed.takeHandle("dns"), datagram);
       assertEquals(libc().close(datagram), 0);
     }
@@ -157,6 +178,111 @@ Deno.test({
       assertEquals(libc().close(handle), 0);
     }
     assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "local sockets of every type are taken by name, and their files stay",
+  ...withSystemd,
+  fn: async () => {
+    const directory = await Deno.makeTempDir();
+    const path = (name: string) => `${directory}/${name}`;
+    using http = listen({ path: path("http") });
+    using messages = listen({ path: path("messages"), type: "seqpacket" });
+    using log = listenDatagram({ transport: "unixpacket", path: path("log") });
+    const [near, far] = Socket.pair();
+    using passed = new PassedSockets(
+      Object.entries({ http, messages, log, near }).map(([name, socket]) => ({ name, handle: inherit(socket) })),
+    );
+    assertEquals([0, 1, 2, 3].map((which) => passed.inspect(which)), [
+      { kind: "listener", keepsMessages: false, addr: http.addr },
+      { kind: "listener", keepsMessages: true, addr: messages.addr },
+      { kind: "datagram", keepsMessages: false, addr: log.addr },
+      { kind: "connection", keepsMessages: false, addr: near.localAddr },
+    ]);
+    for (const socket of [http, messages, log, near]) libc().close(socket.detach());
+    {
+      using listener = passed.takeListener<Deno.UnixAddr>("http")!;
+      using client = (await connect({ path: path("http") })).toConn();
+      using server = (await within(10_000, listener.accept())).toConn();
+      await writeText(client, "ping");
+      assertEquals(await readText(server, 4), "ping");
+    }
+    {
+      using listener = passed.takeListener<Deno.UnixAddr>("messages")!;
+      using client = (await connect({ path: path("messages"), type: "seqpacket" })).toConn();
+      using accepted = await within(10_000, listener.accept());
+      for (const text of ["one", "two"]) await writeText(client, text);
+      assertEquals(await accepted.read(10), new TextEncoder().encode("one"));
+    }
+    {
+      using socket = passed.takeDatagramSocket<Deno.UnixAddr>("log")!;
+      using client = listenDatagram({ transport: "unixpacket", path: path("client") });
+      await client.send(new TextEncoder().encode("line"), socket.addr);
+      assertEquals((await within(10_000, socket.receive()))[1], client.addr);
+    }
+    using conn = passed.takeSocket<Deno.UnixAddr>("near")!.toConn();
+    await writeText(conn, "pong");
+    assertEquals(await far.read(10), new TextEncoder().encode("pong"));
+    far.close();
+    assertEquals([0, "http", 9].map((which) => passed.inspect(which)), [undefined, undefined, undefined]);
+    // They are the manager's, which made them.
+    for (const name of ["http", "messages", "log"]) assert((await Deno.lstat(path(name))).isSocket);
+    await Deno.remove(directory, { recursive: true });
+  },
+});
+
+Deno.test({
+  name: "several sockets of a unit under one name are all taken, and closed with the rest if not",
+  ...withSystemd,
+  fn: () => {
+    const before = countDescriptors();
+    {
+      using v4 = listen({ hostname: "127.0.0.1" });
+      using v6 = listen({ hostname: "::1" });
+      using dns = datagramSocket();
+      const LISTEN_FDNAMES = "web:web:web";
+      for (const take of [true, false]) {
+        // Descriptors that follow each other, as systemd passes them.
+        const first = BigInt(fcntl(v4.handle, 0, 200));
+        assertEquals([fcntl(v6.handle, 0, 200), fcntl(v4.handle, 0, 200)], [Number(first) + 1, Number(first) + 2]);
+        using passed = systemdSockets({ env: environment(3, first, { LISTEN_FDNAMES }) });
+        if (!take) continue;
+        const listeners = passed.takeListeners("web");
+        assertEquals(listeners.map(({ addr }) => addr), [v4.addr, v6.addr, v4.addr]);
+        assertEquals(passed.takeListeners("web"), []);
+        for (const listener of listeners) listener.close();
+      }
+      const handles = [v4, dns].map(inherit);
+      using passed = new PassedSockets(handles.map((handle) => ({ name: "web", handle })));
+      assertThrows(() => passed.takeListeners("web"), TypeError, "it is a datagram");
+      using taken = passed.takeDatagramSocket("web")!;
+      assertEquals(taken.addr, dns.addr);
+    }
+    assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "a name that no unit has set is an error that says how to set it",
+  ...withSystemd,
+  fn: () => {
+    using web = listen({ hostname: "127.0.0.1" });
+    const passed = (name: string) => new PassedSockets([{ name, handle: inherit(web) }]);
+    for (const name of ["web.socket", "unknown"]) {
+      using sockets = passed(name);
+      for (const take of ["take", "takeListener", "takeSocket", "takeDatagramSocket"] as const) {
+        const message = `Cannot take over the socket "web": no socket has that name, only "${name}". ` +
+          "Set FileDescriptorName=web in the unit";
+        assertThrows(() => sockets[take]("web"), TypeError, message);
+      }
+      assertEquals(sockets.takeHandle("web"), undefined);
+      using listener = sockets.takeListener(name)!;
+      assertEquals(listener.addr, web.addr);
+      assertEquals(sockets.takeListener(name), undefined);
+    }
+    using named = passed("http");
+    assertEquals(named.takeListener("admin"), undefined);
   },
 });
 
@@ -321,7 +447,7 @@ Deno.test({
   ignore: !haveProgram("systemd-socket-activate"),
   fn: async () => {
     const local = `@handoff-test-${crypto.randomUUID()}`;
-    assertEquals(await reported(["--seqpacket", "-l", local], () => connectLocal(local)), ["unknown TypeError"]);
+    assertEquals(await reported(["--seqpacket", "-l", local], () => connectLocal(local)), ["unknown Listener"]);
 
     const port = freePort();
     const sender = createSocket("udp4");

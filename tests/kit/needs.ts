@@ -10,6 +10,8 @@ const NEEDS = {
   "local sockets": !onWindows,
   /** On macOS, and on Windows, a local socket is a file. */
   "abstract names": !onWindows && unixSystem().abstractNames,
+  /** macOS has no SOCK_SEQPACKET among its local sockets. */
+  "seqpacket sockets": !onWindows && unixSystem().sequencedPackets,
   /** macOS has launchd, and Windows services. */
   "systemd": Deno.build.os === "linux",
   /** macOS tells a full queue of a local listener from none as little as Windows does. */

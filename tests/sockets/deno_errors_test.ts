@@ -244,7 +244,7 @@ Deno.test("ipv6Only decides whether :: takes IPv4", async () => {
 Deno.test("reusePort lets several listeners share a port, where the system has that", async () => {
   await assertNothingLeaks(() => {
     if (onWindows) {
-      for (const make of [listen, listenDatagram]) {
+      for (const make of [listen, listenDatagram] as ((options: ListenOptions) => unknown)[]) {
         assertThrows(() => make({ ...loopback, reusePort: true }), Deno.errors.NotSupported, "SO_REUSEPORT");
       }
       return Promise.resolve();

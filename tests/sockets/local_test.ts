@@ -1,23 +1,29 @@
 // Local (unix) sockets: listening, connecting, sharing and handing over.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  type AnySocket,
   connect,
+  DatagramSocket,
   duplicateSocket,
   HandoffSource,
   listen,
+  listenDatagram,
   Listener,
   openSocket,
   Socket,
   WinsockError,
 } from "@winsock/handoff";
 import { readEnd, readText, writeText } from "../kit/connections.ts";
+import { AF, IPPROTO, SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { unixSystem } from "../../ffi/unix/libc.ts";
+import { sendLocalDatagram } from "../../ffi/unix/scm_rights.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
 
 const withLocal = needs("local sockets");
 const withAbstract = needs("abstract names");
+const withSequences = needs("seqpacket sockets");
 
 /** Runs a test with the path of a file, and with an abstract name where there are such. */
 async function withPaths(test: (path: string) => Promise<void>): Promise<void> {
@@ -167,6 +173,136 @@ Deno.test(
   },
 );
 
+Deno.test("local datagrams keep their boundaries and say who sent them", withLocal, async () => {
+  await withPaths(async (path) => {
+    using server = listenDatagram({ transport: "unixpacket", path });
+    assertEquals(server.addr, { transport: "unixpacket", path });
+    using client = listenDatagram({ transport: "unixpacket", path: `${path}-client` });
+    for (const text of ["one", "", "three"]) await client.send(new TextEncoder().encode(text), server.addr);
+    for (const text of ["one", "", "three"]) {
+      const [data, sender] = await within(10_000, server.receive());
+      assertEquals([new TextDecoder().decode(data), sender], [text, client.addr]);
+    }
+    // What is not bound has no name.
+    await sendLocalDatagram(path.replace("\0", "@"), new Uint8Array([7]));
+    assertEquals(await within(10_000, server.receive()), [new Uint8Array([7]), { transport: "unixpacket", path: "" }]);
+    using copy = await openSocket<Deno.UnixAddr>(duplicateSocket(server, Deno.pid), { kind: "datagram" });
+    assertEquals(copy.addr, server.addr);
+    server.close();
+    await client.send(new Uint8Array([1]), copy.addr);
+    assertEquals((await within(10_000, copy.receive()))[0], new Uint8Array([1]));
+    copy.close();
+    const Gone = path.startsWith("\0") ? Deno.errors.ConnectionRefused : Deno.errors.NotFound;
+    await assertRejects(() => client.send(new Uint8Array(1), copy.addr), Gone, "Cannot send a datagram of 1 bytes");
+    using again = listenDatagram({ transport: "unixpacket", path });
+    assertThrows(() => listenDatagram({ transport: "unixpacket", path }), Deno.errors.AddrInUse);
+    assertEquals(DatagramSocket.fromHandle<Deno.UnixAddr>(again.detach()).addr.path, path);
+  });
+});
+
+Deno.test("sending a local datagram waits while the receiver's queue is full", withLocal, async () => {
+  await withPaths(async (path) => {
+    using server = listenDatagram({ transport: "unixpacket", path });
+    using client = listenDatagram({ transport: "unixpacket", path: `${path}-client` });
+    const count = 1_000;
+    let sent = 0;
+    const sending = (async () => {
+      for (let number = 0; number < count; number++) {
+        await client.send(new Uint8Array(new Uint32Array([number]).buffer), server.addr);
+        sent++;
+      }
+    })();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert(sent > 0 && sent < count, `${sent} sent, and none received`);
+    for (let number = 0; number < count; number++) {
+      const [data] = await within(10_000, server.receive());
+      assertEquals(new Uint32Array(data.buffer)[0], number);
+    }
+    await within(10_000, sending);
+  });
+});
+
+Deno.test("a local datagram socket goes to a child", withLocal, async () => {
+  await withPaths(async (path) => {
+    const child = spawnChild("datagram_echo.ts");
+    try {
+      const server = listenDatagram({ transport: "unixpacket", path });
+      const { addr } = server;
+      await within(20_000, new HandoffSource(child).send(server));
+      using client = listenDatagram({ transport: "unixpacket", path: `${path}-client` });
+      await client.send(new TextEncoder().encode("hello"), addr);
+      const [data, sender] = await within(20_000, client.receive());
+      assert(new TextDecoder().decode(data).includes("hello"));
+      assertEquals(sender, addr);
+    } finally {
+      await endChild(child);
+    }
+  });
+});
+
+Deno.test("a seqpacket connection keeps messages apart, here and after it was shared", withSequences, async () => {
+  await withPaths(async (path) => {
+    using listener = listen({ path, type: "seqpacket" });
+    using client = (await connect({ path, type: "seqpacket" })).toConn();
+    using accepted = await within(10_000, listener.accept());
+    for (const text of ["one", "two", "three"]) await writeText(client, text);
+    assertEquals(new TextDecoder().decode(await accepted.peek(100)), "one");
+    assertEquals(new TextDecoder().decode(await accepted.read(100) ?? undefined), "one");
+    using server = (await openSocket<Deno.UnixAddr>(duplicateSocket(accepted, Deno.pid), { kind: "connection" }))
+      .toConn();
+    for (const text of ["two", "three"]) {
+      const buffer = new Uint8Array(100);
+      const count = await within(10_000, server.read(buffer));
+      assertEquals(new TextDecoder().decode(buffer.subarray(0, count ?? 0)), text);
+    }
+    await writeText(server, "back");
+    assertEquals(await readText(client, 4), "back");
+    // An abstract name is another socket's for each type.
+    await assertRejects(() => connect({ path }), Error, path.startsWith("\0") ? "WSAECONNREFUSED" : "WSAEPROTOTYPE");
+    await assertRejects(
+      async () => (await connect({ path, type: "seqpacket" })).toConn({ native: true }),
+      Deno.errors.NotSupported,
+    );
+  });
+});
+
+Deno.test("a type of local socket that is none, or that the system lacks, is refused", withLocal, async () => {
+  const type = "datagram" as "stream";
+  assertThrows(() => listen({ path: "/x", type }), TypeError, 'Invalid `type`: must be "stream" or "seqpacket", got');
+  await assertRejects(() => connect({ path: "/x", type }), TypeError, "Invalid `type`");
+  const nothing = { transport: "unixpacket" } as unknown as { transport: "unixpacket"; path: string };
+  assertThrows(() => listenDatagram(nothing), TypeError, "Invalid `path`");
+  if (!withSequences.ignore) return;
+  assertThrows(() => listen({ path: "/x", type: "seqpacket" }), Deno.errors.NotSupported, "SOCK_SEQPACKET");
+  await assertRejects(() => connect({ path: "/x", type: "seqpacket" }), Deno.errors.NotSupported, "SOCK_SEQPACKET");
+});
+
+Deno.test("a blob says which family, type and protocol its socket has", withLocal, async () => {
+  const directory = await Deno.makeTempDir();
+  const path = (name: string) => `${directory}/${name}`;
+  const { AF_UNIX, AF_INET, AF_INET6 } = AF;
+  const { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET } = SOCK;
+  const { IPPROTO_TCP, IPPROTO_UDP } = IPPROTO;
+  const rows: [() => AnySocket, family: number, type: number, protocol: number][] = [
+    [() => listen({ hostname: "127.0.0.1" }), AF_INET, SOCK_STREAM, IPPROTO_TCP],
+    [() => listen({ hostname: "::1" }), AF_INET6, SOCK_STREAM, IPPROTO_TCP],
+    [() => listenDatagram({ hostname: "127.0.0.1" }), AF_INET, SOCK_DGRAM, IPPROTO_UDP],
+    [() => listenDatagram({ hostname: "::1" }), AF_INET6, SOCK_DGRAM, IPPROTO_UDP],
+    [() => listen({ path: path("stream") }), AF_UNIX, SOCK_STREAM, 0],
+    [() => listenDatagram({ transport: "unixpacket", path: path("datagram") }), AF_UNIX, SOCK_DGRAM, 0],
+    [() => Socket.pair()[0], AF_UNIX, SOCK_STREAM, 0],
+  ];
+  if (!withSequences.ignore) {
+    rows.push([() => listen({ path: path("sequence"), type: "seqpacket" }), AF_UNIX, SOCK_SEQPACKET, 0]);
+  }
+  for (const [make, family, type, protocol] of rows) {
+    using socket = make();
+    const { iAddressFamily, iSocketType, iProtocol } = WSAPROTOCOL_INFOW.decode(duplicateSocket(socket, Deno.pid));
+    assertEquals([iAddressFamily, iSocketType, iProtocol], [family, type, protocol], String(make));
+  }
+  await Deno.remove(directory, { recursive: true });
+});
+
 Deno.test("local sockets have no options of TCP, and those of any socket", withLocal, async () => {
   await withPaths(async (path) => {
     using pair = await localPair(path);
@@ -208,4 +344,7 @@ Deno.test("on Windows local sockets are not supported", { ignore: Deno.build.os 
   const message = 'Cannot use the local socket "C:\\s": Windows cannot hand off local sockets';
   assertThrows(() => listen({ path: "C:\\s" }), Deno.errors.NotSupported, message);
   await assertRejects(() => connect({ path: "C:\\s" }), Deno.errors.NotSupported, message);
+  const datagrams = () => listenDatagram({ transport: "unixpacket", path: "C:\\s" });
+  assertThrows(datagrams, Deno.errors.NotSupported, message);
+  assertThrows(() => listen({ path: "C:\\s", type: "seqpacket" }), Deno.errors.NotSupported, message);
 });

@@ -10,6 +10,7 @@ import {
   type SocketOptions,
   WinsockError,
 } from "@winsock/handoff";
+import { WSA_ERRORS } from "@winsock/handoff/structs";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { datagramSocket } from "../kit/datagrams.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
@@ -39,6 +40,8 @@ Deno.test("options of a connection are what the system says they are, through an
     TCP_KEEPINTVL: [11, 5],
     TCP_KEEPCNT: [3, 7],
     SO_LINGER: [5, 0, null],
+    IP_TTL: [17, 64],
+    SO_SNDTIMEO: [0],
     SO_REUSEADDR: WINDOWS ? [] : [true, false],
   });
 });
@@ -56,12 +59,17 @@ Deno.test("options of a datagram socket are what the system says they are", asyn
     IP_MULTICAST_LOOP: [false, true],
     IP_MULTICAST_TTL: [0, 255, 1],
     IP_MULTICAST_IF: ["127.0.0.1", "0.0.0.0"],
+    IP_TTL: [1, 255],
+    // Windows takes the value, and leaves it to the administrator whether it counts.
+    IP_TOS: WINDOWS ? [] : [0x10, 0],
   });
   using v6 = datagramSocket("::1");
   await assertShared(v6, {
     IPV6_MULTICAST_LOOP: [false, true],
     IPV6_MULTICAST_HOPS: [0, 255, 1],
     IPV6_MULTICAST_IF: [1, 0],
+    IPV6_UNICAST_HOPS: [3, 255],
+    IPV6_TCLASS: WINDOWS ? [] : [0x20, 0],
   });
   assertEquals(v6.getOption("IPV6_V6ONLY"), true);
   using both = listenDatagram({ hostname: "::", port: 0 });
@@ -150,4 +158,109 @@ Deno.test("a value out of range is refused before the system sees it", async () 
       `must be an IPv4 address, got "${value}"`,
     );
   }
+});
+
+Deno.test("limits of time are in milliseconds, as another descriptor sees them", async () => {
+  using pair = await connection();
+  using duplicate = await openSocket(duplicateSocket(pair.client, Deno.pid));
+  for (const name of ["SO_RCVTIMEO", "SO_SNDTIMEO"] as const) {
+    for (const value of [2_500, 60_000, 0]) {
+      pair.client.setOption(name, value);
+      // Linux counts in ticks of at most 10 ms, and rounds up.
+      const read = duplicate.getOption(name);
+      assert(read >= value && read < value + 11, `${name}: ${read} instead of ${value}`);
+    }
+    assertThrows(() => pair.client.setOption(name, -1), RangeError, "from 0 to 2147483647");
+  }
+});
+
+Deno.test("SO_ERROR is a code of Winsock, and is told once", async () => {
+  using pair = await connection();
+  assertEquals(pair.client.getOption("SO_ERROR"), 0);
+  pair.server.setOption("SO_LINGER", 0);
+  pair.server.close();
+  let code = 0;
+  for (let count = 0; count < 200 && code === 0; count++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    code = pair.client.getOption("SO_ERROR");
+  }
+  // Winsock keeps the reset for the next call that reads.
+  assertEquals(code, WINDOWS && code === 0 ? 0 : WSA_ERRORS.WSAECONNRESET);
+  assertEquals(pair.client.getOption("SO_ERROR"), 0);
+});
+
+type Numbers = readonly [level: number, optname: number];
+
+/** The level and number of options in the headers of each system. */
+const RAW: Record<string, Record<"SO_KEEPALIVE" | "TCP_NODELAY" | "unknown", Numbers>> = {
+  linux: { SO_KEEPALIVE: [1, 9], TCP_NODELAY: [6, 1], unknown: [6, 9_999] },
+  darwin: { SO_KEEPALIVE: [0xffff, 8], TCP_NODELAY: [6, 1], unknown: [6, 9_999] },
+  windows: { SO_KEEPALIVE: [0xffff, 8], TCP_NODELAY: [6, 1], unknown: [6, 9_999] },
+};
+
+Deno.test("an option can be read and set by its numbers", async () => {
+  using pair = await connection();
+  const { unknown, ...known } = RAW[Deno.build.os]!;
+  for (const [key, numbers] of Object.entries(known)) {
+    const name = key as keyof typeof known;
+    pair.client.setRawOption(...numbers, 1);
+    assertEquals(pair.client.getOption(name), true);
+    assertEquals(pair.client.getRawOption(...numbers).some((byte) => byte !== 0), true);
+    pair.client.setRawOption(...numbers, new Uint8Array(4));
+    assertEquals(pair.client.getOption(name), false);
+    assertEquals(pair.client.getRawOption(...numbers, 64).every((byte) => byte === 0), true);
+  }
+  assertThrows(() => pair.client.getRawOption(...unknown), WinsockError, `Cannot get option ${unknown[1]} of level 6`);
+  assertThrows(
+    () => pair.client.setRawOption(...unknown, 1),
+    WinsockError,
+    `Cannot set option ${unknown[1]} of level 6`,
+  );
+  using listener = listen({ hostname: "127.0.0.1" });
+  using datagrams = datagramSocket();
+  for (const socket of [listener, datagrams]) {
+    socket.setRawOption(...known.SO_KEEPALIVE, 1);
+    assertEquals(socket.getOption("SO_KEEPALIVE"), true);
+  }
+  datagrams.close();
+  assertThrows(() => datagrams.getRawOption(...known.SO_KEEPALIVE), Deno.errors.BadResource);
+  assertThrows(() => datagrams.setRawOption(...known.SO_KEEPALIVE, 1), Deno.errors.BadResource);
+});
+
+Deno.test("numbers and values of a raw option are checked before the system sees them", async () => {
+  using pair = await connection();
+  for (const number of [NaN, 1.5, 2 ** 32, -(2 ** 31) - 1]) {
+    assertThrows(
+      () => pair.client.getRawOption(number, 1),
+      RangeError,
+      "Invalid `level`: must be an integer of 32 bits",
+    );
+    assertThrows(() => pair.client.getRawOption(1, number), RangeError, "Invalid `optname`");
+    assertThrows(() => pair.client.setRawOption(1, 1, number), RangeError, "Invalid `value`");
+  }
+  for (const size of [0, -1, 1.5, 65_537]) {
+    assertThrows(() => pair.client.getRawOption(1, 1, size), RangeError, "Invalid `size`: must be an integer from 1");
+  }
+  assertThrows(() => pair.client.setRawOption(1, 1, "1" as unknown as number), TypeError, "must be a Uint8Array");
+});
+
+Deno.test("freeBind listens on an address that is not this host's, where the system has that", async () => {
+  // An address of a documentation network, which no host has.
+  const foreign = { hostname: "192.0.2.1", freeBind: true };
+  if (Deno.build.os !== "linux") {
+    assertThrows(() => listen(foreign), Deno.errors.NotSupported, "this system does not have IP_FREEBIND");
+    assertThrows(() => listenDatagram(foreign), Deno.errors.NotSupported, "IP_FREEBIND");
+    return;
+  }
+  assertThrows(() => listen({ ...foreign, freeBind: false }), Deno.errors.AddrNotAvailable);
+  for (const hostname of ["192.0.2.1", "2001:db8::1"]) {
+    using listener = listen({ hostname, freeBind: true });
+    assertEquals([listener.addr.hostname, listener.getOption("IP_FREEBIND")], [hostname, true]);
+    using datagrams = listenDatagram({ hostname, freeBind: true });
+    assertEquals(datagrams.addr.hostname, hostname);
+  }
+  const invalid = { hostname: "127.0.0.1", freeBind: 1 as unknown as boolean };
+  assertThrows(() => listen(invalid), TypeError, "Invalid `freeBind`: must be a boolean, got 1");
+  assertThrows(() => listenDatagram(invalid), TypeError, "Invalid `freeBind`: must be a boolean, got 1");
+  await Promise.resolve();
 });
