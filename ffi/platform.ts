@@ -274,6 +274,38 @@ export interface CatalogCalls {
 }
 
 /**
+ * A function that a provider passes on to the system, by the name of its member in WSPPROC_TABLE.
+ *
+ * @experimental
+ */
+export type PassedOnName =
+  | "lpWSPAccept"
+  | "lpWSPBind"
+  | "lpWSPConnect"
+  | "lpWSPEnumNetworkEvents"
+  | "lpWSPEventSelect"
+  | "lpWSPGetOverlappedResult"
+  | "lpWSPGetPeerName"
+  | "lpWSPGetSockName"
+  | "lpWSPIoctl"
+  | "lpWSPListen"
+  | "lpWSPRecv"
+  | "lpWSPRecvDisconnect"
+  | "lpWSPRecvFrom"
+  | "lpWSPSelect"
+  | "lpWSPSend"
+  | "lpWSPSendDisconnect"
+  | "lpWSPSendTo"
+  | "lpWSPShutdown";
+
+/**
+ * An argument that native code passes: a number, a handle, or a pointer to its memory.
+ *
+ * @experimental
+ */
+export type NativeArgument = number | bigint | Deno.PointerValue;
+
+/**
  * Calls on descriptors and addresses. Each throws a {@linkcode WinsockError} on failure. Levels, options and families
  * have the numbers of the system.
  */
@@ -294,6 +326,15 @@ export interface ProviderCalls {
    * Calling a placeholder would end the process.
    */
   isPlaceholder(code: string | bigint): boolean;
+  /**
+   * Calls a function of the system with the arguments of its function in WSPPROC_TABLE. `undefined` if the system does
+   * not have these functions.
+   *
+   * @param name The function.
+   * @param args The arguments, without `lpErrno`.
+   * @returns Its result.
+   */
+  readonly passOn: ((name: PassedOnName, args: readonly NativeArgument[]) => number | bigint) | undefined;
   /** The calls for event objects; `undefined` if the system does not have them. */
   readonly events: EventCalls | undefined;
   /** The catalog; `undefined` if the system does not have one. */

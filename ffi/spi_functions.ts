@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { INVALID_SOCKET } from "./platform.ts";
+import { INVALID_SOCKET, type PassedOnName } from "./platform.ts";
 
 /** `SOCKET_ERROR`: the result of a function that fails. */
 const SOCKET_ERROR: -1 = -1;
@@ -213,6 +213,57 @@ export const WSP_STARTUP_CALLBACK = {
   parameters: ["u16", "pointer", "pointer", UPCALL_TABLE, "pointer"],
   result: "i32",
 } as const satisfies Deno.UnsafeCallbackDefinition;
+
+/**
+ * The functions of WSPPROC_TABLE that a provider passes on to the system, and their names in ws2_32.dll. There they have
+ * the same parameters, without `lpThreadId` and `lpErrno`.
+ *
+ * @experimental
+ */
+export const PASSED_ON_FUNCTIONS = {
+  lpWSPAccept: "WSAAccept",
+  lpWSPBind: "bind",
+  lpWSPConnect: "WSAConnect",
+  lpWSPEnumNetworkEvents: "WSAEnumNetworkEvents",
+  lpWSPEventSelect: "WSAEventSelect",
+  lpWSPGetOverlappedResult: "WSAGetOverlappedResult",
+  lpWSPGetPeerName: "getpeername",
+  lpWSPGetSockName: "getsockname",
+  lpWSPIoctl: "WSAIoctl",
+  lpWSPListen: "listen",
+  lpWSPRecv: "WSARecv",
+  lpWSPRecvDisconnect: "WSARecvDisconnect",
+  lpWSPRecvFrom: "WSARecvFrom",
+  lpWSPSelect: "select",
+  lpWSPSend: "WSASend",
+  lpWSPSendDisconnect: "WSASendDisconnect",
+  lpWSPSendTo: "WSASendTo",
+  lpWSPShutdown: "shutdown",
+} as const satisfies Record<PassedOnName, string>;
+
+/** The functions whose last parameters are `lpCompletionRoutine`, `lpThreadId` and `lpErrno`. */
+const COMPLETING: ReadonlySet<SpiFunctionName> = new Set([
+  "lpWSPIoctl",
+  "lpWSPRecv",
+  "lpWSPRecvFrom",
+  "lpWSPSend",
+  "lpWSPSendTo",
+]);
+
+/** Returns whether a function has the parameters `lpCompletionRoutine` and `lpThreadId`, before `lpErrno`. */
+export function hasCompletionRoutine(name: SpiFunctionName): boolean {
+  return COMPLETING.has(name);
+}
+
+/** Returns a function of WSPPROC_TABLE as ws2_32.dll has it, with pointers as parameters. */
+export function systemFunction(name: PassedOnName): Deno.ForeignFunction {
+  const { parameters, result } = asCallback(WSPPROC_FUNCTIONS[name]);
+  return {
+    name: PASSED_ON_FUNCTIONS[name],
+    parameters: parameters.slice(0, hasCompletionRoutine(name) ? -2 : -1),
+    result,
+  };
+}
 
 /** The functions that return BOOL or an event. 0 means failure. */
 const ZERO_FAILS: ReadonlySet<SpiFunctionName> = new Set([

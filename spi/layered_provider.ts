@@ -4,9 +4,11 @@
  * @module
  */
 import { equals } from "@std/bytes/equals";
+import type { NativeArgument, PassedOnName } from "../ffi/platform.ts";
 import { XP1 } from "../structs/constants.ts";
 import type { WSPDATA } from "../structs/spi.ts";
 import { duplicateForCaller, duplicateForNext, entryForNext } from "./chain.ts";
+import { selectOther } from "./native/abi.ts";
 import type { NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 import { type ProviderFunctions, StartupCounter, type Upcalls } from "./provider_functions.ts";
 import { spiError } from "./service_provider.ts";
@@ -87,6 +89,35 @@ export class LayeredProvider implements ProviderFunctions {
   ): bigint {
     const { next, upcalls } = this.#started("WSPSocket");
     const lower = next.functions.WSPSocket(af, type, protocol, duplicateForNext(lpProtocolInfo, next), g, dwFlags);
+    return this.#announce(lower, { next, upcalls });
+  }
+
+  passOn(name: PassedOnName, args: readonly NativeArgument[]): number | bigint {
+    const functionName = name.slice("lp".length);
+    const { next, upcalls } = this.#started(functionName);
+    const { functions } = next;
+    if (functions.passOn === undefined) {
+      throw spiError(
+        "WSAEOPNOTSUPP",
+        functionName,
+        "use a socket for native code",
+        "the next provider does not have it",
+      );
+    }
+    if (name === "lpWSPSelect") {
+      const [nfds, read, write, except, timeout] = args as [number, ...Deno.PointerValue[]];
+      const lower = (s: bigint) => this.#lower(s, functionName);
+      return selectOther([read!, write!, except!], lower, (sets) => {
+        return functions.passOn!(name, [nfds, ...sets, timeout!]);
+      });
+    }
+    const [s, ...others] = args;
+    const result = functions.passOn(name, [this.#lower(s as bigint, functionName), ...others]);
+    return name === "lpWSPAccept" ? this.#announce(result as bigint, { next, upcalls }) : result;
+  }
+
+  /** Makes a descriptor of this layer for one of the next provider, which is closed if that fails. */
+  #announce(lower: bigint, { next, upcalls }: Started): bigint {
     try {
       return this.ifs
         ? upcalls.WPUModifyIFSHandle(this.catalogEntryId, lower)

@@ -49,6 +49,7 @@ export {
 } from "./memory_provider.ts";
 export { type ExportedProvider, exportProvider } from "./native/exported_provider.ts";
 export { nativeFunctions, openNativeProvider } from "./native/native_provider.ts";
+export type { NativeArgument, PassedOnName } from "../ffi/platform.ts";
 export { type EntryKind, entryKind, type NextInChain, ProviderCatalog } from "./provider_catalog.ts";
 export { type ProviderFunctions, SPI_VERSION, type Upcalls } from "./provider_functions.ts";
 export type { ServiceProvider } from "./service_provider.ts";

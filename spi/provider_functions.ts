@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { NativeArgument, PassedOnName } from "../ffi/platform.ts";
 import type { WSPDATA } from "../structs/spi.ts";
 import { spiError } from "./service_provider.ts";
 
@@ -130,6 +131,20 @@ export interface ProviderFunctions {
    * successful `WSPStartup`.
    */
   WSPCleanup(): void;
+
+  /**
+   * Passes a call of native code on to the system's sockets, for the functions of the table that this interface does not
+   * have: from `WSPAccept` and `WSPBind` to `WSPSend` and `WSPSelect`. Only on Windows; without this method, and on other
+   * systems, these functions fail with WSAEOPNOTSUPP.
+   *
+   * A layer replaces its descriptors in the arguments by those of the next provider. A new descriptor, of `WSPAccept`, is
+   * announced as in `WSPSocket`.
+   *
+   * @param name The function, by the name of its member in the table.
+   * @param args The arguments of the function, without `lpErrno`. Pointers are to the memory of native code.
+   * @returns The result of the function.
+   */
+  passOn?(name: PassedOnName, args: readonly NativeArgument[]): number | bigint;
 
   /**
    * {@linkcode ServiceProvider.withdraw}, for which the native table does not have a function.

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { NativeArgument, PassedOnName } from "../ffi/platform.ts";
 import { providerCalls } from "../ffi/provider_platform.ts";
 import type { WSPDATA } from "../structs/spi.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
@@ -46,7 +47,23 @@ class ProviderAdapter implements ProviderFunctions {
     if (this.#provider.socketSync === undefined) {
       throw spiError("WSAEOPNOTSUPP", "WSPSocket", operation, "the provider has to wait, and its caller cannot");
     }
-    const s = this.#provider.socketSync(lpProtocolInfo, dwFlags);
+    return this.#announce(this.#provider.socketSync(lpProtocolInfo, dwFlags), upcalls, catalogEntryId);
+  }
+
+  passOn(name: PassedOnName, args: readonly NativeArgument[]): number | bigint {
+    const functionName = name.slice("lp".length);
+    const operation = "use a socket for native code";
+    const { upcalls, catalogEntryId } = this.#startups.current(functionName, operation);
+    const { passOn } = providerCalls();
+    if (passOn === undefined) {
+      throw spiError("WSAEOPNOTSUPP", functionName, operation, "use the functions of the system");
+    }
+    const result = passOn(name, args);
+    return name === "lpWSPAccept" ? this.#announce(result as bigint, upcalls, catalogEntryId) : result;
+  }
+
+  /** Announces a new descriptor to the caller. Closes it if that fails. */
+  #announce(s: bigint, upcalls: Upcalls, catalogEntryId: number): bigint {
     try {
       return upcalls.WPUModifyIFSHandle(catalogEntryId, s);
     } catch (error) {

@@ -17,6 +17,7 @@ const ADDRESS_TEXT =
 
 /** The calls for service providers on Unix. */
 export class UnixProviderCalls implements ProviderCalls {
+  readonly passOn = undefined;
   readonly events = undefined;
   readonly catalog = undefined;
 

@@ -1,15 +1,24 @@
 /**
- * The {@linkcode ProviderCalls} on ws2_32: the protocol catalog, the library that contains the code of a provider, and
- * blobs.
+ * The {@linkcode ProviderCalls} on ws2_32: the protocol catalog, the library that contains the code of a provider, the
+ * functions on sockets for native code, and blobs.
  *
  * @module
  */
-import type { CatalogCalls, EventCalls, ProviderCalls } from "../platform.ts";
+import type { CatalogCalls, EventCalls, NativeArgument, PassedOnName, ProviderCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { decodeUtf16, encodeUtf16 } from "../library.ts";
-import { kernel32Functions, lastWinsockError, SIO_BASE_HANDLE, ws2_32, ws2spi } from "./libraries.ts";
+import { failure, PASSED_ON_FUNCTIONS, systemFunction } from "../spi_functions.ts";
+import {
+  clearInheritFlag,
+  kernel32Functions,
+  lastWinsockError,
+  SIO_BASE_HANDLE,
+  winsockFunctions,
+  ws2_32,
+  ws2spi,
+} from "./libraries.ts";
 
 const { size: PROTOCOL_INFO_SIZE } = WSAPROTOCOL_INFOW;
 const SOCKET_ERROR = -1;
@@ -92,12 +101,32 @@ function isWineBuiltin(code: string | bigint): boolean {
   return new TextDecoder("latin1").decode(bytes) === SIGNATURE;
 }
 
+const PASSED_ON = Object.keys(PASSED_ON_FUNCTIONS) as PassedOnName[];
+
+const passedOnFunctions = winsockFunctions(
+  Object.fromEntries(PASSED_ON.map((name) => [name, systemFunction(name)])) as Record<
+    PassedOnName,
+    Deno.ForeignFunction
+  >,
+);
+
+function passOn(name: PassedOnName, args: readonly NativeArgument[]): number | bigint {
+  const { parameters, result } = systemFunction(name);
+  const call = passedOnFunctions()[name] as unknown as (...args: NativeArgument[]) => number | bigint;
+  const failed = failure(name, result as "i32" | "usize");
+  const returned = call(...args.slice(0, parameters.length));
+  if (returned === failed) throw lastWinsockError("use a socket for native code", PASSED_ON_FUNCTIONS[name]);
+  if (name === "lpWSPAccept") clearInheritFlag(returned as bigint);
+  return returned;
+}
+
 /** The length of `[ffff:…:255.255.255.255%4294967295]:65535` with its NUL. */
 const ADDRESS_TEXT_SIZE = 70;
 const MAX_ADDRESS = 128;
 
 /** The calls for service providers on Windows. */
 export class WinsockProviderCalls implements ProviderCalls {
+  readonly passOn = passOn;
   readonly catalog: CatalogCalls = new WinsockCatalogCalls();
   readonly events: EventCalls = {
     create() {

@@ -66,6 +66,53 @@ export function writeWide(pointer: Deno.PointerObject, room: number, text: strin
   return true;
 }
 
+/** The offset of the array in the `fd_set` of winsock2.h. Its length is at 0. */
+const FD_ARRAY_OFFSET = 8;
+
+/** Reads the sockets of an `fd_set` of winsock2.h. */
+export function readSet(set: Deno.PointerObject): BigUint64Array {
+  const size = readInt(set) * 8;
+  return new BigUint64Array(bytesAt(set, FD_ARRAY_OFFSET + size).slice(FD_ARRAY_OFFSET).buffer);
+}
+
+/** Writes the sockets of an `fd_set` of winsock2.h, which must have room for them. */
+function writeSet(set: Deno.PointerObject, sockets: BigUint64Array<ArrayBuffer>): void {
+  writeInt(set, sockets.length);
+  bytesAt(set, FD_ARRAY_OFFSET + sockets.byteLength).set(new Uint8Array(sockets.buffer), FD_ARRAY_OFFSET);
+}
+
+/**
+ * Calls a `select` with other sockets than those in the sets of native code. Then leaves those in the sets for which it
+ * has left the other one.
+ *
+ * @param sets The sets, each NULL or a pointer to an `fd_set` of winsock2.h.
+ * @param other Returns the other socket for one of native code.
+ * @param select Calls the function with the sets of the other sockets.
+ * @returns The result of the function.
+ */
+export function selectOther<Result>(
+  sets: readonly Deno.PointerValue[],
+  other: (s: bigint) => bigint,
+  select: (sets: Deno.PointerValue[]) => Result,
+): Result {
+  const replaced = sets.map((set) => {
+    if (set === null) return undefined;
+    const originals = new Map([...readSet(set)].map((s) => [other(s), s]));
+    const copy = new Uint8Array(FD_ARRAY_OFFSET + originals.size * 8);
+    const pointer = Deno.UnsafePointer.of(copy)!;
+    writeSet(pointer, BigUint64Array.from(originals.keys()));
+    return { set, originals, copy, pointer };
+  });
+  const result = select(replaced.map((each) => each?.pointer ?? null));
+  for (const each of replaced) {
+    if (each === undefined) continue;
+    const { set, originals, copy } = each;
+    const left = readSet(Deno.UnsafePointer.of(copy)!);
+    writeSet(set, BigUint64Array.from(left, (s) => originals.get(s)!));
+  }
+  return result;
+}
+
 /**
  * Calls the native function at an address.
  *

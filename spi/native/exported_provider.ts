@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { failure, WSP_STARTUP_CALLBACK, WSPUPCALL_FUNCTIONS } from "../../ffi/spi_functions.ts";
+import {
+  failure,
+  hasCompletionRoutine,
+  PASSED_ON_FUNCTIONS,
+  WSP_STARTUP_CALLBACK,
+  WSPUPCALL_FUNCTIONS,
+} from "../../ffi/spi_functions.ts";
+import type { NativeArgument, PassedOnName } from "../../ffi/platform.ts";
 import { decodeUtf16 } from "../../ffi/library.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSPDATA, WSPPROC_TABLE, WSPUPCALLTABLE } from "../../structs/spi.ts";
@@ -112,9 +119,11 @@ export interface ExportedProvider extends Disposable {
  * Makes a native `WSPStartup` for any provider, so that native code can share sockets through a provider written in
  * TypeScript.
  *
- * The WSPPROC_TABLE that it fills has all 30 functions. Those of {@linkcode ProviderFunctions} work. The others, which
- * are not in the contract of a provider, fail with WSAEOPNOTSUPP: the descriptors are real sockets, so use the
- * functions of the system for them. If the provider throws, the result is `SOCKET_ERROR` or `INVALID_SOCKET`, and
+ * The WSPPROC_TABLE that it fills has all 30 functions. Those of {@linkcode ProviderFunctions} call the provider. On
+ * Windows, the functions that use a socket, such as `WSPBind`, `WSPAccept`, `WSPSend` and `WSPSelect`, are passed on to
+ * the system's sockets ({@linkcode ProviderFunctions.passOn}), and run on this thread: a call that waits blocks it. Fail
+ * with WSAEOPNOTSUPP: `WSPAsyncSelect`, `WSPCancelBlockingCall`, `WSPGetQOSByName`, `WSPJoinLeaf`, completion routines,
+ * and on other systems all functions that use a socket. There the descriptors are those of the system. If the provider throws, the result is `SOCKET_ERROR` or `INVALID_SOCKET`, and
  * `lpErrno` has the code of the error. A `RangeError` or `TypeError` is WSAEINVAL, NULL for a required pointer is
  * WSAEFAULT, and any other error is WSASYSCALLFAILURE.
  *
@@ -168,8 +177,27 @@ export function exportProvider(provider: ServiceProvider): ExportedProvider {
   };
 }
 
+/** Returns the functions that are passed on. Their last argument is `lpErrno`. */
+function passedOn(
+  functions: ProviderFunctions,
+): Partial<Record<PassedOnName, (...args: NativeArgument[]) => number | bigint>> {
+  const entry = (name: PassedOnName) => (...args: NativeArgument[]) => {
+    const functionName = name.slice("lp".length);
+    if (functions.passOn === undefined) {
+      throw spiError("WSAEOPNOTSUPP", functionName, "use a socket through this table");
+    }
+    // It would have to run on the thread of the caller.
+    if (hasCompletionRoutine(name) && args.at(-3) !== null) {
+      throw spiError("WSAEOPNOTSUPP", functionName, "use a socket through this table", "it has a completion routine");
+    }
+    return functions.passOn(name, args.slice(0, -1));
+  };
+  return Object.fromEntries((Object.keys(PASSED_ON_FUNCTIONS) as PassedOnName[]).map((name) => [name, entry(name)]));
+}
+
 function procTable(functions: ProviderFunctions): CallbackTable {
   return callbackTable(WSPPROC_TABLE, {
+    ...passedOn(functions),
     lpWSPSocket: (
       af: number,
       type: number,

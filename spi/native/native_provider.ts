@@ -14,12 +14,14 @@ import {
   type CallbackTable,
   callbackTable,
   readInt,
+  readSet,
   required,
   writeInt,
   writePointer,
   writeWide,
 } from "./abi.ts";
-import { failure, WSP_STARTUP, WSPPROC_FUNCTIONS } from "../../ffi/spi_functions.ts";
+import { asCallback, failure, WSP_STARTUP, WSPPROC_FUNCTIONS } from "../../ffi/spi_functions.ts";
+import type { NativeArgument, PassedOnName } from "../../ffi/platform.ts";
 import { decodeUtf16, encodeUtf16 } from "../../ffi/library.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
@@ -29,9 +31,6 @@ import type { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import type { DescriptorTable } from "../descriptor_table.ts";
 import { TableProvider } from "../table_provider.ts";
 
-/** The offset of the array in the `fd_set` of winsock2.h, and its longest length. */
-const FD_ARRAY_OFFSET = 8;
-const FD_SETSIZE = 64;
 const TRUE = 1;
 
 /**
@@ -71,10 +70,7 @@ function upcallTable(upcalls: Upcalls): CallbackTable {
       return 0;
     },
     lpWPUFDIsSet(s: bigint, fdset: Deno.PointerValue) {
-      const set = required(fdset, "WPUFDIsSet");
-      const count = Math.min(readInt(set), FD_SETSIZE);
-      const bytes = bytesAt(set, FD_ARRAY_OFFSET + count * 8).slice(FD_ARRAY_OFFSET);
-      return new BigUint64Array(bytes.buffer).includes(s) ? 1 : 0;
+      return readSet(required(fdset, "WPUFDIsSet")).includes(s) ? 1 : 0;
     },
     lpWPUCreateEvent: () => upcalls.WPUCreateEvent(),
     lpWPUSetEvent(event: bigint) {
@@ -194,6 +190,10 @@ class NativeFunctions implements ProviderFunctions {
     return address.slice(0, length[0]);
   }
 
+  passOn(name: PassedOnName, args: readonly NativeArgument[]): number | bigint {
+    return this.#callWith(asCallback(WSPPROC_FUNCTIONS[name]), name, "use a socket for native code", args);
+  }
+
   WSPCleanup(): void {
     this.#call("lpWSPCleanup", `stop ${this.#name}`);
     // Native code has the upcalls of every startup, and may use any of them.
@@ -203,13 +203,22 @@ class NativeFunctions implements ProviderFunctions {
 
   /** Calls a function of the table, with `lpErrno` after its arguments. */
   #call<N extends Name>(name: N, operation: string, ...args: WithoutErrno<Arguments<N>>): number | bigint {
+    return this.#callWith(WSPPROC_FUNCTIONS[name], name, operation, args);
+  }
+
+  #callWith(
+    { parameters, result: type }: Pick<Deno.ForeignFunction, "parameters" | "result">,
+    name: Name,
+    operation: string,
+    args: readonly unknown[],
+  ): number | bigint {
     const functionName = name.slice("lp".length);
     const table = this.#startups.current(functionName, operation);
-    const definition = WSPPROC_FUNCTIONS[name];
     const pointer = Deno.UnsafePointer.create(table[WSPPROC_TABLE.indexOf(name)]!)!;
     const lpErrno = new Int32Array(1);
-    const result = callAt(pointer, definition, [...args, lpErrno]) as number | bigint;
-    if (result !== failure(name, definition.result)) return result;
+    const last = parameters.at(-1) === "pointer" ? Deno.UnsafePointer.of(lpErrno) : lpErrno;
+    const result = callAt(pointer, { parameters, result: type }, [...args, last]) as number | bigint;
+    if (result !== failure(name, type as "i32" | "usize")) return result;
     // The provider failed without a code.
     const code = lpErrno[0] === 0 ? WSA_ERRORS.WSASYSCALLFAILURE : lpErrno[0]!;
     throw new WinsockError(code, { operation, functionName });

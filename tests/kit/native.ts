@@ -32,6 +32,12 @@ const SYMBOLS = {
   caller_to_address: { parameters: ["buffer", "i32", "buffer", "buffer", "buffer", "buffer"], result: "i32" },
   caller_cleanup: { parameters: ["buffer"], result: "i32" },
   caller_unsupported: { parameters: ["usize", "buffer", "buffer"], result: "void" },
+  caller_serve_echo: {
+    parameters: ["pointer", "buffer", "i32", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+    optional: true,
+  },
   caller_hand_off: { parameters: ["pointer", "buffer", "usize", "u32", "i32", "i32", "buffer"], result: "i32" },
   caller_hand_off_elsewhere: {
     name: "caller_hand_off",

@@ -1,6 +1,6 @@
 // C code that calls a provider written in TypeScript through its WSPStartup.
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { Socket, WinsockError } from "@winsock/handoff";
+import { connect, listen, Socket, WinsockError } from "@winsock/handoff";
 import { INVALID_SOCKET } from "@winsock/handoff/ffi";
 import {
   defaultProvider,
@@ -14,11 +14,15 @@ import {
   ProviderCatalog,
   type ServiceProvider,
   UnsupportedProvider,
+  WinsockProvider,
 } from "@winsock/handoff/spi";
 import { type WinsockErrorName, WSA_ERRORS, WSAPROTOCOL_INFOW, WSPDATA } from "@winsock/handoff/structs";
-import { connection } from "../kit/connections.ts";
+import { nonIfsChain } from "../kit/chains.ts";
+import { connection, writeAll } from "../kit/connections.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
-import { within } from "../kit/process.ts";
+import { until, within } from "../kit/process.ts";
+import { openChain } from "../kit/providers.ts";
 import { AF_INET, loopback, native, TCP_NODELAY, withNative } from "../kit/native.ts";
 
 const SOCKET_ERROR = -1;
@@ -237,14 +241,66 @@ Deno.test("C code reads options and addresses, and is told where its buffer is t
   assertEquals([lpErrno[0], size[0]], [WSA_ERRORS.WSAEFAULT, 16]);
 });
 
-Deno.test("functions the contract does not have fail with WSAEOPNOTSUPP, each with its own result", withNative, () => {
-  using _caller = started(new MemoryProvider());
-  const results = new Int32Array(3);
-  const codes = new Int32Array(3);
-  native().caller_unsupported(1n, results, codes);
-  assertEquals([...results], [SOCKET_ERROR, SOCKET_ERROR, 0]);
-  assertEquals([...codes], Array(3).fill(WSA_ERRORS.WSAEOPNOTSUPP));
-});
+Deno.test(
+  "functions that use a socket fail in their own way, and what nobody has with WSAEOPNOTSUPP",
+  withNative,
+  () => {
+    const { WSAEOPNOTSUPP, WSAENOTSOCK } = WSA_ERRORS;
+    for (const provider of [new MemoryProvider(), openChain(new MemoryProvider())]) {
+      using _caller = started(provider);
+      const results = new Int32Array(3);
+      const codes = new Int32Array(3);
+      native().caller_unsupported(1n, results, codes);
+      assertEquals([...results], [SOCKET_ERROR, SOCKET_ERROR, 0]);
+      const passedOn = Deno.build.os === "windows" ? WSAENOTSOCK : WSAEOPNOTSUPP;
+      assertEquals([...codes], [passedOn, passedOn, WSAEOPNOTSUPP]);
+    }
+  },
+);
+
+for (
+  const [name, make] of Object.entries({
+    "the system's": () => new WinsockProvider(),
+    "one behind a table of native code": (stack: DisposableStack) => {
+      const provider = new MemoryProvider();
+      const exported = stack.use(exportProvider(provider));
+      return stack.use(openNativeProvider(exported.WSPStartup, provider.protocolInfo));
+    },
+    "two layers over one in memory": () => openChain(new MemoryProvider()),
+    "two layers with descriptors of their own": () => nonIfsChain(2).provider,
+  })
+) {
+  Deno.test(`C code serves and connects with nothing but a provider: ${name}`, {
+    ignore: withNative.ignore || Deno.build.os !== "windows",
+  }, async () => {
+    using stack = new DisposableStack();
+    const provider = make(stack);
+    using exported = exportProvider(provider);
+    using greeted = listen({ hostname: "127.0.0.1" });
+    const [port, lpErrno] = [new Int32Array(1), new Int32Array(1)];
+    const entry = WSAPROTOCOL_INFOW.encode(provider.protocolInfo);
+    const before = countDescriptors();
+    const serving = native().caller_serve_echo!(exported.WSPStartup, entry, greeted.addr.port, port, lpErrno);
+    const failed = serving.then((step) => Promise.reject(new Error(`step ${step} failed with ${lpErrno[0]}`)));
+    await Promise.race([failed, until(() => port[0] !== 0, "the server in C listens")]);
+    failed.catch(() => {});
+    {
+      using client = (await connect({ port: port[0]! })).toConn();
+      const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+      const [answer] = await Promise.all([
+        within(20_000, new Response(client.readable).bytes()),
+        writeAll(client, bytes).then(() => client.closeWrite()),
+      ]);
+      assertEquals(answer, bytes);
+    }
+    using greeter = await within(20_000, greeted.accept());
+    assertEquals(new TextDecoder().decode(await within(20_000, greeter.read(10)) ?? undefined), "hello");
+    assertEquals([await within(20_000, serving), lpErrno[0]], [0, lpErrno[0]]);
+    assertEquals(native().caller_created(), 0);
+    greeter.close();
+    await until(() => countDescriptors() <= before + 2, "nothing stays open");
+  });
+}
 
 Deno.test(
   "a provider that must wait cannot open for C code, and says so; one that breaks is WSASYSCALLFAILURE",
