@@ -272,7 +272,7 @@ export abstract class BsdSockets implements SocketCalls {
   getRawOption(s: bigint, level: number, optname: number, size: number): Uint8Array<ArrayBuffer> {
     const value = new Uint8Array(size);
     const length = new Int32Array([size]);
-    const result = this.functions.getsockopt(s, level, optname, value, length);
+    const result = this.functions.getsockopt(s, level | 0, optname | 0, value, length);
     if (result === -1) {
       throw this.lastError(`get option ${optname} of level ${level} of ${socketName(s)}`, "getsockopt");
     }
@@ -280,7 +280,7 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   setRawOption(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void {
-    this.setBytes(s, [level, optname], value, `set option ${optname} of level ${level} of ${socketName(s)}`);
+    this.setBytes(s, [level | 0, optname | 0], value, `set option ${optname} of level ${level} of ${socketName(s)}`);
   }
 
   #numbers(name: keyof SocketOptions, operation: string): OptionNumbers {

@@ -47,7 +47,7 @@ export interface PollWaker {
  * them again at once. The first value is the initial pause, the second the longest.
  */
 const FIRST_PAUSE_MS = 10;
-const MAX_PAUSE_MS = 500;
+const MAX_PAUSE_MS = 3_000;
 
 /** A pause, in which a socket is suspended. */
 interface Pause {

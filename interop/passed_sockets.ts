@@ -247,7 +247,7 @@ export class PassedSockets implements Disposable {
     if (names.includes(name) || !names.some((each) => DEFAULT_NAME.test(each))) return;
     const known = names.map((each) => `"${each}"`).join(", ");
     throw new TypeError(
-      `Cannot take over the socket "${name}": no socket has that name, only ${known}. Set FileDescriptorName=${name} in the unit`,
+      `Cannot take over the socket "${name}": no socket has that name, only ${known}. Set FileDescriptorName=${name} in the unit, or take it by its position`,
     );
   }
 

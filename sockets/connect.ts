@@ -135,6 +135,9 @@ function attemptDelay(options: ConnectOptions): number | undefined {
 /** Returns the addresses of a host in the order of the attempts: the families take turns, as RFC 8305 recommends. */
 async function addressesOf(hostname: string, signal: AbortSignal | undefined): Promise<string[]> {
   if (isAddress(hostname)) return [hostname];
+  if (hostname === "" || hostname.includes("\0")) {
+    throw new TypeError(`Invalid \`hostname\`: must be a name or an IP address, got ${JSON.stringify(hostname)}`);
+  }
   const found = await systemCalls().resolve(hostname, signal);
   const isFirst = (address: string) => address.includes(":") === found[0]!.includes(":");
   const others = found.filter((address) => !isFirst(address));

@@ -207,7 +207,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * ```
    *
    * Waiting costs nothing while no data arrives, for any number of sockets. On Windows and macOS, a socket that has a
-   * part of `atLeast` is polled, every 500 ms at most.
+   * part of `atLeast` is polled, at intervals that grow from 10 ms to 3 s.
    *
    * @param size The maximum number of bytes.
    * @param options `atLeast` is the number of bytes to wait for. Defaults to `1`. Also pass a `signal`: a peer may send
@@ -332,7 +332,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
     const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
     const { exclusive, shared } = this.#descriptor;
-    const io = asDeno(() => openConnIo(handle, this.#streamOptions(options), exclusive));
+    const io = asDeno(() => openConnIo(handle, this.#streamOptions(options, localAddr), exclusive));
     return new StreamConn<A>({
       handle,
       io,
@@ -373,7 +373,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
   toNodeSocket(options: StreamOptions = {}): net.Socket {
     this.#checkInUse("make a stream of");
     const socket = this.#descriptor.use((s) =>
-      openNodeSocket(s, this.#streamOptions(options), this.#descriptor.shared)
+      openNodeSocket(s, this.#streamOptions(options, this.localAddr), this.#descriptor.shared)
     );
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     socket.once("close", this.#descriptor.handOver());
@@ -397,9 +397,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * Returns the options of a stream. Deno would read a socket that keeps messages as a stream of bytes, so the library
    * reads it.
    */
-  #streamOptions(options: StreamOptions): StreamOptions {
-    const { transport } = this.localAddr;
-    if (transport === "tcp" || !this.#descriptor.use((s) => systemCalls().keepsMessages(s))) return options;
+  #streamOptions(options: StreamOptions, localAddr: A): StreamOptions {
+    if (localAddr.transport === "tcp" || !this.#descriptor.use((s) => systemCalls().keepsMessages(s))) return options;
     if (options.native !== true) return { ...options, native: false };
     throw new Deno.errors.NotSupported("Cannot open a stream: Deno cannot adopt a socket of type seqpacket");
   }

@@ -273,7 +273,7 @@ Deno.test({
       using sockets = passed(name);
       for (const take of ["take", "takeListener", "takeSocket", "takeDatagramSocket"] as const) {
         const message = `Cannot take over the socket "web": no socket has that name, only "${name}". ` +
-          "Set FileDescriptorName=web in the unit";
+          "Set FileDescriptorName=web in the unit, or take it by its position";
         assertThrows(() => sockets[take]("web"), TypeError, message);
       }
       assertEquals(sockets.takeHandle("web"), undefined);

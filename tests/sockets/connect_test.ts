@@ -140,6 +140,13 @@ Deno.test("what connect is asked for is checked", async () => {
     TypeError,
     "Invalid `autoSelectFamily`: must be a boolean, got yes",
   );
+  for (const hostname of ["", "127.0.0.1\0x", "name\0"]) {
+    await assertRejects(
+      () => connect({ hostname, port }),
+      TypeError,
+      "Invalid `hostname`: must be a name or an IP address",
+    );
+  }
   for (const hostname of ["300.1.1.1", "1.2.3.4.5", "::g"]) {
     const error = await assertRejects(() => within(60_000, connect({ hostname, port })), Error);
     assert(error instanceof TypeError || error instanceof WinsockError, String(error));

@@ -200,6 +200,7 @@ const RAW: Record<string, Record<"SO_KEEPALIVE" | "TCP_NODELAY" | "unknown", Num
 
 Deno.test("an option can be read and set by its numbers", async () => {
   using pair = await connection();
+  assertThrows(() => pair.client.getRawOption(0xffff_fffe, 0xffff_fffe), WinsockError, "Cannot get option");
   const { unknown, ...known } = RAW[Deno.build.os]!;
   for (const [key, numbers] of Object.entries(known)) {
     const name = key as keyof typeof known;
