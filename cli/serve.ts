@@ -31,6 +31,9 @@ second one ends it at once. On Windows Ctrl-C, Ctrl-Break and closing the consol
 
 Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running, 2 the command was wrong.`;
 
+/** Deno itself suggests to "run again" with a flag when a worker lacks a permission. */
+const FLAGS_HINT = "Flags for the workers, such as --allow-net, go to the end of the command, after --";
+
 /** An invalid command. The message is the reason. */
 export class UsageError extends Error {}
 
@@ -85,12 +88,14 @@ function readArguments(args: readonly string[]): ServeArguments {
     string: ["_", "port", "hostname", "workers", "distribute", "control", "drain-timeout", "start-timeout"],
     "--": true,
     unknown: (arg: string) => {
-      if (arg.startsWith("-")) throw new UsageError(`${arg} is not an option of serve`);
+      if (arg.startsWith("-")) throw new UsageError(`${arg} is not an option of serve. ${FLAGS_HINT}`);
       return true;
     },
   });
   const [main, ...rest] = parsed._.map(String);
-  if (!parsed.help && (main === undefined || rest.length > 0)) throw new UsageError("serve takes one module");
+  if (!parsed.help && (main === undefined || rest.length > 0)) {
+    throw new UsageError(`serve takes one module. ${FLAGS_HINT}`);
+  }
   const { distribute } = parsed;
   if (distribute !== undefined && distribute !== "listener" && distribute !== "connections") {
     throw new UsageError(`Invalid --distribute: must be "listener" or "connections", got "${distribute}"`);
@@ -122,7 +127,7 @@ function integer(name: string, text: string | undefined, most = 2 ** 31 - 1, lea
 }
 
 /** Notifies the service manager, if there is one. */
-type Manager = (state: { READY: 1 } | { RELOADING: 1 } | { STOPPING: 1 }) => Promise<unknown>;
+type Manager = (state: { READY: 1; STATUS?: string } | { RELOADING: 1 } | { STOPPING: 1 }) => Promise<unknown>;
 
 /**
  * Handles signals: SIGINT and SIGTERM end the server, and SIGHUP replaces the workers. On Windows, SIGINT,
@@ -156,14 +161,17 @@ function obeySignals(
 }
 
 async function replaceWorkers(server: AppServer, terminal: Terminal, manager: Manager): Promise<void> {
+  let status = "All workers were replaced";
+  await manager({ RELOADING: 1 });
   try {
-    await manager({ RELOADING: 1 });
     await server.restart();
-    terminal.print("All workers were replaced");
+    terminal.print(status);
   } catch (error) {
-    terminal.printError(`Cannot replace the workers: ${error instanceof Error ? error.message : String(error)}`);
+    status = `Cannot replace the workers: ${error instanceof Error ? error.message : String(error)}`;
+    terminal.printError(status);
   }
-  await manager({ READY: 1 });
+  // A service that continues to run is ready in any case: systemd has no state for a reload that failed.
+  await manager({ READY: 1, STATUS: status.replaceAll(/[\n\0].*/gs, "") });
 }
 
 /** Calls a function when a file changes in the folder of a module or below it. */

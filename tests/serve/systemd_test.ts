@@ -3,6 +3,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { listen } from "@winsock/handoff";
 import { spawnActivated } from "@winsock/handoff/interop";
 import { once } from "node:events";
+import { fileURLToPath } from "node:url";
 import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
@@ -11,6 +12,8 @@ import { get } from "./serve_process.ts";
 
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const APP = new URL("app.ts", import.meta.url).href;
+/** The configuration that the library itself needs here, outside of its folder. */
+const CONFIG = fileURLToPath(new URL("../../deno.json", import.meta.url));
 const ENV = "LISTEN_PID,LISTEN_PIDFDID,LISTEN_FDS,LISTEN_FDNAMES,LISTEN_FDS_FIRST_FD,NOTIFY_SOCKET";
 
 Deno.test({
@@ -18,13 +21,15 @@ Deno.test({
   ignore: needs("systemd").ignore || !haveProgram("python3"),
   async fn() {
     const folder = await Deno.makeTempDir();
+    const app = `${folder}/app.ts`;
+    await Deno.writeTextFile(app, `export { default } from ${JSON.stringify(APP)};`);
     const listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;
     try {
       await withManager(async (variables, next) => {
         const args = [...RUN, "--allow-run", FFI_GRANT, `--allow-env=${ENV}`, CLI, "serve", "--systemd"];
         const child = spawnActivated(Deno.execPath(), [["http", listener]], {
-          args: [...args, "--workers", "1", APP, "--", "--no-check", "--cached-only"],
+          args: [...args, "--workers", "1", app, "--", "--no-check", "--cached-only", `--config=${CONFIG}`],
           env: Object.fromEntries(variables),
           stdio: ["ignore", "ignore", "inherit"],
         });
@@ -39,8 +44,14 @@ Deno.test({
           const { text: first } = await early;
           signal("SIGHUP");
           assertStringIncludes((await within(20_000, next()))[1], "RELOADING=1");
-          assertEquals((await within(20_000, next()))[1], "READY=1");
-          assert((await get(port, "/")).text !== first);
+          assertEquals((await within(20_000, next()))[1], "READY=1\nSTATUS=All workers were replaced");
+          const { text: second } = await get(port, "/");
+          assert(second !== first);
+          await Deno.writeTextFile(app, "export default {};");
+          signal("SIGHUP");
+          assertStringIncludes((await within(20_000, next()))[1], "RELOADING=1");
+          assertStringIncludes((await within(20_000, next()))[1], "READY=1\nSTATUS=Cannot replace the workers: ");
+          assertEquals((await get(port, "/")).text, second);
           signal("SIGTERM");
           assertEquals((await within(20_000, next()))[1], "STOPPING=1");
           assertEquals((await within(20_000, exited))[0], 0);
