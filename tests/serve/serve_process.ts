@@ -10,6 +10,9 @@ import { TextLines } from "../kit/text_lines.ts";
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const WORKER_FLAGS = ["--", "--no-check", "--cached-only"];
 
+/** How long a server may take to start: each of its workers takes seconds under Wine. */
+const START_MS = 60_000;
+
 /** How a command ended. */
 export interface Ended {
   readonly code: number;
@@ -31,17 +34,22 @@ export class ServeProcess implements AsyncDisposable {
   readonly #others: number[] = [];
   readonly #read: Promise<unknown>;
 
-  private constructor(args: string[], grants: string[]) {
-    this.#child = command("serve", ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS], grants)
-      .spawn();
+  private constructor(args: string[], grants: string[], workerGrants: string[]) {
+    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
+    this.#child = command("serve", all, grants).spawn();
     this.pid = this.#child.pid;
     this.code = this.#child.status.then(({ code }) => code);
     this.#read = Promise.all([keep(this.#child.stdout, this.output), keep(this.#child.stderr, this.errors)]);
   }
 
-  /** Starts one, and waits until it listens. */
-  static async start(args: string[], grants: string[] = []): Promise<ServeProcess> {
-    const server = new ServeProcess(args, grants);
+  /**
+   * Starts one, and waits until it listens.
+   *
+   * @param grants What the process may do besides what every one needs.
+   * @param workerGrants What its workers may do.
+   */
+  static async start(args: string[], grants: string[] = [], workerGrants: string[] = []): Promise<ServeProcess> {
+    const server = new ServeProcess(args, grants, workerGrants);
     const listening = () => {
       const line = server.output.find((line) => line.startsWith("Listening on "));
       server.port = Number(/:(\d+)\//.exec(line ?? "")?.[1] ?? 0);
@@ -49,7 +57,7 @@ export class ServeProcess implements AsyncDisposable {
     };
     try {
       await Promise.race([
-        until(listening, "it listens"),
+        until(listening, "it listens", START_MS),
         server.code.then((code) => Promise.reject(new Error(`It ended with ${code}: ${server.errors.join("\n")}`))),
       ]);
     } catch (error) {

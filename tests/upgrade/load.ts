@@ -31,34 +31,37 @@ export interface LoadReport {
 }
 
 const CLIENTS = 32;
-const QUIET_MS = 1_000;
 const LIMIT_MS = 60_000;
 
 /** A server that is replaced by its next version, again and again. */
-interface ReplaceableServer extends AsyncDisposable {
+export interface ReplaceableServer extends AsyncDisposable {
   readonly port: number;
   /** The process that serves. */
   readonly serving: number;
-  /** Returns when the next version serves; its process id. */
+  /** Returns when it is replaced; the id of the process that serves now. */
   replace(): Promise<number>;
 }
 
-/** Replaces a server under load. */
-export async function runUpgrades(server: ReplaceableServer, upgrades: number): Promise<LoadReport> {
+/**
+ * Replaces a server under load.
+ *
+ * @param quietMs How long nothing is replaced, before the first time and after the last.
+ */
+export async function runUpgrades(server: ReplaceableServer, upgrades: number, quietMs = 1_000): Promise<LoadReport> {
   const before = await descriptorsOf(server.serving);
   const processes = [server.serving];
   const client = spawn("load_client.ts", ["--allow-net=127.0.0.1"], [String(server.port), String(CLIENTS)]);
   const line = lines(client);
   await line();
   const windows: [number, number][] = [];
-  await pause(QUIET_MS);
+  await pause(quietMs);
   for (let count = 0; count < upgrades; count++) {
     const start = Date.now();
     processes.push(await within(LIMIT_MS, server.replace()));
     windows.push([start, Date.now()]);
     await pause(100);
   }
-  await pause(QUIET_MS);
+  await pause(quietMs);
   await client.stdin.close();
   const samples: Sample[] = JSON.parse(await line() ?? "[]");
   await endChild(client);
@@ -81,6 +84,22 @@ export async function runUpgrades(server: ReplaceableServer, upgrades: number): 
 
 async function descriptorsOf(processId: number): Promise<number> {
   return (await settledDescriptors(processId))[0]!;
+}
+
+/** Prints a report. Returns how many requests have failed. */
+export function printReport(title: string, { before, during, after, problems, descriptors }: LoadReport): number {
+  console.log(`\n${title}; ${CLIENTS} clients, half of them with connections that are kept`);
+  console.log("            requests   p50 ms   p99 ms   longest ms");
+  for (const [name, phase] of Object.entries({ before, during, after })) {
+    const numbers = [phase.p50, phase.p99, phase.longest].map((value) => value.toFixed(1).padStart(9));
+    console.log(`  ${name.padEnd(8)}${String(phase.requests).padStart(10)}${numbers.join("")}`);
+  }
+  const failed = Object.values(problems).reduce((sum, count) => sum + count, 0);
+  const [refused, reset] = ["ECONNREFUSED", "ECONNRESET"].map((code) => problems[code] ?? 0);
+  const others = failed > 0 ? ` ${JSON.stringify(problems)}` : "";
+  console.log(`  refused ${refused}, reset ${reset}, failed ${failed}${others}`);
+  console.log(`  descriptors: ${descriptors[0]} of the first version, ${descriptors[1]} of the last`);
+  return failed;
 }
 
 /** The server of `server_version.ts`, replaced by `upgrade`. */
