@@ -211,6 +211,13 @@ export class ReceivedSocket implements Received<AnySocket> {
 /** The reason for rejecting an offer that arrived after the program had left its loop. */
 export const LEFT = "this process takes no more sockets";
 
+/** A pending call of {@linkcode Inbox.passWhile}. */
+interface Passing {
+  wanted(): boolean;
+  passed(incoming: Incoming): void;
+  resolve(more: boolean): void;
+}
+
 /** Gives offers to the calls that wait for them. No offer is taken before a call waits for it. */
 export class Inbox {
   /** Whether the program decides on each offer itself. */
@@ -220,6 +227,8 @@ export class Inbox {
   /** The open sockets that the program has not got yet. */
   #untaken: Incoming[] = [];
   readonly #calls: ((incoming: Incoming | undefined) => void)[] = [];
+  /** The call that gets all sockets while it wants them. */
+  #passing: Passing | undefined;
   /** The number of shared listeners that may still bring a connection. */
   #acceptors = 0;
   /** Called when the program asks for a socket and none has arrived. */
@@ -245,7 +254,12 @@ export class Inbox {
 
   /** Whether the program waits for a socket, and none has arrived. */
   get wanted(): boolean {
-    return this.#calls.length > 0 && this.#untaken.length === 0 && !this.#left;
+    return this.#awaited && this.#untaken.length === 0 && !this.#left;
+  }
+
+  /** Whether the program waits for a socket. */
+  get #awaited(): boolean {
+    return this.#calls.length > 0 || this.#passing?.wanted() === true;
   }
 
   /** Adds a shared listener that may bring connections. Until it is removed, the loop does not end. */
@@ -260,7 +274,7 @@ export class Inbox {
 
   /** Adds a connection that this process accepted. A waiting call gets it, even if the loop is being left. */
   accepted(incoming: Incoming): void {
-    if (this.#left && this.#calls.length === 0) return incoming.reject(LEFT);
+    if (this.#left && !this.#awaited) return incoming.reject(LEFT);
     this.#untaken.push(incoming);
     this.#serve();
   }
@@ -303,6 +317,21 @@ export class Inbox {
   }
 
   /**
+   * Passes offers on, each in the step in which it can be taken, while they are wanted.
+   *
+   * @param wanted Returns whether another one is wanted.
+   * @param passed Gets each one. It must not throw.
+   * @returns Resolves with whether more may arrive.
+   */
+  passWhile(wanted: () => boolean, passed: (incoming: Incoming) => void): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#passing = { wanted, passed, resolve };
+      this.#serve();
+      if (this.wanted) this.onWanted();
+    });
+  }
+
+  /**
    * Rejects all offers that the program has not seen, because it takes no more. It can still decide on those it has
    * seen.
    */
@@ -331,14 +360,28 @@ export class Inbox {
   #serve(): void {
     if (this.#serving) return;
     this.#serving = true;
-    while (this.#calls.length > 0) {
-      const incoming = this.#untaken.shift();
-      if (incoming === undefined) break;
-      if (this.manual ? !incoming.closed : incoming.take()) this.#calls.shift()!(incoming);
+    while (this.#untaken.length > 0 && this.#awaited) {
+      const incoming = this.#untaken.shift()!;
+      if (this.manual ? !incoming.closed : incoming.take()) this.#give(incoming);
     }
+    if (this.#passing?.wanted() === false) this.#endPassing(true);
     this.#serving = false;
     if (this.#acceptors > 0) return;
-    if (this.#left || this.#ended && !this.#opening) { for (const call of this.#calls.splice(0)) call(undefined); }
+    if (this.#left || this.#ended && !this.#opening) {
+      for (const call of this.#calls.splice(0)) call(undefined);
+      this.#endPassing(false);
+    }
+  }
+
+  #give(incoming: Incoming): void {
+    const call = this.#calls.shift();
+    if (call !== undefined) call(incoming);
+    else this.#passing!.passed(incoming);
+  }
+
+  #endPassing(more: boolean): void {
+    this.#passing?.resolve(more);
+    this.#passing = undefined;
   }
 
   /** Whether a duplicate is being opened, so that its offer may still reach the program. */

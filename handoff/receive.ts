@@ -5,7 +5,8 @@
  */
 import type { SocketKind } from "../ffi/platform.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
-import { type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind } from "./inbox.ts";
+import { type Passing, passWhile } from "../sockets/listener.ts";
+import { type Incoming, type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind } from "./inbox.ts";
 import { Target } from "./target.ts";
 
 /**
@@ -85,12 +86,16 @@ export interface HandoffTarget<Kind extends SocketKind = "connection">
  */
 export type ReceivedOf<Kind extends SocketKind> = { [K in Kind]: Received<SocketsByKind[K]> }[Kind];
 
+/** A received socket. If it was taken, it cannot be accepted or rejected any more. */
+type PassedSocket = Pick<Received<AnySocket>, "socket" | "data"> & Partial<Received<AnySocket>>;
+
 /**
  * The object that {@linkcode receive} returns. It is not a generator object: the `return` of a generator would wait for
  * the socket that a pending `next` waits for.
  */
-class ReceivedSockets implements HandoffTarget<SocketKind> {
+class ReceivedSockets implements HandoffTarget<SocketKind>, Passing<PassedSocket> {
   readonly #target: Target;
+  readonly #manual: boolean;
   #over = false;
 
   /**
@@ -98,6 +103,22 @@ class ReceivedSockets implements HandoffTarget<SocketKind> {
    */
   constructor(options: ReceiveOptions) {
     this.#target = new Target(options);
+    this.#manual = options.autoAccept === false;
+  }
+
+  async [passWhile](wanted: () => boolean, passed: (received: PassedSocket) => void): Promise<boolean> {
+    if (this.#over) return false;
+    const pass = (incoming: Incoming) => {
+      passed(this.#manual ? new ReceivedSocket(incoming) : { socket: incoming.socket, data: incoming.data });
+    };
+    try {
+      if (await this.#target.passWhile(wanted, pass)) return true;
+    } catch (error) {
+      this.#leave();
+      throw error;
+    }
+    this.#leave();
+    return false;
   }
 
   async next(): Promise<IteratorResult<ReceivedOf<SocketKind>, void>> {

@@ -363,7 +363,7 @@ export class AcceptingListener {
   /** Accepts if possible: the program may want a connection, or there is room for one again. */
   accept(): void {
     if (this.#running !== undefined || this.#retry !== undefined || !this.#wanted()) return;
-    const accepting = acceptWhile(this.#listener, () => this.#wanted(), (socket) => this.#take(socket));
+    const accepting = acceptWhile(this.#listener, () => this.#wanted(), (socket) => this.#take(socket), false);
     this.#running = accepting.then(() => {
       this.#running = undefined;
       this.accept();

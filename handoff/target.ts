@@ -45,6 +45,11 @@ const SOURCE_END_MS = 1_000;
  * event loop.
  */
 const DONE_MS = 2;
+/**
+ * The time that the counts of shared listeners wait, in milliseconds. The source only shows them: this process itself
+ * keeps to the limit. With many short connections, each message tells of many.
+ */
+const COUNTS_MS = 25;
 /** The time that a source may take to learn that this process takes no more sockets, in milliseconds. */
 const LEAVE_MS = 1_000;
 const ANSWER_STEPS = {
@@ -76,7 +81,7 @@ export class Target {
   readonly #changed = new Set<AcceptingListener>();
   #answers: Uint8Array<ArrayBuffer>[] = [];
   #scheduled = false;
-  #late: ReturnType<typeof setTimeout> | undefined;
+  #late: { readonly timer: ReturnType<typeof setTimeout>; readonly delay: number } | undefined;
   #channel: TargetChannel | undefined;
   #source = 0;
   /** Whether no more frames will arrive. */
@@ -103,6 +108,13 @@ export class Target {
     const incoming = await this.#inbox.next();
     if (incoming === undefined && this.#failure !== undefined) throw this.#failure;
     return incoming;
+  }
+
+  /** Passes sockets on while they are wanted. Resolves with whether more may arrive. */
+  async passWhile(wanted: () => boolean, passed: (incoming: Incoming) => void): Promise<boolean> {
+    const more = await this.#inbox.passWhile(wanted, passed);
+    if (!more && this.#failure !== undefined) throw this.#failure;
+    return more;
   }
 
   /** Sets whether waiting for sockets keeps the process running. It does at first. */
@@ -195,7 +207,7 @@ export class Target {
   }
 
   #closeChannel(): void {
-    clearTimeout(this.#late);
+    clearTimeout(this.#late?.timer);
     this.#sendAnswers();
     this.#channel?.close();
   }
@@ -338,7 +350,7 @@ export class Target {
   #counted(accepting: AcceptingListener, by: 1 | -1): void {
     this.#held += by;
     this.#changed.add(accepting);
-    this.#sendLater();
+    this.#sendLater(COUNTS_MS);
     if (by > 0) return;
     this.#acceptMore();
     this.#closeWhenDone();
@@ -411,7 +423,7 @@ export class Target {
     if (type !== FrameType.DONE) this.#send(frame);
     else {
       this.#answers.push(frame);
-      this.#sendLater();
+      this.#sendLater(DONE_MS);
     }
     trace(ANSWER_STEPS[type], sequence, this.#source);
     this.#closeWhenDone();
@@ -424,13 +436,15 @@ export class Target {
     nodeBuiltin("node:process").nextTick(() => this.#sendAnswers());
   }
 
-  #sendLater(): void {
-    if (this.#scheduled || this.#late !== undefined) return;
-    this.#late = setTimeout(() => {
+  #sendLater(delay: number): void {
+    if (this.#scheduled || this.#late !== undefined && this.#late.delay <= delay) return;
+    clearTimeout(this.#late?.timer);
+    const timer = setTimeout(() => {
       this.#late = undefined;
       this.#sendAnswers();
-    }, DONE_MS);
-    Deno.unrefTimer(this.#late);
+    }, delay);
+    Deno.unrefTimer(timer);
+    this.#late = { timer, delay };
   }
 
   /** Sends all answers of one turn of the event loop together. */

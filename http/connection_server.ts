@@ -4,7 +4,8 @@
  * @module
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { acceptWithRetry, Listener } from "../sockets/listener.ts";
+import { INVALID_SOCKET } from "../ffi/platform.ts";
+import { acceptWhile, acceptWithRetry, Listener, type Passing, passWhile } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { reportError } from "./handler.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
@@ -61,7 +62,7 @@ export type HttpConnections<A extends SocketAddr = Deno.NetAddr> =
 
 type AnyConnection = Socket<SocketAddr> | HttpConnection<SocketAddr>;
 
-/** Yields one connection after the other, until it is stopped. */
+/** Passes connections on, until it is stopped. */
 class ConnectionSource {
   readonly #source: HttpConnections<SocketAddr>;
   #iterator: AsyncIterator<AnyConnection> | undefined;
@@ -72,18 +73,45 @@ class ConnectionSource {
   }
 
   /**
-   * Waits for the next connection.
+   * Passes connections on while they are wanted.
    *
+   * @param wanted Returns whether another connection is wanted.
+   * @param passed Gets each connection.
    * @param onError Called with an error that prevented a listener from accepting. The listener continues.
-   * @returns The connection, or `undefined` when there are no more connections.
+   * @returns Resolves with whether more connections may arrive.
    * @throws Any error that the iterable throws.
    */
-  async next(onError: (error: unknown) => void): Promise<HttpConnection<SocketAddr> | undefined> {
-    if (this.#stopped) return undefined;
-    const next = this.#source instanceof Listener ? await acceptWithRetry(this.#source, onError) : await this.#pull();
-    if (next instanceof Socket) return { socket: next };
-    if (next === undefined || next.socket instanceof Socket) return next;
-    throw new TypeError("Invalid `connections`: must yield a Socket or an HttpConnection");
+  async passWhile(
+    wanted: () => boolean,
+    passed: (connection: HttpConnection<SocketAddr>) => void,
+    onError: (error: unknown) => void,
+  ): Promise<boolean> {
+    const source = this.#source;
+    if (this.#stopped) return false;
+    if (source instanceof Listener) {
+      const pass = (socket: Socket<SocketAddr>) => passed({ socket });
+      await acceptWithRetry(source, onError, async () => void await acceptWhile(source, wanted, pass, true));
+      return source.handle !== INVALID_SOCKET;
+    }
+    if (!(passWhile in source)) {
+      const next = await this.#pull(source);
+      if (next !== undefined) passed(asConnection(next));
+      return next !== undefined;
+    }
+    this.#iterator ??= source[Symbol.asyncIterator]();
+    let invalid: { error: unknown } | undefined;
+    const more = await (source as unknown as Passing<AnyConnection>)[passWhile](
+      () => invalid === undefined && wanted(),
+      (next) => {
+        try {
+          passed(asConnection(next));
+        } catch (error) {
+          invalid = { error };
+        }
+      },
+    );
+    if (invalid !== undefined) throw (invalid as { error: unknown }).error;
+    return more;
   }
 
   /**
@@ -112,12 +140,18 @@ class ConnectionSource {
     else source.unref?.();
   }
 
-  async #pull(): Promise<AnyConnection | undefined> {
-    const source = this.#source as AsyncIterable<AnyConnection>;
+  async #pull(source: AsyncIterable<AnyConnection>): Promise<AnyConnection | undefined> {
     this.#iterator ??= source[Symbol.asyncIterator]();
     const { done, value } = await this.#iterator.next();
     return done ? undefined : value;
   }
+}
+
+/** @throws {TypeError} If it is not a connection. */
+function asConnection(next: AnyConnection): HttpConnection<SocketAddr> {
+  if (next instanceof Socket) return { socket: next };
+  if (next.socket instanceof Socket) return next;
+  throw new TypeError("Invalid `connections`: must yield a Socket or an HttpConnection");
 }
 
 /**
@@ -196,12 +230,13 @@ export class ConnectionServer implements HttpServer {
 
   async #takeAll(): Promise<void> {
     try {
-      for (;;) {
-        while (this.connectionCount >= this.#settings.maxConnections) await this.#untilRoom();
-        const connection = await this.#intake.next((error) => reportError(this.#settings.onError, error));
-        if (connection === undefined) break;
-        this.#take(connection);
-      }
+      const { maxConnections } = this.#settings;
+      const wanted = () => this.connectionCount < maxConnections;
+      const take = (connection: HttpConnection<SocketAddr>) => this.#take(connection);
+      const onError = (error: unknown) => void reportError(this.#settings.onError, error);
+      do {
+        while (!wanted()) await this.#untilRoom();
+      } while (await this.#intake.passWhile(wanted, take, onError));
     } catch (error) {
       this.#failure = { error };
       reportError(this.#settings.onError, error);
@@ -209,23 +244,29 @@ export class ConnectionServer implements HttpServer {
     this.#drain();
   }
 
-  async #take(connection: HttpConnection<SocketAddr>): Promise<void> {
-    const { socket } = connection;
+  #take(connection: HttpConnection<SocketAddr>): void {
     if (this.#draining && giveBack(connection)) return;
-    if (this.#ended) return socket.close();
+    if (connection.accept === undefined) return this.#serve(connection);
     this.#accepting++;
+    accepted(connection).then((mine) => {
+      this.#accepting--;
+      if (mine) this.#serve(connection);
+      else connection.socket.close();
+      this.#changed();
+    });
+  }
+
+  #serve(connection: HttpConnection<SocketAddr>): void {
+    const { socket } = connection;
+    if (this.#ended) return socket.close();
     try {
-      if (await accepted(connection) && !this.#ended) this.#engine.serve(connection);
-      else socket.close();
+      this.#engine.serve(connection);
     } catch (error) {
       socket.close();
       // If the peer has already reset the connection, it does not have an address.
       if (!(error instanceof Deno.errors.NotConnected)) {
         reportError(this.#settings.onError, error);
       }
-    } finally {
-      this.#accepting--;
-      this.#changed();
     }
   }
 

@@ -26,8 +26,10 @@ export interface DenoBody {
  * @returns The body, or `undefined` if the request does not have one.
  */
 export function bodyOf(request: Request, limit: number): DenoBody | undefined {
-  const { method, headers } = request;
+  const { method } = request;
+  // Deno answers a request faster if its headers are not read.
   if (method === "GET" || method === "HEAD") return undefined;
+  const { headers } = request;
   const length = headers.get("content-length");
   if (length !== null) return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
   const isChunked = headers.has("transfer-encoding");

@@ -133,13 +133,10 @@ interface Upgraded {
 
 /** Serves a connection until it closes. */
 export class DenoConnection {
-  /** Resolves when the connection has closed. */
-  readonly closed: Promise<void>;
-
   readonly #context: DenoContext;
   readonly #peer: ConnectionInfo & ServedSocket;
   readonly #server: DenoServer;
-  readonly #ended = Promise.withResolvers<void>();
+  readonly #closed: () => void;
   /** Whether the server no longer has the connection, or is no longer awaited. */
   #left = false;
   #upgraded: Upgraded | undefined;
@@ -152,8 +149,16 @@ export class DenoConnection {
   #draining = false;
   #leaving = false;
 
-  /** @throws Any error of taking over the socket. */
-  constructor(context: DenoContext, { socket, data }: HttpConnection, localAddr: Deno.NetAddr) {
+  /**
+   * @param onClosed Called once, when the connection has closed.
+   * @throws Any error of taking over the socket.
+   */
+  constructor(
+    context: DenoContext,
+    { socket, data }: HttpConnection,
+    localAddr: Deno.NetAddr,
+    onClosed: (connection: DenoConnection) => void,
+  ) {
     this.#context = context;
     const { remoteAddr, handle } = socket;
     this.#peer = { localAddr, remoteAddr, data, handle };
@@ -165,7 +170,13 @@ export class DenoConnection {
       closed();
       throw error;
     }
-    this.closed = this.#untilClosed().then(closed);
+    this.#closed = () => {
+      closed();
+      onClosed(this);
+    };
+    // An error of the client's side of the connection is ignored.
+    const leave = () => this.#leaves();
+    this.#server.finished.then(leave, leave);
   }
 
   /** Closes the connection if it has waited too long for its first or next request. */
@@ -202,14 +213,15 @@ export class DenoConnection {
     shutdownSocket(this.#peer);
     this.#upgraded?.stream.destroy();
     this.#server.close();
-    this.#ended.resolve();
+    this.#leaves();
   }
 
-  async #untilClosed(): Promise<void> {
-    // An error of the client's side of the connection is ignored.
-    await Promise.race([this.#server.finished.catch(() => {}), this.#ended.promise]);
+  /** Notes that the server no longer has the connection, or is no longer awaited. */
+  #leaves(): void {
+    if (this.#left) return;
     this.#left = true;
-    await this.#upgraded?.closed;
+    if (this.#upgraded === undefined) this.#closed();
+    else this.#upgraded.closed.then(this.#closed);
   }
 
   #answer(request: Request, info: DenoInfo): Response | Promise<Response> {

@@ -36,6 +36,10 @@ export class DenoEngine implements HttpEngine {
   #timer: ReturnType<typeof setInterval>;
   #draining = false;
   #referenced = true;
+  readonly #closed = (connection: DenoConnection): void => {
+    this.#open.delete(connection);
+    this.#changed();
+  };
 
   /**
    * @param changed Called when a connection has closed.
@@ -59,14 +63,10 @@ export class DenoEngine implements HttpEngine {
   serve(connection: HttpConnection<SocketAddr>): void {
     const { initialBytes, localAddr } = connection.socket;
     if (localAddr.transport !== "tcp" || initialBytes.length > 0) return this.#others.serve(connection);
-    const open = new DenoConnection(this.#context, connection as HttpConnection, localAddr);
+    const open = new DenoConnection(this.#context, connection as HttpConnection, localAddr, this.#closed);
     this.#open.add(open);
     if (!this.#referenced) open.setReferenced(false);
     if (this.#draining) open.drain();
-    open.closed.then(() => {
-      this.#open.delete(open);
-      this.#changed();
-    });
   }
 
   drain(): void {

@@ -20,7 +20,11 @@ export interface ServedModule {
   fetch(request: Request, info: HttpInfo): Response | Promise<Response>;
   /** Called in each worker before its first request, with the address that the server listens on. */
   onListen?(addr: Deno.NetAddr): void;
-  /** Answers a request whose `fetch` threw an error. By default, the error is printed and the client gets a 500. */
+  /**
+   * Answers a request whose `fetch` threw an error. By default, the error is printed and the client gets a 500. It is
+   * called if the default export is a plain object. An application of a framework answers errors itself, and its
+   * `onError` may have another meaning: that of Hono takes a function.
+   */
   onError?(error: unknown): Response | Promise<Response>;
 }
 
@@ -52,11 +56,12 @@ export async function serveModule(name: string, module: unknown, settings: Worke
     throw new TypeError(`Cannot serve ${name}: its default export has no "fetch" function`);
   }
   const { fetch, onError } = app as ServedModule;
+  const answersErrors = onError !== undefined && Object.getPrototypeOf(app) === Object.prototype;
   app.onListen?.(settings.addr);
   const handler = (request: Request, info: HttpInfo) => fetch.call(app, request, info);
   const options = {
     shutdownTimeout: settings.shutdownTimeout,
-    ...onError === undefined ? {} : { onError: (error: unknown) => onError.call(app, error) },
+    ...answersErrors ? { onError: (error: unknown) => onError.call(app, error) } : {},
   };
   // A terminal, or a service manager, signals all processes of the server. It is the supervisor that ends a worker.
   for (const signal of IGNORED_SIGNALS) Deno.addSignalListener(signal, ignore);

@@ -62,17 +62,39 @@ export let acceptUntil: <A extends SocketAddr>(
 ) => Promise<Socket<A> | undefined>;
 
 /**
- * Accepts on a listener while the caller wants connections, and while the listener is open and not paused. It replaces
- * the other ways of accepting on the listener, and must not run at the same time. The connections are not counted.
+ * Accepts on a listener while the caller wants connections and the listener is open. While the listener is paused, it
+ * waits. It replaces the other ways of accepting on the listener, which must not be used at the same time. It costs
+ * several promises less for each connection.
  *
  * @param wanted Returns whether another connection is wanted, as for {@linkcode Acceptor.acceptWhile}.
  * @param accepted Gets the socket of each connection, in the step in which it was accepted.
+ * @param counted Whether {@linkcode Listener.connectionCount} counts the connections.
  */
 export let acceptWhile: <A extends SocketAddr>(
   listener: Listener<A>,
   wanted: () => boolean,
   accepted: (socket: Socket<A>) => void,
+  counted: boolean,
 ) => Promise<void>;
+
+/**
+ * The method by which an iterable passes its elements on, each in the step in which it arrives. A loop over the
+ * iterable costs several promises for each element.
+ */
+export const passWhile: unique symbol = Symbol("passWhile");
+
+/** An iterable that has the method {@linkcode passWhile}. */
+export interface Passing<Element> {
+  /**
+   * Passes elements on while they are wanted. Must not be called while a call is pending.
+   *
+   * @param wanted Returns whether another element is wanted.
+   * @param passed Gets each element. It must not throw.
+   * @returns Resolves with whether more elements may arrive.
+   * @throws Any error of the iterable.
+   */
+  [passWhile](wanted: () => boolean, passed: (element: Element) => void): Promise<boolean>;
+}
 
 /** Accepts on a listener in other processes. It is paused and resumed with the listener of this process. */
 export interface CoAcceptor {
@@ -169,7 +191,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
       }
       return { [Symbol.dispose]: () => void listener.#followers.delete(acceptor) };
     };
-    acceptWhile = (listener, wanted, accepted) => listener.#acceptWhile(wanted, accepted);
+    acceptWhile = (listener, wanted, accepted, counted) => listener.#acceptWhile(wanted, accepted, counted);
   }
 
   /** The descriptor. `INVALID_SOCKET` (all 64 bits set) after the object has closed or released it. */
@@ -344,11 +366,18 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
     return undefined;
   }
 
-  async #acceptWhile(wanted: () => boolean, accepted: (socket: Socket<A>) => void): Promise<void> {
-    while (this.#descriptor.open && this.#paused === undefined && wanted()) {
-      const goesOn = await this.#descriptor.wait((s) => {
-        return this.#openAcceptor(s).acceptWhile(wanted, (handle) => accepted(ownSocket(handle)));
-      });
+  async #acceptWhile(
+    wanted: () => boolean,
+    accepted: (socket: Socket<A>) => void,
+    counted: boolean,
+  ): Promise<void> {
+    const take = (handle: bigint) => accepted(counted ? this.#own(handle) : ownSocket(handle));
+    while (this.#descriptor.open && wanted()) {
+      if (this.#paused !== undefined) {
+        await this.#paused.promise;
+        continue;
+      }
+      const goesOn = await this.#descriptor.wait((s) => this.#openAcceptor(s).acceptWhile(wanted, take));
       if (!goesOn) this.#acceptorStopped();
     }
   }
