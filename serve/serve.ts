@@ -62,9 +62,6 @@ const SOCKET_NAME = "http";
 /** The share of the `drainTimeout` in which a worker finishes its own responses. */
 const RESPONSE_SHARE = 0.9;
 
-/** The time that the output of a worker which cannot start may take to arrive, in milliseconds. */
-const LAST_WORDS_MS = 500;
-
 /** The parts of a server. */
 interface ServerParts {
   readonly pool: WorkerPool;
@@ -259,13 +256,13 @@ function answerRequests(
 async function firstFailure(pool: WorkerPool, main: URL): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>();
   pool.addEventListener("workerend", ({ worker, reason }) => {
-    const error = new HandoffError(
-      "target-exited",
-      `worker ${worker.index} ended before it was ready: ${reason}`,
-      errorAbout(`Cannot serve ${main}`),
+    reject(
+      new HandoffError(
+        "target-exited",
+        `worker ${worker.index} ended before it was ready: ${reason}`,
+        errorAbout(`Cannot serve ${main}`),
+      ),
     );
-    // What it printed says why, and is still being passed on.
-    setTimeout(() => reject(error), LAST_WORDS_MS);
   });
   return await promise;
 }

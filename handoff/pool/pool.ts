@@ -28,6 +28,8 @@ import type { SharedAccepting } from "./shared_accepting.ts";
 import { poolClosed, WorkerSlot } from "./worker_slot.ts";
 
 const NOT_READY = "Cannot start the pool";
+/** The number of workers of a slot that may end before the program counts as one that cannot start. */
+const START_ATTEMPTS = 2;
 const NO_RESTART = "Cannot restart the pool";
 
 /** The worker that took a socket, and the number of offers. */
@@ -198,7 +200,10 @@ class Counters {
 export class WorkerPool extends EventTarget implements AsyncDisposable {
   /**
    * A promise that resolves when every slot has had a worker that was ready, or was abandoned. It rejects with a
-   * {@linkcode HandoffError} if all slots were abandoned, or if the pool is closed first.
+   * {@linkcode HandoffError} if the pool is closed first, or if the program cannot start: the first two workers of a
+   * slot ended before they were ready, and no worker of the pool was ready. The error has the reason of the last one:
+   * its exit code and, with an `outputPrefix`, a line of its standard error. The pool tries again until all slots are
+   * abandoned: {@linkcode WorkerPool.closed} then resolves.
    */
   readonly ready: Promise<void>;
   /**
@@ -222,6 +227,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #restarting: Promise<void> = Promise.resolve();
   /** The slots that have not yet had a worker that was ready. */
   readonly #neverReady: Set<number>;
+  /** The number of workers of each slot that have ended, while no worker has been ready. */
+  readonly #endedEarly: number[];
   #inFlight = 0;
   #closing: Promise<void> | undefined;
   /** The reason why the pool can do nothing more, if it was not closed. */
@@ -249,7 +256,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       changed: () => this.#queue.assign(),
       started: (worker: WorkerInfo) => void this.dispatchEvent(new WorkerEvent("workerstart", worker)),
       ready: (worker: WorkerInfo) => this.#becomeReady(worker),
-      ended: (worker: WorkerInfo, end: WorkerEnd) => void this.dispatchEvent(new WorkerEvent("workerend", worker, end)),
+      ended: (worker: WorkerInfo, end: WorkerEnd) => this.#ended(worker, end),
       givenUp: (worker: WorkerInfo) => this.#giveUp(worker),
     };
     this.#places = Array.from(
@@ -262,6 +269,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       (full) => void this.dispatchEvent(new Event(full ? "poolfull" : "poolfree")),
     );
     this.#neverReady = new Set(this.#places.keys());
+    this.#endedEarly = this.#places.map(() => 0);
     this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
     // Later, so that the caller can add event listeners first.
@@ -526,6 +534,14 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     if (this.#neverReady.size === 0) this.#ready.resolve();
     for (const accepting of this.#accepting) accepting.add(this.#places[worker.index]!);
     this.dispatchEvent(new WorkerEvent("workerready", worker));
+  }
+
+  #ended(worker: WorkerInfo, end: WorkerEnd): void {
+    this.#endedEarly[worker.index]!++;
+    if (this.#neverReady.size === this.#places.length && this.#endedEarly[worker.index]! >= START_ATTEMPTS) {
+      this.#ready.reject(new HandoffError("target-exited", end.reason, errorAbout(NOT_READY)));
+    }
+    this.dispatchEvent(new WorkerEvent("workerend", worker, end));
   }
 
   #giveUp(worker: WorkerInfo): void {

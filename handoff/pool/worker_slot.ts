@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { concat } from "@std/bytes/concat";
 import { describeExit, killProcess, spawnWorkerCommand } from "../spawn.ts";
 import type {
   FilledPoolOptions,
@@ -19,50 +18,22 @@ import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
 import { HandoffSource, observe, type SendOptions } from "../source.ts";
-
-const NEWLINE = 10;
-/**
- * The length of the longest line that is kept in one piece, in bytes. A longer line is passed on in pieces of this
- * size.
- */
-const MAX_LINE = 64 * 1024;
-
-/** Returns a stream that passes on whole lines, each with the prefix. The bytes are not decoded. */
-export function prefixLines(prefix: string): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
-  const start = new TextEncoder().encode(prefix);
-  let rest = new Uint8Array(0);
-  return new TransformStream({
-    transform(chunk, controller) {
-      rest = concat([rest, chunk]);
-      const lines: Uint8Array[] = [];
-      for (let end = lineEnd(rest); end > 0; end = lineEnd(rest)) {
-        lines.push(start, rest.subarray(0, end));
-        rest = rest.subarray(end);
-      }
-      if (lines.length > 0) controller.enqueue(concat(lines));
-    },
-    flush(controller) {
-      if (rest.byteLength > 0) controller.enqueue(concat([start, rest, Uint8Array.of(NEWLINE)]));
-    },
-  });
-}
-
-/** Returns the position after the first newline; 0 if there is no newline yet. */
-function lineEnd(bytes: Uint8Array): number {
-  const end = bytes.indexOf(NEWLINE) + 1;
-  return end === 0 && bytes.byteLength >= MAX_LINE ? MAX_LINE : end;
-}
+import type { WorkerOutput } from "./worker_output.ts";
 
 /** Spawns a worker for a slot of the pool. */
-async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<Deno.ChildProcess> {
+async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<Spawned> {
   const { outputPrefix: prefix } = settings;
-  const child = await spawnWorkerCommand(settings, { output: prefix === undefined ? "inherit" : "piped" });
-  if (prefix !== undefined) {
-    const text = prefixOf(prefix, child, index);
-    passOn(child.stdout, text, stdout);
-    passOn(child.stderr, text, stderr);
-  }
-  return child;
+  if (prefix === undefined) return { child: await spawnWorkerCommand(settings, { output: "inherit" }) };
+  const { WorkerOutput } = await import("./worker_output.ts");
+  const child = await spawnWorkerCommand(settings, { output: "piped" });
+  return { child, output: new WorkerOutput(child, prefixOf(prefix, child, index)) };
+}
+
+/** A process that was spawned. */
+interface Spawned {
+  readonly child: Deno.ChildProcess;
+  /** Its output, if the pool passes it on. */
+  readonly output?: WorkerOutput;
 }
 
 function prefixOf(
@@ -78,28 +49,10 @@ function prefixOf(
   }
 }
 
-/** An output of this process to which several workers write whole lines. */
-class SharedOutput {
-  readonly #output: { write(bytes: Uint8Array): Promise<number> };
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(output: { write(bytes: Uint8Array): Promise<number> }) {
-    this.#output = output;
-  }
-
-  write(bytes: Uint8Array): Promise<void> {
-    return this.#last = this.#last.then(async () => {
-      for (let offset = 0; offset < bytes.byteLength;) offset += await this.#output.write(bytes.subarray(offset));
-    }).catch(() => {});
-  }
-}
-
-const stdout = new SharedOutput(Deno.stdout);
-const stderr = new SharedOutput(Deno.stderr);
-
-function passOn(from: ReadableStream<Uint8Array<ArrayBuffer>>, prefix: string, to: SharedOutput): void {
-  from.pipeThrough(prefixLines(prefix)).pipeTo(new WritableStream({ write: (lines) => to.write(lines) }))
-    .catch(() => {});
+function exitReason(processId: number, status: Deno.CommandStatus, output: WorkerOutput | undefined): string {
+  const how = `process ${processId} ${describeExit(status)}`;
+  const lastError = status.success ? "" : output?.lastError ?? "";
+  return lastError === "" ? how : `${how}: ${lastError}`;
 }
 
 /**
@@ -128,6 +81,8 @@ export function poolClosed(options?: ErrorOptions): HandoffError {
 /** One worker process. */
 interface Worker {
   readonly child: Deno.ChildProcess;
+  /** Resolves when the process has ended, its output was passed on, and the event of its end was emitted. */
+  readonly ended: Promise<void>;
   readonly source: HandoffSource;
   readonly info: WorkerInfo;
   /** The reason why it is ended, if its exit code does not say so. */
@@ -164,8 +119,8 @@ export class WorkerSlot {
   /** The worker that is to replace the one in the slot, after it was spawned. */
   #candidate: Worker | undefined;
   #closed = false;
-  /** All worker processes of this slot that have not ended. */
-  readonly #running = new Set<Deno.ChildProcess>();
+  /** All worker processes of this slot that have not ended, with the promise of {@linkcode Worker.ended}. */
+  readonly #running = new Map<Deno.ChildProcess, Promise<void>>();
 
   constructor(index: number, settings: FilledPoolOptions, events: WorkerSlotEvents) {
     this.index = index;
@@ -246,7 +201,7 @@ export class WorkerSlot {
       worker = await this.#prepare(startTimeout);
     } catch (error) {
       // The worker in the slot may have ended, meanwhile or before.
-      if (this.state === "ended" && !this.#closed) this.#refill();
+      if (this.state === "ended" && !this.#closed) this.#refill(performance.now() - this.#readyAt);
       throw error;
     } finally {
       this.#replacing = false;
@@ -284,33 +239,36 @@ export class WorkerSlot {
   /** Spawns a worker, which does not have the slot yet. */
   async #spawn(startTimeout: number): Promise<Worker> {
     const { index } = this;
-    let child: Deno.ChildProcess;
+    let spawned: Spawned;
     try {
-      child = await spawnWorker(this.#settings, index);
+      spawned = await spawnWorker(this.#settings, index);
     } catch (error) {
       const reason = `it cannot be spawned: ${error instanceof Error ? error.message : error}`;
       this.#events.ended({ index, processId: 0 }, { reason, exitCode: undefined, signal: undefined });
       throw error;
     }
+    const { child, output } = spawned;
     const info = { index, processId: child.pid };
     let worker: Worker | undefined;
     let failure: string | undefined;
-    this.#running.add(child);
-    child.status.then((status) => {
+    const ended = child.status.then(async (status) => {
+      // What it has printed last comes before the event, and may say why it has ended.
+      await output?.end();
       this.#running.delete(child);
-      const reason = worker?.why ?? failure ?? `process ${child.pid} ${describeExit(status)}`;
+      const reason = worker?.why ?? failure ?? exitReason(child.pid, status, output);
       this.#events.ended(info, { reason, exitCode: status.code, signal: status.signal ?? undefined });
     });
+    this.#running.set(child, ended);
     this.restarts++;
     try {
       const { sendTimeout, trusted } = this.#settings;
       const onRelease = () => this.#events.changed();
       const source = new HandoffSource(child, { startTimeout, sendTimeout, trusted, onRelease });
-      worker = { child, source, info, why: undefined };
+      worker = { child, ended, source, info, why: undefined };
     } catch (error) {
       failure = `no channel to it can be opened: ${error instanceof Error ? error.message : error}`;
       killProcess(child);
-      await child.status;
+      await ended;
       throw error;
     }
     this.#events.started(info);
@@ -368,13 +326,13 @@ export class WorkerSlot {
     if (this.#candidate !== undefined) this.#end(this.#candidate, POOL_CLOSED);
     if (this.#worker !== undefined && this.state === "starting") this.#end(this.#worker, POOL_CLOSED);
     await this.#worker?.source.close();
-    await Promise.all([...this.#running].map((child) => child.status));
+    await Promise.all(this.#running.values());
     clearTimeout(deadline);
   }
 
   /** Ends all processes of this slot at once. */
   kill(): void {
-    for (const child of this.#running) killProcess(child);
+    for (const child of this.#running.keys()) killProcess(child);
   }
 
   get #silent(): boolean {
@@ -410,17 +368,17 @@ export class WorkerSlot {
   /** Handles the end of the channel. The worker may still have connections of its own to finish. */
   #leave(worker: Worker, failure: HandoffError | undefined): void {
     if (worker !== this.#worker) return;
-    const { child } = worker;
+    const { child, ended } = worker;
     if (this.#closed) {
       this.state = "leaving";
       if (failure?.outcome !== "target-exited") worker.why ??= POOL_CLOSED;
-      child.status.then(() => this.#clear());
+      ended.then(() => this.#clear());
       return;
     }
     if (failure?.outcome !== "target-exited") worker.why ??= failure?.reason;
     if (failure?.outcome === "channel-broken" || failure?.outcome === "timeout") killProcess(child);
     this.#killAfter(child, this.#settings.drainTimeout);
-    this.#clear();
+    this.#clear(failure?.outcome === "target-exited" ? ended : undefined);
   }
 
   /** Lets a worker that has lost its slot finish the sockets that it has, and waits for its end. */
@@ -428,7 +386,7 @@ export class WorkerSlot {
     worker.why ??= REPLACED;
     this.#killAfter(worker.child, drainTimeout);
     await worker.source.close();
-    await worker.child.status;
+    await worker.ended;
   }
 
   #end(worker: Worker, why: string): void {
@@ -441,16 +399,27 @@ export class WorkerSlot {
     child.status.then(() => clearTimeout(deadline));
   }
 
-  /** Empties the slot. A new worker gets it after a delay. */
-  #clear(): void {
+  /**
+   * Empties the slot. A new worker gets it after a delay.
+   *
+   * @param ended Resolves when the event of the end of a process that has ended was emitted.
+   */
+  #clear(ended?: Promise<void>): void {
     this.state = "ended";
     this.#worker = undefined;
-    if (!this.#closed && !this.#replacing) this.#refill();
+    const lived = performance.now() - this.#readyAt;
+    const refill = () => {
+      if (this.state === "ended" && !this.#closed && !this.#replacing) this.#refill(lived);
+      this.#events.changed();
+    };
+    if (ended === undefined) return refill();
     this.#events.changed();
+    ended.then(refill);
   }
 
-  #refill(): void {
-    const short = performance.now() - this.#readyAt < SHORT_LIFE_MS || this.#readyAt === Infinity;
+  /** @param lived The time since the last worker of the slot was ready, in milliseconds; negative if it never was. */
+  #refill(lived: number): void {
+    const short = lived < SHORT_LIFE_MS;
     this.#shortLives = short ? this.#shortLives + 1 : 0;
     if (this.#shortLives > this.#settings.maxFailures) {
       this.state = "given-up";

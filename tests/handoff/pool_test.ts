@@ -1,5 +1,5 @@
 // A pool of real worker processes.
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
   connect,
   HandoffError,
@@ -12,10 +12,10 @@ import {
   type WorkerScript,
 } from "@winsock/handoff";
 import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
-import { prefixLines } from "../../handoff/pool/worker_slot.ts";
+import { prefixLines } from "../../handoff/pool/worker_output.ts";
 import { connection, readEnd, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
-import { until, within } from "../kit/process.ts";
+import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { countListeners } from "../kit/signals.ts";
 
 const SCRIPT = new URL("../children/pool_worker.ts", import.meta.url);
@@ -231,7 +231,11 @@ Deno.test("a worker that dies is replaced, and what was not its own yet goes to 
     const ended = events.find(({ type }) => type === "workerend")!;
     const { processId } = victim;
     assertEquals(ended.worker.processId, processId);
-    assertEquals([ended.reason, ended.exitCode, ended.signal], [`process ${processId} exited with 1`, 1, undefined]);
+    assertEquals([ended.reason, ended.exitCode, ended.signal], [
+      `process ${processId} exited with 1: to stderr`,
+      1,
+      undefined,
+    ]);
     victim.client.close();
   });
 });
@@ -304,9 +308,9 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
     using pair = await connection();
     const dispatching = rejection(pool.dispatch(pair.server));
     const unready = await within(25_000, assertRejects(() => pool.ready, HandoffError));
+    assertMatch(unready.message, /^Cannot start the pool \(target-exited\): process \d+ exited with 3$/);
     const reason = "no worker of the pool can be kept running";
-    assertEquals(unready.message, `Cannot start the pool (target-exited): ${reason}`);
-    const failure = await within(1_000, pool.closed);
+    const failure = await within(25_000, pool.closed);
     assertEquals(failure?.message, `Cannot keep the pool running (target-exited): ${reason}`);
     assertEquals(await dispatching, ["target-exited", "no worker of the pool can be kept running"]);
     assert(usable(pair.server));
@@ -315,6 +319,30 @@ Deno.test("a place whose workers cannot stay is given up, and the sockets come b
       "workergiveup",
     ]);
   });
+});
+
+Deno.test("a pool whose program cannot start says soon why: what was printed last comes before the end", async () => {
+  // In a process of its own, because a pool writes to the outputs of its process.
+  const script = new URL("../children/unstartable_pool.ts", import.meta.url).href;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...RUN, FFI_GRANT, "--allow-run", script],
+    env: { NO_COLOR: "1" },
+    stderr: "piped",
+  });
+  const { code, stderr } = await within(20_000, child.output());
+  const lines = new TextDecoder().decode(stderr).split("\n");
+  assertEquals(code, 0, lines.join("\n"));
+  const said = lines.find((line) => line.startsWith("Cannot start the pool"));
+  assertMatch(
+    said ?? "",
+    /^Cannot start the pool \(target-exited\): process \d+ exited with 1: error: .*not today/,
+  );
+  // Every end of a worker comes after a last line of one.
+  let printed = 0;
+  for (const line of lines) {
+    if (/^> .*error: .*not today/.test(line)) printed++;
+    if (line === "ended 1") assert(printed-- > 0, lines.join("\n"));
+  }
 });
 
 Deno.test("a pool has not failed while one worker can be kept running, nor when it is closed", async () => {

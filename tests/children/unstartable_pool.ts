@@ -1,0 +1,7 @@
+// A pool whose program cannot start: says on standard error when a worker has ended, and why the pool is not ready.
+import { WorkerPool } from "@winsock/handoff";
+
+const pool = new WorkerPool({ script: new URL("not_today.ts", import.meta.url), size: 2, outputPrefix: "> " });
+pool.addEventListener("workerend", ({ exitCode }) => console.error("ended", exitCode));
+await pool.ready.catch(({ message }) => console.error(message));
+await pool.close();
