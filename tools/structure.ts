@@ -38,7 +38,7 @@ const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
  * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
  * removed.
  */
-const MAX_PUBLISHED = 132;
+const MAX_PUBLISHED = 133;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
   "./structs": 7,
