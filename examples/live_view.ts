@@ -2,7 +2,10 @@
  * A web server of several processes, and a page that shows its workers.
  *
  *     deno run --no-prompt --allow-run --allow-env=WINSOCK_HANDOFF_PREDECESSOR --allow-ffi=… \
- *       examples/live_view.ts [PORT] [PAGE_PORT]
+ *       examples/live_view.ts [PORT] [PAGE_PORT] [DISTRIBUTE]
+ *
+ * With `listener` for DISTRIBUTE the workers accept connections themselves, as those of `handoff serve` do. By default
+ * this process hands each connection off.
  *
  * Open the second printed address, send requests to the first one, end a worker, and press "Upgrade". This file, as it
  * is on disk then, becomes the next version, and the page connects to it. SIGHUP also upgrades. Every user who can
@@ -18,7 +21,7 @@ import { Monitor } from "./live_view/monitor.ts";
 const WORKERS = 4;
 const DRAIN_MS = 10_000;
 
-const [port = "8080", pagePort = "8081", number = "1"] = Deno.args;
+const [port = "8080", pagePort = "8081", distribute = "connections", number = "1"] = Deno.args;
 const version = await inherit();
 const listener = version.listen("http", { hostname: "127.0.0.1", port: Number(port) });
 const pageListener = version.listen("page", { hostname: "127.0.0.1", port: Number(pagePort) });
@@ -42,7 +45,8 @@ console.log(
 );
 if (Deno.build.os !== "windows") Deno.addSignalListener("SIGHUP", replace);
 
-for await (const socket of listener) monitor.dispatch(socket);
+if (distribute === "listener") await monitor.share(listener);
+else for await (const socket of listener) monitor.dispatch(socket);
 
 async function replace(): Promise<void> {
   if (monitor.state !== "serving") return;
@@ -51,7 +55,7 @@ async function replace(): Promise<void> {
     await upgrade(version, {
       script: import.meta.url,
       denoFlags: ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
-      args: [`${addr.port}`, `${pageAddr.port}`, `${Number(number) + 1}`],
+      args: [`${addr.port}`, `${pageAddr.port}`, distribute, `${Number(number) + 1}`],
       // The workers own the connections, and finish them below.
       drainTimeout: 0,
     });

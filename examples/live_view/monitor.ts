@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Socket, WorkerPool, WorkerStatistics } from "@winsock/handoff";
+import type { Listener, Socket, WorkerPool, WorkerStatistics } from "@winsock/handoff";
 import { Latency, Minute } from "./recent.ts";
 
 /** The state of a version of the server. */
@@ -22,12 +22,13 @@ export interface LogEntry {
 /** The rate and the latency of hand-offs. */
 export interface Activity {
   /**
-   * The number of connections that were handed off in each of the last 60 seconds, or fewer after the start. The latest
-   * is last.
+   * The number of connections that workers got in each of the last 60 seconds, or fewer after the start. The latest is
+   * last.
    */
   readonly perSecond: readonly number[];
   /**
-   * The time from accepting a connection until a worker owns it, in milliseconds; `null` without recent connections.
+   * The time from accepting a connection until a worker owns it, in milliseconds; `null` without recent connections,
+   * and if the workers accept themselves.
    */
   readonly p50: number | null;
   readonly p99: number | null;
@@ -61,7 +62,7 @@ export interface Server {
   readonly url: string;
 }
 
-/** Hands connections off to a pool, and counts them. */
+/** Hands connections off to a pool, or lets its workers accept them, and counts them. */
 export class Monitor {
   /** Called when the state has changed. */
   onChange: () => void = () => {};
@@ -73,6 +74,8 @@ export class Monitor {
   readonly #places: readonly ReturnType<typeof newActivity>[];
   readonly #log: LogEntry[] = [];
   #returned: number[] = [];
+  /** The number of connections that each worker has accepted itself, as far as they are counted. */
+  #accepted: number[] | undefined;
   #state: ServerState = "starting";
   #refused = 0;
   #entries = 0;
@@ -150,6 +153,12 @@ export class Monitor {
     }
   }
 
+  /** Lets the workers accept themselves, until the pool is closed. */
+  async share(listener: Listener): Promise<void> {
+    this.#accepted = this.#places.map(() => 0);
+    await this.#pool.serve(listener, { distribute: "listener" });
+  }
+
   snapshot(): Snapshot {
     const { inFlight, waiting, taken, returned, workers } = this.#pool.statistics;
     return {
@@ -171,6 +180,7 @@ export class Monitor {
   }
 
   #tick(): void {
+    this.#count();
     for (const { minute } of [this.#all, ...this.#places]) minute.tick();
     const returned = this.#pool.statistics.workers.map(({ returned }) => returned);
     for (const [index, count] of returned.entries()) {
@@ -180,6 +190,16 @@ export class Monitor {
     }
     this.#returned = returned;
     this.onChange();
+  }
+
+  /** Counts the connections that the workers have accepted themselves. */
+  #count(): void {
+    if (this.#accepted === undefined) return;
+    for (const [index, { taken }] of this.#pool.statistics.workers.entries()) {
+      const more = taken - this.#accepted[index]!;
+      this.#accepted[index] = taken;
+      for (const { minute } of [this.#all, this.#places[index]!]) minute.add(more);
+    }
   }
 }
 

@@ -13,8 +13,8 @@ export class Minute {
   readonly #seconds: number[] = [];
   #current = 0;
 
-  add(): void {
-    this.#current++;
+  add(count = 1): void {
+    this.#current += count;
   }
 
   /** Begins the next second. */

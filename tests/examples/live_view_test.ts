@@ -73,3 +73,32 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   assertEquals(await events.until(() => false), undefined);
   assertEquals((await within(20_000, child.status)).code, 0);
 });
+
+Deno.test("the live view shows workers that accept themselves: their connections, their restarts, an upgrade", async () => {
+  await using server = await startLiveView("listener");
+  const { child, url, page } = server;
+  await using events = await Events.open(page);
+  await events.until(({ state }) => state === "serving");
+  const answers = await request(url, 12);
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+  const busy = await events.until(({ perSecond, held }) => sum(perSecond) === 12 && held === 0);
+  assertEquals([busy!.taken, busy!.p50], [12, null]);
+  for (const { processId, taken, perSecond } of busy!.workers) {
+    assertEquals(answers.filter((answer) => answer.includes(`process ${processId}\n`)).length, taken);
+    assertEquals(sum(perSecond), taken);
+  }
+  Deno.kill(busy!.workers[1]!.processId, "SIGKILL");
+  await events.until(({ workers }) => workers[1]!.state === "ended");
+  const replaced = await events.until(({ workers }) => workers[1]!.state === "ready");
+  assertEquals(replaced!.workers.map(({ restarts }) => restarts), [0, 1, 0, 0]);
+
+  const kept = await lingering(url);
+  assertEquals((await events.until(({ held }) => held === 1))!.taken, 13);
+  assertEquals(await post(page, { origin: page }), 202);
+  assertMatch(await server.nextLine() ?? "", / serves /);
+  kept[Symbol.dispose]();
+  assertEquals(await events.until(() => false), undefined);
+  assertEquals((await within(20_000, child.status)).code, 0);
+  const [answer] = await request(url, 1);
+  assert(!busy!.workers.some(({ processId }) => answer!.includes(`process ${processId}\n`)));
+});

@@ -51,11 +51,11 @@ export class Events implements AsyncDisposable {
 }
 
 /** Starts the server. */
-export async function startLiveView() {
+export async function startLiveView(distribute = "connections") {
   const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_PREDECESSOR", FFI_GRANT];
   const script = new URL("../../examples/live_view.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
-    args: [...RUN, ...grants, script, "0", "0"],
+    args: [...RUN, ...grants, script, "0", "0", distribute],
     stdin: "null",
     stdout: "piped",
   }).spawn();

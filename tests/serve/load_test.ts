@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { until, within } from "../kit/process.ts";
 import { runUpgrades } from "../upgrade/load.ts";
+import { measureShares } from "./fairness.ts";
 import { startServe } from "./replaceable.ts";
 import { get, ServeProcess } from "./serve_process.ts";
 
@@ -83,6 +84,12 @@ for (const how of ["connections", "listener"]) {
     for (const phase of [before, during, after]) assert(phase.requests > 0);
   });
 }
+
+Deno.test("serve: no worker gets less than a third of its share of short connections", async () => {
+  const [workers, connections] = Deno.build.os === "windows" ? [2, 300] : [4, 1_000];
+  const shares = await measureShares("listener", workers, connections);
+  assert(shares[0]! >= 1 / 3, shares.join(" "));
+});
 
 Deno.test("serve: what a Hono application lets go does it no harm", async () => {
   await using server = await ServeProcess.start(["--workers", "1", HONO]);
