@@ -5,6 +5,7 @@
  */
 import { baseHandle, findBrokenHandoffs, protocolCatalog, providerPath } from "../spi/system_catalog.ts";
 import type { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
+import { openedLibraries } from "../ffi/library.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { styled, type Terminal } from "./terminal.ts";
@@ -64,8 +65,8 @@ interface Finding {
 export async function doctor(terminal: Terminal, json: boolean, patient: SystemProbe = thisSystem()): Promise<number> {
   const results = [
     await examine("library", () => {
-      systemCalls();
-      return { ok: true, findings: ["The system's socket library opens"] };
+      systemCalls().close(systemCalls().open("0.0.0.0"));
+      return { ok: true, findings: [`Opened ${openedLibraries().join(", ")}`] };
     }),
     await examine("sharing", async () => {
       await patient.share();

@@ -4,6 +4,13 @@
  * @module
  */
 
+const opened = new Set<string>();
+
+/** Returns the paths of the libraries that this process has opened. */
+export function openedLibraries(): string[] {
+  return [...opened];
+}
+
 /**
  * Opens the first of `paths` that exists, and returns its symbols.
  *
@@ -25,7 +32,9 @@ export function openLibrary<const Symbols extends Deno.ForeignLibraryInterface>(
   let cause: unknown;
   for (const path of granted.length > 0 ? granted : paths) {
     try {
-      return Deno.dlopen(path, symbols).symbols;
+      const library = Deno.dlopen(path, symbols);
+      opened.add(path);
+      return library.symbols;
     } catch (error) {
       if (error instanceof Deno.errors.NotCapable) throw error;
       cause = error;
@@ -47,5 +56,6 @@ export function decodeUtf16(units: Uint16Array): string {
   return String.fromCharCode(...units.subarray(0, end === -1 ? undefined : end));
 }
 
-/** The directory of the Windows system libraries. */
-export const SYSTEM32 = "C:\\Windows\\System32";
+/** The paths of the two libraries of Windows that sockets need. */
+export const WS2_32_PATH = "C:\\Windows\\System32\\ws2_32.dll";
+export const KERNEL32_PATH = "C:\\Windows\\System32\\kernel32.dll";

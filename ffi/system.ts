@@ -1,20 +1,22 @@
 /**
- * Selects the implementation for the current system. The only other module that asks which system this is, {@linkcode
- * unixSystem}, selects one Unix.
+ * Selects the implementation for the current system. The only other module that asks which system this is,
+ * `unix/libc.ts`, selects one Unix.
  *
  * @module
  */
 import type { SocketCalls } from "./platform.ts";
-import { unixSystem } from "./unix/libc.ts";
+import { libraryPaths } from "./unix/libc.ts";
 import { ownWords as unixWords } from "./unix/process.ts";
 import { UnixCalls } from "./unix/sockets.ts";
 import { ownWords as windowsWords } from "./windows/libraries.ts";
 import { WinsockCalls } from "./windows/sockets.ts";
-import { SYSTEM32 } from "./library.ts";
+import { KERNEL32_PATH, WS2_32_PATH } from "./library.ts";
 
 /**
  * The absolute paths of the libraries that sockets need on this system. `--allow-ffi` must name them for a process that
- * sends or receives sockets. On Linux, where distributions keep libc in different places, the list has all of them.
+ * sends or receives sockets. On Linux, where distributions keep libc in different places, the list has all of them. If
+ * the environment variable `WINSOCK_HANDOFF_LIBC` has the path of libc, and this process may read it, the list has only
+ * that path.
  *
  * @example The flag for a worker
  * ```ts
@@ -26,8 +28,8 @@ import { SYSTEM32 } from "./library.ts";
  * ```
  */
 export const LIBRARY_PATHS: readonly string[] = Deno.build.os === "windows"
-  ? [`${SYSTEM32}\\ws2_32.dll`, `${SYSTEM32}\\kernel32.dll`]
-  : unixSystem().libraryPaths;
+  ? [WS2_32_PATH, KERNEL32_PATH]
+  : libraryPaths();
 
 let calls: SocketCalls | undefined;
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
+import { chosenLibrary, LIBC_VARIABLE } from "../ffi/unix/libc.ts";
 import type { HandoffChild, SourceChannel, TargetChannel } from "./channel.ts";
 import type { FrameReader } from "./frame_io.ts";
 import type { Hello } from "./protocol.ts";
@@ -14,8 +15,8 @@ import { openWinsockSourceChannel, openWinsockTargetChannel } from "./winsock_ch
 export interface ScriptOptions {
   /**
    * The additional flags of `deno run`, permissions and others, such as `--allow-net=example.com` or `--cached-only`.
-   * The permissions of this process are not passed on. Ffi access to the system's socket library is added, unless all
-   * permissions are granted (`-A`).
+   * The permissions of this process are not passed on. Ffi access to the system's socket library is added (and env
+   * access to `WINSOCK_HANDOFF_LIBC` if it names the library), unless all permissions are granted (`-A`).
    */
   denoFlags?: readonly string[];
   /** The arguments of the script or command. */
@@ -127,7 +128,10 @@ export function describeExit({ code, signal }: Pick<Deno.CommandStatus, "code" |
 function commandArguments({ script, denoFlags = [], args = [] }: WorkerCommand): string[] {
   if (script === undefined) return [...args];
   // Deno does not accept a single permission in addition to all permissions.
-  const grants = denoFlags.some((flag) => ALLOW_ALL.test(flag)) ? [] : [`--allow-ffi=${LIBRARY_PATHS.join(",")}`];
+  const grants = denoFlags.some((flag) => ALLOW_ALL.test(flag)) ? [] : [
+    `--allow-ffi=${LIBRARY_PATHS.join(",")}`,
+    ...chosenLibrary === undefined ? [] : [`--allow-env=${LIBC_VARIABLE}`],
+  ];
   return ["run", "--quiet", "--no-prompt", ...grants, ...denoFlags, String(script), ...args];
 }
 

@@ -15,6 +15,7 @@ export const DARWIN: UnixSystem = {
   name: "macOS",
   // This file does not exist on disk; the loader knows the path.
   libraryPaths: ["/usr/lib/libSystem.B.dylib"],
+  loadedName: undefined,
   errnoFunction: "__error",
   glibc: false,
   errno: {

@@ -27,6 +27,57 @@ export function useUnixSystem(chosen: UnixSystem): void {
 }
 
 /**
+ * The environment variable with the path of libc, for a system that has it at none of the known paths. It is read if
+ * this process may read it, and never requested.
+ */
+export const LIBC_VARIABLE = "WINSOCK_HANDOFF_LIBC";
+
+/** The path in {@linkcode LIBC_VARIABLE}; `undefined` without a path or without the permission. */
+export const chosenLibrary: string | undefined =
+  Deno.permissions.querySync({ name: "env", variable: LIBC_VARIABLE }).state === "granted"
+    ? Deno.env.get(LIBC_VARIABLE) || undefined
+    : undefined;
+
+/** The absolute paths where libc may be on the current system: the one in {@linkcode LIBC_VARIABLE}, or the known ones. */
+export function libraryPaths(): readonly string[] {
+  return chosenLibrary === undefined ? system.libraryPaths : [chosenLibrary];
+}
+
+/**
+ * Opens libc.
+ *
+ * @throws {Deno.errors.NotSupported} If Deno is linked with musl.
+ * @throws {TypeError} If the path in {@linkcode LIBC_VARIABLE} is not absolute.
+ * @throws {Deno.errors.NotCapable} Without the permission.
+ * @throws {Deno.errors.NotFound} If libc is at none of the known paths.
+ */
+function openLibc<const Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): Deno.DynamicLibrary<Symbols>["symbols"] {
+  if (Deno.build.env === "musl") {
+    throw new Deno.errors.NotSupported(
+      "Cannot use sockets with musl: @winsock/handoff needs a Deno that is linked with glibc, such as the images " +
+        "denoland/deno and denoland/deno:alpine have",
+    );
+  }
+  if (chosenLibrary !== undefined && !chosenLibrary.startsWith("/")) {
+    throw new TypeError(`Invalid \`${LIBC_VARIABLE}\`: must be an absolute path, got ${chosenLibrary}`);
+  }
+  const { loadedName } = system;
+  if (chosenLibrary !== undefined || loadedName === undefined) return openLibrary(libraryPaths(), symbols);
+  const unrestricted = Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+  try {
+    return openLibrary(unrestricted ? [loadedName, ...libraryPaths()] : libraryPaths(), symbols);
+  } catch (error) {
+    const { NotCapable, NotFound } = Deno.errors;
+    const Class = error instanceof NotCapable ? NotCapable : error instanceof NotFound ? NotFound : undefined;
+    if (Class === undefined) throw error;
+    const hint = `set ${LIBC_VARIABLE} to it, and grant --allow-env=${LIBC_VARIABLE} and --allow-ffi=PATH`;
+    throw new Class(`${(error as Error).message}. If libc has another path, ${hint}`, { cause: error });
+  }
+}
+
+/**
  * The functions of libc that nearly every process needs, with the types of their parameters.
  *
  * @experimental
@@ -100,6 +151,8 @@ let symbols: Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] | undefined;
  *
  * @returns The bound functions, without checks.
  * @throws {Deno.errors.NotCapable} Without the permission.
+ * @throws {Deno.errors.NotFound} If libc is at none of the known paths, and `WINSOCK_HANDOFF_LIBC` does not name it.
+ * @throws {Deno.errors.NotSupported} If Deno is linked with musl.
  *
  * @experimental
  */
@@ -107,7 +160,7 @@ export function libc(): Deno.DynamicLibrary<typeof LIBC_SYMBOLS>["symbols"] {
   if (symbols !== undefined) return symbols;
   // The system may have been chosen after the table above was made.
   const errnoLocation = { ...LIBC_SYMBOLS.errnoLocation, name: system.errnoFunction as string };
-  return symbols = openLibrary(system.libraryPaths, { ...LIBC_SYMBOLS, errnoLocation });
+  return symbols = openLibc({ ...LIBC_SYMBOLS, errnoLocation });
 }
 
 /**
@@ -121,7 +174,7 @@ export function libcFunctions<const Symbols extends Deno.ForeignLibraryInterface
   symbols: Symbols,
 ): () => Deno.DynamicLibrary<Symbols>["symbols"] {
   let bound: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
-  return () => bound ??= openLibrary(system.libraryPaths, symbols);
+  return () => bound ??= openLibc(symbols);
 }
 
 const errnoValue = new Int32Array(1);

@@ -10,10 +10,18 @@ const IPPROTO_IP = 0;
 const IPPROTO_TCP = 6;
 const IPPROTO_IPV6 = 41;
 
-/** The paths where distributions keep glibc. */
-const LIBRARY_PATHS = {
-  x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
-  aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"],
+/** Fedora, Arch; the images `denoland/deno:alpine` and `denoland/deno:distroless`; images based on `alpine-glibc`. */
+const EVERY_ARCHITECTURE = [
+  "/lib64/libc.so.6",
+  "/usr/lib/libc.so.6",
+  "/usr/local/lib/libc.so.6",
+  "/usr/glibc-compat/lib/libc.so.6",
+] as const;
+
+/** The paths where distributions and images keep glibc. Debian has a directory for each architecture. */
+export const GLIBC_PATHS = {
+  x86_64: ["/lib/x86_64-linux-gnu/libc.so.6", ...EVERY_ARCHITECTURE],
+  aarch64: ["/lib/aarch64-linux-gnu/libc.so.6", ...EVERY_ARCHITECTURE],
 } as const;
 
 /** `asm/unistd.h` */
@@ -24,7 +32,8 @@ const ASYNC_POLL = {
 
 export const LINUX: UnixSystem = {
   name: "Linux",
-  libraryPaths: LIBRARY_PATHS[Deno.build.arch],
+  libraryPaths: GLIBC_PATHS[Deno.build.arch],
+  loadedName: "libc.so.6",
   errnoFunction: "__errno_location",
   glibc: true,
   errno: {

@@ -62,6 +62,11 @@ export interface UnixSystem {
   readonly name: string;
   /** The paths where its libc may be. The first one that is granted is opened. */
   readonly libraryPaths: readonly string[];
+  /**
+   * The name by which the dynamic loader finds the libc that this process already uses, wherever that is. Deno passes a
+   * name to the loader only if all of `--allow-ffi` is granted.
+   */
+  readonly loadedName: string | undefined;
   /** The function that returns the address of errno. */
   readonly errnoFunction: string;
   /** Whether its libc is glibc, which can report the end of a thread. */

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { decodeUtf16, openLibrary, SYSTEM32 } from "../library.ts";
+import { decodeUtf16, KERNEL32_PATH, openLibrary, WS2_32_PATH } from "../library.ts";
 import { WinsockError } from "../winsock_error.ts";
 
 /**
@@ -72,7 +72,7 @@ let symbols: Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] | undefined;
  */
 export function ws2_32(): Deno.DynamicLibrary<typeof WS2_32_SYMBOLS>["symbols"] {
   if (symbols !== undefined) return symbols;
-  const opened = openLibrary([`${SYSTEM32}\\ws2_32.dll`], WS2_32_SYMBOLS);
+  const opened = openLibrary([WS2_32_PATH], WS2_32_SYMBOLS);
   const code = opened.WSAStartup(WINSOCK_2_2, new Uint8Array(WSADATA_SIZE));
   if (code !== 0) throw new WinsockError(code, { operation: "start Winsock 2.2", functionName: "WSAStartup" });
   return symbols = opened;
@@ -103,7 +103,7 @@ export function winsockFunctions<const Symbols extends Deno.ForeignLibraryInterf
   let opened: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
   return () => {
     if (opened === undefined) ws2_32();
-    return opened ??= openLibrary([`${SYSTEM32}\\ws2_32.dll`], symbols);
+    return opened ??= openLibrary([WS2_32_PATH], symbols);
   };
 }
 
@@ -112,7 +112,7 @@ export function kernel32Functions<const Symbols extends Deno.ForeignLibraryInter
   symbols: Symbols,
 ): () => Deno.DynamicLibrary<Symbols>["symbols"] {
   let opened: Deno.DynamicLibrary<Symbols>["symbols"] | undefined;
-  return () => opened ??= openLibrary([`${SYSTEM32}\\kernel32.dll`], symbols);
+  return () => opened ??= openLibrary([KERNEL32_PATH], symbols);
 }
 
 /**

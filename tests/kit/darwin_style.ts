@@ -11,6 +11,7 @@ useUnixSystem({
   ...LINUX,
   name: "Linux in macOS' way",
   libraryPaths: [fileURLToPath(new URL("../../.cache/native/provider.so", import.meta.url))],
+  loadedName: undefined,
   errnoFunction: DARWIN.errnoFunction,
   hasAcceptConnOption: DARWIN.hasAcceptConnOption,
   SO_PROTOCOL: DARWIN.SO_PROTOCOL,
