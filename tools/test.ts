@@ -2,7 +2,11 @@
  * Runs the tests of both lanes at once: on this system, and with the Windows build of Deno. The last line has the
  * numbers of tests that passed and failed in both lanes.
  *
- *     deno task test [--lane native|windows] [FILTER]
+ *     deno task test [--lane native|windows] [--jobs N] [FILTER]
+ *
+ * A lane runs its test files in batches, and two batches at the same time (`--jobs`), each in its own process: most
+ * tests wait, and each may use its process as if it were alone. `.cache/reports` has a report of each batch, in JUnit's
+ * format, with the time of each test.
  *
  * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
@@ -22,22 +26,29 @@ interface Counts {
 
 interface Lane {
   readonly name: string;
-  /** Returns the command that runs Deno in the lane. */
-  command(args: string[], options?: CommandStreams): Deno.Command;
+  /** Returns the command that runs Deno in the lane. Jobs that run at the same time have different numbers. */
+  command(args: string[], options: CommandStreams, job: number): Deno.Command;
   /** Ends the processes of the lane that do not end with the tests. */
   end?(): Promise<void>;
 }
 
 const PROJECT = new URL("..", import.meta.url);
+const REPORTS = ".cache/reports";
 /** The time limit of a lane, in minutes. A limit for the whole run would not leave a report. */
 const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 40);
 /** The time that processes which outlive their lane may keep its output open, in milliseconds. */
 const LAST_OUTPUT_MS = 5_000;
-const options = parseArgs(Deno.args, { string: ["lane"] });
+/** The number of test files in a batch. With fewer files, more time is spent on starting Deno; with more, on waiting for the last batch. */
+const BATCH = 6;
+const options = parseArgs(Deno.args, { string: ["lane", "jobs"] });
+const jobs = Number(options.jobs ?? Math.min(2, navigator.hardwareConcurrency));
+if (!Number.isInteger(jobs) || jobs < 1) {
+  throw new RangeError(`Invalid \`--jobs\`: must be 1 or more, got ${options.jobs}`);
+}
 const filter = options._.length > 0 ? [`--filter=${options._[0]}`] : [];
 
 Deno.chdir(PROJECT);
-await Deno.mkdir(".cache", { recursive: true });
+await Deno.mkdir(REPORTS, { recursive: true });
 await bundlePrograms();
 
 const counts: Counts = { passed: 0, failed: 0 };
@@ -51,9 +62,9 @@ if (options.lane !== "windows") {
 }
 if (options.lane !== "native" && Deno.build.os !== "windows") {
   try {
-    const command = await windowsLane();
+    const command = await windowsLane(jobs);
     await prepare("windows");
-    await runLane({ name: "windows", command, end: endWindows }, native);
+    await runLane({ name: "windows", command, end: () => endWindows(jobs) }, native);
   } catch (error) {
     if (!(error instanceof LaneUnavailable)) throw error;
     await native;
@@ -76,45 +87,79 @@ async function prepare(lane: "native" | "windows"): Promise<void> {
 }
 
 /**
- * Runs the tests of one lane and counts them. A run that fails in another way, or does not run any tests, counts as one
- * failure. Its output is shown when the lane before it has ended.
+ * Runs the tests of one lane and counts them. A batch that fails in another way, and a lane that does not run any tests,
+ * counts as one failure. The output of each batch is shown when the batch before it has ended, and that of the lane when
+ * the lane before it has ended.
  */
 async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
   const { name } = lane;
-  const report = `.cache/${name}.xml`;
-  await Deno.remove(report).catch(() => {});
   const started = performance.now();
-  const args = ["test", "--quiet", "--allow-all", "--no-check", `--junit-path=${report}`, ...filter, "tests"];
-  const child = lane.command(args, { stdout: "piped", stderr: "piped" }).spawn();
+  const batches = await testBatches();
+  const running = new Set<Deno.ChildProcess>();
   const cut = new AbortController();
+  const total: Counts = { passed: 0, failed: 0 };
   let late = false;
   const limit = setTimeout(() => {
     late = true;
-    endLane(lane, child, cut);
+    endLane(lane, running, cut);
   }, LIMIT_MINUTES * 60_000);
-  const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => unbounded(stream, cut.signal));
-  const ended = child.status.then(({ code }) => {
-    clearTimeout(limit);
-    return { code, seconds: (performance.now() - started) / 1000 };
-  });
-  await before;
-  console.log(`\n== ${name} lane`);
-  await Promise.all([print(stdout!, Deno.stdout), print(stderr!, Deno.stderr)]);
-  const { code, seconds } = await ended;
-  if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the test named last`);
-  const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
-  const failures = failed === 0 && (late || code !== 0 || passed === 0) ? 1 : failed;
-  console.log(`== ${name} lane: ${passed} passed, ${failures} failed in ${seconds.toFixed(0)} s`);
-  counts.passed += passed;
-  counts.failed += failures;
+  let shown = before.then(() => console.log(`\n== ${name} lane`));
+
+  async function runBatch(files: string[], index: number, job: number): Promise<void> {
+    const report = `${REPORTS}/${name}-${String(index).padStart(2, "0")}.xml`;
+    await Deno.remove(report).catch(() => {});
+    const args = ["test", "--quiet", "--allow-all", "--no-check", `--junit-path=${report}`, ...filter, ...files];
+    const child = lane.command(args, { stdout: "piped", stderr: "piped" }, job).spawn();
+    running.add(child);
+    const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => unbounded(stream, cut.signal));
+    shown = shown.then(async () => {
+      await Promise.all([print(stdout!, Deno.stdout), print(stderr!, Deno.stderr)]);
+    });
+    const { code } = await child.status;
+    running.delete(child);
+    const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
+    total.passed += passed;
+    total.failed += failed === 0 && code !== 0 && !late ? 1 : failed;
+  }
+
+  const queue = batches.entries();
+  await Promise.all(Array.from({ length: jobs }, async (_, job) => {
+    for (const [index, files] of queue) {
+      if (late) break;
+      await runBatch(files, index, job);
+    }
+  }));
+  clearTimeout(limit);
+  const seconds = (performance.now() - started) / 1000;
+  await shown;
+  if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the tests named last`);
+  if (late || total.passed === 0) total.failed = Math.max(total.failed, 1);
+  console.log(`== ${name} lane: ${total.passed} passed, ${total.failed} failed in ${seconds.toFixed(0)} s`);
+  counts.passed += total.passed;
+  counts.failed += total.failed;
+}
+
+/** Returns the test files in batches. */
+async function testBatches(): Promise<string[][]> {
+  const files: string[] = [];
+  for await (const folder of Deno.readDir("tests")) {
+    if (!folder.isDirectory) continue;
+    for await (const { name } of Deno.readDir(`tests/${folder.name}`)) {
+      if (name.endsWith("_test.ts")) files.push(`tests/${folder.name}/${name}`);
+    }
+  }
+  files.sort();
+  return Array.from({ length: Math.ceil(files.length / BATCH) }, (_, at) => files.slice(at * BATCH, (at + 1) * BATCH));
 }
 
 /** Ends a lane that takes too long, and closes its output a little later. */
-async function endLane(lane: Lane, child: Deno.ChildProcess, output: AbortController): Promise<void> {
+async function endLane(lane: Lane, running: Iterable<Deno.ChildProcess>, output: AbortController): Promise<void> {
   try {
-    // The lane must not continue with the next test when its children end.
-    if (Deno.build.os !== "windows") child.kill("SIGSTOP");
-    await killTree(child);
+    for (const child of running) {
+      // It must not continue with the next test when its children end.
+      if (Deno.build.os !== "windows") child.kill("SIGSTOP");
+      await killTree(child);
+    }
     await lane.end?.();
   } catch (error) {
     console.error(`The ${lane.name} lane does not end: ${error}`);

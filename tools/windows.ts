@@ -7,6 +7,7 @@
  * @module
  */
 import { fetchPackages } from "./packages.ts";
+import { step } from "./commands.ts";
 import { setUpDeno, setUpPrefix, setUpWine, type Wine } from "./windows_setup.ts";
 
 const PROJECT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
@@ -26,13 +27,18 @@ export class LaneUnavailable extends Error {
 /**
  * Prepares the Windows lane. Parts that exist are used.
  *
- * @returns A function that creates the command to run the Windows build with arguments, in the project's folder.
+ * @param jobs The number of programs that run at the same time, each with a Wine of its own.
+ * @returns A function that creates the command to run the Windows build with arguments, in the project's folder, as the
+ * job of that number.
  * @throws {LaneUnavailable} If the lane is not available on this machine.
  */
-export async function windowsLane(): Promise<(args: string[], options?: CommandStreams) => Deno.Command> {
+export async function windowsLane(
+  jobs = 1,
+): Promise<(args: string[], options?: CommandStreams, job?: number) => Deno.Command> {
   if (Deno.build.os === "windows") return (args, options) => new Deno.Command(Deno.execPath(), { ...options, args });
   const program = await windowsPrograms();
-  return (args, options) => program([WINE_DENO, ...args], options);
+  for (let job = 1; job < jobs; job++) await copyForJob(job);
+  return (args, options, job = 0) => program([WINE_DENO, ...args], { ...options, job });
 }
 
 /** The standard streams of a program. */
@@ -42,6 +48,8 @@ export type CommandStreams = Pick<Deno.CommandOptions, "stdin" | "stdout" | "std
 export interface WineOptions extends CommandStreams {
   /** A command of the host to start Wine with, such as `taskset`, and its arguments. */
   under?: string[];
+  /** The job whose Wine runs the program. Defaults to the first. */
+  job?: number;
 }
 
 /**
@@ -64,14 +72,32 @@ export async function windowsPrograms(): Promise<(program: string[], options?: W
   // This Deno fetches the packages into the cache of the Windows build.
   await fetchPackages({ DENO_DIR: `${CACHE}/deno_dir` });
   await setUpPrefix(command(CACHE, wine, ["wineboot", "--update"]), CACHE);
-  return (program, { under = [], ...options } = {}) => command(CACHE, wine, [...under, "wine", ...program], options);
+  return (program, { under = [], job = 0, ...options } = {}) =>
+    command(jobFolder(job), wine, [...under, "wine", ...program], options);
 }
 
 /** Ends the processes of Wine that outlive the commands. In namespaces of its own, all of them end. */
-export async function endWindows(): Promise<void> {
+export async function endWindows(jobs = 1): Promise<void> {
   const wine = await setUpWine(CACHE);
   if ("unavailable" in wine || wine.root !== undefined) return;
-  await command(CACHE, wine, ["wineserver", "-k"], { stdout: "null", stderr: "null" }).output();
+  for (let job = 0; job < jobs; job++) {
+    await command(jobFolder(job), wine, ["wineserver", "-k"], { stdout: "null", stderr: "null" }).output();
+  }
+}
+
+/** The folder with the prefix of a job and its cache of Deno. */
+function jobFolder(job: number): string {
+  return job === 0 ? CACHE : `${CACHE}/job-${job}`;
+}
+
+/**
+ * Gives a job a prefix, which has its own server and therefore does not wait for that of another job, and a cache. The
+ * files are linked. The databases in the cache are not, because Wine's locks do not work across prefixes.
+ */
+async function copyForJob(job: number): Promise<void> {
+  const script = `rm -rf "$1" && mkdir -p "$1/deno_dir" && cp -al "$0/prefix" "$1/prefix"
+    for folder in "$0"/deno_dir/*/; do cp -al "$folder" "$1/deno_dir/"; done`;
+  await step("", "sh", ["-ec", script, CACHE, jobFolder(job)]);
 }
 
 let turn: Promise<void> | undefined;
@@ -91,14 +117,14 @@ async function takeTurn(): Promise<void> {
  * Creates a command under Wine, in its own namespaces. Its mounts and processes are removed when it ends. The project
  * is available with the mounts in it.
  */
-function command(cache: string, wine: Wine, program: string[], options: Deno.CommandOptions = {}): Deno.Command {
+function command(folder: string, wine: Wine, program: string[], options: Deno.CommandOptions = {}): Deno.Command {
   const environment = [
     "HOME=/root",
     "PATH=/usr/bin:/bin",
     "LANG=C.UTF-8",
     "WINEDEBUG=-all",
-    `WINEPREFIX=${cache}/prefix`,
-    `DENO_DIR=Z:${cache.replaceAll("/", "\\")}\\deno_dir`,
+    `WINEPREFIX=${folder}/prefix`,
+    `DENO_DIR=Z:${folder.replaceAll("/", "\\")}\\deno_dir`,
     "DENO_NO_UPDATE_CHECK=1",
     "NO_COLOR=1",
     ...SEEDS.flatMap((name) => Deno.env.has(name) ? [`${name}=${Deno.env.get(name)}`] : []),

@@ -4,7 +4,7 @@ import type { HttpHandler } from "@winsock/handoff/http";
 import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
-import { within } from "../kit/process.ts";
+import { until, within } from "../kit/process.ts";
 
 const fail = (): never => {
   throw new Error("hostile");
@@ -282,6 +282,7 @@ eachEngine("a stream that fails in the middle ends the connection, whatever it f
     using client = await RawClient.connect(served.port);
     await client.send("GET / HTTP/1.1", "Host: a", "");
     assert(!(await within(10_000, client.rest())).endsWith("0\r\n\r\n"), "it is not all");
+    await until(() => told > 0, "onError is told");
     assertEquals(told, 1);
   }
 });
