@@ -181,6 +181,9 @@ export interface FrameReader {
 
 const BUFFER_SIZE = 16 * 1024;
 
+/** The mark of a thread whose stdin is read. All copies of the library have the same, whatever their version. */
+const READS_STDIN = Symbol.for("@winsock/handoff: reads stdin");
+
 /** The number of the resource that is stdin. */
 const STDIN = 0;
 
@@ -192,8 +195,18 @@ interface Core {
 /**
  * Returns a reader of this process's stdin. It does not use Deno's stream, which would add a fifth to the time of a
  * small frame. It reads the resource itself, because a pending `Deno.stdin.read` keeps the process running in any case.
+ *
+ * @throws {Deno.errors.Busy} If this copy of the library or another one reads stdin already. Each would get a part of
+ * the bytes.
  */
 export function stdinInput(): FrameReader {
+  const marks = globalThis as { [READS_STDIN]?: true };
+  if (marks[READS_STDIN]) {
+    throw new Deno.errors.Busy(
+      "Cannot receive sockets: another call of `receive` reads stdin already, perhaps of another copy of the library",
+    );
+  }
+  marks[READS_STDIN] = true;
   const core = denoCore<Core>();
   const readInto = typeof core?.read === "function"
     ? (buffer: Uint8Array) => core.read!(STDIN, buffer)

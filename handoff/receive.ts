@@ -52,6 +52,8 @@ import { Target } from "./target.ts";
  * @param options The kinds of sockets to take, and the other options.
  * @returns The sockets, in the order in which they were offered.
  * @throws {TypeError} If `autoAccept` or `kinds` is not valid.
+ * @throws {Deno.errors.Busy} If stdin is read already by another call, perhaps of another copy of the library in this
+ * thread.
  * @throws {HandoffError} While iterating: `channel-broken` if the bytes that arrive are not the protocol, or are not
  * for this process.
  * @throws {Deno.errors.NotCapable} While iterating: without ffi access; the message names the file.
