@@ -19,7 +19,7 @@ const LAYERS: readonly (readonly string[])[] = [
   [ROOT],
   ["cli"],
   ["serve"],
-  ["http", "interop"],
+  ["http", "interop", "otel"],
   ["handoff"],
   ["sockets"],
   ["spi"],
@@ -38,7 +38,7 @@ const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
  * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
  * removed.
  */
-const MAX_PUBLISHED = 133;
+const MAX_PUBLISHED = 134;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
   "./structs": 7,
@@ -47,6 +47,7 @@ const MAX_LOADED: Readonly<Record<string, number>> = {
   "./interop": 56,
   "./http": 65,
   "./serve": 72,
+  "./otel": 3,
   "./cli": 83,
 };
 

@@ -1,11 +1,12 @@
 /**
- * Serves the page, its stream of events, and its button.
+ * Serves the page, its stream of events, its button, and the numbers for Prometheus.
  *
  * @module
  */
 import type { HttpHandler } from "@winsock/handoff/http";
 import { EventStreams } from "./event_streams.ts";
 import type { Monitor } from "./monitor.ts";
+import { PROMETHEUS, prometheus } from "./prometheus.ts";
 import page from "./page.html" with { type: "text" };
 import pageStyle from "./page.css" with { type: "text" };
 import script from "./page.js" with { type: "text" };
@@ -48,6 +49,8 @@ export function liveView(monitor: Monitor, upgrade: () => void): { handler: Http
       case "GET /events":
         // A version that no longer accepts connections tells the browser to ask again, on another connection.
         return send(monitor.leaving ? "retry: 100\n\n" : streams.open(), "text/event-stream");
+      case "GET /metrics":
+        return send(prometheus(monitor.statistics), PROMETHEUS);
       case "POST /upgrade":
         if (request.headers.get("origin") !== origin) return refuse(403);
         upgrade();

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Listener, Socket, WorkerPool, WorkerStatistics } from "@winsock/handoff";
+import type { Listener, Socket, WorkerPool, WorkerPoolStatistics, WorkerStatistics } from "@winsock/handoff";
 import { Latency, Minute } from "./recent.ts";
 
 /** The state of a version of the server. */
@@ -157,6 +157,10 @@ export class Monitor {
   async share(listener: Listener): Promise<void> {
     this.#accepted = this.#places.map(() => 0);
     await this.#pool.serve(listener, { distribute: "listener" });
+  }
+
+  get statistics(): WorkerPoolStatistics {
+    return this.#pool.statistics;
   }
 
   snapshot(): Snapshot {

@@ -30,6 +30,14 @@ Deno.test("the live view counts, sees a worker end, and follows an upgrade", asy
   }
   assertEquals(sum(busy!.workers.flatMap(({ perSecond }) => perSecond)), 12);
 
+  const metrics = await within(20_000, fetch(`${page}/metrics`, { headers: { connection: "close" } }));
+  assertEquals(metrics.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  const samples = (await metrics.text()).split("\n").filter((line) => !line.startsWith("#"));
+  for (const sample of ["handoff_taken_total 12", 'handoff_workers{state="ready"} 4', "handoff_in_flight 0"]) {
+    assert(samples.includes(sample), `${sample}: ${samples.join("\n")}`);
+  }
+  for (const { index } of busy!.workers) assert(samples.includes(`handoff_worker_restarts_total{worker="${index}"} 0`));
+
   const victim = busy!.workers[1]!;
   Deno.kill(victim.processId, "SIGKILL");
   const ended = await events.until(({ workers }) => workers[1]!.state === "ended");

@@ -22,6 +22,7 @@ const FILE = /^(?:ts|js|md|json|lock|exe|dll|py)$/;
 /** Names of other projects, which cannot be checked here. */
 const FOREIGN = new Set([
   ...["onListen"], // Deno
+  ...["received"], // OpenTelemetry: the metric `handoff.received`
   ...["Server", "emit", "fork", "schedulingPolicy"], // Node
   ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess", "WaitForSingleObject"],
   ...["DuplicateAndClose", "Serialize"], // .NET
