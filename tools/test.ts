@@ -38,7 +38,10 @@ const REPORTS = ".cache/reports";
 const LIMIT_MINUTES = Number(Deno.env.get("LANE_TIMEOUT_MINUTES") ?? 40);
 /** The time that processes which outlive their lane may keep its output open, in milliseconds. */
 const LAST_OUTPUT_MS = 5_000;
-/** The number of test files in a batch. With fewer files, more time is spent on starting Deno; with more, on waiting for the last batch. */
+/**
+ * The number of test files in a batch. With fewer files, more time is spent on starting Deno; with more, on waiting for
+ * the last batch.
+ */
 const BATCH = 6;
 const options = parseArgs(Deno.args, { string: ["lane", "jobs"] });
 const jobs = Number(options.jobs ?? Math.min(2, navigator.hardwareConcurrency));
@@ -139,7 +142,7 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   counts.failed += total.failed;
 }
 
-/** Returns the test files in batches. */
+/** Returns the test files in batches; in one if a filter leaves few tests, because starting Deno takes longer then. */
 async function testBatches(): Promise<string[][]> {
   const files: string[] = [];
   for await (const folder of Deno.readDir("tests")) {
@@ -149,7 +152,8 @@ async function testBatches(): Promise<string[][]> {
     }
   }
   files.sort();
-  return Array.from({ length: Math.ceil(files.length / BATCH) }, (_, at) => files.slice(at * BATCH, (at + 1) * BATCH));
+  const size = filter.length > 0 ? files.length : BATCH;
+  return Array.from({ length: Math.ceil(files.length / size) }, (_, at) => files.slice(at * size, (at + 1) * size));
 }
 
 /** Ends a lane that takes too long, and closes its output a little later. */
