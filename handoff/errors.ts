@@ -112,7 +112,7 @@ export class UpgradeError extends Error {
   }
 }
 
-/** A step of a hand-off, published on the channel {@linkcode TRACE_CHANNEL}. */
+/** A step of a hand-off or of a shared listener, published on the channel {@linkcode TRACE_CHANNEL}. */
 export interface HandoffStep {
   /** The step that this process has just finished. */
   readonly step:
@@ -129,8 +129,17 @@ export interface HandoffStep {
     | "reject-received"
     | "withdrawn"
     | "left"
-    | "end-received";
-  /** The number of the hand-off in its channel; 0 for steps of the channel itself. */
+    | "end-received"
+    | "accepting"
+    | "accepting-received"
+    | "paused"
+    | "paused-received"
+    | "stopped"
+    | "stopped-received";
+  /**
+   * The number of the hand-off in its channel, also that of a listener which a target accepts on; 0 for steps of the
+   * channel itself.
+   */
   readonly sequence: number;
   /** The process at the other end. */
   readonly peerProcessId: number;

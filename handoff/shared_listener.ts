@@ -10,7 +10,7 @@ import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { acceptWhile, type Listener, throwUnlessTransient } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { errorAbout, HandoffError } from "./errors.ts";
+import { errorAbout, HandoffError, trace } from "./errors.ts";
 import type { Inbox, Incoming } from "./inbox.ts";
 import {
   decodeCounts,
@@ -116,6 +116,13 @@ interface Control {
   readonly answered: PromiseWithResolvers<void>;
 }
 
+/** The steps that the answers of a target are traced as. */
+export const ANSWERS = {
+  [FrameType.ACCEPTING]: "accepting",
+  [FrameType.PAUSED]: "paused",
+  [FrameType.STOPPED]: "stopped",
+} as const;
+
 /** The time that a process may take to end after it was killed, in milliseconds. */
 const END_MS = 5_000;
 
@@ -184,6 +191,8 @@ export class ListenerShare {
   take({ type, payload }: Frame): void {
     if (type === FrameType.COUNTS) return this.#takeCounts(payload);
     if (this.#over !== undefined) throw new RangeError(`Listener ${this.sequence} was stopped before`);
+    const step = ANSWERS[type as keyof typeof ANSWERS];
+    if (step !== undefined) trace(`${step}-received`, this.sequence, this.#port.processId);
     if (type === FrameType.STOPPED) return this.#takeStopped(decodeReason(payload));
     const control = this.#controls.shift();
     if (control?.answer !== type) throw new RangeError(`Answer ${type} is not due for listener ${this.sequence}`);
@@ -299,7 +308,6 @@ function checkedLimit(limit: number): number {
 
 /** How long to wait if the system cannot accept because it has no more descriptors or memory, in milliseconds. */
 const RETRY_MS = 100;
-const NO_BYTES = new Uint8Array(0);
 
 /** The parts of the target that the target's side uses. */
 interface AcceptPort {
@@ -312,7 +320,7 @@ interface AcceptPort {
    */
   changed(listener: AcceptingListener, by: 1 | -1): void;
   /** Sends an answer, after the counts. */
-  answer(listener: AcceptingListener, frame: Uint8Array<ArrayBuffer>): void;
+  answer(listener: AcceptingListener, type: keyof typeof ANSWERS, ...payload: Uint8Array[]): void;
   /** Called when the duplicate is closed. */
   stopped(listener: AcceptingListener): void;
 }
@@ -407,7 +415,7 @@ export class AcceptingListener {
     this.#limit = limit;
     this.#allowed = true;
     this.#listener.resume();
-    this.#port.answer(this, encodeFrame(FrameType.ACCEPTING, this.sequence));
+    this.#port.answer(this, FrameType.ACCEPTING);
     this.accept();
   }
 
@@ -417,7 +425,7 @@ export class AcceptingListener {
     // Connections that a thread has accepted are counted first.
     await this.#running;
     if (this.#stopping !== undefined) return;
-    this.#port.answer(this, encodeFrame(FrameType.PAUSED, this.sequence));
+    this.#port.answer(this, FrameType.PAUSED);
   }
 
   async #stop(reason: string): Promise<void> {
@@ -430,8 +438,7 @@ export class AcceptingListener {
     } catch {
       // The source could not do anything about this error.
     }
-    const payload = reason === "" ? NO_BYTES : encodeReason(reason);
-    this.#port.answer(this, encodeFrame(FrameType.STOPPED, this.sequence, payload));
+    this.#port.answer(this, FrameType.STOPPED, ...reason === "" ? [] : [encodeReason(reason)]);
     this.#port.stopped(this);
     this.#port.inbox.removeAcceptor();
   }

@@ -321,7 +321,7 @@ export class Target {
   /** Takes a listener to accept on. The program does not see it. */
   async #share(incoming: IncomingHandoff): Promise<void> {
     if (this.#inbox.manual) return incoming.reject("it accepts sockets by hand and takes no listeners");
-    const { AcceptingListener } = await import("./shared_listener.ts");
+    const { AcceptingListener, ANSWERS } = await import("./shared_listener.ts");
     if (this.#inbox.left || this.#ended) return incoming.reject(LEFT);
     const { sequence, payload } = incoming;
     if (!incoming.take()) return;
@@ -333,7 +333,10 @@ export class Target {
         inbox: this.#inbox,
         held: () => this.#held,
         changed: (accepting, by) => this.#counted(accepting, by),
-        answer: (accepting, frame) => this.#send(...accepting.counts(), frame),
+        answer: (accepting, type, ...reason) => {
+          this.#send(...accepting.counts(), encodeFrame(type, sequence, ...reason));
+          trace(ANSWERS[type], sequence, this.#source);
+        },
         stopped: () => this.#listenerStopped(sequence),
       }),
     );

@@ -9,6 +9,7 @@ import {
   type HandoffChild,
   HandoffSource,
   type HandoffStep,
+  listen,
   openSocket,
   Socket,
   TRACE_CHANNEL,
@@ -51,6 +52,30 @@ Deno.test("source and target take the documented steps in order", async () => {
   const setUp = ["hello-sent", "hello-received", "ready-received"];
   assertEquals(steps.slice(0, 6), [...setUp, "offered", "offer-received", "opened"]);
   assertEquals(steps.slice(6), ["taken", "taken-received", "done", "done", "end-received"]);
+});
+
+Deno.test("the steps of a shared listener are published on both sides", async () => {
+  using recorded = recordSteps();
+  await withInProcessPair(async (source, received) => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const ended = received.next();
+    const share = await source.shareListener(listener);
+    await until(() => recorded.steps.at(-1)?.step === "accepting-received", "the source hears that it accepts");
+    await share.pause();
+    await share.resume();
+    await share.stop();
+    await source.close();
+    assertEquals((await ended).done, true);
+  });
+  const steps = recorded.steps.map(({ step }) => step);
+  const accepting = ["accepting", "accepting-received"];
+  const shared = steps.slice(steps.indexOf("accepting"), -1);
+  assertEquals(shared, [
+    ...accepting,
+    ...["paused", "paused-received"],
+    ...accepting,
+    ...["stopped", "stopped-received"],
+  ]);
 });
 
 Deno.test("a socket that is passed on takes its initial bytes along", async () => {
