@@ -44,7 +44,9 @@ const [workers, rounds, seconds] = [options.workers, options.rounds, options.sec
 ];
 const lanes = options.lane === undefined ? ["linux", "windows"] : [options.lane];
 const thisMachine = await machine();
-console.log(`${thisMachine}, load ${Deno.loadavg()[0]?.toFixed(1)}; ${rounds} rounds, samples of ${seconds} s`);
+/** What else the machine did before. */
+const load = Deno.loadavg()[0]!.toFixed(1);
+console.log(`${thisMachine}, load ${load}; ${rounds} rounds, samples of ${seconds} s`);
 for (const lane of lanes) {
   try {
     await runLane(lane);
@@ -89,7 +91,9 @@ async function runLane(laneName: string): Promise<void> {
   console.log(`\nGoals\n${goals.map((goal) => `  ${goal}`).join("\n")}`);
   if (!options.save) return;
   const date = new Date().toISOString().slice(0, 10);
-  await saveServe(name, { date, machine: thisMachine, note, rounds, seconds, missing, goals, requests: results });
+  const circumstances = `${note}; load average before: ${load}`;
+  const run = { date, machine: thisMachine, note: circumstances, rounds, seconds, missing };
+  await saveServe(name, { ...run, goals, requests: results });
 }
 
 async function measure(running: Map<string, Running>, kind: ServeKind): Promise<Map<string, ServeSample>> {

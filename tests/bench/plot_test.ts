@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { drawing, type Theme } from "../../bench/handoff/plot.ts";
 import { readSaved } from "../../bench/handoff/saved.ts";
+import { readServe, servePicture } from "../../bench/serve/plot.ts";
 
 const THEMES: Theme[] = ["light", "dark"];
 
@@ -10,6 +11,9 @@ Deno.test("the documentation's pictures are those of the committed results", asy
   for (const theme of THEMES) {
     const picture = await Deno.readTextFile(new URL(`../../docs/bench-${theme}.svg`, import.meta.url));
     assert(picture.replaceAll("\r\n", "\n") === drawing(lanes, theme), "deno task bench:plot draws them anew");
+    const servers = await Deno.readTextFile(new URL(`../../docs/serve-${theme}.svg`, import.meta.url));
+    const drawn = servePicture(await readServe(), theme);
+    assert(servers.replaceAll("\r\n", "\n") === drawn, "deno task bench:plot draws them anew");
   }
 });
 
