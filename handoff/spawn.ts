@@ -111,6 +111,26 @@ export async function spawnWorkerCommand(
   }
 }
 
+/** The threads of Deno's pool for each processor on Windows (Deno 2.9.6). On other systems there are 32 in all. */
+const THREADS_PER_PROCESSOR = 4;
+/** The threads that remain for accepting, and for writing to the stdin of a child. */
+const SPARE_THREADS = 2;
+/** The number of children whose output is read. */
+let readOutputs = 0;
+
+/**
+ * Reserves what is needed to read the output of a child. On Windows, a thread of Deno's pool waits at each of the two
+ * pipes. Without a free thread, nothing else that needs one would ever be done.
+ *
+ * @returns A function that must be called when the child has ended; `undefined` if there would be too few threads.
+ */
+export function reserveOutput(): (() => void) | undefined {
+  const threads = 2 * (readOutputs + 1) + SPARE_THREADS;
+  if (Deno.build.os === "windows" && threads > THREADS_PER_PROCESSOR * navigator.hardwareConcurrency) return undefined;
+  readOutputs++;
+  return () => void readOutputs--;
+}
+
 /** Ends a process at once. Does nothing if the process has ended already or cannot be ended. */
 export function killProcess(child: Partial<Pick<Deno.ChildProcess, "kill">>): void {
   try {

@@ -87,7 +87,8 @@ export interface WorkerPoolSettings {
   trusted?: boolean;
   /**
    * The text before each line that a worker prints. Without it, the output of workers goes to that of this process,
-   * unchanged.
+   * unchanged. On Windows that also happens to the output of some workers if there are many: with `n` processors, Deno
+   * can read the output of `2 * n - 1` workers at once.
    */
   outputPrefix?: string | ((worker: WorkerInfo) => string);
   /** The signal that ends the pool at once, with its workers. */

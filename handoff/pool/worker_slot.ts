@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { describeExit, killProcess, spawnWorkerCommand } from "../spawn.ts";
+import { describeExit, killProcess, reserveOutput, spawnWorkerCommand } from "../spawn.ts";
 import type {
   FilledPoolOptions,
   PoolRestartOptions,
@@ -23,10 +23,20 @@ import type { WorkerOutput } from "./worker_output.ts";
 /** Spawns a worker for a slot of the pool. */
 async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<Spawned> {
   const { outputPrefix: prefix } = settings;
-  if (prefix === undefined) return { child: await spawnWorkerCommand(settings, { output: "inherit" }) };
-  const { WorkerOutput } = await import("./worker_output.ts");
-  const child = await spawnWorkerCommand(settings, { output: "piped" });
-  return { child, output: new WorkerOutput(child, prefixOf(prefix, child, index)) };
+  const release = prefix === undefined ? undefined : reserveOutput();
+  if (prefix === undefined || release === undefined) {
+    return { child: await spawnWorkerCommand(settings, { output: "inherit" }) };
+  }
+  let spawned = false;
+  try {
+    const { WorkerOutput } = await import("./worker_output.ts");
+    const child = await spawnWorkerCommand(settings, { output: "piped" });
+    spawned = true;
+    child.status.then(release);
+    return { child, output: new WorkerOutput(child, prefixOf(prefix, child, index)) };
+  } finally {
+    if (!spawned) release();
+  }
 }
 
 /** A process that was spawned. */
