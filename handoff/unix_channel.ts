@@ -19,7 +19,6 @@ import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/
 import { closeElsewhere, libc, unixSystem } from "../ffi/unix/libc.ts";
 import {
   connectLocal,
-  listenLocal,
   makePrivateDirectory,
   type PrivateDirectory,
   refuseDescriptors,
@@ -165,13 +164,18 @@ class Pass {
     this.#descriptors = descriptors;
     this.#processId = processId;
     this.#directory = makePrivateDirectory();
-    this.#file = `${this.#directory.path}/${crypto.randomUUID()}`;
+    try {
+      ({ file: this.#file, fd: this.#listener } = this.#directory.listen());
+    } catch (error) {
+      this.#directory.remove();
+      throw error;
+    }
     this.path = new TextEncoder().encode(this.#file);
     try {
-      this.#listener = listenLocal(this.#file);
       this.#directory.admit(this.#file, userOfProcess(processId, `open a channel to process ${processId}`));
     } catch (error) {
       this.#remove();
+      libc().close(this.#listener);
       throw error;
     }
     addEventListener("unload", this.#remove);

@@ -176,6 +176,8 @@ const functions = libcFunctions({
   geteuid: { parameters: [], result: "u32" },
   /** `int open(const char *path, int oflag, ...)`, without a mode */
   open: { parameters: ["buffer", "i32"], result: "i32" },
+  /** `int rename(const char *oldpath, const char *newpath)` */
+  rename: { parameters: ["buffer", "buffer"], result: "i32" },
   /** `int unlink(const char *path)` */
   unlink: { parameters: ["buffer"], result: "i32" },
   /** `int rmdir(const char *path)` */
@@ -185,6 +187,14 @@ const functions = libcFunctions({
 /** A new directory that only this user may enter (mode 0700). */
 export interface PrivateDirectory {
   readonly path: string;
+  /**
+   * Listens on a new socket in the directory. Its file has a random name that no list of the system contains:
+   * `/proc/net/unix` has another name, which the file had before.
+   *
+   * @returns The path of the file, and the listening socket.
+   * @throws {WinsockError} If the system refuses. There is no file then.
+   */
+  listen(): { file: string; fd: bigint };
   /**
    * If this process is root, lets processes of other users access the directory, because the target may run as another
    * user. Otherwise does nothing. Those processes must know its name, or have a descriptor of it.
@@ -221,6 +231,17 @@ export function isPrivatePath(path: string): boolean {
 function privateDirectory(path: string): PrivateDirectory {
   return {
     path,
+    listen() {
+      const listed = `${path}/${crypto.randomUUID()}`;
+      const file = `${path}/${crypto.randomUUID()}`;
+      const fd = listenLocal(listed);
+      const renamed = functions().rename(nulTerminated(listed), nulTerminated(file));
+      if (renamed === 0) return { file, fd };
+      const error = lastUnixError(`rename the local socket ${listed}`, "rename");
+      functions().unlink(nulTerminated(listed));
+      libc().close(fd);
+      throw error;
+    },
     admit(file, user) {
       if (functions().geteuid() !== 0 || user === 0) return;
       change(path, file === undefined ? WRITABLE : SEARCHABLE);

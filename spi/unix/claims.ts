@@ -71,44 +71,65 @@ export function claimError(
   return new WinsockError(code, { operation: "open a shared socket", functionName: "WSPSocket", detail });
 }
 
-/** A rendezvous that is open. */
-interface RendezvousSocket {
-  /** The address that targets connect to: the path of a file, or `@` and an abstract name. */
+/** An address of a source, at which targets claim their duplicates. */
+export interface RendezvousAddress {
+  /** The path of a file, or `@` and an abstract name. */
   readonly name: string;
   /** The listening socket. */
   readonly fd: bigint;
+  /** Removes the file, if there is one. The caller closes the socket. */
+  remove(): void;
 }
 
 /**
- * Opens a new rendezvous and listens on it. It is a file that only processes of this user can connect to, or those of
- * another user if this process is root. If a directory for it cannot be made, it has an abstract name, to which all
- * processes can connect. The file is removed when the process exits normally; a process that is killed leaves it
+ * Prepares the addresses of a rendezvous. They are files that only processes of this user can connect to, or those of
+ * another user if this process is root. If a directory for them cannot be made, they are abstract names, to which all
+ * processes can connect. The files are removed when the process exits normally; a process that is killed leaves them
  * behind.
  *
  * @param user The user whose processes may connect, if this process is root; `undefined` if the user is not known, and
  * processes of all users may connect.
+ * @returns A function that opens a new address, which cannot be derived from the others, and listens on it. It throws a
+ * `WinsockError` if the system refuses.
  * @throws {WinsockError} If the system refuses.
  */
-export function openRendezvous(user?: number): RendezvousSocket {
+export function prepareAddresses(user?: number): () => RendezvousAddress {
   let directory: PrivateDirectory;
   try {
     directory = makePrivateDirectory();
   } catch (error) {
     if (!unixSystem().abstractNames) throw error;
-    const name = `${ABSTRACT}${crypto.randomUUID()}`;
-    return { name, fd: listenLocal(pathOf(name)) };
+    return () => {
+      const name = `${ABSTRACT}${crypto.randomUUID()}`;
+      return { name, fd: listenLocal(pathOf(name)), remove: () => {} };
+    };
   }
-  const name = `${directory.path}/${crypto.randomUUID()}`;
-  const remove = () => directory.remove(name);
-  try {
-    const fd = listenLocal(name);
-    directory.admit(name, user);
-    addEventListener("unload", remove);
-    return { name, fd };
-  } catch (error) {
-    remove();
-    throw error;
-  }
+  const names = new Set<string>();
+  let removing = false;
+  const remove = (name?: string) => {
+    if (name !== undefined) names.delete(name);
+    directory.remove(name);
+  };
+  return () => {
+    let name: string | undefined;
+    try {
+      const { file, fd } = directory.listen();
+      names.add(name = file);
+      try {
+        directory.admit(file, user);
+      } catch (error) {
+        libc().close(fd);
+        throw error;
+      }
+      if (!removing) addEventListener("unload", () => names.forEach(remove));
+      removing = true;
+      return { name: file, fd, remove: () => remove(file) };
+    } catch (error) {
+      // The directory stays if there is another address in it.
+      remove(name);
+      throw error;
+    }
+  };
 }
 
 /**

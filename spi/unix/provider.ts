@@ -174,7 +174,7 @@ export class UnixProvider implements ServiceProvider {
     const operation = `duplicate socket ${s} for process ${processId}`;
     const socket = describeSocket(s, operation);
     const rendezvous = this.#rendezvousFor(isRoot() ? userOfProcess(processId, operation) : undefined);
-    return encodeBlob({ rendezvous: rendezvous.name, claim: rendezvous.duplicate(s, processId), processId, socket });
+    return encodeBlob({ ...rendezvous.duplicate(s, processId), processId, socket });
   }
 
   async socket(info: Uint8Array): Promise<bigint> {
@@ -205,7 +205,7 @@ export class UnixProvider implements ServiceProvider {
   }
 
   #own(name: string): Rendezvous | undefined {
-    return this.#rendezvous.values().find((rendezvous) => rendezvous.name === name);
+    return this.#rendezvous.values().find((rendezvous) => rendezvous.has(name));
   }
 
   #rendezvousFor(user: number | undefined): Rendezvous {

@@ -2,9 +2,12 @@
  * The source's side of the unix provider: the rendezvous, where target processes claim their duplicates.
  *
  * Every process of one user can connect, and in some cases all processes on the machine. A peer must therefore not be
- * able to cause much work, or to block this thread:
+ * able to cause much work, to get in the way of others, or to block this thread:
  *
  * - The peer is identified before anything is read. It is disconnected if there is no waiting duplicate for it.
+ * - An address at which peers have connected in vain is not used for further duplicates: those get a new address. The
+ *   others cannot derive it from the former one, and what they do at the former one does not delay it. Peers at former
+ *   addresses get a small share of the time.
  * - Data is only read with `MSG_PEEK`. Reading on would close a descriptor that came with it, and the last close of a
  *   socket that lingers waits. For the same reason, connections are closed on a pool thread.
  * - A claim that is not valid is not answered: its connection is closed.
@@ -32,12 +35,17 @@ import {
   claimError,
   decodeClaim,
   GIVEN,
-  openRendezvous,
+  prepareAddresses,
+  type RendezvousAddress,
   SECRET_SIZE,
 } from "./claims.ts";
 
 /** The most connections accepted in one turn of the event loop. */
 const MAX_IN_TURN = 8;
+/** The number of connections in vain after which an address is not used for further duplicates. */
+const MAX_IN_VAIN = 8;
+/** The pause after accepting so many connections at such addresses, which all of them share. */
+const CROWDED_PAUSE_MS = 2;
 /** The most connections of one process whose claim has not arrived, or has not been answered. */
 const MAX_CONNECTIONS = 64;
 /** The time limit for such a connection. It may be shorter for a connection that uses a descriptor of the reserve. */
@@ -74,16 +82,20 @@ interface WaitingDuplicate {
   readonly descriptor: bigint;
   readonly secret: Uint8Array;
   readonly target: Target;
+  readonly entrance: Entrance;
   readonly expiry: ReturnType<typeof setTimeout>;
+}
+
+/** A duplicate that waits to be claimed: where, and by what. */
+interface Offered {
+  /** The address of the rendezvous. */
+  readonly rendezvous: string;
+  readonly claim: Claim;
 }
 
 /** Keeps duplicated descriptors. Each is given once, to the process that it was made for, before it expires. */
 export class Rendezvous {
-  readonly name: string;
-  readonly #listener: bigint;
-  /** Whether no descriptor can arrive whose close would wait. Connections inherit this from the listener. */
-  readonly #refusesDescriptors: boolean;
-  readonly #look: PollProbe;
+  readonly #newAddress: () => RendezvousAddress;
   readonly #timeToLive: number;
   readonly #waiting = new Map<number, WaitingDuplicate>();
   /** The targets by process id, without those whose id now belongs to another process. */
@@ -91,11 +103,12 @@ export class Rendezvous {
   readonly #reserve: Reserve;
   readonly #closing = new CloseQueue(1, MAX_CLOSING);
   readonly #answer = new NativeMessage(1, ANSWER_SIZE);
-  /** While no duplicate is waiting: starts accepting again. */
-  #wake: (() => void) | undefined;
-  /** While a duplicate is waiting: the wait for connections. */
-  #accepting: PollWaiter | undefined;
-  #rest: ReturnType<typeof setTimeout> | undefined;
+  /** The entrance for further duplicates. */
+  #entrance: Entrance;
+  /** All entrances, by address: this one, and former ones at which duplicates wait. */
+  readonly #entrances = new Map<string, Entrance>();
+  /** The time until which nothing is accepted at crowded entrances, in the time of `performance.now()`. */
+  #pausedUntil = 0;
   #ended = false;
 
   /**
@@ -108,15 +121,23 @@ export class Rendezvous {
   constructor(timeToLive: number, user: number | undefined) {
     this.#timeToLive = timeToLive;
     unixPoller().prepare();
-    const { name, fd } = openRendezvous(user);
-    this.name = name;
-    this.#listener = fd;
-    this.#refusesDescriptors = refuseDescriptors(fd);
-    this.#look = new PollProbe(fd, POLLIN);
+    this.#newAddress = prepareAddresses(user);
+    this.#entrance = this.#open();
     this.#reserve = new Reserve();
     // The process may continue: `deno run --watch` restarts the program in it.
     addEventListener("unload", () => this.#end());
-    this.#serve();
+  }
+
+  /** Returns whether this rendezvous has an address. */
+  has(address: string): boolean {
+    return this.#entrances.has(address);
+  }
+
+  #open(): Entrance {
+    const entrance = new Entrance(this.#newAddress());
+    this.#entrances.set(entrance.address, entrance);
+    this.#serve(entrance);
+    return entrance;
   }
 
   #end(): void {
@@ -124,31 +145,52 @@ export class Rendezvous {
     this.#ended = true;
     for (const number of [...this.#waiting.keys()]) this.#close(number);
     this.#reserve.give();
-    libc().close(this.#listener);
+    for (const entrance of this.#entrances.values()) entrance.closeNow();
   }
 
   /**
    * Duplicates a socket for one process.
    *
-   * @returns The claim for the duplicate.
+   * @returns The claim for the duplicate, and the address for it.
    * @throws {WinsockError} WSAENOTSOCK if the socket is not open, WSAEINVAL if the process does not exist, WSAEMFILE if
    * there is no room.
    */
-  duplicate(s: bigint, processId: number): Claim {
+  duplicate(s: bigint, processId: number): Offered {
     const operation = `duplicate socket ${s} for process ${processId}`;
     const target = this.#target(processId, operation);
     try {
       const descriptor = duplicateFrom(s, 0, operation);
+      if (this.#entrance.crowded) this.#leave(this.#entrance);
+      const entrance = this.#entrance;
       const claim = { number: this.#newNumber(), secret: crypto.getRandomValues(new Uint8Array(SECRET_SIZE)) };
       const expiry = setTimeout(() => this.#close(claim.number), this.#timeToLive);
       Deno.unrefTimer(expiry);
-      this.#waiting.set(claim.number, { descriptor, secret: claim.secret, target, expiry });
+      this.#waiting.set(claim.number, { descriptor, secret: claim.secret, target, entrance, expiry });
       target.duplicates++;
-      this.#wake?.();
-      return claim;
+      entrance.add();
+      return { rendezvous: entrance.address, claim };
     } finally {
       this.#release(target);
     }
+  }
+
+  /** Opens another entrance for further duplicates. */
+  #leave(former: Entrance): void {
+    try {
+      this.#entrance = this.#open();
+    } catch {
+      // There is no room for another one at the moment.
+      return;
+    }
+    this.#closeUnused(former);
+  }
+
+  /** Closes an entrance at which nothing waits and nothing will. */
+  #closeUnused(entrance: Entrance): void {
+    if (entrance === this.#entrance || entrance.duplicates > 0) return;
+    this.#entrances.delete(entrance.address);
+    // What waits in the backlog may carry descriptors that linger.
+    entrance.close((fd) => entrance.refusesDescriptors ? void libc().close(fd) : this.#closing.close(fd));
   }
 
   /** Closes a duplicate that was not claimed. Does nothing after that, or after a claim. */
@@ -201,7 +243,9 @@ export class Rendezvous {
     clearTimeout(waiting.expiry);
     waiting.target.duplicates--;
     this.#release(waiting.target);
-    if (this.#waiting.size === 0) this.#rest ??= this.#restLater();
+    const { entrance } = waiting;
+    entrance.remove();
+    this.#closeUnused(entrance);
     return waiting;
   }
 
@@ -209,12 +253,13 @@ export class Rendezvous {
     libc().close(this.#remove(number).descriptor);
   }
 
-  /** Accepts connections for as long as the process runs, after any error. */
-  async #serve(): Promise<void> {
-    while (!this.#ended) {
+  /** Accepts connections at an entrance until it is closed, after any error. */
+  async #serve(entrance: Entrance): Promise<void> {
+    while (entrance.open) {
       try {
-        await (this.#waiting.size === 0 && !this.#look.ready() ? this.#idle() : this.#somebody());
-        if (!this.#ended) await this.#acceptSome();
+        await entrance.somebody();
+        if (entrance.crowded) await this.#pause();
+        if (entrance.open) await this.#acceptSome(entrance);
       } catch {
         await unreferenced(PAUSE_MS);
       }
@@ -222,98 +267,78 @@ export class Rendezvous {
     }
   }
 
-  /**
-   * Waits while there is no waiting duplicate. Connections are not checked in every turn of the event loop, because
-   * there is nothing to claim.
-   */
-  async #idle(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, IDLE_MS);
-    Deno.unrefTimer(timer);
-    this.#wake = resolve;
-    await promise;
-    this.#wake = undefined;
-    clearTimeout(timer);
-  }
-
-  async #somebody(): Promise<void> {
-    this.#accepting = unixPoller().wait(this.#listener, "read", { referenced: false, outlives: true });
-    try {
-      await this.#accepting.over;
-    } finally {
-      this.#accepting = undefined;
+  /** Waits for the end of the pause of the crowded entrances. */
+  async #pause(): Promise<void> {
+    for (let left = this.#pausedUntil - performance.now(); left > 0; left = this.#pausedUntil - performance.now()) {
+      await unreferenced(left);
     }
   }
 
-  #restLater(): ReturnType<typeof setTimeout> {
-    const timer = setTimeout(() => {
-      this.#rest = undefined;
-      if (this.#waiting.size === 0 && this.#accepting !== undefined) unixPoller().cancel(this.#accepting);
-    }, REST_MS);
-    Deno.unrefTimer(timer);
-    return timer;
-  }
-
-  async #acceptSome(): Promise<void> {
-    for (let count = 0; count < MAX_IN_TURN && this.#look.ready(); count++) {
+  async #acceptSome(entrance: Entrance): Promise<void> {
+    for (let count = 0; count < MAX_IN_TURN; count++) {
       while (this.#closing.full) await this.#closing.next;
-      const connection = this.#reserve.spend(() => acceptNow(this.#listener));
+      if (!entrance.open) return;
+      const connection = this.#reserve.spend(() => acceptNow(entrance.listener));
       if (connection === undefined) return;
-      const served = this.#receive(connection);
+      const served = this.#receive(connection, entrance);
       // Only one connection at a time may use the reserve.
       if (this.#reserve.spent) await served;
     }
+    if (entrance.crowded) this.#pausedUntil = performance.now() + CROWDED_PAUSE_MS;
     // Yield before the next connection.
-    if (this.#look.ready()) await nextTurn();
+    else await nextTurn();
   }
 
   /** Serves one connection, and closes it. Does not throw. */
-  async #receive(connection: bigint): Promise<void> {
+  async #receive(connection: bigint, entrance: Entrance): Promise<void> {
+    let given = false;
     try {
-      const processId = peerProcessId(connection);
-      const target = this.#targets.get(processId);
-      if (target !== undefined) await this.#receiveFrom(target, connection);
+      const target = this.#targets.get(peerProcessId(connection));
+      if (target !== undefined) given = await this.#receiveFrom(target, connection);
     } catch {
       // The peer has gone, or the system does not identify it.
     } finally {
-      if (this.#refusesDescriptors) libc().close(connection);
+      if (!given) entrance.inVain++;
+      if (entrance.refusesDescriptors) libc().close(connection);
       else await this.#closing.close(connection);
       if (!this.#ended) this.#reserve.restore();
     }
   }
 
-  async #receiveFrom(target: Target, connection: bigint): Promise<void> {
-    let served = false;
+  /** Serves a connection of a process that a duplicate waits for. Returns whether it got one. */
+  async #receiveFrom(target: Target, connection: bigint): Promise<boolean> {
+    let end: ClaimEnd = "unserved";
     target.connections++;
     try {
-      if (target.connections > MAX_CONNECTIONS) return;
+      if (target.connections > MAX_CONNECTIONS) return false;
       const { pid } = target.process;
       using peer = this.#reserve.spend(() => referToPeer(connection, pid, `serve a claim of process ${pid}`));
       const deadline = performance.now() + (this.#reserve.spent ? SHORT_TIMEOUT_MS : CLAIM_TIMEOUT_MS);
-      served = await this.#serveClaim(connection, peer, deadline);
+      end = await this.#serveClaim(connection, peer, deadline);
     } catch (error) {
-      served ||= !isShortage(error);
+      if (end === "unserved" && !isShortage(error)) end = "refused";
     } finally {
       target.connections--;
-      if (!served) this.#answer.send(connection, BUSY, []);
+      if (end === "unserved") this.#answer.send(connection, BUSY, []);
     }
+    return end === "given";
   }
 
-  /** Answers a claim if it is valid. Returns `false` if there was no time or no room for the answer. */
-  async #serveClaim(connection: bigint, peer: ProcessReference, deadline: number): Promise<boolean> {
+  /** Answers a claim if it is valid. */
+  async #serveClaim(connection: bigint, peer: ProcessReference, deadline: number): Promise<ClaimEnd> {
     const bytes = await receiveClaim(connection, deadline);
-    if (bytes === undefined) return false;
+    if (bytes === undefined) return "unserved";
     const claim = decodeClaim(bytes);
-    if (claim === undefined) return true;
+    if (claim === undefined) return "refused";
     // The kernel's information about the connected process is valid while that process runs. The process that the
     // duplicate is for is running too, and is therefore the only process with its id.
     const isFor = (waiting: WaitingDuplicate | undefined) =>
       waiting?.target.process.pid === peer.pid && waiting.target.process.alive && peer.alive;
     for (;;) {
       const waiting = this.#find(claim);
-      if (waiting === undefined || !isFor(waiting)) return true;
+      if (waiting === undefined || !isFor(waiting)) return "refused";
       if (this.#answer.send(connection, GIVEN, [waiting.descriptor])) break;
-      if (performance.now() > deadline) return false;
+      if (performance.now() > deadline) return "unserved";
       await unreferenced(RESEND_DELAY_MS);
     }
     const { descriptor } = this.#remove(claim.number);
@@ -325,7 +350,108 @@ export class Rendezvous {
       // The target has the socket now. It may have closed it and set it to linger.
       closeElsewhere(descriptor);
     }
-    return true;
+    return "given";
+  }
+}
+
+/** What became of a claim. `unserved`: there was no time or no room for the answer. */
+type ClaimEnd = "given" | "refused" | "unserved";
+
+/** An address of the rendezvous, and the connections that wait there. */
+class Entrance {
+  readonly address: string;
+  readonly listener: bigint;
+  /** Whether no descriptor can arrive whose close would wait. Connections inherit this from the listener. */
+  readonly refusesDescriptors: boolean;
+  /** The number of duplicates that wait here. */
+  duplicates = 0;
+  /** The number of connections that got nothing. */
+  inVain = 0;
+  open = true;
+  readonly #look: PollProbe;
+  readonly #removeFile: () => void;
+  /** While no duplicate is waiting: starts accepting again. */
+  #wake: (() => void) | undefined;
+  /** While a duplicate is waiting: the wait for connections. */
+  #accepting: PollWaiter | undefined;
+  #rest: ReturnType<typeof setTimeout> | undefined;
+
+  constructor({ name, fd, remove }: RendezvousAddress) {
+    this.address = name;
+    this.listener = fd;
+    this.#removeFile = remove;
+    this.refusesDescriptors = refuseDescriptors(fd);
+    this.#look = new PollProbe(fd, POLLIN);
+  }
+
+  /** Whether so many connections got nothing that further duplicates should have another entrance. */
+  get crowded(): boolean {
+    return this.inVain >= MAX_IN_VAIN;
+  }
+
+  /** Notes that one more duplicate waits here. */
+  add(): void {
+    this.duplicates++;
+    this.#wake?.();
+  }
+
+  /** Notes that a duplicate does not wait here any more. */
+  remove(): void {
+    if (--this.duplicates === 0) this.#rest ??= this.#restLater();
+  }
+
+  #restLater(): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => {
+      this.#rest = undefined;
+      if (this.duplicates === 0 && this.#accepting !== undefined) unixPoller().cancel(this.#accepting);
+    }, REST_MS);
+    Deno.unrefTimer(timer);
+    return timer;
+  }
+
+  /**
+   * Waits for a connection; while no duplicate is waiting, for a while. Connections are then not checked in every turn
+   * of the event loop, because there is nothing to claim.
+   */
+  async somebody(): Promise<void> {
+    if (this.#look.ready()) return;
+    if (this.duplicates === 0) return await this.#idle();
+    this.#accepting = unixPoller().wait(this.listener, "read", { referenced: false, outlives: true });
+    try {
+      await this.#accepting.over;
+    } finally {
+      this.#accepting = undefined;
+    }
+  }
+
+  async #idle(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, IDLE_MS);
+    Deno.unrefTimer(timer);
+    this.#wake = resolve;
+    await promise;
+    this.#wake = undefined;
+    clearTimeout(timer);
+  }
+
+  /** Closes the entrance when its listener is not waited for any more. */
+  async close(close: (listener: bigint) => void): Promise<void> {
+    this.open = false;
+    this.#removeFile();
+    clearTimeout(this.#rest);
+    this.#wake?.();
+    try {
+      if (this.#accepting !== undefined) await unixPoller().cancel(this.#accepting);
+    } finally {
+      close(this.listener);
+    }
+  }
+
+  /** Closes the entrance at the end of the program. */
+  closeNow(): void {
+    if (!this.open) return;
+    this.open = false;
+    libc().close(this.listener);
   }
 }
 

@@ -43,6 +43,10 @@ const COMMANDS = {
   burn: 7,
   /** Connects once more. */
   connectMore: 8,
+  /** The same as `flood`, at a socket of its own: what a flood costs the machine, but not the source. */
+  floodOwn: 9,
+  /** The same as `flood`, at all addresses that begin with the given text: it looks for them in `/proc/net/unix`. */
+  search: 10,
 } as const;
 
 export class Attacker implements Disposable {

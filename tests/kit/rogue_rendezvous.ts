@@ -4,7 +4,7 @@ import { libc } from "@winsock/handoff/ffi";
 import { MessageBlock } from "../../ffi/unix/scm_rights.ts";
 import { unixSystem } from "../../ffi/unix/libc.ts";
 import { AF, IPPROTO, SOCK } from "@winsock/handoff/structs";
-import { ANSWER_SIZE, openRendezvous, SECRET_SIZE } from "../../spi/unix/claims.ts";
+import { ANSWER_SIZE, prepareAddresses, SECRET_SIZE } from "../../spi/unix/claims.ts";
 import { encodeBlob } from "../../spi/unix/provider.ts";
 
 /** A blob that names a rendezvous; what waits there is not told. */
@@ -26,7 +26,7 @@ export class RogueRendezvous implements Disposable {
   /** @param descriptors What each claim is answered with, in as few messages as can be. */
   constructor(descriptors: readonly bigint[]) {
     const { mostDescriptors } = unixSystem();
-    const { name, fd } = openRendezvous();
+    const { name, fd } = prepareAddresses()();
     this.blob = blobFor(name);
     this.#server = net.createServer((connection) => {
       this.#connections.push(connection);

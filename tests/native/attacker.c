@@ -21,7 +21,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { CONNECT = 1, CONNECT_BY_STUB, SEND, SEND_LINGERING, RECEIVE, FLOOD, BURN, CONNECT_MORE };
+enum { CONNECT = 1, CONNECT_BY_STUB, SEND, SEND_LINGERING, RECEIVE, FLOOD, BURN, CONNECT_MORE, FLOOD_OWN, SEARCH };
 
 struct command {
   int32_t code, size;
@@ -30,19 +30,23 @@ struct command {
 
 static int held = -1;
 
-static int open_connection(const char *path) {
+static int open_connection_with(const char *path, int flags) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   size_t length = strlen(path);
   if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
   memcpy(address.sun_path, path, length);
   socklen_t size = offsetof(struct sockaddr_un, sun_path) + length + (path[0] == '@' ? 0 : 1);
   if (path[0] == '@') address.sun_path[0] = 0;
-  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  int fd = socket(AF_UNIX, SOCK_STREAM | flags, 0);
   if (fd < 0) return -errno;
   if (connect(fd, (struct sockaddr *)&address, size) == 0) return fd;
   int error = errno;
   close(fd);
   return -error;
+}
+
+static int open_connection(const char *path) {
+  return open_connection_with(path, 0);
 }
 
 /* Shares the descriptors of its parent, and leaves it the connection. */
@@ -112,15 +116,61 @@ static int64_t now(void) {
   return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* Connects, sends 16 claims and closes, again and again. Returns how often. */
-static int flood(const char *path, int milliseconds) {
+/* Connects, sends 16 claims and closes. Returns whether it did. */
+static int knock(const char *path) {
   static char claims[16 * 24];
+  /* Where there is no room it tries again at once, so that it uses a processor all the time. */
+  int fd = open_connection_with(path, SOCK_NONBLOCK);
+  if (fd < 0) return 0;
+  send(fd, claims, sizeof claims, MSG_DONTWAIT | MSG_NOSIGNAL);
+  close(fd);
+  return 1;
+}
+
+/* Again and again. Returns how often. */
+static int flood(const char *path, int milliseconds) {
   int count = 0;
-  for (int64_t end = now() + milliseconds; now() < end; count++) {
-    int fd = open_connection(path);
-    if (fd < 0) continue;
-    send(fd, claims, sizeof claims, MSG_DONTWAIT | MSG_NOSIGNAL);
+  for (int64_t end = now() + milliseconds; now() < end;) count += knock(path);
+  return count;
+}
+
+/* The same to a socket of its own, which it accepts on itself. */
+static int flood_own(int milliseconds) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  socklen_t size = sizeof address;
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  /* An address that the system chooses. */
+  if (bind(listener, (struct sockaddr *)&address, sizeof address.sun_family) < 0 || listen(listener, 512) < 0 ||
+      getsockname(listener, (struct sockaddr *)&address, &size) < 0) {
+    return -errno;
+  }
+  char path[sizeof address.sun_path + 1] = {0};
+  memcpy(path, address.sun_path, size - offsetof(struct sockaddr_un, sun_path));
+  path[0] = '@';
+  int count = 0;
+  for (int64_t end = now() + milliseconds; now() < end;) {
+    count += knock(path);
+    close(accept(listener, NULL, NULL));
+  }
+  close(listener);
+  return count;
+}
+
+/* Looks for the addresses of a directory or a prefix among those of all local sockets, and connects to each. */
+static int search(const char *prefix, int milliseconds) {
+  static char text[1 << 18];
+  int count = 0;
+  for (int64_t end = now() + milliseconds; now() < end;) {
+    int fd = open("/proc/net/unix", O_RDONLY), length = 0, more;
+    if (fd < 0) return -errno;
+    while ((more = read(fd, text + length, sizeof text - 1 - length)) > 0) length += more;
     close(fd);
+    text[length] = 0;
+    for (char *found = strstr(text, prefix); found != NULL; found = strstr(found + 1, prefix)) {
+      char path[109] = {0};
+      for (int index = 0; index < 108 && found[index] != '\n'; index++) path[index] = found[index];
+      count += knock(path);
+    }
   }
   return count;
 }
@@ -153,6 +203,10 @@ static int obey(struct command *command) {
     return receive();
   case FLOOD:
     return flood(command->bytes + sizeof milliseconds, milliseconds);
+  case FLOOD_OWN:
+    return flood_own(milliseconds);
+  case SEARCH:
+    return search(command->bytes + sizeof milliseconds, milliseconds);
   case BURN:
     return burn(milliseconds);
   }

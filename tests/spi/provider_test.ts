@@ -14,7 +14,7 @@ import { AF, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { openCalls, systemCalls } from "../../ffi/system.ts";
 import { newWakerEnds } from "../../ffi/unix/descriptors.ts";
 import { unixSystem } from "../../ffi/unix/libc.ts";
-import { openRendezvous } from "../../spi/unix/claims.ts";
+import { prepareAddresses } from "../../spi/unix/claims.ts";
 import { descriptorsLike } from "../kit/descriptors.ts";
 import { connection, readEnd } from "../kit/connections.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
@@ -181,7 +181,7 @@ Deno.test("what is no socket cannot be shared", withProvider, () => {
 
 Deno.test("a source that closes its rendezvous fails the claims that wait there", withProvider, async () => {
   const provider = new UnixProvider();
-  const { name, fd } = openRendezvous();
+  const { name, fd } = prepareAddresses()();
   const failed = Promise.allSettled([1, 2, 3].map(() => provider.socket(blobFor(name))));
   await new Promise((resolve) => setTimeout(resolve, 50));
   libc().close(fd);

@@ -6,7 +6,7 @@ import { connection, readText, writeText } from "../kit/connections.ts";
 import { UnixProvider } from "@winsock/handoff/spi";
 import { duplicateFrom, newPipe } from "../../ffi/unix/descriptors.ts";
 import { countDescriptors, descriptorsLike } from "../kit/descriptors.ts";
-import { openRendezvous } from "../../spi/unix/claims.ts";
+import { prepareAddresses } from "../../spi/unix/claims.ts";
 import { unixSystem } from "../../ffi/unix/libc.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
@@ -61,7 +61,7 @@ Deno.test("of 3 000 descriptors one is taken, and none kept", onLinux, async () 
 });
 
 Deno.test("rendezvous that are silent hold no thread, and their claims end", withProvider, async () => {
-  const rendezvous = Array.from({ length: 40 }, () => openRendezvous());
+  const rendezvous = Array.from({ length: 40 }, () => prepareAddresses()());
   const provider = new UnixProvider();
   const claims = Promise.allSettled(rendezvous.map(({ name }) => provider.socket(blobFor(name))));
   try {
