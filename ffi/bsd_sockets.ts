@@ -20,6 +20,7 @@ import {
   type BindOptions,
   type DatagramBindOptions,
   type LocalType,
+  type OpenSockets,
   type SocketCalls,
   type SocketKind,
   socketName,
@@ -126,6 +127,7 @@ export abstract class BsdSockets implements SocketCalls {
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
   abstract closeElsewhere(s: bigint, end: boolean): void;
+  abstract watchOpenSockets(): OpenSockets | undefined;
   abstract removeLocal(path: string): void;
 
   resolve(hostname: string, signal?: AbortSignal): Promise<string[]> {

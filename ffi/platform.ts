@@ -243,6 +243,27 @@ export interface SocketCalls {
    * @param end Whether both sides are shut down first.
    */
   closeElsewhere(s: bigint, end: boolean): void;
+  /** Prepares to watch which sockets other processes have open. `undefined` if the system cannot tell. */
+  watchOpenSockets(): OpenSockets | undefined;
+}
+
+/**
+ * Tells which sockets are still open, in whatever process, after this process has closed its own descriptors of them.
+ * Nothing that another process does can make an open socket look closed.
+ */
+export interface OpenSockets {
+  /**
+   * Begins to watch a socket that this process has open.
+   *
+   * @param s The descriptor. It can be closed afterwards.
+   * @param token The number by which {@linkcode OpenSockets.list} names the socket, from 0 to 2^32 - 1.
+   * @returns Whether the system can watch it.
+   */
+  add(s: bigint, token: number): boolean;
+  /** Returns the tokens of the sockets of which any process has a descriptor; `undefined` if the system does not tell. */
+  list(): Set<number> | undefined;
+  /** Ends watching. */
+  close(): void;
 }
 
 /** The calls for event objects. */

@@ -4,15 +4,19 @@
  * @module
  */
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
-import { INVALID_SOCKET } from "../ffi/platform.ts";
+import { INVALID_SOCKET, type OpenSockets } from "../ffi/platform.ts";
+import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import {
   closeCopy,
   closeCopyElsewhere,
   isExclusive,
+  isSuspect,
   markDuplicated,
   markShared,
   markSuspect,
+  noteHolder,
+  type Suspect,
 } from "../sockets/descriptor.ts";
 import { type AnySocket, checkOpen, duplicateSocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
@@ -35,6 +39,12 @@ const MAX_BYTES = 4 * 1024 * 1024;
 /** The size of a blob in bytes, even if this channel does not send blobs. */
 const BLOB_SIZE = 628;
 const NO_BLOB = new Uint8Array(0);
+/**
+ * The pause after which the source looks again whether a socket is closed of which a target that is not trusted says so,
+ * in milliseconds. It doubles up to the longest one.
+ */
+const LOOK_DELAY_MS = 2;
+const MAX_LOOK_DELAY_MS = 1_000;
 
 /**
  * The states: waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket. The
@@ -100,7 +110,7 @@ export class OutgoingHandoff implements QueuedFrame {
     if (this.share !== undefined) return this.#done.resolve();
     try {
       if (kindOfSocket(this.socket) !== "connection") this.socket.close();
-      else if (this.#trusted) closeCopy(this.socket);
+      else if (this.#trusted && !isSuspect(this.socket)) closeCopy(this.socket);
       else closeCopyElsewhere(this.socket);
       this.#done.resolve();
     } catch (error) {
@@ -108,10 +118,15 @@ export class OutgoingHandoff implements QueuedFrame {
     }
   }
 
-  /** Returns the socket to its caller. */
-  giveBack(reason: unknown): void {
+  /**
+   * Returns the socket to its caller.
+   *
+   * @param holder The target, if it is not trusted and may have received the socket.
+   */
+  giveBack(reason: unknown, holder?: Suspect): void {
     if (this.state === "settled") return;
     this.state = "settled";
+    if (holder !== undefined) noteHolder(this.socket, holder);
     this.#done.reject(reason);
     if (this.blob.byteLength > 0) defaultProvider().withdraw(this.blob);
   }
@@ -130,18 +145,120 @@ interface Slot {
 interface OutboxSettings {
   /** The time that a target may take for each socket, in milliseconds. */
   readonly timeout: number;
-  /** Whether the target's program is trusted. */
-  readonly trusted: boolean;
+  /** The target, if its program is not trusted. */
+  readonly suspect: Suspect | undefined;
 }
 
 /** The events that the source handles. */
 interface OutboxEvents {
   /** Called when the target has closed a socket that it took. */
   released(): void;
+  /** Called when {@linkcode Outbox.unprovable} has changed. */
+  unproven(): void;
+  /** Called when the target has sent nothing for as long as a hand-off may take, and owes an answer. */
+  silent(): void;
+  /** The time of the last message from the target, in the time of `performance.now()`. */
+  lastHeard(): number;
   /** Called when the target no longer reads. */
   broken(cause: unknown): void;
   /** Returns how the target's process ended, if it has ended or ends in a moment. */
   exit(): Promise<HandoffError | undefined>;
+}
+
+/**
+ * The sockets that a target owns and has not closed.
+ *
+ * A target says with DONE that it has closed one. A target that is not trusted may lie, so that it would get more than
+ * its share: the source then looks itself whether any process has the socket open. If the system does not tell, the
+ * socket counts until the target's process has ended.
+ */
+class HeldSockets {
+  readonly #trusted: boolean;
+  readonly #events: Pick<OutboxEvents, "released" | "unproven">;
+  readonly #held = new Set<number>();
+  /** Those of which the target says so, and which are watched. */
+  readonly #saidClosed = new Set<number>();
+  /** Those that cannot be watched. */
+  readonly #unwatched = new Set<number>();
+  /** The number of those of which the target has said so and that cannot be watched. */
+  unprovable = 0;
+  #openSockets: OpenSockets | undefined;
+  #look: ReturnType<typeof setTimeout> | undefined;
+  #lookDelay = LOOK_DELAY_MS;
+
+  constructor(trusted: boolean, events: Pick<OutboxEvents, "released" | "unproven">) {
+    this.#trusted = trusted;
+    this.#events = events;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  has(sequence: number): boolean {
+    return this.#held.has(sequence);
+  }
+
+  /** Adds a socket that the target has taken. This process still has its own descriptor of it. */
+  add({ socket, sequence }: OutgoingHandoff): void {
+    this.#held.add(sequence);
+    if (this.#trusted) return;
+    this.#openSockets ??= systemCalls().watchOpenSockets();
+    if (this.#openSockets?.add(socket.handle, sequence) !== true) this.#unwatched.add(sequence);
+  }
+
+  /** Handles DONE. Returns `false` if it is not due. */
+  done(sequence: number): boolean {
+    if (!this.#held.has(sequence) || this.#saidClosed.has(sequence)) return false;
+    if (this.#trusted) {
+      this.#held.delete(sequence);
+      this.#events.released();
+      return true;
+    }
+    this.#saidClosed.add(sequence);
+    if (this.#unwatched.has(sequence)) {
+      this.unprovable++;
+      this.#events.unproven();
+    } else {
+      this.#lookDelay = LOOK_DELAY_MS;
+      this.#lookLater();
+    }
+    return true;
+  }
+
+  dispose(): void {
+    clearTimeout(this.#look);
+    this.#openSockets?.close();
+    this.#openSockets = undefined;
+  }
+
+  #lookLater(): void {
+    if (this.#look !== undefined) return;
+    this.#look = setTimeout(() => {
+      this.#look = undefined;
+      this.#lookDelay = Math.min(2 * this.#lookDelay, MAX_LOOK_DELAY_MS);
+      if (this.#lookForClosed()) this.#lookLater();
+    }, this.#lookDelay);
+    Deno.unrefTimer(this.#look);
+  }
+
+  /** Releases the sockets that no process has open. Returns whether some may be closed later. */
+  #lookForClosed(): boolean {
+    const open = this.#openSockets?.list();
+    if (open === undefined) return true;
+    let pending = false;
+    for (const sequence of this.#saidClosed) {
+      if (this.#unwatched.has(sequence)) continue;
+      if (open.has(sequence)) {
+        pending = true;
+        continue;
+      }
+      this.#saidClosed.delete(sequence);
+      this.#held.delete(sequence);
+      this.#events.released();
+    }
+    return pending;
+  }
 }
 
 /** Changes the states of hand-offs as frames are written and answers arrive. */
@@ -159,8 +276,9 @@ export class Outbox {
   #bytes = 0;
   /** The number of the socket that was offered last. The numbers wrap around. */
   lastSequence = 0;
-  /** The numbers of the sockets that the target owns and has not closed. */
-  readonly #held = new Set<number>();
+  readonly #held: HeldSockets;
+  /** Running while the target owes an answer to a withdrawal. */
+  #patience: ReturnType<typeof setTimeout> | undefined;
   /** The listeners that the target accepts on, or has open connections of. */
   readonly #shares = new Map<number, ListenerShare>();
   /** Whether the target takes sockets now. */
@@ -172,12 +290,18 @@ export class Outbox {
     this.#settings = settings;
     this.#channel = channel;
     this.#events = events;
+    this.#held = new HeldSockets(settings.suspect === undefined, events);
     this.#writer = new FrameWriter(channel, (cause) => events.broken(cause));
   }
 
   /** The number of sockets that are in flight, or wait to be sent. */
   get count(): number {
     return this.#all.size;
+  }
+
+  /** The number of held sockets that will count until the target has ended, though it says that it has closed them. */
+  get unprovable(): number {
+    return this.#held.unprovable;
   }
 
   /** The number of sockets that the target owns and has not closed. */
@@ -202,7 +326,14 @@ export class Outbox {
 
   /** Adds a socket to be handed off. */
   add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array, share?: ListenerShare): OutgoingHandoff {
-    const outgoing = new OutgoingHandoff(socket, data, initialBytes, this.#settings.trusted, this.#encodeOffer, share);
+    const outgoing = new OutgoingHandoff(
+      socket,
+      data,
+      initialBytes,
+      this.#settings.suspect === undefined,
+      this.#encodeOffer,
+      share,
+    );
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
     if (this.#open) {
@@ -226,6 +357,20 @@ export class Outbox {
     this.#writer.write({ sequence, encode: () => encodeFrame(FrameType.WITHDRAW, sequence) });
     trace("withdrawn", sequence, this.#processId);
     this.#takeBack(outgoing, reason, true);
+    this.#expectAnswer();
+  }
+
+  /** Ends a target that owes an answer and sends nothing: it is stopped, and may keep what was taken back. */
+  #expectAnswer(): void {
+    if (this.#patience !== undefined) return;
+    const since = performance.now();
+    this.#patience = setTimeout(() => {
+      this.#patience = undefined;
+      if (!this.#slots.some((slot) => slot?.owner === "source")) return;
+      if (this.#events.lastHeard() <= since) this.#events.silent();
+      else this.#expectAnswer();
+    }, this.#settings.timeout);
+    Deno.unrefTimer(this.#patience);
   }
 
   /**
@@ -305,22 +450,24 @@ export class Outbox {
    */
   withdrawAll(): (reason: unknown) => void {
     this.#open = false;
-    const returned: OutgoingHandoff[] = [];
+    const returned: (readonly [OutgoingHandoff, sent: boolean])[] = [];
     for (const outgoing of this.#all) {
       const unsent = outgoing.state === "waiting" || this.#writer.revoke(outgoing);
-      if (unsent || this.#decide(outgoing.sequence)) returned.push(outgoing);
+      if (unsent || this.#decide(outgoing.sequence)) returned.push([outgoing, !unsent]);
       else this.#giveAway(outgoing);
     }
-    for (const outgoing of returned) this.#settled(outgoing);
+    for (const [outgoing] of returned) this.#settled(outgoing);
     return (reason) => {
-      for (const outgoing of returned) this.#giveBack(outgoing, reason);
+      for (const [outgoing, sent] of returned) this.#giveBack(outgoing, reason, sent);
     };
   }
 
-  /** Stops the timer, which is no longer needed. */
+  /** Stops the timers, which are no longer needed. */
   dispose(): void {
     clearTimeout(this.#sweep);
+    clearTimeout(this.#patience);
     this.#sweep = undefined;
+    this.#held.dispose();
   }
 
   /** Ends the frames, after END if the target is to be told. */
@@ -402,7 +549,7 @@ export class Outbox {
       markDuplicated(socket);
       return OfferedKind[kind];
     }
-    if (!this.#settings.trusted) markSuspect(socket);
+    if (this.#settings.suspect !== undefined) markSuspect(socket);
     if (!isExclusive(socket)) return OfferedKind.copy;
     markShared(socket);
     return OfferedKind.connection;
@@ -430,11 +577,10 @@ export class Outbox {
   }
 
   #takeDone(sequence: number): void {
-    if (!this.#held.delete(sequence)) {
+    if (!this.#held.done(sequence)) {
       throw new RangeError(`DONE is for socket ${sequence}, which the target does not have`);
     }
     trace("done", sequence, this.#processId);
-    this.#events.released();
   }
 
   /** Makes the decision for the source. Returns whether the target had not made it before. */
@@ -449,7 +595,7 @@ export class Outbox {
   #giveAway(outgoing: OutgoingHandoff): void {
     if (outgoing.state === "settled") return;
     const { sequence, share } = outgoing;
-    if (share === undefined) this.#held.add(sequence);
+    if (share === undefined) this.#held.add(outgoing);
     else this.#shares.set(sequence, share);
     this.#settled(outgoing);
     outgoing.complete();
@@ -465,7 +611,7 @@ export class Outbox {
     if (outgoing.state === "settled") return;
     const offered = outgoing.state === "offered";
     this.#settled(outgoing);
-    this.#giveBack(outgoing, reason);
+    this.#giveBack(outgoing, reason, sent);
     if (!offered || sent) return;
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
@@ -474,10 +620,12 @@ export class Outbox {
   /**
    * Returns a socket to its caller. If a provider cannot withdraw its duplicate, the channel ends, after the caller was
    * told who owns the socket.
+   *
+   * @param sent Whether the target may have received the socket.
    */
-  #giveBack(outgoing: OutgoingHandoff, reason: unknown): void {
+  #giveBack(outgoing: OutgoingHandoff, reason: unknown, sent: boolean): void {
     try {
-      outgoing.giveBack(reason);
+      outgoing.giveBack(reason, sent ? this.#settings.suspect : undefined);
     } catch (error) {
       queueMicrotask(() => this.#events.broken(error));
     }

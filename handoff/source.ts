@@ -4,8 +4,9 @@
  * @module
  */
 import { settleWithin, validateDuration } from "../internal/runtime.ts";
-import { type AnySocket, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, checkHolders, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
+import type { Suspect } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
@@ -62,10 +63,22 @@ export interface HandoffSourceOptions {
    * A target that is not trusted gets connections and datagram sockets, but not listeners. It can set options of a
    * connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks. For this reason, the
    * source closes such connections on a pool thread, including those that come back.
+   *
+   * A socket that comes back from it, and that it may have received, cannot be handed off to another process before its
+   * process has ended. What it took counts as held until the source sees that no process has it open; see `onRelease`.
    */
   trusted?: boolean;
   /**
+   * Whether the source ends a target that is silent (SIGKILL). A target must answer for each socket that was withdrawn
+   * from it. If it sends nothing for `sendTimeout` after that, it is stopped or busy, and may keep a copy of the socket.
+   * Defaults to `true`.
+   */
+  endIfSilent?: boolean;
+  /**
    * Called when the target has closed or released a socket that it took. An exception in it is reported as uncaught.
+   *
+   * A target that is not trusted may lie about that. On Linux, it is called for such a target when no process has the
+   * socket open. On Windows and macOS the system does not tell, and it is not called for such a target.
    */
   onRelease?: () => void;
 }
@@ -96,10 +109,18 @@ interface Observed {
    * source began.
    */
   readonly lastHeard: number;
+  /**
+   * The number of sockets that count as held until the target has ended, because it says that it has closed them, is not
+   * trusted, and the system does not tell.
+   */
+  readonly unprovable: number;
 }
 
 /** Returns what a source has observed of its target, for callers that choose among several targets. */
 export let observe: (source: HandoffSource) => Observed;
+
+/** Sets the function that is called when {@linkcode Observed.unprovable} has changed. */
+export let onUnproven: (source: HandoffSource, callback: () => void) => void;
 
 /** The listeners and datagram sockets that are in flight, of all sources. Each is offered once at a time. */
 const onTheirWay = new WeakSet<AnySocket>();
@@ -145,6 +166,8 @@ export class HandoffSource implements AsyncDisposable {
   readonly #sendTimeout: number;
   readonly #trusted: boolean;
   readonly #onRelease: (() => void) | undefined;
+  readonly #endIfSilent: boolean;
+  #onUnproven = () => {};
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
@@ -161,7 +184,11 @@ export class HandoffSource implements AsyncDisposable {
   #over = false;
 
   static {
-    observe = (source) => ({ held: source.#outbox.held, lastHeard: source.#lastHeard });
+    observe = (source) => {
+      const { held, unprovable } = source.#outbox;
+      return { held, lastHeard: source.#lastHeard, unprovable };
+    };
+    onUnproven = (source, callback) => source.#onUnproven = callback;
   }
 
   /**
@@ -207,9 +234,13 @@ export class HandoffSource implements AsyncDisposable {
     }
     this.#trusted = options.trusted ?? true;
     this.#onRelease = options.onRelease;
-    const settings = { timeout: sendTimeout, trusted: this.#trusted };
-    this.#outbox = new Outbox(child.pid, settings, this.#channel, {
+    this.#endIfSilent = options.endIfSilent ?? true;
+    const suspect = this.#trusted ? undefined : toSuspect(child);
+    this.#outbox = new Outbox(child.pid, { timeout: sendTimeout, suspect }, this.#channel, {
       released: () => callOut(options.onRelease),
+      unproven: () => this.#onUnproven(),
+      silent: () => this.#endSilent(),
+      lastHeard: () => this.#lastHeard,
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
       exit: () => this.#exit(),
     });
@@ -241,7 +272,9 @@ export class HandoffSource implements AsyncDisposable {
    * @param options What is sent together with the socket.
    * @throws {HandoffError} If the target rejected the socket, ended, or took too long; `outcome` says which.
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
-   * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`.
+   * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`; if the socket came back
+   * from another target that is not `trusted`, may have kept it, and still runs; if the socket is a listener, and this
+   * target is not trusted.
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted before the target took the socket.
    */
@@ -254,6 +287,7 @@ export class HandoffSource implements AsyncDisposable {
     if (this.#closing !== undefined) throw sourceClosed();
     checkOpen(socket);
     this.#checkTrust(socket);
+    checkHolders(socket, this.#child.pid);
     const put = takeOutOfUse(socket);
     let outgoing: OutgoingHandoff | undefined;
     const abort = () => outgoing !== undefined && this.#outbox.withdraw(outgoing, signal?.reason);
@@ -461,6 +495,14 @@ export class HandoffSource implements AsyncDisposable {
     return failure;
   }
 
+  /** Ends a target that owes an answer and sends nothing, and with it the copies of sockets that it may keep. */
+  #endSilent(): void {
+    if (!this.#endIfSilent) return;
+    const { pid } = this.#child;
+    killProcess(this.#child);
+    this.#fail(new HandoffError("timeout", `process ${pid} did not answer for ${this.#sendTimeout} ms, and was ended`));
+  }
+
   /** Ends the channel. Sockets that the target has not taken come back. */
   #fail(failure: HandoffError): void {
     if (this.#over || this.#ending) return;
@@ -513,6 +555,12 @@ function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): 
 
 function sourceClosed(): HandoffError {
   return new HandoffError("closed", "the source was closed");
+}
+
+function toSuspect({ pid, status }: HandoffChild): Suspect {
+  const suspect = { processId: pid, over: false, ended: Promise.resolve() };
+  suspect.ended = status.then(() => void (suspect.over = true), () => {});
+  return suspect;
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {

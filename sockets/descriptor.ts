@@ -97,6 +97,45 @@ export function markSuspect(owner: { readonly handle: bigint }): void {
   if (descriptor !== undefined) descriptor.suspect = true;
 }
 
+/**
+ * Returns whether calls with a descriptor can block, because of {@linkcode markSuspect}.
+ *
+ * @param owner The owner of the descriptor.
+ */
+export function isSuspect(owner: { readonly handle: bigint }): boolean {
+  return owned.get(owner.handle)?.suspect === true;
+}
+
+/** A process that is not trusted. */
+export interface Suspect {
+  readonly processId: number;
+  /** Resolves when the process has ended. */
+  readonly ended: Promise<void>;
+  /** Whether the process has ended. */
+  readonly over: boolean;
+}
+
+/**
+ * Notes that a process that is not trusted may have a descriptor of a socket that came back from it.
+ *
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is noted.
+ * @param suspect The process.
+ */
+export function noteHolder(owner: { readonly handle: bigint }, suspect: Suspect): void {
+  owned.get(owner.handle)?.holders.add(suspect);
+}
+
+/**
+ * Returns a process that is not trusted, runs, and may have a descriptor of a socket that came back from it.
+ *
+ * @param owner The owner of the descriptor.
+ * @param except A process that does not count.
+ * @returns One such process, if there is any.
+ */
+export function holderOf(owner: { readonly handle: bigint }, except?: number): Suspect | undefined {
+  return owned.get(owner.handle)?.holders.values().find(({ processId, over }) => !over && processId !== except);
+}
+
 /** The system itself, whichever provider is in use. It made every descriptor that was not opened from a blob. */
 export const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
 
@@ -111,6 +150,8 @@ export class Descriptor {
   shared = false;
   /** Whether that other process is not trusted. */
   suspect = false;
+  /** The processes that are not trusted and may have kept a descriptor. */
+  readonly holders = new Set<Suspect>();
   /** Whether, as far as this process knows, no other descriptor of the socket is in use. */
   sole: boolean;
   readonly #leaveOpen: () => void;

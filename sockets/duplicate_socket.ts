@@ -12,7 +12,7 @@ import { SOCK, WSA_ERRORS } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { DatagramSocket, ownDatagramSocket } from "./datagram_socket.ts";
-import { isOwned, markDuplicated, SYSTEM } from "./descriptor.ts";
+import { holderOf, isOwned, markDuplicated, SYSTEM } from "./descriptor.ts";
 import { Listener, ownListener } from "./listener.ts";
 import { type FromHandleOptions, ownSocket, Socket } from "./socket.ts";
 
@@ -39,9 +39,11 @@ export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<
  * keeps its id as long as its `Deno.ChildProcess` is held.
  * @returns The blob: a WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Send it unchanged.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if there is no such process.
+ * @throws {TypeError} If the socket came back from a process that is not trusted, may have kept it, and still runs.
  */
 export function duplicateSocket(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
   checkOpen(socket);
+  checkHolders(socket, processId);
   const info = defaultProvider().duplicateSocket(socket.handle, processId);
   markDuplicated(socket);
   return info;
@@ -59,6 +61,20 @@ export function checkOpen(socket: AnySocket): void {
     functionName: "WSADuplicateSocketW",
     detail: "it was closed, handed off or released before",
   });
+}
+
+/**
+ * Checks that no process that is not trusted may still have a socket that is about to be given to another process.
+ *
+ * @param processId The process that it is given to.
+ * @throws {TypeError} If there is such a process.
+ */
+export function checkHolders(socket: AnySocket, processId: number): void {
+  const holder = holderOf(socket, processId);
+  if (holder === undefined) return;
+  throw new TypeError(
+    `Cannot hand off socket ${socket.handle}: process ${holder.processId}, which is not trusted, may still have it`,
+  );
 }
 
 /** Options for {@linkcode openSocket}. */

@@ -1,12 +1,14 @@
 /**
- * Processes: asking the kernel which process is at the other end of a local socket, and references to a process that
- * stay correct when its id is reused (pidfd on Linux, kqueue on macOS).
+ * Processes: asking the kernel which process is at the other end of a local socket, and which sockets any process has
+ * open; references to a process that stay correct when its id is reused (pidfd on Linux, kqueue on macOS).
  *
  * @module
  */
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { nulTerminated } from "./local_sockets.ts";
 import { POLLIN, PollProbe } from "./io.ts";
+import type { OpenSockets } from "../platform.ts";
+import { closeAtEnd } from "../../internal/unload.ts";
 import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec } from "./descriptors.ts";
 
@@ -263,4 +265,81 @@ export function encodeExitEvent(pid: number): Uint8Array<ArrayBuffer> {
   view.setUint16(10, EV_ADD, true);
   view.setUint32(12, NOTE_EXIT, true);
   return event;
+}
+
+const epollFunctions = libcFunctions({
+  /** `int epoll_create1(int flags)` */
+  epoll_create1: { parameters: ["i32"], result: "i32" },
+  /** `int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)` */
+  epoll_ctl: { parameters: ["usize", "i32", "usize", "buffer"], result: "i32" },
+});
+
+const EPOLL_CTL_ADD = 1;
+
+/** The line of one watched file in `/proc/self/fdinfo` (proc_pid_fdinfo(5)); its data in hexadecimal digits. */
+const WATCHED_FILE = /^tfd:\s+\d+ events:\s+\w+ data:\s+(\w+)/gm;
+const FDINFO_CHUNK = 1 << 16;
+
+/**
+ * Watches which sockets are open anywhere, by an epoll set that nothing waits for. A registration belongs to the
+ * underlying socket: it stays until no process has a descriptor of the socket, and then the kernel removes it. Only this
+ * process can remove it earlier. The kernel lists the registrations in `/proc/self/fdinfo`.
+ */
+export class EpollOpenSockets implements OpenSockets {
+  readonly #epoll: bigint;
+  readonly #event: Uint8Array<ArrayBuffer>;
+  readonly #dataOffset: number;
+  readonly #leave: () => void;
+
+  private constructor(epoll: bigint, { eventSize, dataOffset }: NonNullable<UnixSystem["epoll"]>) {
+    this.#epoll = epoll;
+    this.#event = new Uint8Array(eventSize);
+    this.#dataOffset = dataOffset;
+    this.#leave = closeAtEnd(epoll, () => void libc().close(epoll));
+  }
+
+  /** Returns `undefined` if the system does not list the registrations, or has no room. */
+  static open(): EpollOpenSockets | undefined {
+    const { epoll, processFiles } = unixSystem();
+    if (epoll === undefined || !processFiles) return undefined;
+    const fd = epollFunctions().epoll_create1(epoll.EPOLL_CLOEXEC);
+    if (fd === -1) return undefined;
+    const opened = new EpollOpenSockets(BigInt(fd), epoll);
+    if (opened.list() !== undefined) return opened;
+    opened.close();
+    return undefined;
+  }
+
+  add(s: bigint, token: number): boolean {
+    const view = new DataView(this.#event.buffer);
+    view.setUint32(0, 0, true);
+    view.setUint32(this.#dataOffset, token, true);
+    // Fails for another descriptor of a watched socket that has the number of the one that was watched.
+    return epollFunctions().epoll_ctl(this.#epoll, EPOLL_CTL_ADD, s, this.#event) === 0;
+  }
+
+  list(): Set<number> | undefined {
+    const file = functions().open(nulTerminated(`/proc/self/fdinfo/${this.#epoll}`), O_CLOEXEC);
+    if (file === -1) return undefined;
+    const decoder = new TextDecoder();
+    const chunk = new Uint8Array(FDINFO_CHUNK);
+    let text = "";
+    try {
+      for (;;) {
+        const length = functions().read(BigInt(file), chunk, BigInt(chunk.byteLength));
+        // What was read before an error is not the whole list.
+        if (length === -1n) return undefined;
+        if (length === 0n) break;
+        text += decoder.decode(chunk.subarray(0, Number(length)), { stream: true });
+      }
+    } finally {
+      libc().close(BigInt(file));
+    }
+    return new Set(text.matchAll(WATCHED_FILE).map(([, data]) => Number.parseInt(data!, 16)));
+  }
+
+  close(): void {
+    this.#leave();
+    libc().close(this.#epoll);
+  }
 }

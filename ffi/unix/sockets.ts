@@ -35,7 +35,8 @@ import { AF, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import type { OptionNumbers } from "../socket_options.ts";
 import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/unload.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, type LocalType, socketName } from "../platform.ts";
+import { type Acceptor, type LocalType, type OpenSockets, socketName } from "../platform.ts";
+import { EpollOpenSockets } from "./process.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
@@ -339,6 +340,10 @@ export class UnixCalls extends BsdSockets {
 
   removeLocal(path: string): void {
     removeUnbound(path);
+  }
+
+  watchOpenSockets(): OpenSockets | undefined {
+    return EpollOpenSockets.open();
   }
 
   protected closeDescriptor(s: bigint): void {

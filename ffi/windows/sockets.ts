@@ -230,6 +230,11 @@ export class WinsockCalls extends BsdSockets {
     closeElsewhere(s, end).catch(() => {});
   }
 
+  /** The handles of another process are not listed without further rights, and not kept apart from later ones. */
+  watchOpenSockets(): undefined {
+    return undefined;
+  }
+
   /** Nothing to do: local sockets cannot be made here. */
   removeLocal(): void {}
 

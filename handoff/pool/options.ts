@@ -83,6 +83,9 @@ export interface WorkerPoolSettings {
   /**
    * Whether the source trusts the program that the workers run: {@linkcode HandoffSourceOptions.trusted}. Defaults to
    * `true`.
+   *
+   * On Windows and macOS the source cannot see what a worker has closed. A worker that is not trusted is replaced there
+   * when it has got as many sockets as it may have, and says that it has closed half of them.
    */
   trusted?: boolean;
   /**

@@ -14,12 +14,13 @@ import type {
   WorkerPoolOptions,
   WorkerPoolStatistics,
 } from "./options.ts";
-import { nodeBuiltin, validateDuration } from "../../internal/runtime.ts";
+import { nodeBuiltin, settleWithin, validateDuration } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { type SendOptions, sourceTimeouts } from "../source.ts";
 import { checkWorkerCommand } from "../spawn.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
+import { holderOf } from "../../sockets/descriptor.ts";
 import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } from "../../sockets/listener.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import { errorAbout, HandoffError } from "../errors.ts";
@@ -31,6 +32,8 @@ const NOT_READY = "Cannot start the pool";
 /** The number of workers of a slot that may end before the program counts as one that cannot start. */
 const START_ATTEMPTS = 2;
 const NO_RESTART = "Cannot restart the pool";
+/** The time between two looks whether a worker is about to end, in milliseconds. Its words may come in any order. */
+const HOLDER_LOOK_MS = 50;
 
 /** The worker that took a socket, and the number of offers. */
 export interface DispatchResult {
@@ -301,7 +304,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * the promise rejects, the socket is unchanged.
    * @param options What is sent together with the socket.
    * @returns The worker that owns the socket.
-   * @throws {HandoffError} If no worker took it, with the reason of the last one; if too many wait already
+   * @throws {HandoffError} If no worker took it, with the reason of the last one; if a worker that is not `trusted` may
+   * have it and goes on running, with its reason; if too many wait already
    * (`overloaded`); if no worker had room in time (`timeout`); if the pool is closed (`closed`).
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the socket is being handed off already, or `data` is not JSON.
@@ -459,6 +463,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       } catch (error) {
         this.#counters.returned++;
         if (!(error instanceof HandoffError)) throw error;
+        if (!await mayPassOn(socket, place)) throw error;
         // A worker that takes no more sockets has not been offered this one.
         if (error.outcome !== "closed" && attempts++ >= most) throw error;
         if (worker.processId !== 0) tried.add(worker.processId);
@@ -556,4 +561,16 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     }
     this.dispatchEvent(new WorkerEvent("workergiveup", worker));
   }
+}
+
+/**
+ * Waits until no worker that is not trusted can have a socket that came back. Returns `false` if such a worker goes on
+ * running.
+ */
+async function mayPassOn(socket: AnySocket, place: WorkerSlot): Promise<boolean> {
+  for (let holder = holderOf(socket); holder !== undefined; holder = holderOf(socket)) {
+    await settleWithin(holder.ended, HOLDER_LOOK_MS);
+    if (!holder.over && !place.isEnding(holder.processId)) return false;
+  }
+  return true;
 }

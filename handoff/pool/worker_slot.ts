@@ -17,7 +17,7 @@ import type { Listener } from "../../sockets/listener.ts";
 import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
-import { HandoffSource, observe, type SendOptions } from "../source.ts";
+import { HandoffSource, observe, onUnproven, type SendOptions } from "../source.ts";
 import type { WorkerOutput } from "./worker_output.ts";
 
 /** Spawns a worker for a slot of the pool. */
@@ -72,6 +72,11 @@ function exitReason(processId: number, status: Deno.CommandStatus, output: Worke
 const SHORT_LIFE_MS = 1_000;
 /** The reasons why a worker was ended. */
 const [POOL_CLOSED, REPLACED, NOT_READY] = ["the pool was closed", "it was replaced", "it did not become ready"];
+/**
+ * The share of a worker's sockets that it says it has closed, and of which the source cannot see that, from which it is
+ * replaced when it has no room.
+ */
+const MAX_UNPROVABLE = 1 / 2;
 
 /** What a slot tells its pool. */
 interface WorkerSlotEvents {
@@ -126,6 +131,10 @@ export class WorkerSlot {
   #restart: ReturnType<typeof setTimeout> | undefined;
   /** Whether another worker is being started to replace the one in the slot. */
   #replacing = false;
+  /** The worker that is being replaced because it has no room. */
+  #usedUp: Worker | undefined;
+  /** Settles when the slot can be given to another worker. */
+  #turn: Promise<unknown> = Promise.resolve();
   /** The worker that is to replace the one in the slot, after it was spawned. */
   #candidate: Worker | undefined;
   #closed = false;
@@ -146,6 +155,11 @@ export class WorkerSlot {
   get load(): number {
     const source = this.#worker?.source;
     return (source === undefined ? 0 : observe(source).held + source.inFlight) + this.promised;
+  }
+
+  /** Whether a worker of this slot is about to end, or has ended. */
+  isEnding(processId: number): boolean {
+    return processId !== this.processId || this.state !== "ready" || this.#silent;
   }
 
   /** The number of further sockets that the worker can take now. */
@@ -202,7 +216,16 @@ export class WorkerSlot {
    *
    * @throws {HandoffError} If the new worker does not become ready. The slot stays as it is.
    */
-  async replace({ startTimeout, drainTimeout }: Required<PoolRestartOptions>): Promise<void> {
+  async replace(timeouts: Required<PoolRestartOptions>): Promise<void> {
+    // One at a time: the worker that is to be replaced is the one that has the slot then.
+    const turn = this.#turn.then(() => this.#replace(timeouts));
+    this.#turn = turn.catch(() => {});
+    const before = await turn;
+    if (before !== undefined) await this.#finish(before, timeouts.drainTimeout);
+  }
+
+  /** Gives the slot to another worker. Returns the one that had it, if that has sockets to finish. */
+  async #replace({ startTimeout }: Required<PoolRestartOptions>): Promise<Worker | undefined> {
     await this.#starting;
     clearTimeout(this.#restart);
     this.#replacing = true;
@@ -222,9 +245,31 @@ export class WorkerSlot {
     this.#shortLives = 0;
     this.#settle(worker);
     this.#becomeReady(worker);
-    if (before === undefined) return;
-    if (used) await this.#finish(before, drainTimeout);
-    else this.#end(before, REPLACED);
+    if (used) return before;
+    if (before !== undefined) this.#end(before, REPLACED);
+    return undefined;
+  }
+
+  /**
+   * Replaces a worker that has no room because of sockets that it says it has closed, if it is not trusted and the system
+   * does not tell whether that is true.
+   */
+  async #replaceUsedUp(worker: Worker): Promise<void> {
+    const { maxSocketsPerWorker: most, startTimeout, drainTimeout, maxRestartDelay } = this.#settings;
+    const isUsedUp = () => {
+      const { held, unprovable } = observe(worker.source);
+      return worker === this.#worker && held >= most && unprovable >= most * MAX_UNPROVABLE;
+    };
+    if (this.#usedUp === worker || !isUsedUp()) return;
+    this.#usedUp = worker;
+    while (isUsedUp() && !this.#closed) {
+      try {
+        return await this.replace({ startTimeout, drainTimeout });
+      } catch {
+        // The event of its end has been emitted. The worker that has the slot takes nothing until another one starts.
+        await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, maxRestartDelay)));
+      }
+    }
   }
 
   /** Starts a worker that is to get the slot, and waits until it is ready. */
@@ -361,18 +406,14 @@ export class WorkerSlot {
   }
 
   /**
-   * Marks a worker that let an offer expire. It gets no more sockets until it is heard of, and is ended if it stays
+   * Marks a worker that let an offer expire. It gets no more sockets until it is heard of. Its source ends it if it stays
    * silent for as long again.
    */
   #markUnresponsive(worker: Worker, since: number): void {
     if (worker !== this.#worker || observe(worker.source).lastHeard > since) return;
     const { sendTimeout } = this.#settings;
     this.#silentSince ??= since;
-    const timer = setTimeout(() => {
-      if (worker === this.#worker && this.#silent) this.#end(worker, `it did not answer for ${2 * sendTimeout} ms`);
-      else this.#events.changed();
-    }, sendTimeout);
-    Deno.unrefTimer(timer);
+    Deno.unrefTimer(setTimeout(() => this.#events.changed(), sendTimeout));
   }
 
   /** Handles the end of the channel. The worker may still have connections of its own to finish. */

@@ -416,8 +416,11 @@ Deno.test("a connection that is held while the numbers come round again keeps it
   using pair = await connection();
   let released = 0;
   const channel = channelToNowhere();
-  const outbox = new Outbox(Deno.pid, { timeout: 5_000, trusted: true }, channel, {
+  const outbox = new Outbox(Deno.pid, { timeout: 5_000, suspect: undefined }, channel, {
     released: () => void released++,
+    unproven() {},
+    silent() {},
+    lastHeard: () => 0,
     broken() {},
     exit: () => Promise.resolve(undefined),
   });

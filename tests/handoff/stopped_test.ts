@@ -5,6 +5,7 @@ import { type Connection, connection, readEnd, readText, writeText } from "../ki
 import { settledDescriptors } from "../kit/descriptors.ts";
 import { freeze, kill, thaw } from "../kit/faults/acts.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
+import { random } from "../kit/random.ts";
 
 const ECHO = new URL("../children/echo.ts", import.meta.url);
 const COUNT = 20;
@@ -69,6 +70,46 @@ for (const [what, initialBytes] of [["", new Uint8Array(0)], [" and full buffers
     }
   });
 }
+
+Deno.test("no send outlives its deadline where the target is stopped and goes on at random", async () => {
+  const next = random(20_261_130);
+  const deadline = 1_000;
+  const source = await spawnEcho(deadline);
+  const { pid, status } = source.child;
+  let stopping = true;
+  const stop = async () => {
+    while (stopping) {
+      freeze(pid);
+      await new Promise((resolve) => setTimeout(resolve, next() * 1_200));
+      thaw(pid);
+      await new Promise((resolve) => setTimeout(resolve, next() * 30));
+    }
+  };
+  const stopped = stop();
+  const late: number[] = [];
+  const sendOne = async () => {
+    using pair = await connection();
+    const data = "x".repeat(4_096 + next() * 57_344);
+    const began = performance.now();
+    // Due after the deadline, so that a slow machine makes both late.
+    const timer = setTimeout(() => late.push(performance.now() - began), deadline + 250);
+    await source.send(pair.server, { data }).catch((error) => assertEquals(error.outcome, "timeout"));
+    clearTimeout(timer);
+  };
+  try {
+    const sending = Array.from({ length: 12 }, async () => {
+      for (let count = 0; count < 4; count++) await sendOne();
+    });
+    await within(30_000, Promise.all(sending));
+  } finally {
+    stopping = false;
+    await stopped;
+    kill(pid);
+    await status;
+    await source.close();
+  }
+  assertEquals(late, []);
+});
 
 Deno.test("what arrived before its source was killed is taken, though the target was stopped meanwhile", async () => {
   const source = spawnChild("offering_source.ts", [String(COUNT)], ["--allow-run", "--allow-read"]);

@@ -1,8 +1,22 @@
-// A target that is not trusted can have its source's close of a connection block: a pool thread closes it then.
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, HandoffError, HandoffSource, listen } from "@winsock/handoff";
-import { settledDescriptors } from "../kit/descriptors.ts";
-import { within } from "../kit/process.ts";
+// What a target that is not trusted can do with what it is given: have its source's close of a connection block, which a
+// pool thread does then; keep what it gave back; say that it has closed what it keeps.
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  connect,
+  duplicateSocket,
+  HandoffError,
+  HandoffSource,
+  listen,
+  listenDatagram,
+  WorkerPool,
+} from "@winsock/handoff";
+import { killProcess } from "../../handoff/spawn.ts";
+import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
+import { type Connection, connection } from "../kit/connections.ts";
+import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
+import { freeze } from "../kit/faults/acts.ts";
+import { until, within } from "../kit/process.ts";
+import { isRunning } from "../kit/process_state.ts";
 import { needs } from "../kit/needs.ts";
 
 const SCRIPT = new URL("../children/lingering_target.ts", import.meta.url);
@@ -10,7 +24,7 @@ const SCRIPT = new URL("../children/lingering_target.ts", import.meta.url);
 const MAX_STILL_MS = 1_500;
 
 async function end(source: HandoffSource): Promise<void> {
-  (source.child as Deno.ChildProcess).kill("SIGKILL");
+  killProcess(source.child);
   await source.child.status;
 }
 
@@ -57,7 +71,9 @@ for (const how of ["taken", "withdrawn"]) {
         });
         assert(still < MAX_STILL_MS, `the event loop stood still for ${still} ms`);
         const [after] = await settledDescriptors(Deno.pid);
-        assert(after! < before!, `${after} descriptors, ${before} before`);
+        // What watches the sockets that it has taken is a descriptor.
+        const watching = how === "taken" ? 1 : 0;
+        assert(after! < before! + watching, `${after} descriptors, ${before} before`);
       } finally {
         await source.close();
         await end(source);
@@ -78,6 +94,194 @@ Deno.test("a target that is not trusted gets no listener", async () => {
     assertEquals(listener.addr.hostname, "127.0.0.1");
   } finally {
     await source.close();
+    await end(source);
+  }
+});
+
+const DENO_FLAGS = ["--no-check", "--cached-only"];
+const REJECTING = new URL("../children/reject.ts", import.meta.url);
+const LYING = new URL("../children/lying_worker.ts", import.meta.url);
+
+async function spawnSuspect(script: URL, trusted = false): Promise<HandoffSource> {
+  const source = await HandoffSource.spawn(script, { denoFlags: DENO_FLAGS, trusted });
+  await within(30_000, source.ready);
+  return source;
+}
+
+Deno.test("what came back from a target that is not trusted goes to no other before that has ended", async () => {
+  const [suspect, other] = await Promise.all([spawnSuspect(REJECTING), spawnSuspect(LYING)]);
+  using pair = await connection();
+  try {
+    await assertRejects(() => suspect.send(pair.server), HandoffError, "not today");
+    await assertRejects(() => other.send(pair.server), TypeError, `process ${suspect.child.pid}, which is not trusted`);
+    assertThrows(() => duplicateSocket(pair.server, other.child.pid), TypeError, "may still have it");
+    assert(pair.server.remoteAddr.port > 0, "it still is this process's");
+    await end(suspect);
+    await within(10_000, other.send(pair.server));
+  } finally {
+    await end(suspect);
+    await end(other);
+  }
+});
+
+Deno.test("what came back from such a target can be offered to it again", async () => {
+  const suspect = await spawnSuspect(REJECTING);
+  using pair = await connection();
+  try {
+    await assertRejects(() => suspect.send(pair.server), HandoffError, "not today");
+    await within(10_000, suspect.send(pair.server));
+  } finally {
+    await end(suspect);
+  }
+});
+
+Deno.test("what such a target cannot have received, or a trusted one gave back, goes to any other", async () => {
+  const [silent, trusting, other] = await Promise.all([
+    HandoffSource.spawn(new URL("../children/silent.ts", import.meta.url), { denoFlags: DENO_FLAGS, trusted: false }),
+    spawnSuspect(REJECTING, true),
+    spawnSuspect(LYING),
+  ]);
+  silent.ready.catch(() => {});
+  using unsent = await connection();
+  using returned = await connection();
+  try {
+    // It waits until the target is ready, and so its OFFER has not left.
+    const signal = AbortSignal.timeout(50);
+    await assertRejects(() => silent.send(unsent.server, { signal }), DOMException);
+    await within(10_000, other.send(unsent.server));
+    await assertRejects(() => trusting.send(returned.server), HandoffError, "not today");
+    await within(10_000, other.send(returned.server));
+  } finally {
+    for (const source of [silent, trusting, other]) await end(source);
+  }
+});
+
+Deno.test("a pool whose workers are not trusted passes on what a leaving one has not seen, once that has ended", async () => {
+  await using pool = new WorkerPool({
+    script: new URL("../children/leaving_worker.ts", import.meta.url),
+    args: ["4"],
+    denoFlags: DENO_FLAGS,
+    size: 2,
+    trusted: false,
+    restartDelay: 10,
+    attempts: 40,
+  });
+  await within(30_000, pool.ready);
+  const pairs = await Promise.all(Array.from({ length: 24 }, () => connection()));
+  const sent = await within(60_000, Promise.all(pairs.map(({ server }) => pool.dispatch(server))));
+  for (const [index, { client }] of pairs.entries()) {
+    using conn = client.toConn();
+    assertEquals(await new Response(conn.readable).text(), String(sent[index]!.worker.processId));
+  }
+});
+
+/** Dispatches connections, one of which waits for as long as a worker has no room. */
+async function dispatchAll(
+  pool: WorkerPool,
+  count: number,
+): Promise<{ pairs: Connection[]; done: Promise<unknown>[] }> {
+  const pairs = await Promise.all(Array.from({ length: count }, () => connection()));
+  return { pairs, done: pairs.map(({ server }) => pool.dispatch(server)) };
+}
+
+function lyingPool(args: string[], settings: { drainTimeout?: number } = {}): WorkerPool {
+  return new WorkerPool({
+    script: LYING,
+    args,
+    denoFlags: DENO_FLAGS,
+    size: 1,
+    maxSocketsPerWorker: 4,
+    trusted: false,
+    queueTimeout: 60_000,
+    drainTimeout: 1_000,
+    ...settings,
+  });
+}
+
+Deno.test(
+  "a worker that says at once that it has closed what it keeps gets no more than its share",
+  needs("the unix provider"),
+  async () => {
+    await using pool = lyingPool([]);
+    await within(30_000, pool.ready);
+    const { pairs, done } = await dispatchAll(pool, 9);
+    await within(10_000, Promise.all(done.slice(0, 4)));
+    // It has said so long ago.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const [worker] = pool.statistics.workers;
+    assertEquals([worker!.held, pool.statistics.waiting], [4, 5]);
+    // The sockets of a process that has ended do not count.
+    Deno.kill(worker!.processId, "SIGKILL");
+    await within(30_000, Promise.all(done.slice(4, 8)));
+    assertEquals([pool.statistics.workers[0]!.held, pool.statistics.waiting], [4, 1]);
+    done[8]!.catch(() => {});
+    for (const { client } of pairs) client.close();
+  },
+);
+
+Deno.test(
+  "a worker that closes what it said it had closed gets further sockets",
+  needs("the unix provider"),
+  async () => {
+    await using pool = lyingPool(["200"]);
+    await within(30_000, pool.ready);
+    const [before] = await settledDescriptors(Deno.pid);
+    const { pairs, done } = await dispatchAll(pool, 24);
+    const workers = await within(60_000, Promise.all(done));
+    assertEquals(
+      new Set(workers.map((result) => (result as { worker: { processId: number } }).worker.processId)).size,
+      1,
+    );
+    await until(() => pool.statistics.workers[0]!.held === 0, "what is closed counts no more");
+    for (const { client } of pairs) {
+      using conn = client.toConn();
+      assertEquals(await new Response(conn.readable).text(), `${pool.statistics.workers[0]!.processId}\n`);
+    }
+    await until(() => countDescriptors() <= before! + 1, "nothing is kept but what watches");
+  },
+);
+
+Deno.test("where the system does not tell what is closed, a worker is replaced when its share is used up", async () => {
+  const system = unixSystem();
+  // As on Windows and macOS.
+  if (Deno.build.os !== "windows") useUnixSystem({ ...system, processFiles: false });
+  const pool = lyingPool(["50"], { drainTimeout: 2_000 });
+  try {
+    await within(30_000, pool.ready);
+    const { pairs, done } = await dispatchAll(pool, 10);
+    const workers = await within(90_000, Promise.all(done));
+    const counts = Map.groupBy(workers, (result) => (result as { worker: { processId: number } }).worker.processId);
+    assertEquals([...counts.values()].map(({ length }) => length), [4, 4, 2]);
+    for (const { client } of pairs) client.close();
+  } finally {
+    await pool.close();
+    useUnixSystem(system);
+  }
+});
+
+Deno.test("a frozen target is ended after its time, and with it the copies that it keeps", async () => {
+  const source = await HandoffSource.spawn(new URL("../children/echo.ts", import.meta.url), {
+    denoFlags: DENO_FLAGS,
+    sendTimeout: 1_000,
+  });
+  await within(30_000, source.ready);
+  const { pid } = source.child;
+  try {
+    using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+    freeze(pid);
+    await within(10_000, assertRejects(() => source.send(datagrams), HandoffError, "did not take it in 1000 ms"));
+    assert(isRunning(pid));
+    const failure = await within(10_000, source.closed);
+    assertEquals([failure?.outcome, failure?.reason], [
+      "timeout",
+      `process ${pid} did not answer for 1000 ms, and was ended`,
+    ]);
+    await within(10_000, source.child.status);
+    const { port } = datagrams.addr;
+    datagrams.close();
+    // Where a copy were open, its port would be in use.
+    listenDatagram({ hostname: "127.0.0.1", port }).close();
+  } finally {
     await end(source);
   }
 });
