@@ -319,7 +319,9 @@ export class WorkerSlot {
       const { sendTimeout, trusted } = this.#settings;
       const onRelease = () => this.#events.changed();
       const source = new HandoffSource(child, { startTimeout, sendTimeout, trusted, onRelease });
-      worker = { child, ended, source, info, why: undefined };
+      const made: Worker = { child, ended, source, info, why: undefined };
+      onUnproven(source, () => void this.#replaceUsedUp(made));
+      worker = made;
     } catch (error) {
       failure = `no channel to it can be opened: ${error instanceof Error ? error.message : error}`;
       killProcess(child);

@@ -1,19 +1,22 @@
 /**
  * Kills workers for minutes: `deno task chaos [--connections N] [--seed N]`. With `--storm` sources and targets of 10 000
- * hand-offs are killed and stopped instead.
+ * hand-offs are killed and stopped instead; with `--threads N` one of the targets has threads that open connections by two
+ * copies of the library. With `--strangers` a rendezvous is attacked.
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { runChaos } from "./chaos.ts";
 import { runStorm } from "./storm.ts";
+import { type Attack, runCycling, runFloods } from "./strangers.ts";
 
 const options = parseArgs(Deno.args, {
-  string: ["connections", "seed"],
-  boolean: ["storm"],
-  default: { seed: "1" },
+  string: ["connections", "seed", "seconds", "threads"],
+  boolean: ["storm", "strangers"],
+  default: { seed: "1", seconds: "60" },
 });
-if (options.storm) await storm(Number(options.connections ?? 10_000), Number(options.seed));
+if (options.strangers) await attack(Number(options.seconds));
+if (options.storm) await storm(Number(options.connections ?? 10_000), Number(options.seed), options.threads);
 const report = await runChaos({
   connections: Number(options.connections ?? 100_000),
   seed: Number(options.seed),
@@ -39,10 +42,41 @@ for (const key of [...lost, ...wrong]) console.log(key);
 Deno.exit(length === 0 && kills > 0 && report.descriptors[1] <= report.descriptors[0] ? 0 : 1);
 
 /** Prints what became of the connections, and ends. */
-async function storm(connections: number, seed: number): Promise<never> {
-  const blows = Math.ceil(connections / 200);
-  const report = await runStorm({ connections, seed, blows, log: (line) => console.log(line) });
+async function storm(connections: number, seed: number, threads: string | undefined): Promise<never> {
+  const report = await runStorm({
+    connections,
+    seed,
+    blows: Math.ceil(connections / 200),
+    log: (line) => console.log(line),
+    ...threads === undefined ? {} : { threads: Number(threads) },
+  });
   console.log(report);
-  const { lost, wrong, hung, descriptors: [before, after] } = report;
-  Deno.exit(lost.length + wrong.length + hung.length === 0 && after <= before ? 0 : 1);
+  const { lost, wrong, hung, processes, descriptors, memoryFiles } = report;
+  const grown = [descriptors, memoryFiles].some(([before, after]) => after > before);
+  Deno.exit(lost.length + wrong.length + hung.length + processes.length === 0 && !grown ? 0 : 1);
+}
+
+/** Prints what strangers at a rendezvous get, and what they cost, and ends. */
+async function attack(seconds: number): Promise<never> {
+  const { rounds, stolen } = await runCycling(seconds * 1_000);
+  console.log(`${rounds} process ids came round again in ${seconds} s: ${stolen} sockets stolen`);
+  const attacks: readonly Attack[] = ["floodOwn", "flood", "search"];
+  const seen = await runFloods({
+    strangers: 4,
+    attacks,
+    rounds: 7,
+    milliseconds: 1_500,
+    log: (line) => console.log(line),
+  });
+  const median = (attack: Attack) => {
+    const claims = seen.filter((round) => round.attack === attack).map((round) => round.claims).sort((a, b) => a - b);
+    return claims[claims.length >> 1]!;
+  };
+  const [own, ...others] = attacks.map(median) as [number, ...number[]];
+  console.log(
+    `claims a second beside the same load elsewhere ${own}; under a flood ${others[0]} (${
+      (others[0]! / own).toFixed(2)
+    }); under strangers who look for addresses ${others[1]} (${(others[1]! / own).toFixed(2)})`,
+  );
+  Deno.exit(stolen === 0 && others.every((claims) => claims >= 0.7 * own) ? 0 : 1);
 }

@@ -16,12 +16,22 @@ export type StormEvent =
   | { readonly listens: number }
   | { readonly target: number }
   | { readonly ended: number }
-  | { readonly id: number; readonly taken: number }
+  | { readonly id: number; readonly taken: number; readonly thread?: boolean }
   | { readonly id: number; readonly given: number }
   | { readonly id: number; readonly returned: string }
   | { readonly waitsUntil: string }
   | { readonly rests: number }
   | { readonly failed: string };
+
+/** What comes with a socket. */
+export interface StormData {
+  readonly id: number;
+  /** The socket is not the connection: it brings a blob of it, for a thread, and takes answers back. */
+  readonly carrier?: boolean;
+}
+
+/** What a target says over a carrier. */
+export const StormAnswer = { ready: 2, opened: 1 } as const;
 
 /** How much of it. */
 export interface StormOptions {
@@ -29,6 +39,11 @@ export interface StormOptions {
   seed: number;
   /** How many processes are killed or stopped. */
   blows: number;
+  /**
+   * How many threads one of the targets has. They open connections by blobs, half of them by another copy of the library.
+   * Defaults to none.
+   */
+  threads?: number;
   log?: (line: string) => void;
 }
 
@@ -49,6 +64,12 @@ export interface StormReport {
   /** Hand-offs that came back, by outcome. */
   readonly returned: Readonly<Record<string, number>>;
   readonly seconds: number;
+  /** Connections that threads opened. */
+  readonly byThreads: number;
+  /** Processes that were left over: there must be none. */
+  readonly processes: readonly number[];
+  /** Files in memory that the source that was never killed has, before and after. */
+  readonly memoryFiles: readonly [before: number, after: number];
   /** Pipes and sockets of the source that was never killed, before and after. */
   readonly descriptors: readonly [before: number, after: number];
   /** Its resident memory in MiB, before and after. */
@@ -86,13 +107,16 @@ class Ledger {
   readonly killed = new Set<number>();
   readonly returned: Record<string, number> = {};
   readonly failures: string[] = [];
+  byThreads = 0;
 
   note(event: StormEvent): void {
     if ("failed" in event) this.failures.push(event.failed);
     else if ("ended" in event) this.killed.add(event.ended);
     else if ("returned" in event) this.returned[event.returned] = (this.returned[event.returned] ?? 0) + 1;
-    else if ("taken" in event) this.#own(event.id, event.taken);
-    else if ("given" in event) this.#own(event.id, event.given);
+    else if ("taken" in event) {
+      this.#own(event.id, event.taken);
+      if (event.thread === true) this.byThreads++;
+    } else if ("given" in event) this.#own(event.id, event.given);
   }
 
   #own(id: number, processId: number): void {
@@ -116,9 +140,12 @@ class Source {
   #waitsUntil = "it hears of it";
   #killed = false;
 
-  constructor(ledger: Ledger) {
+  /** All that it has ever started. */
+  readonly all = new Set<number>();
+
+  constructor(ledger: Ledger, args: readonly string[] = []) {
     this.#child = new Deno.Command(Deno.execPath(), {
-      args: [...RUN, "--allow-all", SCRIPT],
+      args: [...RUN, "--allow-all", SCRIPT, ...args],
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",
@@ -140,7 +167,7 @@ class Source {
   }
 
   /** Has it close all its targets, and waits until it has done so. */
-  async rest(): Promise<{ descriptors: number; memory: number }> {
+  async rest(): Promise<{ descriptors: number; memory: number; memoryFiles: number }> {
     this.#rests = Promise.withResolvers();
     this.tell("rest");
     const memory = await within(
@@ -154,7 +181,7 @@ class Source {
       await new Promise((resolve) => setTimeout(resolve, 100));
       descriptors = Math.min(descriptors, openStreams(this.pid).length);
     }
-    return { descriptors, memory };
+    return { descriptors, memory, memoryFiles: countMemoryFiles(this.pid) };
   }
 
   /** Ends it at once, and with it what it was about to start. */
@@ -186,7 +213,10 @@ class Source {
       const event: StormEvent = JSON.parse(line);
       ledger.note(event);
       if ("listens" in event) this.port = event.listens;
-      if ("target" in event) this.targets.add(event.target);
+      if ("target" in event) {
+        this.targets.add(event.target);
+        this.all.add(event.target);
+      }
       if ("waitsUntil" in event) this.#waitsUntil = event.waitsUntil;
       if ("rests" in event) {
         this.targets.clear();
@@ -196,6 +226,13 @@ class Source {
   }
 }
 
+/** Linux: the tables of decisions that a process has, as mappings and as descriptors. */
+function countMemoryFiles(pid: number): number {
+  if (Deno.build.os !== "linux") return 0;
+  const mapped = Deno.readTextFileSync(`/proc/${pid}/maps`).split("memfd:").length - 1;
+  return mapped + openStreams(pid).filter((line) => line.includes("memfd:")).length;
+}
+
 interface Ended {
   readonly id: number;
   readonly source: Source;
@@ -203,10 +240,56 @@ interface Ended {
 }
 
 /** Runs it. */
-export async function runStorm({ connections, seed, blows, log }: StormOptions): Promise<StormReport> {
+export async function runStorm(options: StormOptions): Promise<StormReport> {
+  if (options.threads === undefined) return await run(options, []);
+  const directory = await Deno.makeTempDir();
+  try {
+    // Modules of another path are modules of their own.
+    const copy = new URL("copy/", toUrl(directory));
+    await copyLibrary(copy);
+    return await run(options, [String(options.threads), new URL("mod.ts", copy).href]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+function toUrl(directory: string): URL {
+  return new URL(`file://${Deno.build.os === "windows" ? `/${directory.replaceAll("\\", "/")}` : directory}/`);
+}
+
+/** Copies what `mod.ts` may import. Symbolic links need rights on Windows. */
+async function copyLibrary(to: URL): Promise<void> {
+  const root = new URL("../../", import.meta.url);
+  await Deno.mkdir(to);
+  for (
+    const name of [
+      "mod.ts",
+      "deno.json",
+      "deno.lock",
+      "internal",
+      "structs",
+      "ffi",
+      "spi",
+      "sockets",
+      "handoff",
+      "links",
+    ]
+  ) {
+    await copyTree(new URL(name, root), new URL(name, to));
+  }
+}
+
+async function copyTree(from: URL, to: URL): Promise<void> {
+  if ((await Deno.stat(from)).isFile) return await Deno.copyFile(from, to);
+  await Deno.mkdir(to);
+  for await (const { name } of Deno.readDir(from)) await copyTree(new URL(`${from}/${name}`), new URL(`${to}/${name}`));
+}
+
+async function run({ connections, seed, blows, log }: StormOptions, args: readonly string[]): Promise<StormReport> {
   const next = random(seed);
   const ledger = new Ledger();
-  const sources = Array.from({ length: SOURCES }, () => new Source(ledger));
+  // The one that is never killed has the target with the threads.
+  const sources = Array.from({ length: SOURCES }, (_, index) => new Source(ledger, index === 0 ? args : []));
   const [survivor] = sources as [Source];
   const all = [...sources];
   const counts: Record<Blow, number> = { "kill target": 0, "kill source": 0, "freeze target": 0, "freeze source": 0 };
@@ -263,7 +346,7 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
       clearTimeout(timer);
     }
   };
-  const run = (limit: number) => Promise.all(Array.from({ length: IN_FLIGHT }, () => one(limit)));
+  const exchangeAll = (limit: number) => Promise.all(Array.from({ length: IN_FLIGHT }, () => one(limit)));
 
   const strikeAll = async () => {
     let struck = 0;
@@ -280,10 +363,10 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
 
   const runAll = async () => {
     await Promise.all(sources.map((source) => source.start()));
-    await run(WARM_UP_CONNECTIONS);
+    await exchangeAll(WARM_UP_CONNECTIONS);
     const before = await survivor.rest();
     survivor.tell("go");
-    await Promise.all([run(connections), strikeAll()]);
+    await Promise.all([exchangeAll(connections), strikeAll()]);
     await Promise.all(thawing);
     return [before, await survivor.rest()] as const;
   };
@@ -294,12 +377,16 @@ export async function runStorm({ connections, seed, blows, log }: StormOptions):
     for (const source of all) source.kill();
   });
   await Promise.all(all.map((source) => source.ended()));
+  const processes = all.flatMap((source) => [source.pid, ...source.all]).filter((pid) => isAlive(pid));
 
   return { ...judge(answers, ledger), connections, hung, blows: counts, returned: ledger.returned, ...figures() };
 
   function figures() {
     return {
       seconds: (performance.now() - began) / 1000,
+      byThreads: ledger.byThreads,
+      processes,
+      memoryFiles: [before.memoryFiles, after.memoryFiles] as const,
       descriptors: [before.descriptors, after.descriptors] as const,
       memory: [before.memory, after.memory] as const,
     };

@@ -1,7 +1,9 @@
 // Hands each connection to one of its targets, and to another when it comes back; replaces targets that end. It withdraws
-// some itself. Commands on stdin: `go`, `rest`.
-import { HandoffError, HandoffSource, listen, type Socket } from "@winsock/handoff";
-import { readLines, type StormEvent } from "./storm.ts";
+// some itself. Commands on stdin: `go`, `rest`. Arguments, if its first target is to have threads: how many, and another
+// copy of the library. Half of the connections of that target are opened by threads, from blobs.
+import { duplicateSocket, HandoffError, HandoffSource, listen, Socket } from "@winsock/handoff";
+import { defaultProvider } from "../../spi/default_provider.ts";
+import { readLines, StormAnswer, type StormData, type StormEvent } from "./storm.ts";
 
 const TARGETS = 2;
 /** Long enough for a target to start on any machine. What is not taken is withdrawn earlier. */
@@ -11,6 +13,8 @@ const WITHDRAWN_OF_100 = 8;
 const WITHDRAWN_WITHIN_MS = 4;
 const TARGET = new URL("storm_target.ts", import.meta.url);
 const WITHDRAWN = new Error("withdrawn");
+const BLOBS_OF_100 = 50;
+const HAS_THREADS = Deno.args.length > 0;
 
 const targets: (HandoffSource | undefined)[] = [];
 let going = false;
@@ -59,7 +63,9 @@ async function handOff(socket: Socket): Promise<void> {
       continue;
     }
     try {
-      await send(target, socket, id);
+      if (HAS_THREADS && target === targets[0] && Math.random() * 100 < BLOBS_OF_100) {
+        await sendBlob(target, socket, id);
+      } else await send(target, socket, { id });
       return report({ id, given: target.child.pid });
     } catch (error) {
       if (!(error instanceof HandoffError) && error !== WITHDRAWN) throw error;
@@ -68,13 +74,41 @@ async function handOff(socket: Socket): Promise<void> {
   }
 }
 
-async function send(target: HandoffSource, socket: Socket, id: number): Promise<void> {
+/** Has a thread of a target open a connection. */
+async function sendBlob(target: HandoffSource, socket: Socket, id: number): Promise<void> {
+  const [near, far] = Socket.pair();
+  let blob: Uint8Array<ArrayBuffer> | undefined;
+  try {
+    await send(target, far as Socket, { id, carrier: true });
+    using conn = near.toConn();
+    // Without an answer the target has ended, has no thread for it, or could not open it.
+    if (await readByte(conn) !== StormAnswer.ready) throw new HandoffError("rejected", "no thread is free");
+    blob = duplicateSocket(socket, target.child.pid);
+    await conn.write(blob).catch(() => {});
+    if (await readByte(conn) !== StormAnswer.opened) throw new HandoffError("rejected", "no thread has opened it");
+    socket.close();
+  } catch (error) {
+    if (blob !== undefined) defaultProvider().withdraw(blob);
+    throw error;
+  } finally {
+    near.close();
+    far.close();
+  }
+}
+
+async function readByte(conn: Deno.Conn): Promise<number | undefined> {
+  const byte = new Uint8Array(1);
+  const length = await conn.read(byte).catch(() => null);
+  return length === 1 ? byte[0] : undefined;
+}
+
+async function send(target: HandoffSource, socket: Socket, data: StormData): Promise<void> {
   const early = Math.random() * 100 < WITHDRAWN_OF_100;
   const controller = new AbortController();
   const patience = early ? Math.random() * WITHDRAWN_WITHIN_MS : PATIENCE_MS;
   const timer = setTimeout(() => controller.abort(WITHDRAWN), patience);
   try {
-    await target.send(socket, { data: id, signal: controller.signal });
+    await target.send(socket, { data, signal: controller.signal });
   } finally {
     clearTimeout(timer);
   }
@@ -86,7 +120,8 @@ async function keepTarget(index: number): Promise<void> {
     const source = await HandoffSource.spawn(TARGET, {
       startTimeout: TIMEOUT_MS,
       sendTimeout: TIMEOUT_MS,
-      denoFlags: ["--no-check", "--cached-only"],
+      denoFlags: ["--no-check", "--cached-only", "--allow-read"],
+      args: index === 0 ? Deno.args : [],
     });
     const { pid, status } = source.child;
     report({ target: pid });

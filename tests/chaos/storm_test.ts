@@ -19,3 +19,13 @@ Deno.test("both sides are killed and stopped at random, and every connection has
   const [memoryBefore, memoryAfter] = report.memory;
   assert(memoryAfter <= memoryBefore + NOISE_MIB, `${memoryBefore} MiB before, ${memoryAfter} MiB after`);
 });
+
+Deno.test("threads of a target, with two copies of the library, open what becomes theirs", async () => {
+  const connections = ON_WINDOWS ? 300 : 1_000;
+  const seed = Number(Deno.env.get("CHAOS_SEED") ?? 20_261_130);
+  const report = await runStorm({ connections, seed, blows: 4, threads: 4 });
+  const { lost, wrong, hung, processes, descriptors, memoryFiles } = report;
+  assertEquals([lost, wrong, hung, processes], [[], [], [], []], `seed ${seed}`);
+  assert(report.byThreads > 0, JSON.stringify(report));
+  for (const [before, after] of [descriptors, memoryFiles]) assert(after <= before, JSON.stringify(report));
+});

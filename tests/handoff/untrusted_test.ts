@@ -14,9 +14,8 @@ import { killProcess } from "../../handoff/spawn.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { type Connection, connection } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
-import { freeze } from "../kit/faults/acts.ts";
+import { freeze, isAlive } from "../kit/faults/acts.ts";
 import { until, within } from "../kit/process.ts";
-import { isRunning } from "../kit/process_state.ts";
 import { needs } from "../kit/needs.ts";
 
 const SCRIPT = new URL("../children/lingering_target.ts", import.meta.url);
@@ -270,7 +269,7 @@ Deno.test("a frozen target is ended after its time, and with it the copies that 
     using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
     freeze(pid);
     await within(10_000, assertRejects(() => source.send(datagrams), HandoffError, "did not take it in 1000 ms"));
-    assert(isRunning(pid));
+    assert(isAlive(pid));
     const failure = await within(10_000, source.closed);
     assertEquals([failure?.outcome, failure?.reason], [
       "timeout",
