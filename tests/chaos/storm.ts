@@ -16,6 +16,7 @@ export type StormEvent =
   | { readonly listens: number }
   | { readonly target: number }
   | { readonly ended: number }
+  | { readonly withThreads: number }
   | { readonly id: number; readonly taken: number; readonly thread?: boolean }
   | { readonly id: number; readonly given: number }
   | { readonly id: number; readonly returned: string }
@@ -140,6 +141,8 @@ class Source {
   #waitsUntil = "it hears of it";
   #killed = false;
 
+  /** Resolves when its target with threads is ready. */
+  withThreads = Promise.withResolvers<void>();
   /** All that it has ever started. */
   readonly all = new Set<number>();
 
@@ -217,6 +220,7 @@ class Source {
         this.targets.add(event.target);
         this.all.add(event.target);
       }
+      if ("withThreads" in event) this.withThreads.resolve();
       if ("waitsUntil" in event) this.#waitsUntil = event.waitsUntil;
       if ("rests" in event) {
         this.targets.clear();
@@ -365,7 +369,9 @@ async function run({ connections, seed, blows, log }: StormOptions, args: readon
     await Promise.all(sources.map((source) => source.start()));
     await exchangeAll(WARM_UP_CONNECTIONS);
     const before = await survivor.rest();
+    survivor.withThreads = Promise.withResolvers();
     survivor.tell("go");
+    if (args.length > 0) await within(REST_MS, survivor.withThreads.promise, () => "a target with threads is ready");
     await Promise.all([exchangeAll(connections), strikeAll()]);
     await Promise.all(thawing);
     return [before, await survivor.rest()] as const;

@@ -126,6 +126,7 @@ async function keepTarget(index: number): Promise<void> {
     const { pid, status } = source.child;
     report({ target: pid });
     await source.ready.then(() => targets[index] = source, () => {});
+    if (HAS_THREADS && targets[index] === source && index === 0) report({ withThreads: pid });
     // It may have been time to rest before it was ready.
     if (!going) await source.close();
     await source.closed;

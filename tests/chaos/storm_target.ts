@@ -15,7 +15,8 @@ const threads = Array.from({ length: Number(count) }, (_, index) => {
 const idle: Worker[] = [];
 /** The connections that threads have. */
 const serving = new Set<Promise<void>>();
-for (const thread of threads) thread.onmessage = () => void idle.push(thread);
+await Promise.all(threads.map((thread) => new Promise((resolve) => thread.onmessage = resolve)));
+idle.push(...threads);
 
 for await (const received of receive({ autoAccept: false })) {
   if (Math.random() * 100 < REJECTED_OF_100) {
