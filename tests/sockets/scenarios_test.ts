@@ -6,6 +6,8 @@ import {
   connect,
   DatagramSocket,
   duplicateSocket,
+  HandoffError,
+  INVALID_SOCKET,
   listen,
   listenDatagram,
   Listener,
@@ -17,6 +19,7 @@ import {
 import { SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { writeAll } from "../kit/connections.ts";
+import { withInProcessPair } from "../kit/handoffs.ts";
 import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";
 
@@ -443,8 +446,70 @@ const SHARING_SCENARIOS: Record<string, (shared: Shared) => Promise<void>> = {
   },
 };
 
+const CLASSES = { connection: Socket, listener: Listener, datagram: DatagramSocket };
+const KINDS = ["connection", "listener", "datagram"] as const;
+
+const OWNING_SCENARIOS: Record<string, (shared: Shared) => Promise<void>> = {
+  async "released and taken over by its number, it works"({ socket, kind, works }) {
+    const handle = socket.detach();
+    assertEquals(socket.handle, INVALID_SOCKET);
+    using other = CLASSES[kind].fromHandle<SocketAddr>(handle);
+    assertEquals(other.handle, handle);
+    await works(other);
+  },
+  async "taken over as what it is not, it is refused, and stays open"({ socket, kind, works }) {
+    const handle = socket.detach();
+    for (const other of KINDS) {
+      if (other === kind) continue;
+      assertThrows(() => CLASSES[other].fromHandle(handle), TypeError, `socket ${handle}: it is a ${kind}`);
+    }
+    using again = CLASSES[kind].fromHandle<SocketAddr>(handle);
+    await works(again);
+  },
+  async "while it has an owner, nothing else takes it over or closes it"({ socket, kind, works }) {
+    assertThrows(() => CLASSES[kind].fromHandle(socket.handle), TypeError, "already has an owner");
+    await works(socket);
+  },
+};
+
+const HANDOFF_SCENARIOS: Record<string, (shared: Shared) => Promise<void>> = {
+  async "handed off, it is the target's, with its data, and works there"({ socket, kind, works }) {
+    const addr = addressOf(socket);
+    await withInProcessPair(async (source, received) => {
+      const sending = source.send(socket, { data: { kind } });
+      const { value } = await received.next();
+      await sending;
+      assertEquals([value?.data, socket.handle], [{ kind }, INVALID_SOCKET]);
+      using owner = value!.socket as AnySocket;
+      assertEquals(addressOf(owner), addr);
+      await works(owner);
+    }, { kinds: KINDS });
+  },
+  async "rejected by the target, it is the source's again, and works"({ socket, works }) {
+    await withInProcessPair(async (source, received) => {
+      const sending = assertRejects(() => source.send(socket), HandoffError, "not today");
+      const { value } = await received.next();
+      await value!.reject("not today");
+      await sending;
+      await works(socket);
+    }, { kinds: KINDS, autoAccept: false });
+  },
+  async "handed on by its second owner, it works in its third"({ socket, works }) {
+    await withInProcessPair(async (source, received) => {
+      const sending = source.send(socket);
+      const { value: first } = await received.next();
+      await sending;
+      const again = source.send(first!.socket);
+      const { value: second } = await received.next();
+      await again;
+      using owner = second!.socket as AnySocket;
+      await works(owner);
+    }, { kinds: KINDS });
+  },
+};
+
 for (const [name, { ignore, make }] of Object.entries(SHARED)) {
-  for (const [what, run] of Object.entries(SHARING_SCENARIOS)) {
+  for (const [what, run] of Object.entries({ ...SHARING_SCENARIOS, ...OWNING_SCENARIOS, ...HANDOFF_SCENARIOS })) {
     Deno.test(`${name}: ${what}`, { ignore }, async () => {
       using shared = await make();
       await run(shared);
