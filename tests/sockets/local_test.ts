@@ -1,7 +1,6 @@
 // Local (unix) sockets: listening, connecting, sharing and handing over.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
-  type AnySocket,
   connect,
   DatagramSocket,
   duplicateSocket,
@@ -14,7 +13,6 @@ import {
   WinsockError,
 } from "@winsock/handoff";
 import { readEnd, readText, writeText } from "../kit/connections.ts";
-import { AF, IPPROTO, SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { unixSystem } from "../../ffi/unix/libc.ts";
 import { sendLocalDatagram } from "../../ffi/unix/scm_rights.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
@@ -275,32 +273,6 @@ Deno.test("a type of local socket that is none, or that the system lacks, is ref
   if (!withSequences.ignore) return;
   assertThrows(() => listen({ path: "/x", type: "seqpacket" }), Deno.errors.NotSupported, "SOCK_SEQPACKET");
   await assertRejects(() => connect({ path: "/x", type: "seqpacket" }), Deno.errors.NotSupported, "SOCK_SEQPACKET");
-});
-
-Deno.test("a blob says which family, type and protocol its socket has", withLocal, async () => {
-  const directory = await Deno.makeTempDir();
-  const path = (name: string) => `${directory}/${name}`;
-  const { AF_UNIX, AF_INET, AF_INET6 } = AF;
-  const { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET } = SOCK;
-  const { IPPROTO_TCP, IPPROTO_UDP } = IPPROTO;
-  const rows: [() => AnySocket, family: number, type: number, protocol: number][] = [
-    [() => listen({ hostname: "127.0.0.1" }), AF_INET, SOCK_STREAM, IPPROTO_TCP],
-    [() => listen({ hostname: "::1" }), AF_INET6, SOCK_STREAM, IPPROTO_TCP],
-    [() => listenDatagram({ hostname: "127.0.0.1" }), AF_INET, SOCK_DGRAM, IPPROTO_UDP],
-    [() => listenDatagram({ hostname: "::1" }), AF_INET6, SOCK_DGRAM, IPPROTO_UDP],
-    [() => listen({ path: path("stream") }), AF_UNIX, SOCK_STREAM, 0],
-    [() => listenDatagram({ transport: "unixpacket", path: path("datagram") }), AF_UNIX, SOCK_DGRAM, 0],
-    [() => Socket.pair()[0], AF_UNIX, SOCK_STREAM, 0],
-  ];
-  if (!withSequences.ignore) {
-    rows.push([() => listen({ path: path("sequence"), type: "seqpacket" }), AF_UNIX, SOCK_SEQPACKET, 0]);
-  }
-  for (const [make, family, type, protocol] of rows) {
-    using socket = make();
-    const { iAddressFamily, iSocketType, iProtocol } = WSAPROTOCOL_INFOW.decode(duplicateSocket(socket, Deno.pid));
-    assertEquals([iAddressFamily, iSocketType, iProtocol], [family, type, protocol], String(make));
-  }
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("local sockets have no options of TCP, and those of any socket", withLocal, async () => {
