@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { receive } from "@winsock/handoff";
 import http from "node:http";
+import { serveNode } from "./serve_node.ts";
 import { printStep, printSteps } from "./steps.ts";
 
 printSteps("target");
@@ -16,15 +16,4 @@ const server = http.createServer((request, response) => {
   response.setHeader("content-type", "text/plain");
   response.end(`Hello ${request.url?.slice(1)} from process ${Deno.pid}\n`);
 });
-// The server does not listen, and Deno would close each connection after one response.
-Object.defineProperty(server, "listening", { value: true });
-
-const open = new Set<Promise<void>>();
-for await (const { socket } of receive()) {
-  const connection = socket.toNodeSocket();
-  const closed = new Promise<void>((resolve) => connection.once("close", () => resolve()));
-  open.add(closed);
-  closed.then(() => open.delete(closed));
-  server.emit("connection", connection);
-}
-await Promise.all(open);
+await serveNode(server);

@@ -6,13 +6,14 @@ import https from "node:https";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { findClientHello, serverNameOf } from "../../examples/client_hello.ts";
 import { clientHello } from "../kit/client_hello.ts";
+import { RawClient } from "../kit/http_client.ts";
 import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
 import { random } from "../kit/random.ts";
 
 /** Starts an example that listens, and reads the port from its first line. */
-async function startExample(script: string) {
+async function startExample(script: string, ...more: string[]) {
   const url = new URL(`../../examples/${script}`, import.meta.url).href;
-  const args = [...RUN, "--allow-run", FFI_GRANT, url];
+  const args = [...RUN, "--allow-run", FFI_GRANT, url, ...more];
   const child = new Deno.Command(Deno.execPath(), { args, stdin: "null", stdout: "piped" }).spawn();
   const nextLine = lines(child);
   const port = Number(/port (\d+)/.exec(await nextLine() ?? "")?.[1]);
@@ -40,6 +41,36 @@ Deno.test("http_pool: two workers without net permission answer with Hono, in tu
   const echoed = await fetch(`${url}/echo`, { method: "POST", body: "hello" });
   assertEquals(await echoed.text(), "hello");
 });
+
+for (
+  const [framework, ...flags] of [["express", "--allow-env", "--allow-read"], [
+    "fastify",
+    "--allow-env",
+    "--allow-read",
+  ]]
+) {
+  Deno.test(`http_pool: two workers answer with ${framework}, each connection as often as it asks`, async () => {
+    await using pool = await startExample("http_pool.ts", "0", `${framework}_worker.ts`, ...flags);
+    const processes = new Set<string>();
+    for (let count = 0; count < 2; count++) {
+      using client = await RawClient.connect(pool.port);
+      const { status, body } = await client.get("/");
+      assertEquals(status, 200);
+      processes.add(body);
+      assertEquals(JSON.parse((await client.get("/hello/a%20b?c=d")).body), { hello: "a b", c: "d" });
+      assertEquals((await client.get("/nowhere")).status, 404);
+      const failed = await client.get("/error");
+      assertEquals([failed.status, JSON.parse(failed.body)], [500, { error: "This is no good" }]);
+      const text = '{"e":[1]}';
+      await client.send("POST /echo HTTP/1.1", "Host: a", "Content-Type: application/json", "Content-Length: 9", "");
+      await client.write(text);
+      const echoed = await client.response();
+      assertEquals([echoed.status, echoed.body], [201, text]);
+      assertEquals((await client.get("/")).body, body, "the connection is the same worker's");
+    }
+    assertEquals(processes.size, 2);
+  });
+}
 
 Deno.test("sni_router: each name is answered by its worker, which ends TLS; others are refused", async () => {
   await using router = await startExample("sni_router.ts");
