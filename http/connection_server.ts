@@ -10,7 +10,10 @@ import { Socket } from "../sockets/socket.ts";
 import { reportError } from "./handler.ts";
 import type { HttpServer, HttpSettings } from "./options.ts";
 
-/** The time that an idle connection is kept at the shutdown, in milliseconds, because a request may be in flight. */
+/**
+ * The time from the last use of a connection, in milliseconds, before which the shutdown does not close it, because a
+ * request may be in flight. Connections that were idle for that time are closed at once.
+ */
 export const FAREWELL_MS = 250;
 
 /** Parses requests, calls the handler, and sends the responses. */

@@ -17,6 +17,11 @@ export interface DenoBody {
   readonly isRead: boolean;
   /** Whether it is not read, so that Deno waits for the rest of it without a limit. */
   readonly isLeft: boolean;
+  /**
+   * Throws away the rest of a body that the program has begun to read, and does not read any more. Otherwise Deno keeps
+   * the connection for it until the garbage collector finds the body.
+   */
+  discardRest(): void;
 }
 
 /**
@@ -26,15 +31,18 @@ export interface DenoBody {
  * @returns The body, or `undefined` if the request does not have one.
  */
 export function bodyOf(request: Request, limit: number): DenoBody | undefined {
-  const { method } = request;
+  // Deno has no body for these two names. It cannot create a request with a body for the same names in other letters.
+  const method = request.method.toUpperCase();
   // Deno answers a request faster if its headers are not read.
   if (method === "GET" || method === "HEAD") return undefined;
   const { headers } = request;
   const length = headers.get("content-length");
   if (length !== null) return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
   const isChunked = headers.has("transfer-encoding");
-  // Deno cannot create another request with this method. A client must not send it with a body.
-  if (method === "TRACE" || method === "CONNECT") return isChunked ? new KnownBody(request, true) : undefined;
+  // Deno cannot create another request with these methods. A client must not send them with a body.
+  if (method === "TRACE" || method === "TRACK" || method === "CONNECT") {
+    return isChunked ? new KnownBody(request, true) : undefined;
+  }
   // A request of HTTP/2 may have a body without announcing it.
   return openBody(request) === undefined ? undefined : new OpenBody(request, limit, isChunked);
 }
@@ -73,6 +81,10 @@ class KnownBody implements DenoBody {
   get isLeft(): boolean {
     return openBody(this.request) === "unread";
   }
+
+  discardRest(): void {
+    if (this.isLeft && this.request.bodyUsed) this.request.body!.cancel().catch(() => {});
+  }
 }
 
 /** A body of any length. Reading it fails when it exceeds the limit. */
@@ -105,7 +117,16 @@ class OpenBody implements DenoBody {
   }
 
   get isLeft(): boolean {
-    return this.#tooLarge || this.#isChunked && openBody(this.#original) === "unread";
+    return this.#tooLarge || this.#isAbandoned || this.#isChunked && openBody(this.#original) === "unread";
+  }
+
+  discardRest(): void {
+    if (this.#isAbandoned) this.#reader!.cancel().catch(() => {});
+  }
+
+  /** Whether the program has begun to read it, and has released its reader. */
+  get #isAbandoned(): boolean {
+    return this.#reader !== undefined && openBody(this.#original) !== undefined && !this.request.body!.locked;
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {

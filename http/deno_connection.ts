@@ -142,7 +142,7 @@ export class DenoConnection {
   #upgraded: Upgraded | undefined;
   #answering = 0;
   #answers = 0;
-  /** The time when the connection began, was last answered, or was told to close. */
+  /** The time when the connection began, was last used, or was told to close. */
   #since = performance.now();
   /** Whether the last request was answered before all of its body had arrived, and its body is not read. */
   #unread = false;
@@ -199,11 +199,9 @@ export class DenoConnection {
     else this.#server.unref();
   }
 
-  /** Closes the connection after its next response. */
+  /** Closes the connection after its next response, or at the next check if it was idle for a while. */
   drain(): void {
     this.#draining = true;
-    // A request that is in flight still has some time.
-    this.#since = performance.now();
   }
 
   /**
@@ -280,6 +278,7 @@ export class DenoConnection {
     if (response.status === SWITCHING_PROTOCOLS) this.#report(notByDeno(), request);
     if (body?.isRead) return heldOpen(response, body.request.body!);
     this.#unread = body?.isLeft ?? false;
+    body?.discardRest();
     return this.#draining ? lastResponse(response) : response;
   }
 

@@ -74,6 +74,8 @@ export class DenoEngine implements HttpEngine {
     clearInterval(this.#timer);
     this.#timer = this.#checkEvery(FAREWELL_MS / CHECKS);
     for (const connection of this.#open) connection.drain();
+    // Requests that have arrived are read first.
+    setTimeout(() => this.#check(), 0);
     this.#context.webSockets.goAway();
     this.#others.drain();
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import net from "node:net";
 import type { Socket as NodeSocket } from "node:net";
 import type { IncomingMessage } from "node:http";
 import { setImmediate } from "node:timers";
@@ -85,6 +86,8 @@ interface Connection extends ConnectionInfo {
   body?: RequestBody;
   /** Whether the client has ended its side. */
   halfOpen: boolean;
+  /** The time when the connection began or was last used. */
+  since: number;
 }
 
 /** Serves connections with a server of `node:http` that does not listen. */
@@ -131,7 +134,16 @@ export class NodeEngine implements HttpEngine {
     const stream = socket.toNodeSocket(this.#settings);
     const served = this.#node.serve(stream);
     const turns = new RequestQueue(served);
-    const connection: Connection = { stream, served, localAddr, remoteAddr, data, turns, halfOpen: false };
+    const connection: Connection = {
+      stream,
+      served,
+      localAddr,
+      remoteAddr,
+      data,
+      turns,
+      halfOpen: false,
+      since: performance.now(),
+    };
     this.#open.add(connection);
     if (!this.#referenced) stream.unref();
     stream.once("close", () => {
@@ -183,6 +195,7 @@ export class NodeEngine implements HttpEngine {
     response.once("close", () => {
       this.#responses.delete(response);
       if (peer.exchange === exchange) delete peer.exchange;
+      peer.since = performance.now();
       exchange.closed();
       peer.turns.next();
       if (this.#draining) this.#letGo([peer]);
@@ -193,8 +206,19 @@ export class NodeEngine implements HttpEngine {
     else response.writeHead(refusal, { connection: "close", "content-length": 0 }).end();
   }
 
-  /** Closes the connections that, after a delay, wait for a request or for a body that is not read. */
+  /** Closes the connections that wait for a request or for a body that is not read, if they were idle for a while. */
   #letGo(connections: Connection[]): void {
+    const recently = performance.now() - FAREWELL_MS;
+    const { idle = [], used = [] } = Object.groupBy(connections, ({ stream, since }) => {
+      // Other streams see only after a while that a request has arrived.
+      return since < recently && stream instanceof net.Socket ? "idle" : "used";
+    });
+    if (idle.length > 0) this.#closeLater(idle, 0);
+    if (used.length > 0) this.#closeLater(used, FAREWELL_MS);
+  }
+
+  /** Closes the connections that, after a delay, wait for a request or for a body that is not read. */
+  #closeLater(connections: Connection[], delay: number): void {
     const close = () => {
       for (const { stream, served, exchange, body } of connections) {
         if (exchange === undefined && !body?.isRead && stream.writableLength + served.writableLength === 0) {
@@ -206,7 +230,7 @@ export class NodeEngine implements HttpEngine {
       this.#farewells.delete(timer);
       // Data that has arrived by now is read first, even if this timer is late.
       setImmediate(close);
-    }, FAREWELL_MS);
+    }, delay);
     this.#farewells.add(timer);
   }
 

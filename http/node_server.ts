@@ -14,7 +14,7 @@ import tls from "node:tls";
 import { deferredStream } from "./deferred_stream.ts";
 import type { HttpSettings, HttpTlsOptions } from "./options.ts";
 import { NodeResponse } from "./response.ts";
-import { asksForWebSocket } from "./request.ts";
+import { asksForWebSocket, mayHaveBody } from "./request.ts";
 
 /** The status of the response to a request that Node rejects, by the code of the error; 400 for other codes. */
 const STATUS_OF: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
@@ -63,7 +63,7 @@ export class NodeServer {
     Object.defineProperty(this.#server, "listening", { value: true });
     this.#server.on("request", (request, response) => events.request(request, response as NodeResponse));
     this.#server.on("checkContinue", (request, response) => {
-      (response as NodeResponse).expectContinue();
+      if (mayHaveBody(request)) (response as NodeResponse).expectContinue();
       events.request(request, response as NodeResponse);
     });
     // The server does not know any other expectation. They are ignored, as in Deno.serve.

@@ -154,6 +154,12 @@ export interface ServeHttpOptions extends StreamOptions {
    */
   minSendRate?: number;
   /**
+   * Whether responses are compressed for clients that accept `br` or `gzip`, by the rules of `Deno.serve`: those of
+   * 64 bytes or more and streams, with a media type that compresses well, and without a `content-encoding`, a
+   * `content-range` and `no-transform`. Each part of a stream is sent as soon as it is compressed. Defaults to `false`.
+   */
+  automaticCompression?: boolean;
+  /**
    * The maximum length of all headers of a request together, in bytes. Longer headers are answered 431. Defaults to
    * `16_384`.
    */
@@ -196,8 +202,9 @@ export interface HttpServer extends AsyncDisposable {
   readonly connectionCount: number;
   /**
    * Takes no more connections and finishes the open ones. Responses have the header `connection: close`. A connection
-   * that waits for its first or next request is closed after a quarter of a second, because a request may be in flight.
-   * WebSockets are asked to close (1001). Connections that are still open after the `shutdownTimeout` are closed.
+   * that waits for its first or next request is closed at once if it was idle for a quarter of a second, and otherwise
+   * after that time, because a request may be in flight. WebSockets are asked to close (1001). Connections that are
+   * still open after the `shutdownTimeout` are closed.
    *
    * If `connections` is a listener, it is closed. Its port is free when this resolves, unless another process also has
    * the listener. Other `connections` are asked to return. `receive()` can only return with its next connection, so
@@ -272,6 +279,7 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
     maxMessageSize: options.maxMessageSize ?? 16 * 1024 ** 2,
     maxBufferedAmount: options.maxBufferedAmount ?? 16 * 1024 ** 2,
     shutdownTimeout: options.shutdownTimeout ?? 8_000,
+    automaticCompression: options.automaticCompression ?? false,
   };
   for (const name of AT_LEAST_ONE) atLeast(1, name, settings[name]);
   for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);

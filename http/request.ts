@@ -68,7 +68,7 @@ export class RequestBody {
 
   /** Whether the request may have a body. */
   get expected(): boolean {
-    return this.#incoming.headers["transfer-encoding"] !== undefined || this.#announced > 0;
+    return mayHaveBody(this.#incoming);
   }
 
   /** Whether the program has begun to read it, and more of it may arrive. */
@@ -116,7 +116,7 @@ export class RequestBody {
   #pull(): Promise<void> | void {
     if (this.#over) return;
     const incoming = this.#incoming;
-    if (this.#discarding) return this.#fail(new TypeError("Cannot read the body: the response was already sent"));
+    if (this.#discarding) return this.#fail(alreadySent());
     if (incoming.readableEnded || incoming.destroyed || this.#broken) return this.#end();
     if (!this.#begun) this.#begin();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -185,15 +185,17 @@ export class RequestBody {
   }
 
   /**
-   * Reads the rest of the body when the response is sent. It is kept for the program if it has begun to read, and
-   * thrown away otherwise. A program that has a reader may not have read from it yet.
+   * Reads the rest of the body when the response is sent. It is kept for a program that has a reader, even if it has not
+   * read from it yet, and thrown away otherwise.
    */
   #finish(): void {
     const incoming = this.#incoming;
     if (incoming.readableEnded || incoming.destroyed || this.#broken) return;
     this.#answered = true;
-    if (this.#over || !this.#begun && !this.#stream?.locked) this.#discard();
-    else {
+    if (this.#over || !this.#stream?.locked) {
+      if (this.#begun && !this.#over) this.#fail(alreadySent());
+      this.#discard();
+    } else {
       if (!this.#begun) this.#begin();
       incoming.resume();
       this.#awaitClient();
@@ -263,12 +265,18 @@ export class RequestBody {
   }
 }
 
+function alreadySent(): Error {
+  return new TypeError("Cannot read the body: the response was already sent");
+}
+
 function brokenOff(): Error {
   return new Deno.errors.ConnectionAborted("Cannot read the body: the connection ended before all of it arrived");
 }
 
 /** The maximum number of headers of a request. Node drops the headers beyond its own limit without an error. */
 const MAX_HEADERS = 1_000;
+/** A list of transfer encodings with an element that is empty, or that is `identity`. */
+const NO_ENCODING = /(^|,)\s*(identity\s*)?(,|$)/i;
 /** The valid values of a Host header. Other characters would end the host within the URL. */
 const HOST = /^[^\s/\\?#]*$/;
 
@@ -285,7 +293,8 @@ export function refusalOf(
   // Node would use the first one, and a proxy in front of it perhaps another.
   if (linesOf(rawHeaders, "host").length > 1) return 400;
   // Proxies may disagree on whether the next bytes are a body or the next request.
-  if (httpVersion === "1.0" && headers["transfer-encoding"] !== undefined) return 400;
+  const encodings = headers["transfer-encoding"];
+  if (encodings !== undefined && (httpVersion === "1.0" || NO_ENCODING.test(encodings))) return 400;
   if (body.expected && isWebSocket(headers)) return 400;
   return body.announcedTooLarge ? 413 : undefined;
 }
@@ -294,9 +303,15 @@ export function refusalOf(
  * Returns whether a request may be upgraded to a WebSocket. Other upgrade requests, such as curl's for HTTP/2, may be
  * answered like normal requests.
  */
-export function asksForWebSocket({ rawHeaders, headers }: IncomingMessage): boolean {
-  if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0) return false;
+export function asksForWebSocket(request: IncomingMessage): boolean {
+  if (mayHaveBody(request)) return false;
+  const { rawHeaders, headers } = request;
   return isWebSocket(headers) && rawHeaders.length <= 2 * MAX_HEADERS && linesOf(rawHeaders, "host").length <= 1;
+}
+
+/** Returns whether a request announces a body. */
+export function mayHaveBody({ headers }: IncomingMessage): boolean {
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
 /** Returns whether a request asks for another protocol. Node does not read another request after it. */
@@ -351,19 +366,23 @@ function urlOf(
   if (/^https?:\/\//i.test(target)) return target;
   const { host = "" } = headers;
   if (!HOST.test(host)) return undefined;
-  const origin = `${"encrypted" in socket && socket.encrypted ? "https" : "http"}://${host || hostOf(localAddr)}`;
+  const scheme = "encrypted" in socket && socket.encrypted ? "https" : "path" in localAddr ? "http+unix" : "http";
+  const origin = `${scheme}://${host || hostOf(localAddr)}`;
   if (target.startsWith("/")) return origin + target;
   return target === "*" && method === "OPTIONS" ? `${origin}/*` : undefined;
 }
 
-/**
- * Returns the replacement for a missing Host, as in `Deno.serve`. A local connection does not have a suitable address.
- */
+/** Returns the replacement for a missing Host, as in `Deno.serve`: the address, or the encoded path, of the server. */
 function hostOf(address: SocketAddr): string {
-  if ("path" in address) return "localhost";
+  if ("path" in address) return encodeURIComponent(address.path).replace(/[-.!~*'()_]/g, encodeMark);
   const { hostname, port } = address;
   if (/^(127\.|0\.0\.0\.0$|::1?$)/.test(hostname)) return `localhost:${port}`;
   return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** Encodes a character that `encodeURIComponent` leaves as it is. */
+function encodeMark(mark: string): string {
+  return `%${mark.charCodeAt(0).toString(16).toUpperCase()}`;
 }
 
 function initOf(method: string, body: RequestBody): RequestInit {

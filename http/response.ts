@@ -239,12 +239,10 @@ export class NodeResponse extends http.ServerResponse {
   #sendWhole(head: Head, body: string | Uint8Array, requestBody: RequestBody): void {
     this.#setHead(head, requestBody);
     const { ascii, length } = head;
-    if (this.req.method === "HEAD" && body.length > 0) this.setHeader("content-length", Buffer.byteLength(body));
-    else if (
-      length !== undefined && (this.req.method === "HEAD" && this.statusCode !== 204 || this.statusCode === 304)
-    ) {
-      this.setHeader("content-length", length);
-    }
+    // A response to HEAD, or a 304, says how long the body would be. The handler knows that if it has not made the body.
+    if (this.req.method === "HEAD" && this.statusCode !== 204 && this.statusCode !== 304) {
+      this.setHeader("content-length", body.length > 0 ? Buffer.byteLength(body) : length ?? "0");
+    } else if (length !== undefined && this.statusCode === 304) this.setHeader("content-length", length);
     this.writes++;
     // Text is written past the stream, where its progress cannot be observed. The headers are written with it, as
     // UTF-8.

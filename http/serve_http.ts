@@ -4,6 +4,7 @@
  * @module
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
+import { compressing, compressingErrors } from "./compression.ts";
 import { ConnectionServer, type HttpConnections } from "./connection_server.ts";
 import { DenoEngine, shouldServe } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
@@ -76,7 +77,10 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
 ): HttpServer {
   const settings = httpSettings(options, shouldServe());
   const Engine = settings.engine === "Deno.serve" ? DenoEngine : NodeEngine;
-  return new ConnectionServer(connections, settings, (changed) => {
-    return new Engine(handler as HttpHandler<SocketAddr>, settings, changed);
-  });
+  let handle = handler as HttpHandler<SocketAddr>;
+  if (settings.automaticCompression) {
+    handle = compressing(handle);
+    settings.onError = compressingErrors(settings.onError);
+  }
+  return new ConnectionServer(connections, settings, (changed) => new Engine(handle, settings, changed));
 }

@@ -38,14 +38,14 @@ const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
  * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
  * removed.
  */
-const MAX_PUBLISHED = 134;
+const MAX_PUBLISHED = 135;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
   "./structs": 7,
   "./ffi": 33,
   "./spi": 57,
   "./interop": 56,
-  "./http": 65,
+  "./http": 66,
   "./serve": 72,
   "./otel": 3,
   "./cli": 83,
@@ -70,6 +70,7 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "handoff/target.ts": "state machine tested alone",
   "handoff/unix_channel.ts": "backend of one system",
   "handoff/winsock_channel.ts": "backend of one system",
+  "http/compression.ts": "own secret: which responses are compressed, and how",
   "http/deno_body.ts": "own secret: the body of a request that Deno reads, with its limit",
   "http/deno_connection.ts": "own secret: a connection that Deno's server has",
   "http/deno_engine.ts": "own secret: Deno's server",

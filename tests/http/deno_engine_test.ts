@@ -271,9 +271,8 @@ Deno.test("Deno.serve: a connection that is new when the shutdown begins has tim
   const served = start(() => new Response("answered"), { keepAliveTimeout: 500, shutdownTimeout: 10_000 });
   using client = await RawClient.connect(served.port);
   await until(() => served.server.connectionCount === 1, "it is connected");
-  await new Promise((resolve) => setTimeout(resolve, 600));
   const finished = served.server.shutdown();
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await new Promise((resolve) => setTimeout(resolve, 100));
   assertEquals((await client.get("/")).body, "answered");
   await within(4_000, finished);
 });

@@ -5,8 +5,8 @@ import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
 import { within } from "../kit/process.ts";
 
-/** The frame, whose first byte, 0x89, is this character to a decoder of "latin1". */
-const PING = "\u2030\x00";
+/** The frame, byte by byte. */
+const PING = "\x89\x00";
 
 /** A server of WebSockets, and what the first of them is closed with. */
 function serving(options: WebSocketUpgradeOptions) {

@@ -1,10 +1,8 @@
 // What handlers get of a request, where that is told by more than its first lines.
 import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert";
-import { connect, listen } from "@winsock/handoff";
-import { type HttpHandler, serveHttp } from "@winsock/handoff/http";
+import type { HttpHandler } from "@winsock/handoff/http";
 import { RawClient } from "../kit/http_client.ts";
 import { eachEngine, start } from "../kit/http_server.ts";
-import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
 eachEngine("Expect: a response made of the request's body begins when the client may send it", async () => {
@@ -128,22 +126,6 @@ eachEngine("several Host lines are answered 400, and the connection is closed", 
     assertEquals(status, 400);
     assert(/^connection: close/im.test(head), head);
     assertEquals(await client.rest(), "");
-  }
-});
-
-Deno.test("a request without Host on a local connection has a URL of localhost", needs("local sockets"), async () => {
-  const directory = await Deno.makeTempDir();
-  try {
-    const path = `${directory}/http`;
-    const handler = (request: Request) => new Response(`${request.url} ${[...request.headers]}`);
-    const server = serveHttp(listen({ path }), handler, { shutdownTimeout: 100 });
-    const client = (await connect({ path })).toConn();
-    await client.write(new TextEncoder().encode("GET /x HTTP/1.0\r\n\r\n"));
-    const answer = await within(20_000, new Response(client.readable).text());
-    assertEquals(answer.split("\r\n\r\n")[1], "http://localhost/x ");
-    await within(20_000, server.shutdown());
-  } finally {
-    await Deno.remove(directory, { recursive: true });
   }
 });
 

@@ -3,8 +3,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { RawClient } from "../kit/http_client.ts";
-import { start } from "../kit/http_server.ts";
-import { within } from "../kit/process.ts";
+import { eachEngine, start } from "../kit/http_server.ts";
+import { until, within } from "../kit/process.ts";
 
 const ENGINES = ["node:http", "Deno.serve"] as const;
 const MEBIBYTE = new Uint8Array(1024 ** 2).fill(65);
@@ -68,6 +68,29 @@ Deno.test("node:http: a long body that is read after the answer is read to its e
   for (let count = 0; count < 4; count++) await client.write(MEBIBYTE);
   assertEquals(await within(20_000, read.promise), 4 * MEBIBYTE.length);
   assertEquals(await client.rest(), "");
+});
+
+eachEngine("the rest of a body does not hold its connection when the program has left it", async () => {
+  await using served = start(async (request) => {
+    const reader = request.body?.getReader();
+    await reader?.read();
+    reader?.releaseLock();
+    return new Response("answered");
+  }, { keepAliveTimeout: 400 });
+  const rest = "x".repeat(500_000);
+  const chunked = ["Transfer-Encoding: chunked", "", (500_005).toString(16)];
+  for (const headers of [["Content-Length: 500005", ""], chunked]) {
+    const isChunked = headers === chunked;
+    for (const comes of [true, false]) {
+      using client = await RawClient.connect(served.port);
+      await client.send("POST / HTTP/1.1", "Host: a", ...headers);
+      await client.write(`hello${comes ? `${rest}${isChunked ? "\r\n0\r\n\r\n" : ""}` : ""}`);
+      assertEquals((await client.response()).body, "answered", `${headers[0]}, ${comes}`);
+      // It goes on, or ends: at the latest when it has been idle for too long.
+      assertEquals(await within(5_000, client.rest()), "", `${headers[0]}, ${comes}`);
+    }
+  }
+  await until(() => served.server.connectionCount === 0, "no connection is left");
 });
 
 Deno.test("node:http: a client that never stops sending is cut off", async () => {

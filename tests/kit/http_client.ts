@@ -1,4 +1,5 @@
 /** One HTTP connection by hand: what a client writes is exactly what the test says. */
+import { Buffer } from "node:buffer";
 import { connect } from "@winsock/handoff";
 import { writeAll } from "./connections.ts";
 import { within } from "./process.ts";
@@ -20,7 +21,6 @@ export const HANDSHAKE: readonly string[] = [
 
 export class RawClient implements Disposable {
   #text = "";
-  readonly #decoder = new TextDecoder("latin1");
 
   private constructor(readonly conn: Deno.TcpConn) {}
 
@@ -94,7 +94,7 @@ export class RawClient implements Disposable {
     try {
       const count = await within(20_000, this.conn.read(buffer));
       if (count === null) return false;
-      this.#text += this.#decoder.decode(buffer.subarray(0, count));
+      this.#text += Buffer.from(buffer.buffer, 0, count).toString("latin1");
       return true;
     } catch (error) {
       const { ConnectionAborted, ConnectionReset } = Deno.errors;
