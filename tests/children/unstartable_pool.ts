@@ -2,6 +2,9 @@
 import { WorkerPool } from "@winsock/handoff";
 
 const pool = new WorkerPool({ script: new URL("not_today.ts", import.meta.url), size: 2, outputPrefix: "> " });
-pool.addEventListener("workerend", ({ exitCode }) => console.error("ended", exitCode));
+pool.addEventListener("workerend", ({ exitCode, reason }) => {
+  // Not those that the pool ends.
+  if (reason.startsWith("process ")) console.error("ended", exitCode);
+});
 await pool.ready.catch(({ message }) => console.error(message));
 await pool.close();

@@ -78,10 +78,10 @@ for (const how of ["connections", "listener"]) {
   const plan = ["restart", "upgrade"] as const;
   Deno.test(`serve: workers and server are replaced under load of 32 clients, and no request fails: ${how}`, async () => {
     await using server = await startServe(how, 2, plan);
-    const { before, during, after, problems, processes } = await runUpgrades(server, plan.length, 300);
+    const { during, problems, processes } = await runUpgrades(server, plan.length, 300);
     assertEquals(problems, {});
     assertEquals(new Set(processes).size, 2);
-    for (const phase of [before, during, after]) assert(phase.requests > 0);
+    assert(during.requests > 0);
   });
 }
 

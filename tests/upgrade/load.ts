@@ -70,7 +70,11 @@ export async function runUpgrades(server: ReplaceableServer, upgrades: number, q
     return windows.some(([start, end]) => at + milliseconds >= start && at <= end);
   };
   const problems: Record<string, number> = {};
-  for (const { problem } of samples) if (problem !== "") problems[problem] = (problems[problem] ?? 0) + 1;
+  for (const { problem, kept } of samples) {
+    if (problem === "") continue;
+    const what = `${problem}, ${kept ? "kept" : "new"} connection`;
+    problems[what] = (problems[what] ?? 0) + 1;
+  }
   const quiet = samples.filter((sample) => !inWindow(sample));
   return {
     before: phase(quiet.filter(({ at }) => at < windows[0]![0])),
@@ -94,8 +98,10 @@ export function printReport(title: string, { before, during, after, problems, de
     const numbers = [phase.p50, phase.p99, phase.longest].map((value) => value.toFixed(1).padStart(9));
     console.log(`  ${name.padEnd(8)}${String(phase.requests).padStart(10)}${numbers.join("")}`);
   }
-  const failed = Object.values(problems).reduce((sum, count) => sum + count, 0);
-  const [refused, reset] = ["ECONNREFUSED", "ECONNRESET"].map((code) => problems[code] ?? 0);
+  const countOf = (code: string) => {
+    return Object.entries(problems).reduce((sum, [what, count]) => sum + (what.startsWith(code) ? count : 0), 0);
+  };
+  const [refused, reset, failed] = ["ECONNREFUSED", "ECONNRESET", ""].map(countOf) as [number, number, number];
   const others = failed > 0 ? ` ${JSON.stringify(problems)}` : "";
   console.log(`  refused ${refused}, reset ${reset}, failed ${failed}${others}`);
   console.log(`  descriptors: ${descriptors[0]} of the first version, ${descriptors[1]} of the last`);
