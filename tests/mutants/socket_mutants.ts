@@ -325,7 +325,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     file: "http/connection_server.ts",
     text: "      await source.pause();\n",
     replacement: "",
-    tests: { files: ["tests/http/lifecycle_test.ts"], filter: "listened on again" },
+    tests: { files: ["tests/http/lifecycle_test.ts"], filter: "listened on again", lane: "windows" },
   },
   {
     name: "stopped-twice",
