@@ -18,7 +18,7 @@ import {
   noteHolder,
   type Suspect,
 } from "../sockets/descriptor.ts";
-import { type AnySocket, checkOpen, duplicateSocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, checkOpen, kindOfSocket, makeBlob } from "../sockets/duplicate_socket.ts";
 import type { SourceChannel } from "./channel.ts";
 import { HandoffError, trace } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
@@ -518,7 +518,7 @@ export class Outbox {
       checkOpen(socket);
       const decision = this.#openDecision(sequence % DECISION_SLOTS);
       const kind = outgoing.share === undefined ? this.#noteShared(socket) : this.#noteListener(socket);
-      if (!this.#channel.passesDescriptors) outgoing.blob = duplicateSocket(socket, this.#processId);
+      if (!this.#channel.passesDescriptors) outgoing.blob = makeBlob(socket, this.#processId);
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
       trace("offered", sequence, this.#processId);
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });

@@ -49,13 +49,15 @@ export function markShared(owner: { readonly handle: bigint }): void {
 
 /**
  * Marks a descriptor of a connection that another descriptor may use at the same time. Closing this descriptor must not
- * end the connection.
+ * end the connection, even if it was offered to another process before and came back.
  *
  * @param owner The owner of the descriptor. If it no longer owns one, nothing is marked.
  */
 export function markDuplicated(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
-  if (descriptor !== undefined) descriptor.sole = false;
+  if (descriptor === undefined) return;
+  descriptor.sole = false;
+  descriptor.shared = false;
 }
 
 /**

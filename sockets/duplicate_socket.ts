@@ -42,11 +42,16 @@ export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<
  * @throws {TypeError} If the socket came back from a process that is not trusted, may have kept it, and still runs.
  */
 export function duplicateSocket(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
-  checkOpen(socket);
-  checkHolders(socket, processId);
-  const info = defaultProvider().duplicateSocket(socket.handle, processId);
+  const info = makeBlob(socket, processId);
   markDuplicated(socket);
   return info;
+}
+
+/** Makes the blob of a hand-off, as {@linkcode duplicateSocket} does: only one of the two descriptors is going to be used. */
+export function makeBlob(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
+  checkOpen(socket);
+  checkHolders(socket, processId);
+  return defaultProvider().duplicateSocket(socket.handle, processId);
 }
 
 /**

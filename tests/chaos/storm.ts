@@ -230,6 +230,15 @@ class Source {
   }
 }
 
+/** Whether a process is one of these, and not another that has got the id since. */
+function isOurs(pid: number): boolean {
+  try {
+    return Deno.build.os !== "linux" || Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("/storm_");
+  } catch {
+    return false;
+  }
+}
+
 /** Linux: the tables of decisions that a process has, as mappings and as descriptors. */
 function countMemoryFiles(pid: number): number {
   if (Deno.build.os !== "linux") return 0;
@@ -383,7 +392,7 @@ async function run({ connections, seed, blows, log }: StormOptions, args: readon
     for (const source of all) source.kill();
   });
   await Promise.all(all.map((source) => source.ended()));
-  const processes = all.flatMap((source) => [source.pid, ...source.all]).filter((pid) => isAlive(pid));
+  const processes = all.flatMap((source) => [source.pid, ...source.all]).filter((pid) => isAlive(pid) && isOurs(pid));
 
   return { ...judge(answers, ledger), connections, hung, blows: counts, returned: ledger.returned, ...figures() };
 

@@ -24,6 +24,10 @@ const onTheirWay = new Set<Promise<void>>();
 // Deno opens two descriptors for signals half a second after its start, unless it has them already.
 Deno.addSignalListener("SIGINT", () => {});
 const listener = listen({ hostname: "127.0.0.1", port: 0 });
+// What the first duplicate opens is there to stay.
+if (HAS_THREADS && Deno.build.os !== "windows") {
+  defaultProvider().withdraw(defaultProvider().duplicateSocket(listener.handle, Deno.pid));
+}
 acceptAll();
 report({ listens: listener.addr.port });
 for await (const line of readLines(Deno.stdin.readable)) await obey(line);

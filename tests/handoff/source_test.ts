@@ -6,6 +6,7 @@
 // deadline.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  duplicateSocket,
   type HandoffChild,
   HandoffSource,
   type HandoffStep,
@@ -321,6 +322,22 @@ Deno.test("sends that are aborted, or whose socket was closed, make room for tho
       for (const socket of sockets) socket.close();
     });
   }
+});
+
+Deno.test("a connection that came back and was duplicated since is not ended when one of the two is closed", async () => {
+  await withInProcessPair(async (source, received) => {
+    using pair = await connection();
+    const next = received.next();
+    const returned = outcome(source.send(pair.server));
+    (await next).value?.reject("no");
+    assertEquals((await returned)[0], "rejected");
+    using duplicate = await openSocket(duplicateSocket(pair.server, Deno.pid), { kind: "connection" });
+    pair.server.close();
+    using server = duplicate.toConn();
+    using client = pair.client.toConn();
+    await writeText(server, "alive");
+    assertEquals(await readText(client, 5), "alive");
+  }, { autoAccept: false });
 });
 
 /** Has a target be offered all that may be on its way. */

@@ -258,6 +258,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/ffi/decisions_test.ts"], filter: "neither set them", lane: "windows" },
   },
   {
+    name: "ended-duplicate",
+    breaks: "Closing a connection that came back ends what another process got by duplicateSocket.",
+    file: "sockets/descriptor.ts",
+    text: "  descriptor.shared = false;\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/source_test.ts"], filter: "was duplicated since" },
+  },
+  {
     name: "believed-done",
     breaks: "A worker that is not trusted is believed that it has closed what it was given.",
     file: "handoff/outbox.ts",
