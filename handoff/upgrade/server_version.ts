@@ -4,6 +4,7 @@
  * @module
  */
 import { nodeBuiltin, WatchedPromise } from "../../internal/runtime.ts";
+import { OwnedFile } from "../../internal/unload.ts";
 import { listen, type Listener, type ListenLocalOptions, type ListenOptions } from "../../sockets/listener.ts";
 import { describeAddress, type SocketAddr, type SocketAddress, toAddress } from "../../ffi/socket_address.ts";
 import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from "../../sockets/datagram_socket.ts";
@@ -15,6 +16,9 @@ import {
   type UpgradeChannel,
 } from "./upgrade_channel.ts";
 import { UpgradeError } from "../errors.ts";
+
+/** The permissions of a PID file. */
+const READABLE_BY_ALL = 0o644;
 
 /** The state of a {@linkcode ServerVersion} that the other modules of an upgrade use. */
 export interface ServerVersionState {
@@ -84,6 +88,14 @@ export class ServerVersion implements Disposable {
    * this version. Waiting for it does not keep this process running.
    */
   readonly retired: Promise<void>;
+  /**
+   * A promise that resolves when the predecessor's process has ended. At a first start it resolves at once. In a version
+   * that a supervisor started, it resolves when the supervisor has ended, or no longer supervises this version. Waiting
+   * for it does not keep this process running. After {@linkcode ServerVersion.confirmed} the predecessor still finishes
+   * the connections that it has: what only one process may have at a time, such as a lock, is free only when this
+   * promise resolves.
+   */
+  readonly predecessorEnded: Promise<void>;
 
   readonly #untaken: Map<string, Listener<SocketAddr>>;
   readonly #untakenDatagrams: Map<string, DatagramSocket>;
@@ -98,6 +110,7 @@ export class ServerVersion implements Disposable {
   readonly #retired = Promise.withResolvers<void>();
   readonly #state: ServerVersionState;
   #serving = false;
+  #pidFile: OwnedFile | undefined;
 
   private constructor(inheritance: Inheritance | undefined, predecessor: number, options: InheritOptions) {
     const confirmed = this.#confirmed.promise;
@@ -108,6 +121,7 @@ export class ServerVersion implements Disposable {
       this.#channel?.keepAliveWhile(confirmed).catch(() => {});
     });
     this.retired = this.#retired.promise;
+    this.predecessorEnded = inheritance?.channel.ended ?? Promise.resolve();
     this.#untaken = inheritance?.listeners ?? new Map();
     this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
     this.#channel = inheritance?.channel;
@@ -266,6 +280,7 @@ export class ServerVersion implements Disposable {
     for (const socket of this.#sources) socket.close();
     this.#closeUntaken();
     for (const { socket } of this.takeConnections()) socket.close();
+    this.#pidFile?.remove();
   }
 
   /** All sockets on which this version accepts or receives. */
@@ -284,13 +299,28 @@ export class ServerVersion implements Disposable {
     await Promise.all(this.#sources.map((source) => source.pause()));
   }
 
+  /** Accepts again, because the new version has failed. It may have written its own PID file. */
   #resume(): void {
+    this.#writePidFile();
     for (const source of this.#sources) source.resume();
   }
 
   #serve(): void {
     this.#serving = true;
     this.#resume();
+  }
+
+  #writePidFile(): void {
+    const { pidFile } = this.#options;
+    if (pidFile === undefined || !this.#serving) return;
+    try {
+      if (this.#pidFile !== undefined) this.#pidFile.reclaim();
+      else this.#pidFile = new OwnedFile(pidFile, `${Deno.pid}\n`, READABLE_BY_ALL);
+    } catch (error) {
+      // By now no other version serves.
+      const warning = `Cannot write the PID file "${pidFile}": ${error instanceof Error ? error.message : error}`;
+      nodeBuiltin("node:process").emitWarning(warning, { type: "PidFileWarning" });
+    }
   }
 
   /** Stops accepting. Datagram sockets stay open, because received datagrams must still be answered. */
@@ -406,6 +436,15 @@ export interface InheritOptions {
    *   error.
    */
   onAddressChange?: "warn" | "error" | ((change: AddressChange) => void);
+  /**
+   * The file that has the process id of the version that serves, in decimal, and a newline. {@linkcode
+   * ServerVersion.markReady} writes it when this version serves, in the place of the predecessor's. If a new version
+   * does not take over, the file of this version is written again. The last version removes it when it ends. Needs
+   * `--allow-write` for the file, and `--allow-read` to remove it at the end. If it cannot be written, this version
+   * serves all the same, and emits a warning of the process whose `name` is `PidFileWarning`. A supervisor, which does
+   * not call `markReady`, writes no file.
+   */
+  pidFile?: string;
   /**
    * The predecessor's process id; 0 for no predecessor. Defaults to the environment variable, which needs `--allow-env`
    * for that variable.

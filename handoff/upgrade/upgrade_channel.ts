@@ -47,6 +47,9 @@ export class UpgradeChannel {
   /** The number of waits that keep this process running. */
   #staying = 0;
   #changed = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<void>();
+  /** Resolves when the other end has ended, or this one was closed. */
+  readonly ended: Promise<void> = this.#over.promise;
 
   constructor(socket: net.Socket) {
     this.#socket = socket;
@@ -115,6 +118,7 @@ export class UpgradeChannel {
 
   #end(): void {
     this.#ended = true;
+    this.#over.resolve();
     this.#wake();
   }
 

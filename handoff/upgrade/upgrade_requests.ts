@@ -5,6 +5,7 @@
  */
 import { acceptWithRetry, listen, type Listener } from "../../sockets/listener.ts";
 import { nodeBuiltin } from "../../internal/runtime.ts";
+import { OwnedFile } from "../../internal/unload.ts";
 import { connect } from "../../sockets/connect.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import type { UpgradeReport, UpgradeResult } from "./upgrade.ts";
@@ -25,61 +26,27 @@ const OWNER_ONLY = 0o600;
 class ControlListener implements Disposable {
   readonly listener: Listener = listen({ hostname: "127.0.0.1", port: 0 });
   readonly secret: string = crypto.randomUUID();
-  readonly #path: string;
-  #closed = false;
-  /** Called when the process ends by `Deno.exit`. */
-  readonly #unload = () => this.#remove();
+  readonly #file: OwnedFile;
 
   /** Listens, and writes the file. */
   constructor(path: string) {
-    this.#path = path;
+    const control: Control = { processId: Deno.pid, port: this.listener.addr.port, secret: this.secret };
     try {
-      this.#write();
+      this.#file = new OwnedFile(path, JSON.stringify(control), OWNER_ONLY);
     } catch (error) {
       this.listener.close();
       throw error;
     }
-    addEventListener("unload", this.#unload);
   }
 
   /** Makes the file refer to this listener again, after another version may have written its own. */
   reclaim(): void {
-    if (!this.#closed) this.#write();
+    this.#file.reclaim();
   }
 
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    removeEventListener("unload", this.#unload);
     this.listener.close();
-    this.#remove();
-  }
-
-  /**
-   * Removes the file if it refers to this listener, because it may be another version's by now. Without the permission
-   * to read the file, the file stays.
-   */
-  #remove(): void {
-    const path = this.#path;
-    if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return;
-    try {
-      if (decodeControl(path, Deno.readTextFileSync(path)).secret === this.secret) Deno.removeSync(path);
-    } catch {
-      // The file does not exist, or is another one.
-    }
-  }
-
-  /**
-   * Writes the file. The file of another version is removed first, so that owner and mode are those of this version.
-   */
-  #write(): void {
-    try {
-      Deno.removeSync(this.#path);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-    const control: Control = { processId: Deno.pid, port: this.listener.addr.port, secret: this.secret };
-    Deno.writeTextFileSync(this.#path, JSON.stringify(control), { mode: OWNER_ONLY, createNew: true });
+    this.#file.remove();
   }
 }
 

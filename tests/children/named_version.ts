@@ -1,6 +1,6 @@
 // One version of a server with a UDP socket, and on Linux a local one, that can be replaced: VERSION PORT PATH.
 // An abstract name is written with an @, since no argument can hold its NUL.
-// "upgrade" over UDP replaces it and says how that went; everything else is answered after a moment.
+// "upgrade" over UDP replaces it and says how that went, "end" ends it; everything else is answered after a moment.
 import { inherit, type Listener, type SocketAddr, upgrade, UpgradeError } from "@winsock/handoff";
 
 const [number = "1", port = "0", path = ""] = Deno.args;
@@ -20,6 +20,7 @@ Deno.exit();
 async function serve(): Promise<void> {
   for await (const [bytes, sender] of socket) {
     const text = new TextDecoder().decode(bytes);
+    if (text === "end") Deno.exit();
     unanswered++;
     (text.startsWith("upgrade") ? replace(text.slice(8)) : slowly(text)).then(async (answer) => {
       await socket.send(new TextEncoder().encode(answer), sender);

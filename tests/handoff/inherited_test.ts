@@ -243,3 +243,49 @@ Deno.test("the addresses of datagram sockets and of IPv6 are compared as well", 
   );
   assertEquals(heard, ["dns"]);
 });
+
+Deno.test("a version knows when its predecessor has ended, and not when its own trial is over", async () => {
+  await withPredecessor(async (version, said) => {
+    let ended = false;
+    version.predecessorEnded.then(() => ended = true);
+    await beginTrial(version, said);
+    await writeText(said, '{"type":"confirm"}\n');
+    await within(10_000, version.confirmed);
+    assertEquals(ended, false, "it still finishes what it has");
+    said.close();
+    await within(10_000, version.predecessorEnded);
+    for (const { socket } of version.takeConnections()) socket.close();
+  });
+  using first = await inherit({ predecessor: 0 });
+  await within(1_000, first.predecessorEnded);
+});
+
+Deno.test("a PID file is written when a version serves, and removed unless another version has written its own", async () => {
+  const directory = await Deno.makeTempDir();
+  const pidFile = `${directory}/server.pid`;
+  const exists = () => Deno.stat(pidFile).then(() => true, () => false);
+  try {
+    await Deno.writeTextFile(pidFile, "1\n");
+    for (const replaced of [false, true]) {
+      const version = await inherit({ predecessor: 0, pidFile });
+      assertEquals(await exists() ? await Deno.readTextFile(pidFile) : "", replaced ? "" : "1\n");
+      await version.markReady();
+      assertEquals(await Deno.readTextFile(pidFile), `${Deno.pid}\n`);
+      if (replaced) await Deno.writeTextFile(pidFile, "2\n");
+      version[Symbol.dispose]();
+      assertEquals(await exists(), replaced);
+    }
+    // A version whose file cannot be written serves all the same.
+    const warned = Promise.withResolvers<Error>();
+    process.once("warning", warned.resolve);
+    using version = await inherit({ predecessor: 0, pidFile: `${directory}/nowhere/server.pid` });
+    const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+    await version.markReady();
+    assertEquals((await within(5_000, warned.promise)).name, "PidFileWarning");
+    using client = await connect({ port: listener.addr.port });
+    (await listener.accept()).close();
+    assertEquals(await within(5_000, client.read(1)), null);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});

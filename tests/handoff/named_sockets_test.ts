@@ -4,7 +4,7 @@ import { connect, type DatagramSocket } from "@winsock/handoff";
 import { readText } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { needs } from "../kit/needs.ts";
-import { endChild, FFI_GRANT, lines, RUN, within } from "../kit/process.ts";
+import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 
 interface Version {
   version: string;
@@ -176,6 +176,12 @@ Deno.test({
             await server.upgrade();
             assertEquals(server.versions.at(-1)!.names, ["local", "echo"]);
           }
+          // The versions before have ended, and the file is there. The last one removes it.
+          if (path.startsWith("\0")) return;
+          assertEquals((await Deno.lstat(path)).isSocket, true);
+          using client = datagramSocket();
+          await sendText(client, "end", server.addr);
+          await until(() => Deno.lstat(path).then(() => false, () => true), "the file is removed");
         }, path.replace("\0", "@"));
       }
     } finally {
