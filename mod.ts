@@ -81,8 +81,11 @@ export type { Received, ReceiveOptions, SocketsByKind } from "./handoff/inbox.ts
 export type { HandoffChild } from "./handoff/channel.ts";
 export type {
   ConnectionExtras,
+  DispatchOptions,
+  PoolMessageOptions,
   PoolRestartOptions,
   PoolServeOptions,
+  ReturnedSocket,
   WorkerEnd,
   WorkerEventType,
   WorkerInfo,
@@ -97,17 +100,21 @@ export {
   ConnectionDropEvent,
   type DispatchResult,
   WorkerEvent,
+  WorkerMessageEvent,
   WorkerPool,
   type WorkerPoolEventMap,
   type WorkerPoolListener,
 } from "./handoff/pool/pool.ts";
 export type { ScriptOptions, WorkerCommand, WorkerExecutable, WorkerScript } from "./handoff/spawn.ts";
 export {
+  type HandoffMessage,
   HandoffSource,
   type HandoffSourceOptions,
   type HandoffSpawnOptions,
-  type SendOptions,
+  type MessageWithoutSocket,
+  type MessageWithSocket,
 } from "./handoff/source.ts";
+export type { PostMessageOptions, SendOptions } from "./handoff/outbox.ts";
 export type { SharedListener, ShareListenerOptions } from "./handoff/shared_listener.ts";
 export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";

@@ -3,8 +3,9 @@
  * operation that does not need the other process. A process that was killed, stopped or is slow cannot leave a decision
  * open.
  *
- * A source and a target share one table for their channel. Each hand-off that is offered uses one slot of the table.
- * The target decides "taken", the source decides "withdrawn", and the first decision counts.
+ * A source and a target share two tables for their channel: one for what the source hands off, and one for what the
+ * target hands back. Each hand-off that is offered uses one slot of its table. The process that is offered a socket
+ * decides "taken", the process that offers it decides "withdrawn", and the first decision counts.
  *
  * @module
  */
@@ -25,39 +26,30 @@ export const DecisionMeans = {
 /** A number of {@linkcode DecisionMeans}. */
 export type DecisionMeans = typeof DecisionMeans[keyof typeof DecisionMeans];
 
-/** The table as the source uses it. */
-export interface SourceDecisions {
-  /** How the target opens the table. */
-  readonly means: DecisionMeans;
+/** A table as the process uses it that offers. */
+export interface OfferDecisions {
   /**
-   * The descriptor that the target needs to open the table; `undefined` if OFFER frames have all it needs. Closed with
-   * the table.
-   */
-  readonly descriptor: bigint | undefined;
-  /**
-   * Opens the decision of a slot again. The previous hand-off of the slot must have been answered, or its target must
-   * have ended.
+   * Opens the decision of a slot again. The previous hand-off of the slot must have been answered, or the other process
+   * must have ended.
    *
    * @param slot The number of the slot, from 0 to {@linkcode DECISION_SLOTS} - 1.
-   * @returns The handle of the decision in the target; 0 if the number of the slot is enough.
-   * @throws {WinsockError} If the system has no room, or the target has ended.
+   * @returns The handle of the decision in the other process; 0 if the number of the slot is enough.
+   * @throws {WinsockError} If the system has no room, or the other process has ended.
    */
   open(slot: number): bigint;
   /**
-   * Decides a slot for the source, unless it is already decided.
+   * Decides that what was offered stays with this process, unless the slot is already decided.
    *
    * @param slot The number of the slot.
    * @returns Whether this call made the decision.
    */
   decide(slot: number): boolean;
-  /** Closes the table. No decision can be made after that. */
-  close(): void;
 }
 
-/** The table as the target uses it. */
-export interface TargetDecisions {
+/** A table as the process uses it that takes. */
+export interface TakeDecisions {
   /**
-   * Stores the handle that an OFFER has for a slot. The target closes it with the table.
+   * Stores the handle that an OFFER has for a slot. It is closed with the table.
    *
    * @param slot The number of the slot.
    * @param handle The handle in the OFFER.
@@ -65,7 +57,7 @@ export interface TargetDecisions {
    */
   remember(slot: number, handle: bigint): void;
   /**
-   * Decides a slot for the target, unless it is already decided.
+   * Decides that this process takes what was offered, unless the slot is already decided.
    *
    * @param slot The number of the slot.
    * @param handle The handle in the OFFER.
@@ -73,6 +65,31 @@ export interface TargetDecisions {
    * @throws {RangeError} If the handle does not belong to this table.
    */
   decide(slot: number, handle: bigint): boolean;
-  /** Closes the table. No decision can be made after that. */
+}
+
+/** Both tables as the source uses them. It makes them. */
+export interface SourceDecisions extends OfferDecisions {
+  /** How the target opens the tables. */
+  readonly means: DecisionMeans;
+  /**
+   * The descriptor that the target needs to open the tables; `undefined` if OFFER frames have all it needs. Closed with
+   * the tables.
+   */
+  readonly descriptor: bigint | undefined;
+  /** The table for what the target hands back. */
+  readonly back: TakeDecisions;
+  /** Closes the tables. No decision can be made after that. */
+  close(): void;
+}
+
+/** Both tables as the target uses them. */
+export interface TargetDecisions extends TakeDecisions {
+  /**
+   * Returns the table for what the target hands back.
+   *
+   * @throws {WinsockError} If the source has ended, or this process has no right to it.
+   */
+  back(): OfferDecisions;
+  /** Closes the tables. No decision can be made after that. */
   close(): void;
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
+import type { OfferDecisions, SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import type { FrameSink } from "./frame_io.ts";
 import type { Hello } from "./protocol.ts";
 
@@ -20,14 +20,19 @@ export type HandoffChild =
 /** The parts of HELLO that describe the channel. */
 export type ChannelHello = Pick<Hello, "kind" | "means" | "descriptors" | "way">;
 
+/** What a process writes OFFER frames to, and decides by. */
+export interface OfferSink extends FrameSink {
+  readonly decisions: OfferDecisions;
+  /** Whether a socket's descriptor is sent together with its OFFER. Otherwise the OFFER contains a blob. */
+  readonly passesDescriptors: boolean;
+}
+
 /** The source's end of a channel. It does not keep the process running. */
-export interface SourceChannel extends FrameSink {
+export interface SourceChannel extends OfferSink {
   readonly hello: ChannelHello;
   readonly decisions: SourceDecisions;
   /** Whether the frames after HELLO are written to the child's stdin. */
   readonly usesStdin: boolean;
-  /** Whether a socket's descriptor is sent together with its OFFER. Otherwise the OFFER contains a blob. */
-  readonly passesDescriptors: boolean;
   /**
    * Begins to read the target's answers.
    *
@@ -60,8 +65,12 @@ export interface TargetChannel {
    * @throws {RangeError} If no descriptor was sent.
    */
   takeDescriptor(sequence: number): bigint | undefined;
-  /** Writes answers. If the source has ended, they are dropped. */
-  answer(bytes: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Writes frames to the source. If the source has ended, they are dropped.
+   *
+   * @returns `undefined` if they were written at once; otherwise a promise that resolves when they are, or were dropped.
+   */
+  answer(bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined;
   /** Stops reading frames. */
   stopListening(): void;
   /** Closes all descriptors of this end, after the answers that were written. */

@@ -22,6 +22,25 @@ export type HandoffOutcome = "rejected" | "timeout" | "target-exited" | "channel
 /** The key of an error's options that has the operation that failed. */
 const WHAT = Symbol("what");
 
+/** The key of an error's options that has how a process ended. */
+const STATUS = Symbol("status");
+
+/** How a process ended. */
+type ExitStatus = Pick<Deno.CommandStatus, "code" | "signal">;
+
+/** Returns the options of an error that is about the end of a process. */
+export function errorOfExit({ code, signal }: ExitStatus, options: ErrorOptions = {}): ErrorOptions {
+  return { ...options, [STATUS]: { code, signal } } as ErrorOptions;
+}
+
+/** Returns how the process ended that an error is about: the error itself, or its cause. */
+function exitOf(options: ErrorOptions): { exitCode: number | undefined; signal: Deno.Signal | undefined } {
+  const { [STATUS]: status, cause } = options as ErrorOptions & { [STATUS]?: ExitStatus };
+  if (status !== undefined) return { exitCode: status.code, signal: status.signal ?? undefined };
+  if (cause instanceof HandoffError) return { exitCode: cause.exitCode, signal: cause.signal };
+  return { exitCode: undefined, signal: undefined };
+}
+
 /**
  * Returns the options of a {@linkcode HandoffError} that is not about one socket.
  *
@@ -50,6 +69,10 @@ export class HandoffError extends Error {
   readonly outcome: HandoffOutcome;
   /** The reason of the failure. If the target rejected the socket, this is the reason that the target gave. */
   readonly reason: string;
+  /** The exit code of the target's process, if the outcome is `target-exited` and the process is known. */
+  readonly exitCode: number | undefined;
+  /** The signal that ended the target's process, if a signal did. */
+  readonly signal: Deno.Signal | undefined;
 
   /**
    * Creates the error.
@@ -63,6 +86,7 @@ export class HandoffError extends Error {
     super(`${what} (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
+    ({ exitCode: this.exitCode, signal: this.signal } = exitOf(options));
   }
 }
 
@@ -97,6 +121,10 @@ export class UpgradeError extends Error {
   readonly outcome: UpgradeOutcome;
   /** The reason of the failure. If the new version refused, this is the reason that it gave. */
   readonly reason: string;
+  /** The exit code of the new version's process, if it ended by itself. */
+  readonly exitCode: number | undefined;
+  /** The signal that ended the new version's process, if a signal did that this library has not sent. */
+  readonly signal: Deno.Signal | undefined;
 
   /**
    * Creates the error.
@@ -105,10 +133,11 @@ export class UpgradeError extends Error {
    * @param reason The reason of the failure.
    * @param options The cause of the error.
    */
-  constructor(outcome: UpgradeOutcome, reason: string, options?: ErrorOptions) {
+  constructor(outcome: UpgradeOutcome, reason: string, options: ErrorOptions = {}) {
     super(`The new version does not take over (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
+    ({ exitCode: this.exitCode, signal: this.signal } = exitOf(options));
   }
 }
 

@@ -90,6 +90,11 @@ export class FrameWriter {
    */
   async end(timeout: number): Promise<void> {
     await settleWithin(this.#drained().then(() => this.#sink.end()).catch(() => {}), timeout);
+    this.stop();
+  }
+
+  /** Drops the frames that wait, and all later ones: the output is about to be closed. */
+  stop(): void {
     this.#broken = true;
     this.#queue = [];
   }

@@ -1,16 +1,27 @@
 /**
- * The target's side of hand-offs: the state of each hand-off, and the sockets that wait to be taken. The counterpart of
- * `outbox.ts`.
+ * The receiving side of hand-offs: the state of each hand-off, and the sockets and messages that wait to be taken. The
+ * counterpart of `outbox.ts`. A target takes what its source offers, and a source takes what its target hands back.
  *
  * @module
  */
+import { DECISION_SLOTS, type TakeDecisions } from "../ffi/decisions.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import type { DatagramSocket } from "../sockets/datagram_socket.ts";
-import type { AnySocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, openOffered } from "../sockets/duplicate_socket.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
-import { errorAbout, HandoffError } from "./errors.ts";
-import type { OfferPayload } from "./protocol.ts";
+import { WinsockError } from "../ffi/winsock_error.ts";
+import { errorAbout, HandoffError, type HandoffStep, trace } from "./errors.ts";
+import {
+  decodeData,
+  decodeOffer,
+  encodeReason,
+  type Frame,
+  FrameType,
+  MAX_OFFERED_BYTES,
+  OfferedKind,
+  type OfferPayload,
+} from "./protocol.ts";
 
 /** A socket that arrived. */
 export interface Received<S extends AnySocket = Socket> {
@@ -65,12 +76,19 @@ export interface ReceiveOptions<Kind extends SocketKind = SocketKind> {
   kinds?: readonly Kind[];
   /** The signal that ends the loop. */
   signal?: AbortSignal;
+  /**
+   * The time that the source may take for each socket of {@linkcode HandoffTarget.send} and each message of {@linkcode
+   * HandoffTarget.postMessage}, in milliseconds, from 1 to 2 147 483 647. Defaults to `10_000`.
+   */
+  sendTimeout?: number;
   /** The stream of frames. Its chunks must not be changed later. Defaults to this process's stdin. */
   input?: ReadableStream<Uint8Array>;
 }
 
 /** A socket that waits in an {@linkcode Inbox} until the program asks for it. */
 export interface Incoming extends Received<AnySocket> {
+  /** Whether it is a message, without a socket. */
+  readonly isMessage: boolean;
   /** Whether the socket can no longer be taken. */
   readonly closed: boolean;
   /** Takes the socket for the program, in the step in which the program gets it. Returns whether that was possible. */
@@ -81,7 +99,7 @@ export interface Incoming extends Received<AnySocket> {
 interface Answers {
   /** Makes the decision for the target. Returns whether the source had not made it before. */
   take(): boolean;
-  taken(socket: AnySocket): void;
+  taken(): void;
   reject(reason: string): void;
 }
 
@@ -91,12 +109,14 @@ interface Answers {
  */
 type State = "offered" | "open" | "taken" | "closed";
 
-/** A socket between its OFFER and the answer to it. Every OFFER is answered once, with TAKEN or REJECT. */
+/** A socket or message between its OFFER and the answer to it. Every OFFER is answered once, with TAKEN or REJECT. */
 export class IncomingHandoff implements Incoming {
   readonly sequence: number;
   readonly payload: OfferPayload;
   readonly initialBytes: Uint8Array;
   data: unknown;
+  /** The inbox that it is in, once its duplicate is open. */
+  inbox: Inbox | undefined;
   readonly #answers: Answers;
   #state: State = "offered";
   #socket: AnySocket | undefined;
@@ -110,8 +130,14 @@ export class IncomingHandoff implements Incoming {
     this.#answers = answers;
   }
 
+  /** The socket. Only called for what is not a message. */
   get socket(): AnySocket {
     return this.#socket!;
+  }
+
+  /** Whether it is a message, without a socket. */
+  get isMessage(): boolean {
+    return this.payload.kind === OfferedKind.message;
   }
 
   /** Whether its duplicate is not open yet. */
@@ -123,11 +149,11 @@ export class IncomingHandoff implements Incoming {
     return this.#state === "closed";
   }
 
-  /** Sets the open duplicate. Returns whether it is still needed; otherwise it is closed. */
-  opened(socket: AnySocket): boolean {
+  /** Sets the open duplicate, if it is not a message. Returns whether it is still needed; otherwise it is closed. */
+  opened(socket: AnySocket | undefined): boolean {
     this.#socket = socket;
     if (this.#state === "offered") this.#state = "open";
-    else socket.close();
+    else socket?.close();
     return this.#state === "open";
   }
 
@@ -137,7 +163,7 @@ export class IncomingHandoff implements Incoming {
     if (this.#state === "closed") return false;
     if (this.#answers.take()) {
       this.#state = "taken";
-      this.#answers.taken(this.socket);
+      this.#answers.taken();
       return true;
     }
     this.withdraw();
@@ -218,15 +244,18 @@ interface Passing {
   resolve(more: boolean): void;
 }
 
+/** A call that waits for an offer. */
+export type InboxCall = (incoming: Incoming | undefined) => void;
+
 /** Gives offers to the calls that wait for them. No offer is taken before a call waits for it. */
 export class Inbox {
   /** Whether the program decides on each offer itself. */
   readonly manual: boolean;
-  /** The offers that have not been answered, by sequence. */
-  readonly #unanswered = new Map<number, IncomingHandoff>();
+  /** Returns whether a duplicate is being opened, so that its offer may still reach the program. */
+  readonly #opening: () => boolean;
   /** The open sockets that the program has not got yet. */
   #untaken: Incoming[] = [];
-  readonly #calls: ((incoming: Incoming | undefined) => void)[] = [];
+  readonly #calls: InboxCall[] = [];
   /** The call that gets all sockets while it wants them. */
   #passing: Passing | undefined;
   /** The number of shared listeners that may still bring a connection. */
@@ -237,14 +266,13 @@ export class Inbox {
   #ended = false;
   #serving = false;
 
-  /** @param manual Whether the program decides on each offer itself. */
-  constructor(manual: boolean) {
+  /**
+   * @param manual Whether the program decides on each offer itself.
+   * @param opening Returns whether a duplicate is being opened, so that its offer may still arrive here.
+   */
+  constructor(manual: boolean, opening: () => boolean) {
     this.manual = manual;
-  }
-
-  /** The number of offers that have not been answered. */
-  get unanswered(): number {
-    return this.#unanswered.size;
+    this.#opening = opening;
   }
 
   /** Whether the program takes no more sockets. */
@@ -269,38 +297,24 @@ export class Inbox {
 
   removeAcceptor(): void {
     this.#acceptors--;
-    this.#serve();
+    this.serve();
   }
 
   /** Adds a connection that this process accepted. A waiting call gets it, even if the loop is being left. */
   accepted(incoming: Incoming): void {
     if (this.#left && !this.#awaited) return incoming.reject(LEFT);
     this.#untaken.push(incoming);
-    this.#serve();
-  }
-
-  /** Adds an offer. Its duplicate is not open yet. */
-  add(incoming: IncomingHandoff): void {
-    this.#unanswered.set(incoming.sequence, incoming);
-  }
-
-  find(sequence: number): IncomingHandoff | undefined {
-    return this.#unanswered.get(sequence);
-  }
-
-  answered(sequence: number): void {
-    this.#unanswered.delete(sequence);
-    if (this.#ended) this.#serve();
+    this.serve();
   }
 
   /** Handles an offer whose duplicate is open now. */
   opened(incoming: IncomingHandoff): void {
     if (this.#left) return incoming.reject(LEFT);
     this.#untaken.push(incoming);
-    this.#serve();
+    this.serve();
   }
 
-  /** Handles an offer that the source has withdrawn. */
+  /** Handles an offer that was withdrawn. */
   withdraw(incoming: IncomingHandoff): void {
     const index = this.#untaken.indexOf(incoming);
     if (index !== -1) this.#untaken.splice(index, 1);
@@ -309,11 +323,22 @@ export class Inbox {
 
   /** Returns the next offer; `undefined` when no more will arrive. */
   next(): Promise<Incoming | undefined> {
-    return new Promise((resolve) => {
-      this.#calls.push(resolve);
-      this.#serve();
-      if (this.wanted) this.onWanted();
-    });
+    return new Promise((resolve) => this.call(resolve));
+  }
+
+  /** Calls a function with the next offer, or with `undefined` when no more will arrive. */
+  call(call: InboxCall): void {
+    this.#calls.push(call);
+    this.serve();
+    if (this.wanted) this.onWanted();
+  }
+
+  /** Ends a call that still waits, which gets `undefined`. */
+  cancel(call: InboxCall): void {
+    const index = this.#calls.indexOf(call);
+    if (index === -1) return;
+    this.#calls.splice(index, 1);
+    call(undefined);
   }
 
   /**
@@ -326,7 +351,7 @@ export class Inbox {
   passWhile(wanted: () => boolean, passed: (incoming: Incoming) => void): Promise<boolean> {
     return new Promise((resolve) => {
       this.#passing = { wanted, passed, resolve };
-      this.#serve();
+      this.serve();
       if (this.wanted) this.onWanted();
     });
   }
@@ -341,23 +366,22 @@ export class Inbox {
     const untaken = this.#untaken;
     this.#untaken = [];
     for (const incoming of untaken) incoming.reject(LEFT);
-    this.#serve();
+    this.serve();
   }
 
-  /** Drops all offers: the channel is broken, so that none of them can be decided or taken any more. */
-  fail(): void {
-    this.leave();
-    for (const incoming of [...this.#unanswered.values()]) incoming.abandon();
+  /** Takes the messages that have arrived, because they can no longer be taken later. Calls still get them. */
+  keepMessages(): void {
+    for (const incoming of [...this.#untaken]) if (incoming.isMessage) incoming.take();
   }
 
   /** Notes that no more offers will arrive. Those that have arrived can still be taken. */
   end(): void {
     this.#ended = true;
-    this.#serve();
+    this.serve();
   }
 
   /** Takes each offer in the same step in which it resolves the call that gets it, so that no abort comes between. */
-  #serve(): void {
+  serve(): void {
     if (this.#serving) return;
     this.#serving = true;
     while (this.#untaken.length > 0 && this.#awaited) {
@@ -367,7 +391,7 @@ export class Inbox {
     if (this.#passing?.wanted() === false) this.#endPassing(true);
     this.#serving = false;
     if (this.#acceptors > 0) return;
-    if (this.#left || this.#ended && !this.#opening) {
+    if (this.#left || this.#ended && !this.#opening()) {
       for (const call of this.#calls.splice(0)) call(undefined);
       this.#endPassing(false);
     }
@@ -383,9 +407,222 @@ export class Inbox {
     this.#passing?.resolve(more);
     this.#passing = undefined;
   }
+}
 
-  /** Whether a duplicate is being opened, so that its offer may still reach the program. */
-  get #opening(): boolean {
+/**
+ * The number of answers to remember: more than the hand-offs that the other process can have withdrawn before it reads
+ * the answer.
+ */
+const MAX_ANSWERED = 1024;
+
+const ANSWER_STEPS: Readonly<Record<number, HandoffStep["step"]>> = {
+  [FrameType.TAKEN]: "taken",
+  [FrameType.REJECT]: "rejected",
+};
+
+/** The operations of the channel that an {@linkcode Intake} uses. */
+export interface IntakePort {
+  /** The process at the other end. */
+  readonly peerProcessId: number;
+  /** The decisions on what the other process offers. */
+  readonly decisions: TakeDecisions;
+  /** Sends TAKEN or REJECT. */
+  answer(type: FrameType, sequence: number, payload: Uint8Array): void;
+  /**
+   * Throws a `RangeError` if the other process must not make such an offer. Nothing is opened before this. Not set if
+   * it may make any.
+   */
+  check?(payload: OfferPayload): void;
+  /** Returns the descriptor that was sent with an OFFER that has no blob, as a socket. Not set if none is sent. */
+  openDescriptor?(incoming: IncomingHandoff): AnySocket;
+  /**
+   * Returns the inbox that an open offer is for. `undefined` if this function has handled the offer itself.
+   *
+   * @throws {TypeError} If this process takes no such socket. The offer is rejected, with the message as the reason.
+   */
+  route(incoming: IncomingHandoff): Inbox | undefined;
+  /** Called when a socket was taken, after the answer. */
+  taken(incoming: IncomingHandoff): void;
+  /** Called when an offer was answered. */
+  answered(): void;
+  /** Called when a decision cannot be made, which breaks the channel. */
+  broken(error: unknown): void;
+}
+
+/** Handles the offers of one process: opens them, puts them in an inbox, decides and answers. */
+export class Intake {
+  readonly #port: IntakePort;
+  /** The offers that have not been answered, by sequence. */
+  readonly #unanswered = new Map<number, IncomingHandoff>();
+  /** The latest numbers that were answered. A WITHDRAW may cross the answer. */
+  readonly #answered = new Set<number>();
+  #bytes = 0;
+
+  constructor(port: IntakePort) {
+    this.#port = port;
+  }
+
+  /** The number of offers that have not been answered. */
+  get unanswered(): number {
+    return this.#unanswered.size;
+  }
+
+  /** Whether a duplicate is being opened. */
+  get opening(): boolean {
     return this.#unanswered.values().some(({ opening }) => opening);
+  }
+
+  /**
+   * Handles OFFER or WITHDRAW.
+   *
+   * @throws {RangeError} If it is not expected now.
+   * @throws {FrameError} If it is not valid.
+   */
+  take({ type, sequence, payload }: Frame): void {
+    if (type === FrameType.WITHDRAW) this.#takeWithdraw(sequence);
+    else this.#takeOffer(sequence, payload);
+  }
+
+  #takeOffer(sequence: number, bytes: Uint8Array): void {
+    if (this.#unanswered.has(sequence)) throw new RangeError(`Socket ${sequence} is offered twice`);
+    const payload = decodeOffer(bytes);
+    this.#port.check?.(payload);
+    if (this.#unanswered.size >= DECISION_SLOTS) throw new RangeError("More sockets are offered than there are slots");
+    if (this.#unanswered.size > 0 && this.#bytes + bytes.byteLength > MAX_OFFERED_BYTES) {
+      throw new RangeError(`More than ${MAX_OFFERED_BYTES} bytes are offered and not answered`);
+    }
+    trace("offer-received", sequence, this.#port.peerProcessId);
+    this.#port.decisions.remember(sequence % DECISION_SLOTS, payload.decision);
+    const incoming: IncomingHandoff = new IncomingHandoff(sequence, payload, {
+      take: () => this.#decide(sequence, payload.decision),
+      taken: () => {
+        this.#answer(FrameType.TAKEN, incoming, bytes.byteLength);
+        if (!incoming.isMessage) this.#port.taken(incoming);
+      },
+      reject: (reason) => this.#answer(FrameType.REJECT, incoming, bytes.byteLength, encodeReason(reason)),
+    });
+    this.#unanswered.set(sequence, incoming);
+    this.#bytes += bytes.byteLength;
+    try {
+      if (incoming.isMessage) this.#opened(incoming, undefined);
+      else if (payload.blob.byteLength > 0) this.#openBlob(incoming);
+      else if (this.#port.openDescriptor === undefined) throw new RangeError(`OFFER ${sequence} has no blob`);
+      else this.#opened(incoming, this.#port.openDescriptor(incoming));
+    } catch (error) {
+      if (!(error instanceof WinsockError)) throw error;
+      cannotTake(incoming, error);
+    }
+  }
+
+  #openBlob(incoming: IncomingHandoff): void {
+    const { payload, initialBytes } = incoming;
+    openOffered(payload.blob, socketKindOf(payload.kind), { initialBytes }).then(
+      (socket) => this.#opened(incoming, socket),
+      (error) => cannotTake(incoming, error),
+    );
+  }
+
+  #opened(incoming: IncomingHandoff, socket: AnySocket | undefined): void {
+    if (!incoming.opened(socket)) return;
+    trace("opened", incoming.sequence, this.#port.peerProcessId);
+    try {
+      incoming.data = decodeData(incoming.payload.data);
+      incoming.inbox = this.#port.route(incoming);
+    } catch (error) {
+      return cannotTake(incoming, error);
+    }
+    incoming.inbox?.opened(incoming);
+  }
+
+  #takeWithdraw(sequence: number): void {
+    const incoming = this.#unanswered.get(sequence);
+    if (incoming === undefined) {
+      if (this.#answered.delete(sequence)) return;
+      throw new RangeError(`WITHDRAW is for socket ${sequence}, which was not offered`);
+    }
+    trace("withdrawn", sequence, this.#port.peerProcessId);
+    if (incoming.inbox === undefined) incoming.withdraw();
+    else incoming.inbox.withdraw(incoming);
+  }
+
+  /** Makes the decision for this process. If it is not a decision of this channel, the channel breaks. */
+  #decide(sequence: number, decision: bigint): boolean {
+    try {
+      return this.#port.decisions.decide(sequence % DECISION_SLOTS, decision);
+    } catch (error) {
+      this.#port.broken(error);
+      return false;
+    }
+  }
+
+  #answer(type: FrameType, { sequence }: IncomingHandoff, size: number, payload: Uint8Array = new Uint8Array(0)): void {
+    if (this.#unanswered.delete(sequence)) this.#bytes -= size;
+    keepLast(this.#answered, sequence);
+    this.#port.answer(type, sequence, payload);
+    trace(ANSWER_STEPS[type]!, sequence, this.#port.peerProcessId);
+    this.#port.answered();
+  }
+
+  /** Drops all offers: the channel is broken, so that none of them can be decided or taken any more. */
+  abandon(): void {
+    for (const incoming of [...this.#unanswered.values()]) incoming.abandon();
+  }
+}
+
+function cannotTake(incoming: IncomingHandoff, error: unknown): void {
+  const reason = error instanceof Error ? error.message : String(error);
+  incoming.reject(`process ${Deno.pid} cannot take it: ${reason}`);
+}
+
+/** Remembers a number, and forgets the oldest one if there are too many. */
+export function keepLast(numbers: Set<number>, number: number): void {
+  numbers.add(number);
+  if (numbers.size <= MAX_ANSWERED) return;
+  const [oldest] = numbers;
+  numbers.delete(oldest!);
+}
+
+/** Returns the kind of socket of an OFFER that is not a message. */
+export function socketKindOf(kind: number): SocketKind {
+  if (kind === OfferedKind.listener || kind === OfferedKind.shared) return "listener";
+  return kind === OfferedKind.datagram ? "datagram" : "connection";
+}
+
+/** A program's view of an {@linkcode Inbox}: each loop over it gets what no other loop has got. */
+export class InboxLoop<Item> implements AsyncIterable<Item> {
+  readonly #inbox: Inbox;
+  readonly #item: (incoming: Incoming) => Item;
+
+  /** @param item Returns what the program gets. */
+  constructor(inbox: Inbox, item: (incoming: Incoming) => Item) {
+    this.#inbox = inbox;
+    this.#item = item;
+  }
+
+  /** Leaving a loop takes nothing more. Another loop can continue. */
+  [Symbol.asyncIterator](): AsyncIterator<Item, void, void> {
+    const calls = new Set<InboxCall>();
+    let over = false;
+    return {
+      next: () => {
+        const { promise, resolve } = Promise.withResolvers<IteratorResult<Item, void>>();
+        const call: InboxCall = (incoming) => {
+          calls.delete(call);
+          over ||= incoming === undefined;
+          resolve(
+            incoming === undefined ? { done: true, value: undefined } : { done: false, value: this.#item(incoming) },
+          );
+        };
+        calls.add(call);
+        if (over) call(undefined);
+        else this.#inbox.call(call);
+        return promise;
+      },
+      return: () => {
+        over = true;
+        for (const call of calls) this.#inbox.cancel(call);
+        return Promise.resolve({ done: true, value: undefined });
+      },
+    };
   }
 }

@@ -1,5 +1,6 @@
 /**
- * The hand-offs of one source to one target: which sockets wait, which are offered, and the decision on each.
+ * The sending side of hand-offs: which sockets and messages wait, which are offered, and the decision on each. A source
+ * offers to its target, and a target hands back to its source.
  *
  * @module
  */
@@ -19,26 +20,35 @@ import {
   type Suspect,
 } from "../sockets/descriptor.ts";
 import { type AnySocket, checkOpen, kindOfSocket, makeBlob } from "../sockets/duplicate_socket.ts";
-import type { SourceChannel } from "./channel.ts";
-import { HandoffError, trace } from "./errors.ts";
+import { beginHandoff, type Socket } from "../sockets/socket.ts";
+import type { OfferSink } from "./channel.ts";
+import { errorAbout, HandoffError, trace } from "./errors.ts";
 import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
 import type { ListenerShare } from "./shared_listener.ts";
 import {
   decodeReason,
+  encodeData,
   encodeFrame,
   encodeOffer,
   type Frame,
   FrameType,
   HEADER_SIZE,
+  MAX_INITIAL_BYTES,
+  MAX_OFFERED_BYTES,
   OFFER_SIZE,
   OfferedKind,
 } from "./protocol.ts";
 
-/** The largest number of bytes of OFFER frames in flight, unless a single frame is larger. */
-const MAX_BYTES = 4 * 1024 * 1024;
 /** The size of a blob in bytes, even if this channel does not send blobs. */
 const BLOB_SIZE = 628;
-const NO_BLOB = new Uint8Array(0);
+const NO_BYTES = new Uint8Array(0);
+/** The largest number of messages in flight, so that a program that takes none does not hold up the sockets. */
+const MAX_MESSAGES_OFFERED = 16;
+/** The largest number of messages that are in flight or wait, and of their bytes. */
+const MAX_MESSAGES = 1024;
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+const NOT_SENT = "Cannot send the message";
+
 /**
  * The pause after which the source looks again whether a socket is closed of which a target that is not trusted says so,
  * in milliseconds. It doubles up to the longest one.
@@ -46,15 +56,39 @@ const NO_BLOB = new Uint8Array(0);
 const LOOK_DELAY_MS = 2;
 const MAX_LOOK_DELAY_MS = 1_000;
 
+/** What is sent together with a socket. */
+export interface SendOptions {
+  /** The data for the other process: any JSON value, at most 1 MiB. */
+  data?: unknown;
+  /**
+   * The bytes that were already read from the connection, at most 1 MiB. The next owner's first read returns them.
+   * Defaults to the socket's own `initialBytes`, which this option replaces for this call. If the socket comes back,
+   * these bytes are not kept; use {@linkcode Socket.unread} to keep them.
+   */
+  initialBytes?: Uint8Array;
+  /** The signal that withdraws the socket, unless it was taken already. */
+  signal?: AbortSignal;
+}
+
+/** Options of {@linkcode HandoffSource.postMessage} and {@linkcode HandoffTarget.postMessage}. */
+export interface PostMessageOptions {
+  /** The signal that withdraws the message, unless it was taken already. */
+  signal?: AbortSignal;
+}
+
+/** The listeners and datagram sockets that are in flight, of all channels. Each is offered once at a time. */
+const onTheirWay = new WeakSet<AnySocket>();
+
 /**
  * The states: waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket. The
  * answer of the target to its OFFER may still be missing then.
  */
 type State = "waiting" | "offered" | "settled";
 
-/** One outgoing socket. */
+/** One outgoing socket or message. */
 export class OutgoingHandoff implements QueuedFrame {
-  readonly socket: AnySocket;
+  /** The socket; `undefined` for a message. */
+  readonly socket: AnySocket | undefined;
   /** Settles with the hand-off. Resolves when the target owns the socket, and it is closed in this process. */
   readonly settled: Promise<void>;
   /** The size of its OFFER in bytes, in memory and in the channel. */
@@ -66,7 +100,7 @@ export class OutgoingHandoff implements QueuedFrame {
   state: State = "waiting";
   sequence = 0;
   /** The blob that a provider made for the target, by which the duplicate can be withdrawn. */
-  blob: Uint8Array = NO_BLOB;
+  blob: Uint8Array = NO_BYTES;
   readonly #trusted: boolean;
   readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
   readonly #done = Promise.withResolvers<void>();
@@ -74,7 +108,7 @@ export class OutgoingHandoff implements QueuedFrame {
   readonly share: ListenerShare | undefined;
 
   constructor(
-    socket: AnySocket,
+    socket: AnySocket | undefined,
     data: Uint8Array,
     initialBytes: Uint8Array,
     trusted: boolean,
@@ -93,7 +127,7 @@ export class OutgoingHandoff implements QueuedFrame {
 
   /** The descriptor that is sent before the frame, if the channel passes descriptors: an OFFER without a blob. */
   get descriptor(): bigint | undefined {
-    return this.blob.byteLength === 0 ? this.socket.handle : undefined;
+    return this.blob.byteLength === 0 ? this.socket?.handle : undefined;
   }
 
   encode(): Uint8Array | undefined {
@@ -107,7 +141,7 @@ export class OutgoingHandoff implements QueuedFrame {
   complete(): void {
     if (this.state === "settled") return;
     this.state = "settled";
-    if (this.share !== undefined) return this.#done.resolve();
+    if (this.share !== undefined || this.socket === undefined) return this.#done.resolve();
     try {
       if (kindOfSocket(this.socket) !== "connection") this.socket.close();
       else if (this.#trusted && !isSuspect(this.socket)) closeCopy(this.socket);
@@ -126,10 +160,14 @@ export class OutgoingHandoff implements QueuedFrame {
   giveBack(reason: unknown, holder?: Suspect): void {
     if (this.state === "settled") return;
     this.state = "settled";
-    if (holder !== undefined) noteHolder(this.socket, holder);
-    this.#done.reject(reason);
+    if (holder !== undefined && this.socket !== undefined) noteHolder(this.socket, holder);
+    this.#done.reject(this.socket === undefined && reason instanceof HandoffError ? aboutMessage(reason) : reason);
     if (this.blob.byteLength > 0) defaultProvider().withdraw(this.blob);
   }
+}
+
+function aboutMessage(error: HandoffError): HandoffError {
+  return new HandoffError(error.outcome, error.reason, errorAbout(NOT_SENT, { cause: error }));
 }
 
 /** A slot of the table of decisions, from the OFFER to its answer. */
@@ -147,6 +185,8 @@ interface OutboxSettings {
   readonly timeout: number;
   /** The target, if its program is not trusted. */
   readonly suspect: Suspect | undefined;
+  /** Whether the target says when it has closed a socket that it took. */
+  readonly countsHeld: boolean;
 }
 
 /** The events that the source handles. */
@@ -200,7 +240,7 @@ class HeldSockets {
   }
 
   /** Adds a socket that the target has taken. This process still has its own descriptor of it. */
-  add({ socket, sequence }: OutgoingHandoff): void {
+  add(sequence: number, socket: AnySocket): void {
     this.#held.add(sequence);
     if (this.#trusted) return;
     this.#openSockets ??= systemCalls().watchOpenSockets();
@@ -265,7 +305,7 @@ class HeldSockets {
 export class Outbox {
   readonly #processId: number;
   readonly #settings: OutboxSettings;
-  readonly #channel: SourceChannel;
+  readonly #channel: OfferSink;
   readonly #writer: FrameWriter;
   readonly #events: OutboxEvents;
   /** The hand-offs that are not settled, oldest first. */
@@ -274,6 +314,11 @@ export class Outbox {
   readonly #slots: (Slot | undefined)[] = new Array(DECISION_SLOTS);
   #busySlots = 0;
   #bytes = 0;
+  /** The number of messages that are offered. */
+  #messagesOffered = 0;
+  /** The number of messages that are in flight or wait, and of their bytes. */
+  #messages = 0;
+  #messageBytes = 0;
   /** The number of the socket that was offered last. The numbers wrap around. */
   lastSequence = 0;
   readonly #held: HeldSockets;
@@ -285,7 +330,7 @@ export class Outbox {
   #open = false;
   #sweep: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(processId: number, settings: OutboxSettings, channel: SourceChannel, events: OutboxEvents) {
+  constructor(processId: number, settings: OutboxSettings, channel: OfferSink, events: OutboxEvents) {
     this.#processId = processId;
     this.#settings = settings;
     this.#channel = channel;
@@ -296,7 +341,7 @@ export class Outbox {
 
   /** The number of sockets that are in flight, or wait to be sent. */
   get count(): number {
-    return this.#all.size;
+    return this.#all.size - this.#messages;
   }
 
   /** The number of held sockets that will count until the target has ended, though it says that it has closed them. */
@@ -324,8 +369,61 @@ export class Outbox {
     this.#offerWaiting();
   }
 
-  /** Adds a socket to be handed off. */
-  add(socket: AnySocket, data: Uint8Array, initialBytes: Uint8Array, share?: ListenerShare): OutgoingHandoff {
+  /**
+   * Hands a socket off. Resolves when it belongs to the other process.
+   *
+   * @param check Throws if nothing can be sent.
+   */
+  async send(socket: AnySocket, options: SendOptions, check: () => void): Promise<void> {
+    const data = encodeData(options.data);
+    const initialBytes = checkedInitialBytes(socket, options.initialBytes);
+    options.signal?.throwIfAborted();
+    check();
+    checkOpen(socket);
+    const put = takeOutOfUse(socket);
+    try {
+      await this.#settle(() => this.add(socket, data, initialBytes), options.signal);
+    } finally {
+      put();
+    }
+  }
+
+  /**
+   * Sends a message. Resolves when the other process's program has got it.
+   *
+   * @param check Throws if nothing can be sent.
+   */
+  async post(message: unknown, { signal }: PostMessageOptions, check: () => void): Promise<void> {
+    const data = encodeData(message);
+    signal?.throwIfAborted();
+    check();
+    if (
+      this.#messages >= MAX_MESSAGES || this.#messages > 0 && this.#messageBytes + data.byteLength > MAX_MESSAGE_BYTES
+    ) {
+      throw new HandoffError("overloaded", `${this.#messages} messages wait already`, errorAbout(NOT_SENT));
+    }
+    await this.#settle(() => this.add(undefined, data, NO_BYTES), signal);
+  }
+
+  async #settle(add: () => OutgoingHandoff, signal: AbortSignal | undefined): Promise<void> {
+    let outgoing: OutgoingHandoff | undefined;
+    const abort = () => outgoing !== undefined && this.withdraw(outgoing, signal?.reason);
+    try {
+      outgoing = add();
+      signal?.addEventListener("abort", abort);
+      await outgoing.settled;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Adds a socket to be handed off, or a message. */
+  add(
+    socket: AnySocket | undefined,
+    data: Uint8Array,
+    initialBytes: Uint8Array,
+    share?: ListenerShare,
+  ): OutgoingHandoff {
     const outgoing = new OutgoingHandoff(
       socket,
       data,
@@ -336,6 +434,7 @@ export class Outbox {
     );
     this.#all.add(outgoing);
     this.#waiting.add(outgoing);
+    this.#count(outgoing, 1);
     if (this.#open) {
       outgoing.deadline = performance.now() + this.#settings.timeout;
       this.#watchDeadlines();
@@ -462,8 +561,9 @@ export class Outbox {
     };
   }
 
-  /** Stops the timers, which are no longer needed. */
+  /** Stops the timers and writes nothing more: the channel is about to be closed. */
   dispose(): void {
+    this.#writer.stop();
     clearTimeout(this.#sweep);
     clearTimeout(this.#patience);
     this.#sweep = undefined;
@@ -485,8 +585,11 @@ export class Outbox {
   #offerWaiting(atOnce = false): void {
     if (!this.#open) return;
     for (const outgoing of this.#waiting) {
+      const isMessage = outgoing.socket === undefined;
       if (this.#busySlots === DECISION_SLOTS) return;
-      if (this.#bytes + outgoing.size > MAX_BYTES && this.#bytes > 0) return;
+      if (this.#bytes + outgoing.size > MAX_OFFERED_BYTES && this.#bytes > 0) return;
+      if (isMessage && this.#messagesOffered === MAX_MESSAGES_OFFERED) continue;
+      if (isMessage) this.#messagesOffered++;
       this.#waiting.delete(outgoing);
       outgoing.sequence = this.#nextSequence();
       outgoing.state = "offered";
@@ -515,10 +618,12 @@ export class Outbox {
     if (outgoing.state === "settled") return undefined;
     const { socket, sequence, data, initialBytes } = outgoing;
     try {
-      checkOpen(socket);
+      if (socket !== undefined) checkOpen(socket);
       const decision = this.#openDecision(sequence % DECISION_SLOTS);
-      const kind = outgoing.share === undefined ? this.#noteShared(socket) : this.#noteListener(socket);
-      if (!this.#channel.passesDescriptors) outgoing.blob = makeBlob(socket, this.#processId);
+      const kind = this.#noteOffered(outgoing);
+      if (socket !== undefined && !this.#channel.passesDescriptors) {
+        outgoing.blob = makeBlob(socket, this.#processId);
+      }
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
       trace("offered", sequence, this.#processId);
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
@@ -537,6 +642,12 @@ export class Outbox {
       queueMicrotask(() => this.#events.broken(error));
       throw error;
     }
+  }
+
+  /** Notes that the target may now have a descriptor. Returns the kind of the OFFER. */
+  #noteOffered({ socket, share }: OutgoingHandoff): number {
+    if (socket === undefined) return OfferedKind.message;
+    return share === undefined ? this.#noteShared(socket) : this.#noteListener(socket);
   }
 
   /**
@@ -572,7 +683,7 @@ export class Outbox {
     this.#settled(outgoing);
     this.#free(outgoing.sequence % DECISION_SLOTS);
     this.#offerWaiting();
-    const told = outgoing.socket.handle === INVALID_SOCKET || this.#channel.passesDescriptors;
+    const told = outgoing.socket?.handle === INVALID_SOCKET || this.#channel.passesDescriptors;
     outgoing.giveBack(told ? error : await this.#events.exit() ?? error);
   }
 
@@ -594,9 +705,9 @@ export class Outbox {
   /** Completes a hand-off, because the target owns the socket. */
   #giveAway(outgoing: OutgoingHandoff): void {
     if (outgoing.state === "settled") return;
-    const { sequence, share } = outgoing;
-    if (share === undefined) this.#held.add(outgoing);
-    else this.#shares.set(sequence, share);
+    const { sequence, share, socket } = outgoing;
+    if (share !== undefined) this.#shares.set(sequence, share);
+    else if (socket !== undefined && this.#settings.countsHeld) this.#held.add(sequence, socket);
     this.#settled(outgoing);
     outgoing.complete();
     share?.begin(sequence);
@@ -631,8 +742,14 @@ export class Outbox {
     }
   }
 
+  #count({ socket, data }: OutgoingHandoff, by: 1 | -1): void {
+    if (socket !== undefined) return;
+    this.#messages += by;
+    this.#messageBytes += by * data.byteLength;
+  }
+
   #settled(outgoing: OutgoingHandoff): void {
-    this.#all.delete(outgoing);
+    if (this.#all.delete(outgoing)) this.#count(outgoing, -1);
     this.#waiting.delete(outgoing);
     if (this.#all.size === 0 && this.#sweep !== undefined) Deno.unrefTimer(this.#sweep);
   }
@@ -643,6 +760,7 @@ export class Outbox {
     if (slot === undefined) return;
     this.#slots[index] = undefined;
     this.#busySlots--;
+    if (slot.outgoing.socket === undefined) this.#messagesOffered--;
     this.#bytes -= slot.outgoing.size;
   }
 
@@ -668,4 +786,31 @@ export class Outbox {
 
 function lied(processId: number, what: string): HandoffError {
   return new HandoffError("channel-broken", `process ${processId} ${what}`);
+}
+
+/** Returns the bytes that are sent together with a socket: the given bytes, or the socket's own initial bytes. */
+function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): Uint8Array {
+  if (kindOfSocket(socket) !== "connection") {
+    if (given !== undefined) {
+      throw new TypeError("Invalid `initialBytes`: must be unset for a socket that is not a connection");
+    }
+    return NO_BYTES;
+  }
+  const bytes = given ?? (socket as Socket).initialBytes;
+  if (bytes.byteLength > MAX_INITIAL_BYTES) {
+    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
+  }
+  return bytes;
+}
+
+/**
+ * Prevents a socket from being used, or handed off over another channel, while it is in flight.
+ *
+ * @returns A function that lets the socket be used again.
+ */
+function takeOutOfUse(socket: AnySocket): () => void {
+  if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
+  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is in flight already`);
+  onTheirWay.add(socket);
+  return () => onTheirWay.delete(socket);
 }

@@ -19,6 +19,8 @@ export const MAX_PAYLOAD = 3 * 1024 * 1024;
 export const MAX_DATA = 1024 * 1024;
 /** The largest number of initial bytes that are sent with a socket. */
 export const MAX_INITIAL_BYTES = 1024 * 1024;
+/** The largest number of bytes of OFFER frames that are not answered, unless a single frame is larger. */
+export const MAX_OFFERED_BYTES = 4 * 1024 * 1024;
 /** The largest size of a reason in UTF-8, in bytes. */
 export const MAX_REASON = 4096;
 /** The size of the secret that HELLO contains and READY returns, in bytes. */
@@ -26,14 +28,15 @@ export const SECRET_SIZE = 16;
 
 /**
  * The types of frames. Those below 16 go from the source to the target; those from 16 on go from the target to the
- * source.
+ * source. OFFER, WITHDRAW, TAKEN and REJECT also go the other way: when the target hands a socket back, or sends a
+ * message.
  */
 export const FrameType = {
   /** The first frame: the processes at the ends of the channel, and how the target gets the rest of the channel. */
   HELLO: 1,
-  /** Offers a socket to the target. */
+  /** Offers a socket, or a message. */
   OFFER: 2,
-  /** The source has withdrawn the offer. The target may close its duplicate now. */
+  /** The offer was withdrawn. The other process may close its duplicate now. */
   WITHDRAW: 3,
   /** There are no more offers. */
   END: 4,
@@ -45,9 +48,9 @@ export const FrameType = {
   STOP: 7,
   /** The first answer: the target has the whole channel. */
   READY: 16,
-  /** The target has taken the socket. */
+  /** The socket or message was taken. */
   TAKEN: 17,
-  /** The target does not take the socket, or found its offer withdrawn. */
+  /** The socket or message is not taken, or its offer was found withdrawn. */
   REJECT: 18,
   /** The target has closed or released a socket that it had taken. */
   DONE: 19,
@@ -120,10 +123,15 @@ export class FrameDecoder {
   #chunks: Uint8Array[] = [];
   #length = 0;
   readonly #maxPayload: number;
+  readonly #maxOffer: number;
 
-  /** @param maxPayload The largest payload to accept, in bytes. */
-  constructor(maxPayload = MAX_PAYLOAD) {
+  /**
+   * @param maxPayload The largest payload to accept, in bytes.
+   * @param maxOffer The largest payload of an OFFER, in bytes. Defaults to `maxPayload`.
+   */
+  constructor(maxPayload = MAX_PAYLOAD, maxOffer = maxPayload) {
     this.#maxPayload = maxPayload;
+    this.#maxOffer = maxOffer;
   }
 
   /**
@@ -137,7 +145,7 @@ export class FrameDecoder {
     this.#chunks.push(chunk);
     this.#length += chunk.byteLength;
     while (this.#length >= HEADER_SIZE) {
-      const { type, sequence, payloadLength } = decodeHeader(this.#peek(HEADER_SIZE), this.#maxPayload);
+      const { type, sequence, payloadLength } = this.#decodeHeader(this.#peek(HEADER_SIZE));
       const size = HEADER_SIZE + payloadLength;
       if (this.#length < size) return;
       const frame = this.#peek(size);
@@ -147,37 +155,33 @@ export class FrameDecoder {
     }
   }
 
+  #decodeHeader(header: Uint8Array): { type: FrameType; sequence: number; payloadLength: number } {
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    const magic = view.getUint32(0, true);
+    if (magic !== MAGIC) throw new FrameError(`Expected a frame, got bytes ${[...header.subarray(0, 4)].join(" ")}`);
+    const version = view.getUint8(4);
+    if (version !== PROTOCOL_VERSION) {
+      throw new FrameError(`Expected protocol version ${PROTOCOL_VERSION}, got ${version}`);
+    }
+    const type = view.getUint8(5);
+    if (!TYPES.has(type)) throw new FrameError(`Frame type ${type} is unknown`);
+    const reserved = view.getUint16(6, true);
+    if (reserved !== 0) throw new FrameError(`Reserved bytes of a frame are ${reserved}, not 0`);
+    const payloadLength = view.getUint32(12, true);
+    const most = type === FrameType.OFFER ? this.#maxOffer : this.#maxPayload;
+    if (payloadLength > most) throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${most}`);
+    // Refused at once. Waiting for the payload would block the socket that the frame is about.
+    if (payloadLength > 0 && !WITH_PAYLOAD.has(type)) {
+      throw new FrameError(`A frame of type ${type} announces ${payloadLength} bytes, but has no payload`);
+    }
+    return { type: type as FrameType, sequence: view.getUint32(8, true), payloadLength };
+  }
+
   /** Returns the next `size` bytes in one piece. Chunks are joined only when a frame needs them. */
   #peek(size: number): Uint8Array {
     if (this.#chunks[0]!.byteLength < size) this.#chunks = [concat(this.#chunks)];
     return this.#chunks[0]!.subarray(0, size);
   }
-}
-
-function decodeHeader(
-  header: Uint8Array,
-  maxPayload: number,
-): { type: FrameType; sequence: number; payloadLength: number } {
-  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-  const magic = view.getUint32(0, true);
-  if (magic !== MAGIC) throw new FrameError(`Expected a frame, got bytes ${[...header.subarray(0, 4)].join(" ")}`);
-  const version = view.getUint8(4);
-  if (version !== PROTOCOL_VERSION) {
-    throw new FrameError(`Expected protocol version ${PROTOCOL_VERSION}, got ${version}`);
-  }
-  const type = view.getUint8(5);
-  if (!TYPES.has(type)) throw new FrameError(`Frame type ${type} is unknown`);
-  const reserved = view.getUint16(6, true);
-  if (reserved !== 0) throw new FrameError(`Reserved bytes of a frame are ${reserved}, not 0`);
-  const payloadLength = view.getUint32(12, true);
-  if (payloadLength > maxPayload) {
-    throw new FrameError(`A frame announces ${payloadLength} bytes, more than ${maxPayload}`);
-  }
-  // Refused at once. Waiting for the payload would block the socket that the frame is about.
-  if (payloadLength > 0 && !WITH_PAYLOAD.has(type)) {
-    throw new FrameError(`A frame of type ${type} announces ${payloadLength} bytes, but has no payload`);
-  }
-  return { type: type as FrameType, sequence: view.getUint32(8, true), payloadLength };
 }
 
 const encoder = new TextEncoder();
@@ -210,6 +214,8 @@ export interface Hello {
   readonly secret: Uint8Array;
   /** The numbers of inherited descriptors; all 0 if no descriptors were inherited. */
   readonly descriptors: ChannelDescriptors;
+  /** Whether the target may hand sockets back. It may send messages in any case. */
+  readonly takesSockets: boolean;
   /**
    * How the target gets the rest of the channel: a WSAPROTOCOL_INFOW of 628 bytes, a path of at most 107 bytes, or
    * nothing.
@@ -217,7 +223,7 @@ export interface Hello {
   readonly way: Uint8Array;
 }
 
-const HELLO_SIZE = 48;
+const HELLO_SIZE = 52;
 /** The smallest and largest size of `way`, by kind. */
 const WAY_SIZE: Readonly<Record<ChannelKind, readonly [least: number, most: number]>> = {
   [ChannelKind.STDIN]: [WSAPROTOCOL_INFOW.size, WSAPROTOCOL_INFOW.size],
@@ -225,7 +231,7 @@ const WAY_SIZE: Readonly<Record<ChannelKind, readonly [least: number, most: numb
   [ChannelKind.PASSED]: [1, 107],
 };
 
-/** Returns the parts of HELLO's payload: 48 bytes, and `way`. */
+/** Returns the parts of HELLO's payload: 52 bytes, and `way`. */
 export function encodeHello(hello: Hello): Uint8Array[] {
   const bytes = new Uint8Array(HELLO_SIZE);
   const view = new DataView(bytes.buffer);
@@ -235,6 +241,7 @@ export function encodeHello(hello: Hello): Uint8Array[] {
   view.setUint32(12, hello.means, true);
   bytes.set(hello.secret, 16);
   for (const [index, descriptor] of hello.descriptors.entries()) view.setUint32(32 + index * 4, descriptor, true);
+  view.setUint32(48, hello.takesSockets ? 1 : 0, true);
   return [bytes, hello.way];
 }
 
@@ -244,6 +251,8 @@ export function decodeHello(payload: Uint8Array): Hello {
   const number = (offset: number) => decodeNumber(payload, offset);
   const kind = number(8);
   const way = payload.subarray(HELLO_SIZE);
+  const takesSockets = number(48);
+  if (takesSockets > 1) throw new FrameError(`HELLO has ${takesSockets} at 48, not 0 or 1`);
   const [least, most] = WAY_SIZE[kind as ChannelKind] ?? [1, 0];
   if (way.byteLength < least || way.byteLength > most) {
     throw new FrameError(`HELLO announces a channel of kind ${kind} and has ${way.byteLength} more bytes`);
@@ -255,6 +264,7 @@ export function decodeHello(payload: Uint8Array): Hello {
     means: number(12),
     secret: payload.subarray(16, 16 + SECRET_SIZE),
     descriptors: [number(32), number(36), number(40), number(44)],
+    takesSockets: takesSockets === 1,
     way,
   };
 }
@@ -268,15 +278,17 @@ export const OfferedKind = {
   copy: 4,
   /** A listener that the source keeps. The target accepts on it when it is told to. */
   shared: 5,
+  /** A message: no socket. */
+  message: 6,
 } as const;
 
 /** The content of OFFER. */
 export interface OfferPayload {
-  /** The kind of the socket: one of the numbers of {@linkcode OfferedKind}. */
+  /** What is offered: one of the numbers of {@linkcode OfferedKind}. */
   readonly kind: number;
   /** The target's handle of the decision; 0 if the slot is enough. */
   readonly decision: bigint;
-  /** The blob of the socket, 628 bytes; empty if its descriptor was sent. */
+  /** The blob of the socket, 628 bytes; empty if its descriptor was sent, or if there is no socket. */
   readonly blob: Uint8Array;
   /** The `data` as JSON in UTF-8; empty if there is no data. */
   readonly data: Uint8Array;
@@ -288,6 +300,9 @@ export interface OfferPayload {
  * bytes).
  */
 export const OFFER_SIZE = 20;
+
+/** The largest payload of an OFFER of a message. */
+export const MAX_MESSAGE_OFFER = OFFER_SIZE + MAX_DATA;
 
 /** Returns the parts of OFFER's payload. */
 export function encodeOffer({ kind, decision, blob, data, initialBytes }: OfferPayload): Uint8Array[] {
@@ -317,6 +332,9 @@ export function decodeOffer(payload: Uint8Array): OfferPayload {
   const dataEnd = dataStart + dataSize;
   if (dataEnd > payload.byteLength) {
     throw new FrameError(`OFFER announces ${dataEnd} bytes and has ${payload.byteLength}`);
+  }
+  if (kind === OfferedKind.message && (blobSize > 0 || dataEnd < payload.byteLength)) {
+    throw new FrameError("OFFER of a message has a socket or initial bytes");
   }
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   return {

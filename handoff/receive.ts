@@ -7,6 +7,7 @@ import type { SocketKind } from "../ffi/platform.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { type Passing, passWhile } from "../sockets/listener.ts";
 import { type Incoming, type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind } from "./inbox.ts";
+import type { PostMessageOptions, SendOptions } from "./outbox.ts";
 import { Target } from "./target.ts";
 
 /**
@@ -65,12 +66,66 @@ export function receive<Kind extends SocketKind = "connection">(
 }
 
 /**
- * The target's end of a channel: the sockets that the source hands off, as {@linkcode receive} returns it.
+ * The target's end of a channel: the sockets that the source hands off, as {@linkcode receive} returns it, and the way
+ * back to the source.
+ *
+ * @example A worker that hands each connection back to its source, with what it has found out about it
+ * ```ts ignore
+ * import { receive } from "@winsock/handoff";
+ *
+ * const target = receive();
+ * for await (const { socket } of target) {
+ *   const bytes = await socket.read(1_024, { signal: AbortSignal.timeout(5_000) });
+ *   if (bytes !== null) socket.unread(bytes);
+ *   await target.send(socket, { data: { secure: bytes?.[0] === 22 } }).catch(() => socket.close());
+ * }
+ * ```
  *
  * @typeParam Kind The kinds of sockets that are taken.
  */
 export interface HandoffTarget<Kind extends SocketKind = "connection">
   extends AsyncGenerator<ReceivedOf<Kind>, void, void> {
+  /**
+   * The messages of the source ({@linkcode HandoffSource.postMessage}): any JSON values. The loop ends when no more can
+   * come. A message is taken in the step in which a loop gets it. Several loops share the messages. Leaving the loop over
+   * the sockets also ends the messages.
+   */
+  readonly messages: AsyncIterable<unknown>;
+  /**
+   * Hands a socket back to the source, or another socket on to it. The source gets it from {@linkcode
+   * HandoffSource.messages}; in a {@linkcode WorkerPool} it goes to another worker. The rules are those of {@linkcode
+   * HandoffSource.send}: at every moment one process owns the socket, and one of the two decides.
+   *
+   * Bytes that this process has read ahead travel along: return them with {@linkcode Socket.unread} first. A connection
+   * of which {@linkcode Socket.toConn} or {@linkcode Socket.toNodeSocket} made a stream is no longer a socket, and cannot
+   * be handed back.
+   *
+   * @param socket The socket. When the promise resolves, the source owns the socket, and it is closed in this process.
+   * If the promise rejects, the socket is unchanged and belongs to the caller.
+   * @param options What is sent together with the socket.
+   * @throws {HandoffError} `timeout` if the source's program did not take it within `sendTimeout`; `rejected` if the
+   * source does not trust this process, or cannot open the socket; `closed` if the source was closed or has ended, or
+   * the loop was left.
+   * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
+   * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`.
+   * @throws {RangeError} If `data` or the initial bytes are too long.
+   * @throws The signal's reason, if it is aborted before the source took the socket.
+   */
+  send(socket: AnySocket, options?: SendOptions): Promise<void>;
+  /**
+   * Sends a message to the source, which gets it from {@linkcode HandoffSource.messages} or, in a {@linkcode
+   * WorkerPool}, as the event `workermessage`. Messages arrive in the order of the calls.
+   *
+   * @param message The message: any JSON value, at most 1 MiB.
+   * @param options The signal that withdraws the message.
+   * @returns Resolves when the source's program has got the message. If the promise rejects, the program never gets it.
+   * @throws {HandoffError} `timeout` if the source's program did not take it within `sendTimeout`; `overloaded` if 1 024
+   * messages, or 16 MiB of them, wait already; `closed` if the source was closed or has ended, or the loop was left.
+   * @throws {TypeError} If JSON cannot express the message.
+   * @throws {RangeError} If the message is too long.
+   * @throws The signal's reason, if it is aborted before the source took the message.
+   */
+  postMessage(message: unknown, options?: PostMessageOptions): Promise<void>;
   /** Makes the process continue to run while it waits for sockets. This is the default. */
   ref(): void;
   /**
@@ -147,6 +202,18 @@ class ReceivedSockets implements HandoffTarget<SocketKind>, Passing<PassedSocket
   async throw(error: unknown): Promise<IteratorResult<ReceivedOf<SocketKind>, void>> {
     await this.return();
     throw error;
+  }
+
+  get messages(): AsyncIterable<unknown> {
+    return this.#target.messages;
+  }
+
+  async send(socket: AnySocket, options: SendOptions = {}): Promise<void> {
+    await this.#target.send(socket, options);
+  }
+
+  async postMessage(message: unknown, options: PostMessageOptions = {}): Promise<void> {
+    await this.#target.postMessage(message, options);
   }
 
   ref(): void {

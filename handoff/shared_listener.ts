@@ -479,6 +479,7 @@ export class AcceptingListener {
 /** A connection that this process accepted. It belongs to this process, so that there is no decision to make. */
 class AcceptedConnection implements Incoming {
   readonly closed = false;
+  readonly isMessage = false;
   readonly initialBytes: Uint8Array = new Uint8Array(0);
   #seen = false;
 

@@ -6,11 +6,11 @@
 import { settleWithin, validateDuration } from "../internal/runtime.ts";
 import { type AnySocket, checkHolders, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import type { Suspect } from "../sockets/descriptor.ts";
+import { markShared, type Suspect } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
-import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
-import { HandoffError, trace } from "./errors.ts";
+import { errorOfExit, HandoffError, trace } from "./errors.ts";
+import { Inbox, InboxLoop, type Incoming, Intake, type SocketsByKind } from "./inbox.ts";
 import {
   checkWorkerCommand,
   describeExit,
@@ -20,7 +20,7 @@ import {
   spawnWorkerCommand,
   type WorkerScript,
 } from "./spawn.ts";
-import { Outbox, type OutgoingHandoff } from "./outbox.ts";
+import { Outbox, type PostMessageOptions, type SendOptions } from "./outbox.ts";
 import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
@@ -30,8 +30,11 @@ import {
   type Frame,
   FrameDecoder,
   FrameType,
-  MAX_INITIAL_BYTES,
+  MAX_MESSAGE_OFFER,
+  MAX_PAYLOAD,
   MAX_REASON,
+  OfferedKind,
+  type OfferPayload,
   SECRET_SIZE,
 } from "./protocol.ts";
 
@@ -62,7 +65,8 @@ export interface HandoffSourceOptions {
    *
    * A target that is not trusted gets connections and datagram sockets, but not listeners. It can set options of a
    * connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks. For this reason, the
-   * source closes such connections on a pool thread, including those that come back.
+   * source closes such connections on a pool thread, including those that come back. It cannot hand sockets back with
+   * {@linkcode HandoffTarget.send}, only send messages.
    *
    * A socket that comes back from it, and that it may have received, cannot be handed off to another process before its
    * process has ended. What it took counts as held until the source sees that no process has it open; see `onRelease`.
@@ -86,18 +90,25 @@ export interface HandoffSourceOptions {
 /** Options of {@linkcode HandoffSource.spawn}. */
 export interface HandoffSpawnOptions extends HandoffSourceOptions, ScriptOptions {}
 
-/** What is sent together with a socket. */
-export interface SendOptions {
-  /** The data for the target: any JSON value, at most 1 MiB. */
-  data?: unknown;
-  /**
-   * The bytes that were already read from the connection, at most 1 MiB. The target's first read returns them. Defaults
-   * to the socket's own `initialBytes`, which this option replaces for this call. If the socket comes back, these bytes
-   * are not kept; use {@linkcode Socket.unread} to keep them.
-   */
-  initialBytes?: Uint8Array;
-  /** The signal that withdraws the socket, unless the target has taken it already. */
-  signal?: AbortSignal;
+/** What the target hands back: a socket with data, or a message. */
+export type HandoffMessage = MessageWithoutSocket | MessageWithSocket;
+
+/** A message of the target. */
+export interface MessageWithoutSocket {
+  /** The message: any JSON value. */
+  readonly data: unknown;
+  /** There is no socket. */
+  readonly socket?: undefined;
+}
+
+/** A socket that the target has handed back. */
+export interface MessageWithSocket {
+  /** The `data` of {@linkcode HandoffTarget.send}; `undefined` if nothing was sent. */
+  readonly data: unknown;
+  /** The socket, which belongs to this process now. The caller must close it or hand it off. */
+  readonly socket: SocketsByKind[keyof SocketsByKind];
+  /** The bytes that the target had already read. The socket's first read also returns them. */
+  readonly initialBytes: Uint8Array;
 }
 
 /** What a source has observed of its target. */
@@ -121,9 +132,6 @@ export let observe: (source: HandoffSource) => Observed;
 
 /** Sets the function that is called when {@linkcode Observed.unprovable} has changed. */
 export let onUnproven: (source: HandoffSource, callback: () => void) => void;
-
-/** The listeners and datagram sockets that are in flight, of all sources. Each is offered once at a time. */
-const onTheirWay = new WeakSet<AnySocket>();
 
 /**
  * Hands sockets off to a child process, which takes them with {@linkcode receive}. The source uses the child's stdin.
@@ -161,6 +169,27 @@ export class HandoffSource implements AsyncDisposable {
    * code or signal.
    */
   readonly closed: Promise<HandoffError | undefined>;
+  /**
+   * The messages of the target ({@linkcode HandoffTarget.postMessage}) and the sockets that it hands back ({@linkcode
+   * HandoffTarget.send}). The loop ends when no more can come.
+   *
+   * A message or socket is taken in the step in which a loop gets it, and not before: until then it belongs to the
+   * target, whose call waits at most for its `sendTimeout`. Several loops share what comes. Leaving one takes nothing
+   * more. Waiting does not keep this process running; the child does, as long as it runs.
+   *
+   * @example A source that moves the connections that its first target gives up to the second one
+   * ```ts ignore
+   * import { HandoffSource } from "@winsock/handoff";
+   *
+   * const first = await HandoffSource.spawn(new URL("worker.ts", import.meta.url));
+   * const second = await HandoffSource.spawn(new URL("worker.ts", import.meta.url));
+   * for await (const { socket, data } of first.messages) {
+   *   if (socket === undefined) console.log("the worker says", data);
+   *   else await second.send(socket, { data }).catch(() => socket.close());
+   * }
+   * ```
+   */
+  readonly messages: AsyncIterable<HandoffMessage>;
 
   readonly #child: HandoffChild;
   readonly #sendTimeout: number;
@@ -171,6 +200,9 @@ export class HandoffSource implements AsyncDisposable {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #channel: SourceChannel;
   readonly #outbox: Outbox;
+  /** What the target hands back. */
+  readonly #intake: Intake;
+  readonly #inbox: Inbox;
   readonly #secret = crypto.getRandomValues(new Uint8Array(SECRET_SIZE));
   readonly #ready = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<HandoffError | undefined>();
@@ -236,13 +268,28 @@ export class HandoffSource implements AsyncDisposable {
     this.#onRelease = options.onRelease;
     this.#endIfSilent = options.endIfSilent ?? true;
     const suspect = this.#trusted ? undefined : toSuspect(child);
-    this.#outbox = new Outbox(child.pid, { timeout: sendTimeout, suspect }, this.#channel, {
+    const settings = { timeout: sendTimeout, suspect, countsHeld: true };
+    this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
       unproven: () => this.#onUnproven(),
       silent: () => this.#endSilent(),
       lastHeard: () => this.#lastHeard,
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
       exit: () => this.#exit(),
+    });
+    this.#inbox = new Inbox(false, () => this.#intake.opening);
+    this.messages = new InboxLoop(this.#inbox, messageOf);
+    this.#intake = new Intake({
+      peerProcessId: child.pid,
+      decisions: this.#channel.decisions.back,
+      answer: (type, sequence, payload) => this.#outbox.control(() => encodeFrame(type, sequence, payload)),
+      check: (payload) => this.#checkOffered(payload),
+      route: () => this.#inbox,
+      taken: ({ socket, payload }) => {
+        if (payload.kind === OfferedKind.connection) markShared(socket);
+      },
+      answered: () => this.#inbox.serve(),
+      broken: (error) => this.#fail(invalidAnswer(child.pid, error)),
     });
     this.#sendHello();
     child.status.then((status) => this.#fail(exited(child.pid, status)), () => {});
@@ -279,26 +326,33 @@ export class HandoffSource implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted before the target took the socket.
    */
   async send(socket: AnySocket, options: SendOptions = {}): Promise<void> {
-    const data = encodeData(options.data);
-    const initialBytes = checkedInitialBytes(socket, options.initialBytes);
-    const { signal } = options;
-    signal?.throwIfAborted();
+    await this.#outbox.send(socket, options, () => {
+      this.#checkSending();
+      this.#checkTrust(socket);
+      checkHolders(socket, this.#child.pid);
+    });
+  }
+
+  /**
+   * Sends a message to the child, which gets it from {@linkcode HandoffTarget.messages}. Messages arrive in the order of
+   * the calls. They do not wait for sockets, and sockets do not wait for them.
+   *
+   * @param message The message: any JSON value, at most 1 MiB.
+   * @param options The signal that withdraws the message.
+   * @returns Resolves when the child's program has got the message. If the promise rejects, the program never gets it.
+   * @throws {HandoffError} If the child ended, or did not take the message within `sendTimeout`; `overloaded` if 1 024
+   * messages, or 16 MiB of them, wait already.
+   * @throws {TypeError} If JSON cannot express the message.
+   * @throws {RangeError} If the message is too long.
+   * @throws The signal's reason, if it is aborted before the child took the message.
+   */
+  async postMessage(message: unknown, options: PostMessageOptions = {}): Promise<void> {
+    await this.#outbox.post(message, options, () => this.#checkSending());
+  }
+
+  #checkSending(): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#closing !== undefined) throw sourceClosed();
-    checkOpen(socket);
-    this.#checkTrust(socket);
-    checkHolders(socket, this.#child.pid);
-    const put = takeOutOfUse(socket);
-    let outgoing: OutgoingHandoff | undefined;
-    const abort = () => outgoing !== undefined && this.#outbox.withdraw(outgoing, signal?.reason);
-    try {
-      outgoing = this.#outbox.add(socket, data, initialBytes);
-      signal?.addEventListener("abort", abort);
-      await outgoing.settled;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-      put();
-    }
   }
 
   /**
@@ -330,8 +384,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#checkTrust(listener);
     const { ListenerShare, ShareHandle } = await import("./shared_listener.ts");
     signal?.throwIfAborted();
-    if (this.#failure !== undefined) throw this.#failure;
-    if (this.#closing !== undefined) throw sourceClosed();
+    this.#checkSending();
     checkOpen(listener);
     const share: ListenerShare = new ListenerShare(
       {
@@ -368,6 +421,12 @@ export class HandoffSource implements AsyncDisposable {
     throw new TypeError(`Cannot hand off listener ${socket.handle}: process ${this.#child.pid} is not trusted`);
   }
 
+  /** Throws if the target must not make such an offer. Only a trusted target hands sockets back. */
+  #checkOffered({ kind }: OfferPayload): void {
+    if (kind === OfferedKind.message || this.#trusted && kind !== OfferedKind.shared) return;
+    throw new RangeError(`An offer of kind ${kind} is not for this source`);
+  }
+
   /**
    * Waits for the sockets in flight, tells the target that no more will come, and ends the channel. The child continues
    * to run.
@@ -402,7 +461,13 @@ export class HandoffSource implements AsyncDisposable {
     const frame = encodeFrame(
       FrameType.HELLO,
       0,
-      ...encodeHello({ ...hello, sourceProcessId: Deno.pid, targetProcessId: pid, secret: this.#secret }),
+      ...encodeHello({
+        ...hello,
+        sourceProcessId: Deno.pid,
+        targetProcessId: pid,
+        secret: this.#secret,
+        takesSockets: this.#trusted,
+      }),
     );
     this.#stdin.closed.catch(() => {});
     this.#stdin.write(frame).then(() => {
@@ -410,7 +475,7 @@ export class HandoffSource implements AsyncDisposable {
       if (!usesStdin) this.#stdin.close().catch(() => {});
     }, (cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
     trace("hello-sent", 0, pid);
-    const decoder = new FrameDecoder(MAX_REASON);
+    const decoder = new FrameDecoder(MAX_REASON, this.#trusted ? MAX_PAYLOAD : MAX_MESSAGE_OFFER);
     this.#channel.listen(
       (chunk) => this.#takeAnswers(decoder, chunk),
       (cause) => this.#channelEnded(`process ${pid} closed its end of the channel`, cause),
@@ -425,9 +490,7 @@ export class HandoffSource implements AsyncDisposable {
         this.#takeAnswer(frame);
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const failure = `process ${this.#child.pid} sent an answer that is not valid: ${reason}`;
-      this.#fail(new HandoffError("channel-broken", failure, { cause: error }));
+      this.#fail(invalidAnswer(this.#child.pid, error));
     }
   }
 
@@ -444,6 +507,9 @@ export class HandoffSource implements AsyncDisposable {
       case FrameType.STOPPED:
       case FrameType.COUNTS:
         return this.#outbox.takeShareAnswer(frame);
+      case FrameType.OFFER:
+      case FrameType.WITHDRAW:
+        return this.#takeOffer(frame);
       case FrameType.LEAVE:
         return this.#takeLeave();
       default:
@@ -462,6 +528,11 @@ export class HandoffSource implements AsyncDisposable {
     this.#channel.established();
     this.#outbox.start();
     this.#ready.resolve();
+  }
+
+  #takeOffer(frame: Frame): void {
+    if (!this.#isReady) throw new RangeError("An offer was received before READY");
+    this.#intake.take(frame);
   }
 
   /** Notes that the target takes no more sockets. It rejects what it is offered until it reads END. */
@@ -519,11 +590,15 @@ export class HandoffSource implements AsyncDisposable {
     this.#closed.resolve(failure);
     this.#stdin.abort().catch(() => {});
     this.#closing ??= Promise.resolve();
+    // A target that has ended cannot be told that its last messages were not read.
+    this.#inbox.keepMessages();
     this.#release();
   }
 
   #release(): void {
     this.#outbox.dispose();
+    this.#intake.abandon();
+    this.#inbox.end();
     this.#channel.close();
   }
 }
@@ -538,21 +613,6 @@ export function sourceTimeouts(
   };
 }
 
-/** Returns the bytes that are sent together with a socket: the given bytes, or the socket's own initial bytes. */
-function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): Uint8Array {
-  if (kindOfSocket(socket) !== "connection") {
-    if (given !== undefined) {
-      throw new TypeError("Invalid `initialBytes`: must be unset for a socket that is not a connection");
-    }
-    return new Uint8Array(0);
-  }
-  const bytes = given ?? (socket as Socket).initialBytes;
-  if (bytes.byteLength > MAX_INITIAL_BYTES) {
-    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
-  }
-  return bytes;
-}
-
 function sourceClosed(): HandoffError {
   return new HandoffError("closed", "the source was closed");
 }
@@ -564,19 +624,20 @@ function toSuspect({ pid, status }: HandoffChild): Suspect {
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {
-  return new HandoffError("target-exited", `process ${processId} ${describeExit(status)}`);
+  return new HandoffError("target-exited", `process ${processId} ${describeExit(status)}`, errorOfExit(status));
 }
 
-/**
- * Prevents a socket from being used, or handed off by another source, while it is in flight.
- *
- * @returns A function that lets the socket be used again.
- */
-function takeOutOfUse(socket: AnySocket): () => void {
-  if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
-  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is in flight already`);
-  onTheirWay.add(socket);
-  return () => onTheirWay.delete(socket);
+function invalidAnswer(processId: number, error: unknown): HandoffError {
+  const reason = error instanceof Error ? error.message : String(error);
+  const failure = `process ${processId} sent an answer that is not valid: ${reason}`;
+  return new HandoffError("channel-broken", failure, { cause: error });
+}
+
+/** Returns what the program gets. */
+function messageOf(incoming: Incoming): HandoffMessage {
+  const { data, isMessage } = incoming;
+  if (isMessage) return { data };
+  return { data, socket: incoming.socket as MessageWithSocket["socket"], initialBytes: incoming.initialBytes };
 }
 
 /** Calls a callback of the program. An exception in it does not affect the target. */

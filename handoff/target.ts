@@ -4,40 +4,33 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { DECISION_SLOTS } from "../ffi/decisions.ts";
-import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
+import { nodeBuiltin, settleWithin, validateDuration } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { markShared, onRelease } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
-import { type AnySocket, openOffered, ownOffered } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, ownOffered } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
 import { errorAbout, HandoffError, trace } from "./errors.ts";
 import { type FrameReader, stdinInput, streamInput } from "./frame_io.ts";
-import { Inbox, type Incoming, IncomingHandoff, LEFT, type ReceiveOptions } from "./inbox.ts";
+import {
+  Inbox,
+  InboxLoop,
+  type Incoming,
+  type IncomingHandoff,
+  Intake,
+  keepLast,
+  LEFT,
+  type ReceiveOptions,
+  socketKindOf,
+} from "./inbox.ts";
+import { Outbox, type PostMessageOptions, type SendOptions } from "./outbox.ts";
 import { openTargetChannel } from "./spawn.ts";
 import type { AcceptingListener } from "./shared_listener.ts";
-import {
-  decodeData,
-  decodeHello,
-  decodeOffer,
-  encodeFrame,
-  encodeReady,
-  encodeReason,
-  type Frame,
-  FrameDecoder,
-  FrameType,
-  OfferedKind,
-  type OfferPayload,
-} from "./protocol.ts";
+import { decodeHello, encodeFrame, encodeReady, type Frame, FrameDecoder, FrameType, OfferedKind } from "./protocol.ts";
 
-/**
- * The number of answers to remember: more than the hand-offs that a source can have withdrawn before it reads the
- * answer.
- */
-const MAX_ANSWERED = 1024;
 /** The time that stdin may stay open after the source was found to have ended, in milliseconds. */
 const SOURCE_END_MS = 1_000;
 /**
@@ -52,11 +45,8 @@ const DONE_MS = 2;
 const COUNTS_MS = 25;
 /** The time that a source may take to learn that this process takes no more sockets, in milliseconds. */
 const LEAVE_MS = 1_000;
-const ANSWER_STEPS = {
-  [FrameType.TAKEN]: "taken",
-  [FrameType.REJECT]: "rejected",
-  [FrameType.DONE]: "done",
-} as const;
+/** The time that the source may take for what is handed back to it, in milliseconds. */
+const SEND_TIMEOUT_MS = 10_000;
 
 const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
   connection: "connections",
@@ -68,9 +58,20 @@ const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
 export class Target {
   readonly #options: ReceiveOptions;
   readonly #input: FrameReader;
+  /** The sockets for the program. */
   readonly #inbox: Inbox;
-  /** The latest numbers that were answered. A WITHDRAW of the source may cross the answer. */
-  readonly #answered = new Set<number>();
+  /** The messages for the program. */
+  readonly #messages: Inbox;
+  /** The messages, as the program gets them. */
+  readonly messages: AsyncIterable<unknown>;
+  /** What the source offers, once the channel is open. */
+  #intake: Intake | undefined;
+  readonly #sendTimeout: number;
+  /** What is handed back, once the program does so. */
+  #outbox: Outbox | undefined;
+  /** Resolves when the channel is open; rejects if it never will be. */
+  readonly #opening = Promise.withResolvers<TargetChannel>();
+  #takesSockets = false;
   /** The number of open sockets of this process whose end the source has not been told. */
   #held = 0;
   /** The shared listeners that this process accepts on. */
@@ -95,7 +96,12 @@ export class Target {
   constructor(options: ReceiveOptions) {
     checkOptions(options);
     this.#options = options;
-    this.#inbox = new Inbox(options.autoAccept === false);
+    this.#sendTimeout = validateDuration("sendTimeout", options.sendTimeout ?? SEND_TIMEOUT_MS, 1);
+    this.#opening.promise.catch(() => {});
+    const opening = () => this.#intake?.opening === true;
+    this.#inbox = new Inbox(options.autoAccept === false, opening);
+    this.#messages = new Inbox(false, opening);
+    this.messages = new InboxLoop(this.#messages, ({ data }) => data);
     this.#input = options.input === undefined ? stdinInput() : streamInput(options.input);
     this.#inbox.onWanted = () => this.#acceptMore();
     options.signal?.addEventListener("abort", this.#abort);
@@ -130,13 +136,14 @@ export class Target {
   }
 
   /**
-   * Leaves: the program takes no more sockets. Sockets that it has not seen are rejected, and so are those that arrive
-   * until the source knows. Sockets that it has seen and not decided on can still be taken.
+   * Leaves: the program takes no more sockets or messages. Those that it has not seen are rejected, and so are those
+   * that arrive until the source knows. Sockets that it has seen and not decided on can still be taken.
    */
   leave(): void {
     if (this.#inbox.left) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#inbox.leave();
+    this.#messages.leave();
     this.#stopAccepting(LEFT);
     if (this.#channel === undefined) return this.#end();
     if (this.#ended) return this.#closeWhenDone();
@@ -183,7 +190,9 @@ export class Target {
   #fail(error: unknown): void {
     if (this.#ended) return;
     if (!this.#inbox.left) this.#failure = error instanceof Deno.errors.NotCapable ? error : channelBroken(error);
-    this.#inbox.fail();
+    this.#inbox.leave();
+    this.#messages.keepMessages();
+    this.#intake?.abandon();
     this.#end();
     this.#closeChannel();
   }
@@ -195,13 +204,17 @@ export class Target {
     if (this.#channel === undefined) this.#input.cancel();
     else this.#channel.stopListening();
     this.#stopAccepting("its source has closed the channel");
+    this.#opening.reject(sourceClosed());
+    this.#outbox?.withdrawAll()(sourceClosed());
+    this.#messages.keepMessages();
     this.#inbox.end();
+    this.#messages.end();
     this.#closeWhenDone();
   }
 
   /** Closes the channel when there is nothing left to answer. */
   #closeWhenDone(): void {
-    if (!this.#ended || this.#inbox.unanswered > 0 || this.#held > 0 || this.#listeners.size > 0) return;
+    if (!this.#ended || (this.#intake?.unanswered ?? 0) > 0 || this.#held > 0 || this.#listeners.size > 0) return;
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#closeChannel();
   }
@@ -209,6 +222,7 @@ export class Target {
   #closeChannel(): void {
     clearTimeout(this.#late?.timer);
     this.#sendAnswers();
+    this.#outbox?.dispose();
     this.#channel?.close();
   }
 
@@ -232,7 +246,74 @@ export class Target {
     }
     this.#channel = channel;
     if (this.#ended) return channel.close();
+    this.#intake = this.#openIntake(channel);
+    this.#takesSockets = hello.takesSockets;
     channel.answer(encodeFrame(FrameType.READY, 0, ...encodeReady(Deno.pid, secret)));
+    this.#opening.resolve(channel);
+  }
+
+  #openIntake(channel: TargetChannel): Intake {
+    return new Intake({
+      peerProcessId: this.#source,
+      decisions: channel.decisions,
+      answer: (type, sequence, payload) => this.#send(encodeFrame(type, sequence, payload)),
+      openDescriptor: (incoming) => this.#openDescriptor(channel, incoming),
+      route: (incoming) => this.#route(incoming),
+      taken: (incoming) => this.#taken(incoming),
+      answered: () => {
+        this.#inbox.serve();
+        this.#closeWhenDone();
+      },
+      broken: (error) => this.#fail(error),
+    });
+  }
+
+  /** Hands a socket back to the source. Resolves when it belongs to the source. */
+  async send(socket: AnySocket, options: SendOptions): Promise<void> {
+    const outbox = await this.#openOutbox(options.signal);
+    await outbox.send(socket, options, () => {
+      this.#checkSending();
+      if (this.#takesSockets) return;
+      throw new HandoffError(
+        "rejected",
+        `process ${this.#source} takes no sockets from a target that it does not trust`,
+      );
+    });
+  }
+
+  /** Sends a message to the source. Resolves when its program has got it. */
+  async postMessage(message: unknown, options: PostMessageOptions): Promise<void> {
+    const outbox = await this.#openOutbox(options.signal);
+    await outbox.post(message, options, () => this.#checkSending());
+  }
+
+  #checkSending(): void {
+    if (this.#ended || this.#inbox.left) throw sourceClosed();
+  }
+
+  /** Waits for the channel, and opens what is needed to hand back. */
+  async #openOutbox(signal: AbortSignal | undefined): Promise<Outbox> {
+    const channel = await untilAborted(this.#opening.promise, signal);
+    if (this.#outbox !== undefined) return this.#outbox;
+    this.#checkSending();
+    const sink = {
+      decisions: channel.decisions.back(),
+      passesDescriptors: false,
+      sendDescriptors: () => false,
+      write: (bytes: Uint8Array<ArrayBuffer>) => channel.answer(bytes),
+      end: () => Promise.resolve(),
+    };
+    const settings = { timeout: this.#sendTimeout, suspect: undefined, countsHeld: false };
+    this.#outbox = new Outbox(this.#source, settings, sink, {
+      released: () => {},
+      unproven: () => {},
+      silent: () => {},
+      lastHeard: () => performance.now(),
+      broken: (cause) => this.#fail(cause),
+      exit: () => Promise.resolve(undefined),
+    });
+    this.#outbox.start();
+    return this.#outbox;
   }
 
   /**
@@ -247,12 +328,15 @@ export class Target {
   }
 
   #take(frame: Frame): void {
-    const { type, sequence, payload } = frame;
+    const { type, sequence } = frame;
     switch (type) {
       case FrameType.OFFER:
-        return this.#takeOffer(sequence, decodeOffer(payload));
       case FrameType.WITHDRAW:
-        return this.#takeWithdraw(sequence);
+        return this.#intake!.take(frame);
+      case FrameType.TAKEN:
+      case FrameType.REJECT:
+        if (this.#outbox === undefined) throw new RangeError(`No answer is due for socket ${sequence}`);
+        return this.#outbox.takeAnswer(frame);
       case FrameType.ACCEPT:
       case FrameType.PAUSE:
       case FrameType.STOP:
@@ -267,28 +351,9 @@ export class Target {
     }
   }
 
-  #takeOffer(sequence: number, payload: OfferPayload): void {
-    if (this.#inbox.find(sequence) !== undefined) throw new RangeError(`Socket ${sequence} is offered twice`);
-    trace("offer-received", sequence, this.#source);
-    this.#channel!.decisions.remember(sequence % DECISION_SLOTS, payload.decision);
-    const incoming = new IncomingHandoff(sequence, payload, {
-      take: () => this.#decide(sequence, payload.decision),
-      taken: (socket) => this.#taken(sequence, socket, payload.kind),
-      reject: (reason) => this.#answer(FrameType.REJECT, sequence, encodeReason(reason)),
-    });
-    this.#inbox.add(incoming);
-    try {
-      if (payload.blob.byteLength > 0) this.#openBlob(incoming);
-      else this.#opened(incoming, this.#openDescriptor(incoming));
-    } catch (error) {
-      if (!(error instanceof WinsockError)) throw error;
-      this.#cannotOpen(incoming, error);
-    }
-  }
-
-  #openDescriptor({ sequence, payload, initialBytes }: IncomingHandoff): AnySocket {
-    const descriptor = this.#channel!.takeDescriptor(sequence);
-    if (descriptor !== undefined) return ownOffered(descriptor, kindOf(payload.kind), { initialBytes });
+  #openDescriptor(channel: TargetChannel, { sequence, payload, initialBytes }: IncomingHandoff): AnySocket {
+    const descriptor = channel.takeDescriptor(sequence);
+    if (descriptor !== undefined) return ownOffered(descriptor, socketKindOf(payload.kind), { initialBytes });
     throw new WinsockError(WSA_ERRORS.WSAEMFILE, {
       operation: "open a shared socket",
       functionName: "recvmsg",
@@ -296,26 +361,14 @@ export class Target {
     });
   }
 
-  #openBlob(incoming: IncomingHandoff): void {
-    const { payload, initialBytes } = incoming;
-    openOffered(payload.blob, kindOf(payload.kind), { initialBytes }).then(
-      (socket) => this.#opened(incoming, socket),
-      (error) => this.#cannotOpen(incoming, error),
-    );
-  }
-
-  #opened(incoming: IncomingHandoff, socket: AnySocket): void {
-    if (!incoming.opened(socket)) return;
-    trace("opened", incoming.sequence, this.#source);
+  /** Returns the inbox for an offer. A listener to accept on is not for the program. */
+  #route(incoming: IncomingHandoff): Inbox | undefined {
+    if (incoming.isMessage) return this.#messages;
     const { kind } = incoming.payload;
-    try {
-      this.#checkKind(kind === OfferedKind.shared ? "connection" : kindOf(kind));
-      incoming.data = decodeData(incoming.payload.data);
-    } catch (error) {
-      return this.#cannotOpen(incoming, error);
-    }
-    if (kind !== OfferedKind.shared) return this.#inbox.opened(incoming);
+    this.#checkKind(kind === OfferedKind.shared ? "connection" : socketKindOf(kind));
+    if (kind !== OfferedKind.shared) return this.#inbox;
     this.#share(incoming).catch((error) => this.#fail(error));
+    return undefined;
   }
 
   /** Takes a listener to accept on. The program does not see it. */
@@ -373,28 +426,12 @@ export class Target {
     this.#closeWhenDone();
   }
 
-  #cannotOpen(incoming: IncomingHandoff, error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
-    incoming.reject(`process ${Deno.pid} cannot take it: ${reason}`);
-  }
-
   #checkKind(kind: SocketKind): void {
     const { kinds = ["connection"] } = this.#options;
     if (!kinds.includes(kind)) throw new TypeError(`it takes no ${KIND_NAMES[kind]}`);
   }
 
-  /** Makes the decision for the target. If it is not a decision of this channel, the channel breaks. */
-  #decide(sequence: number, decision: bigint): boolean {
-    try {
-      return this.#channel!.decisions.decide(sequence % DECISION_SLOTS, decision);
-    } catch (error) {
-      this.#fail(error);
-      return false;
-    }
-  }
-
-  #taken(sequence: number, socket: AnySocket, kind: number): void {
-    this.#answer(FrameType.TAKEN, sequence);
+  #taken({ sequence, socket, payload: { kind } }: IncomingHandoff): void {
     if (kind === OfferedKind.shared) return;
     // The source has a copy until it reads TAKEN. When this process closes the connection, the peer must see its end
     // all the same.
@@ -402,33 +439,15 @@ export class Target {
     this.#held++;
     onRelease(socket, () => {
       this.#held--;
-      this.#answer(FrameType.DONE, sequence);
+      this.#done(sequence);
       this.#acceptMore();
     });
   }
 
-  #takeWithdraw(sequence: number): void {
-    const incoming = this.#inbox.find(sequence);
-    if (incoming === undefined) {
-      if (this.#answered.delete(sequence)) return;
-      throw new RangeError(`WITHDRAW is for socket ${sequence}, which was not offered`);
-    }
-    trace("withdrawn", sequence, this.#source);
-    this.#inbox.withdraw(incoming);
-  }
-
-  #answer(type: keyof typeof ANSWER_STEPS, sequence: number, payload: Uint8Array = new Uint8Array(0)): void {
-    if (type !== FrameType.DONE) {
-      this.#inbox.answered(sequence);
-      keepLast(this.#answered, sequence);
-    }
-    const frame = encodeFrame(type, sequence, payload);
-    if (type !== FrameType.DONE) this.#send(frame);
-    else {
-      this.#answers.push(frame);
-      this.#sendLater(DONE_MS);
-    }
-    trace(ANSWER_STEPS[type], sequence, this.#source);
+  #done(sequence: number): void {
+    this.#answers.push(encodeFrame(FrameType.DONE, sequence));
+    this.#sendLater(DONE_MS);
+    trace("done", sequence, this.#source);
     this.#closeWhenDone();
   }
 
@@ -472,19 +491,6 @@ function checkOptions({ autoAccept, kinds }: ReceiveOptions): void {
   throw new TypeError(`Invalid \`kinds\`: must be some of ${Object.keys(KIND_NAMES).join(", ")}, got ${String(kinds)}`);
 }
 
-/** Remembers a number, and forgets the oldest one if there are too many. */
-function keepLast(numbers: Set<number>, number: number): void {
-  numbers.add(number);
-  if (numbers.size <= MAX_ANSWERED) return;
-  const [oldest] = numbers;
-  numbers.delete(oldest!);
-}
-
-function kindOf(kind: number): SocketKind {
-  if (kind === OfferedKind.listener || kind === OfferedKind.shared) return "listener";
-  return kind === OfferedKind.datagram ? "datagram" : "connection";
-}
-
 /**
  * Returns whether the source has ended, so that a duplicate cannot be opened: refused, reset, or ended during the
  * request.
@@ -498,4 +504,21 @@ function isSourceGone(error: unknown): boolean {
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new HandoffError("channel-broken", reason, errorAbout("Cannot receive more sockets", { cause }));
+}
+
+/** Waits for a promise, or rejects with the reason of a signal when that is aborted first. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal!.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+function sourceClosed(): HandoffError {
+  return new HandoffError("closed", "the source takes nothing back any more");
 }

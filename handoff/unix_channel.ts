@@ -387,12 +387,13 @@ class UnixTargetChannel implements TargetChannel {
     this.#received.clear();
   }
 
-  answer(bytes: Uint8Array<ArrayBuffer>): void {
-    if (!this.#open) return;
+  answer(bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
+    if (!this.#open) return undefined;
     try {
-      writeNow(this.#answers, bytes)?.catch(() => {});
+      return writeNow(this.#answers, bytes)?.catch(() => {});
     } catch {
       // The source has ended, which the end of the frames shows.
+      return undefined;
     }
   }
 

@@ -88,17 +88,18 @@ class WinsockSourceChannel implements SourceChannel {
 export async function openWinsockTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
   if (hello.kind !== ChannelKind.STDIN) throw new RangeError(`HELLO announces a channel of kind ${hello.kind}`);
   const control = await defaultProvider().socket(hello.way);
-  return new WinsockTargetChannel(control, openStream(control), input);
+  return new WinsockTargetChannel(control, openStream(control), input, hello.sourceProcessId);
 }
 
 class WinsockTargetChannel implements TargetChannel {
-  readonly decisions: TargetDecisions = new TargetEvents();
+  readonly decisions: TargetDecisions;
   readonly #s: bigint;
   readonly #control: net.Socket;
   readonly #input: FrameReader;
   #listening = true;
 
-  constructor(s: bigint, control: net.Socket, input: FrameReader) {
+  constructor(s: bigint, control: net.Socket, input: FrameReader, sourceProcessId: number) {
+    this.decisions = new TargetEvents(sourceProcessId);
     this.#s = s;
     this.#control = control;
     this.#input = input;
@@ -132,16 +133,17 @@ class WinsockTargetChannel implements TargetChannel {
    * Writes with a plain call while there is room, because a stream's write takes ten times as long. The rest waits in
    * the stream.
    */
-  answer(bytes: Uint8Array<ArrayBuffer>): void {
-    if (this.#control.destroyed) return;
+  answer(bytes: Uint8Array<ArrayBuffer>): Promise<void> | undefined {
+    if (this.#control.destroyed) return undefined;
     let sent = 0;
     try {
       if (this.#control.writableLength === 0) sent = WINSOCK_STREAMS.send(this.#s, bytes) ?? 0;
     } catch {
       // The source has ended, which the end of stdin shows.
-      return;
+      return undefined;
     }
-    if (sent < bytes.byteLength) this.#control.write(bytes.subarray(sent));
+    if (sent === bytes.byteLength) return undefined;
+    return new Promise((resolve) => void this.#control.write(bytes.subarray(sent), () => resolve()));
   }
 
   stopListening(): void {

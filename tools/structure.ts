@@ -63,7 +63,6 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "ffi/windows/decisions.ts": "backend of one system",
   "ffi/windows/provider_calls.ts": "backend of one system",
   "ffi/windows/sockets.ts": "backend of one system",
-  "handoff/outbox.ts": "state machine tested alone",
   "handoff/pool/shared_accepting.ts": "own secret: workers that accept by themselves; loaded when there are some",
   "handoff/pool/worker_output.ts": "own secret: lines of a worker's output; loaded when a pool prefixes them",
   "handoff/pool/scheduler.ts": "own secret: which worker gets a socket, and how long sockets wait for one",

@@ -1,11 +1,18 @@
 /**
- * Decisions on Unix. The table is a sealed memory file. Each decision is a spin lock in it: the first process that
+ * Decisions on Unix. The tables are a sealed memory file, one after the other. Each decision is a spin lock in it: the first process that
  * tries the lock holds it permanently. If libc does not have such a lock (glibc before 2.34, macOS), the decisions are
  * names in a directory: only the first `mkdirat` of a name succeeds.
  *
  * @module
  */
-import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
+import {
+  DECISION_SLOTS,
+  DecisionMeans,
+  type OfferDecisions,
+  type SourceDecisions,
+  type TakeDecisions,
+  type TargetDecisions,
+} from "../decisions.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { closeOnExec, fcntl } from "./descriptors.ts";
@@ -16,7 +23,9 @@ import { makePrivateDirectory, nulTerminated, type PrivateDirectory } from "./lo
  * The size of a slot in bytes: one cache line, so that two processes that decide two slots do not wait for each other.
  */
 const SLOT_SIZE = 64;
-const TABLE_SIZE = DECISION_SLOTS * SLOT_SIZE;
+/** The number of slots of both tables. The first half is for what the source hands off. */
+const ALL_SLOTS = 2 * DECISION_SLOTS;
+const TABLE_SIZE = ALL_SLOTS * SLOT_SIZE;
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -83,7 +92,7 @@ export function openDecisions(means: number, descriptor: bigint): TargetDecision
     }
     if (!hasSharedLocks()) throw unsupported();
     checkSealed(descriptor);
-    return new Words(map(descriptor));
+    return new TargetWords(map(descriptor));
   } finally {
     libc().close(descriptor);
   }
@@ -93,41 +102,69 @@ function hasSharedLocks(): boolean {
   return unixSystem().sharedLocks && memory().pthread_spin_trylock !== null && memory().pthread_spin_unlock !== null;
 }
 
-/** A table in memory that both processes have mapped. Zeros mean locked on x86, and open elsewhere. */
-class Words implements TargetDecisions {
-  readonly #address: bigint;
-  #mapped = true;
+/** Words of memory that both processes have mapped. Zeros mean locked on x86, and open elsewhere. */
+class Words implements OfferDecisions, TakeDecisions {
+  /** The address of the first word; `undefined` once it is not mapped any more. */
+  readonly #address: () => bigint | undefined;
 
-  constructor(address: bigint) {
+  constructor(address: () => bigint | undefined) {
     this.#address = address;
   }
 
   remember(): void {}
 
   decide(slot: number): boolean {
-    return this.#mapped && memory().pthread_spin_trylock!(this.#word(slot)) === 0;
+    const word = this.#word(slot);
+    return word !== undefined && memory().pthread_spin_trylock!(word) === 0;
   }
 
   open(slot: number): bigint {
-    memory().pthread_spin_unlock!(this.#word(slot));
+    const word = this.#word(slot);
+    if (word !== undefined) memory().pthread_spin_unlock!(word);
     return 0n;
   }
 
-  close(): void {
-    if (!this.#mapped) return;
-    this.#mapped = false;
-    memory().munmap(this.#address, BigInt(TABLE_SIZE));
-  }
-
-  #word(slot: number): bigint {
-    if (!(slot >= 0 && slot < DECISION_SLOTS)) {
-      throw new RangeError(`Invalid \`slot\`: must be from 0 to ${DECISION_SLOTS - 1}, got ${slot}`);
-    }
-    return this.#address + BigInt(slot * SLOT_SIZE);
+  #word(slot: number): bigint | undefined {
+    checkSlot(slot);
+    const address = this.#address();
+    return address === undefined ? undefined : address + BigInt(slot * SLOT_SIZE);
   }
 }
 
-class SourceWords extends Words implements SourceDecisions {
+function checkSlot(slot: number): void {
+  if (slot >= 0 && slot < DECISION_SLOTS) return;
+  throw new RangeError(`Invalid \`slot\`: must be from 0 to ${DECISION_SLOTS - 1}, got ${slot}`);
+}
+
+/** Both tables in memory. */
+class MappedWords extends Words {
+  #mapped: bigint | undefined;
+  readonly #back: Words;
+
+  constructor(address: bigint) {
+    super(() => this.#mapped);
+    this.#mapped = address;
+    this.#back = new Words(() => this.#mapped === undefined ? undefined : this.#mapped + BigInt(TABLE_SIZE / 2));
+  }
+
+  protected get second(): Words {
+    return this.#back;
+  }
+
+  close(): void {
+    const address = this.#mapped;
+    this.#mapped = undefined;
+    if (address !== undefined) memory().munmap(address, BigInt(TABLE_SIZE));
+  }
+}
+
+class TargetWords extends MappedWords implements TargetDecisions {
+  back(): OfferDecisions {
+    return this.second;
+  }
+}
+
+class SourceWords extends MappedWords implements SourceDecisions {
   readonly means = DecisionMeans.WORDS;
   readonly descriptor: bigint;
 
@@ -152,20 +189,50 @@ class SourceWords extends Words implements SourceDecisions {
     }
   }
 
+  get back(): TakeDecisions {
+    return this.second;
+  }
+
   override close(): void {
     super.close();
     libc().close(this.descriptor);
   }
 }
 
-/** A table of names in a directory: the first process that makes the name of a slot has decided it. */
-class TargetNames implements TargetDecisions {
-  constructor(readonly descriptor: bigint) {}
+/** Names in a directory: the first process that makes the name of a slot has decided it. */
+class Names implements OfferDecisions, TakeDecisions {
+  /**
+   * @param descriptor The directory.
+   * @param first The name of the first slot.
+   */
+  constructor(readonly descriptor: bigint, readonly first: number = 0) {}
 
   remember(): void {}
 
   decide(slot: number): boolean {
-    return names().mkdirat(this.descriptor, nulTerminated(String(slot)), READABLE_BY_OWNER) === 0;
+    return names().mkdirat(this.descriptor, this.#name(slot), READABLE_BY_OWNER) === 0;
+  }
+
+  open(slot: number): bigint {
+    if (this.unlink(slot)) return 0n;
+    const code = errno();
+    if (isErrno(code, "ENOENT")) return 0n;
+    throw unixError(code, `open decision ${slot}`, "unlinkat");
+  }
+
+  protected unlink(slot: number): boolean {
+    return names().unlinkat(this.descriptor, this.#name(slot), unixSystem().AT_REMOVEDIR) === 0;
+  }
+
+  #name(slot: number): Uint8Array<ArrayBuffer> {
+    return nulTerminated(String(this.first + slot));
+  }
+}
+
+/** Both tables of names, whose directory this object closes. */
+class TargetNames extends Names implements TargetDecisions {
+  back(): OfferDecisions {
+    return new Names(this.descriptor, DECISION_SLOTS);
   }
 
   close(): void {
@@ -173,8 +240,9 @@ class TargetNames implements TargetDecisions {
   }
 }
 
-class SourceNames extends TargetNames implements SourceDecisions {
+class SourceNames extends Names implements SourceDecisions {
   readonly means = DecisionMeans.NAMES;
+  readonly back: TakeDecisions;
   readonly #directory: PrivateDirectory;
   readonly #remove = () => this.#directory.remove();
 
@@ -187,29 +255,19 @@ class SourceNames extends TargetNames implements SourceDecisions {
       throw error;
     }
     super(BigInt(fd));
+    this.back = new Names(this.descriptor, DECISION_SLOTS);
     closeOnExec(this.descriptor);
     directory.admit();
     this.#directory = directory;
     addEventListener("unload", this.#remove);
   }
 
-  open(slot: number): bigint {
-    if (this.#unlink(slot)) return 0n;
-    const code = errno();
-    if (isErrno(code, "ENOENT")) return 0n;
-    throw unixError(code, `open decision ${slot}`, "unlinkat");
-  }
-
   /** Closes the directory. Anything that a target has left in it stays there. */
-  override close(): void {
-    for (let slot = 0; slot < DECISION_SLOTS; slot++) this.#unlink(slot);
-    super.close();
+  close(): void {
+    for (let slot = 0; slot < ALL_SLOTS; slot++) this.unlink(slot);
+    libc().close(this.descriptor);
     this.#remove();
     removeEventListener("unload", this.#remove);
-  }
-
-  #unlink(slot: number): boolean {
-    return names().unlinkat(this.descriptor, nulTerminated(String(slot)), unixSystem().AT_REMOVEDIR) === 0;
   }
 }
 

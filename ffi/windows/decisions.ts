@@ -1,11 +1,18 @@
 /**
  * Decisions on Windows. Each slot is an auto-reset event. The first successful wait resets the event, so only one of
- * the two processes succeeds. The handles in the target allow only waiting (`SYNCHRONIZE`), so the target cannot open a
- * decision again.
+ * the two processes succeeds. The process that offers makes the events. The handles in the other process allow only
+ * waiting (`SYNCHRONIZE`), so that process cannot open a decision again.
  *
  * @module
  */
-import { DECISION_SLOTS, DecisionMeans, type SourceDecisions, type TargetDecisions } from "../decisions.ts";
+import {
+  DECISION_SLOTS,
+  DecisionMeans,
+  type OfferDecisions,
+  type SourceDecisions,
+  type TakeDecisions,
+  type TargetDecisions,
+} from "../decisions.ts";
 import { kernel32Functions, lastWinsockError } from "./libraries.ts";
 
 const PROCESS_DUP_HANDLE = 0x0040;
@@ -33,22 +40,20 @@ const kernel32 = kernel32Functions({
 /** One event of a table. */
 interface EventSlot {
   readonly event: bigint;
-  /** The handle of the event in the target. */
+  /** The handle of the event in the other process. */
   readonly handle: bigint;
 }
 
-/** The events as the source uses them. Each is made when its slot is first used. */
-export class SourceEvents implements SourceDecisions {
-  readonly means = DecisionMeans.EVENTS;
-  readonly descriptor = undefined;
+/** The events of a table as the process uses them that offers. Each is made when its slot is first used. */
+class OfferEvents implements OfferDecisions {
   readonly #process: bigint;
   readonly #processId: number;
   readonly #slots: (EventSlot | undefined)[] = new Array(DECISION_SLOTS);
 
   /**
-   * Makes the table for a channel.
+   * Makes a table for decisions with another process, which must not end meanwhile.
    *
-   * @param processId The process id of the target. A `Deno.ChildProcess` keeps the id from being reused.
+   * @param processId The process id of the other process.
    * @throws {WinsockError} If the process does not exist, or this process has no right to it.
    */
   constructor(processId: number) {
@@ -88,8 +93,8 @@ export class SourceEvents implements SourceDecisions {
   }
 }
 
-/** The events as the target uses them, by the handles in the OFFER frames. */
-export class TargetEvents implements TargetDecisions {
+/** The events of a table as the process uses them that takes, by the handles in the OFFER frames. */
+class TakeEvents implements TakeDecisions {
   readonly #handles: (bigint | undefined)[] = new Array(DECISION_SLOTS);
 
   remember(slot: number, handle: bigint): void {
@@ -111,5 +116,38 @@ export class TargetEvents implements TargetDecisions {
   close(): void {
     for (const handle of this.#handles) if (handle !== undefined) kernel32().CloseHandle(handle);
     this.#handles.fill(undefined);
+  }
+}
+
+/** Both tables as the source uses them. */
+export class SourceEvents extends OfferEvents implements SourceDecisions {
+  readonly means = DecisionMeans.EVENTS;
+  readonly descriptor = undefined;
+  readonly back: TakeEvents = new TakeEvents();
+
+  override close(): void {
+    super.close();
+    this.back.close();
+  }
+}
+
+/** Both tables as the target uses them. */
+export class TargetEvents extends TakeEvents implements TargetDecisions {
+  readonly #sourceProcessId: number;
+  #back: OfferEvents | undefined;
+
+  /** @param sourceProcessId The process id of the source. */
+  constructor(sourceProcessId: number) {
+    super();
+    this.#sourceProcessId = sourceProcessId;
+  }
+
+  back(): OfferDecisions {
+    return this.#back ??= new OfferEvents(this.#sourceProcessId);
+  }
+
+  override close(): void {
+    super.close();
+    this.#back?.close();
   }
 }

@@ -4,8 +4,9 @@
  * @module
  */
 import type { SocketAddr } from "../../ffi/socket_address.ts";
+import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import type { Socket } from "../../sockets/socket.ts";
-import type { SendOptions } from "../source.ts";
+import type { PostMessageOptions, SendOptions } from "../outbox.ts";
 import type { WorkerCommand } from "../spawn.ts";
 
 /** Which worker gets the next socket: the worker with the fewest sockets, or each worker in turn. */
@@ -96,12 +97,32 @@ export interface WorkerPoolSettings {
   outputPrefix?: string | ((worker: WorkerInfo) => string);
   /** The signal that ends the pool at once, with its workers. */
   signal?: AbortSignal;
+  /**
+   * Called with each socket that a worker hands back ({@linkcode HandoffTarget.send}). What it returns is sent with the
+   * socket, and says which worker gets it. If it throws or rejects, the socket is closed (`connectiondrop`). A socket
+   * that it has closed, released or handed off itself is ignored. At most 16 calls for each worker are under way at a
+   * time.
+   *
+   * Without it, and if it returns nothing, the socket goes to another worker with the same `data`. It goes back to the
+   * same worker only if the pool has no other.
+   */
+  onReturn?: (returned: ReturnedSocket) => ConnectionExtras | void | Promise<ConnectionExtras | void>;
+}
+
+/** A socket that a worker has handed back to its pool. */
+export interface ReturnedSocket {
+  /** The socket, which belongs to this process. Bytes that the worker has read ahead are its `initialBytes`. */
+  readonly socket: AnySocket;
+  /** The `data` of the worker's {@linkcode HandoffTarget.send}. */
+  readonly data: unknown;
+  /** The worker that handed it back. */
+  readonly worker: WorkerInfo;
 }
 
 /** The options, with all defaults. */
 export type FilledPoolOptions =
   & WorkerPoolOptions
-  & Required<Omit<WorkerPoolSettings, "outputPrefix" | "signal">>;
+  & Required<Omit<WorkerPoolSettings, "outputPrefix" | "signal" | "onReturn">>;
 
 /** Options of {@linkcode WorkerPool.serve}. */
 export interface PoolServeOptions {
@@ -127,8 +148,24 @@ export interface PoolServeOptions {
   signal?: AbortSignal;
 }
 
-/** What is sent with a connection. */
-export type ConnectionExtras = Omit<SendOptions, "signal">;
+/** Options of {@linkcode WorkerPool.dispatch}. */
+export interface DispatchOptions extends SendOptions {
+  /**
+   * The index of the only worker that may get the socket, such as the one that has the client's session. The socket
+   * waits until that worker has room, also while it is being restarted, for at most `queueTimeout`. Defaults to any
+   * worker.
+   */
+  worker?: number;
+}
+
+/** What is sent with a connection, and which worker gets it. */
+export type ConnectionExtras = Omit<DispatchOptions, "signal">;
+
+/** Options of {@linkcode WorkerPool.postMessage}. */
+export interface PoolMessageOptions extends PostMessageOptions {
+  /** The index of the worker that gets the message. Defaults to all workers that are ready. */
+  worker?: number;
+}
 
 /** Options of {@linkcode WorkerPool.restart}. */
 export interface PoolRestartOptions {

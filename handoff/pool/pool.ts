@@ -5,7 +5,9 @@
  */
 import type {
   ConnectionExtras,
+  DispatchOptions,
   FilledPoolOptions,
+  PoolMessageOptions,
   PoolRestartOptions,
   PoolServeOptions,
   WorkerEnd,
@@ -17,7 +19,8 @@ import type {
 import { nodeBuiltin, settleWithin, validateDuration } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
-import { type SendOptions, sourceTimeouts } from "../source.ts";
+import type { SendOptions } from "../outbox.ts";
+import { type MessageWithSocket, sourceTimeouts } from "../source.ts";
 import { checkWorkerCommand } from "../spawn.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { holderOf } from "../../sockets/descriptor.ts";
@@ -72,7 +75,31 @@ export class WorkerEvent extends Event {
   }
 }
 
-/** The event of a connection that {@linkcode WorkerPool.serve} accepted and then closed, because no worker took it. */
+/** A message of a worker: {@linkcode HandoffTarget.postMessage}. */
+export class WorkerMessageEvent extends Event {
+  /** The worker. */
+  readonly worker: WorkerInfo;
+  /** The message: any JSON value. */
+  readonly data: unknown;
+
+  /**
+   * Creates the event.
+   *
+   * @param type `workermessage`.
+   * @param worker The worker.
+   * @param data The message.
+   */
+  constructor(type: "workermessage", worker: WorkerInfo, data: unknown) {
+    super(type);
+    this.worker = worker;
+    this.data = data;
+  }
+}
+
+/**
+ * The event of a connection that the pool has closed, because no worker took it: one that {@linkcode WorkerPool.serve}
+ * accepted, or that a worker handed back.
+ */
 export class ConnectionDropEvent extends Event {
   /** The reason: a {@linkcode HandoffError}, or the error that prevented the connection from being offered. */
   readonly error: unknown;
@@ -106,7 +133,9 @@ export interface WorkerPoolEventMap {
   poolfull: Event;
   /** Follows `poolfull` when a worker has room again and no socket waits. */
   poolfree: Event;
-  /** {@linkcode WorkerPool.serve} has closed a connection that no worker took. */
+  /** A worker has sent a message. */
+  workermessage: WorkerMessageEvent;
+  /** The pool has closed a connection that it accepted, or that a worker handed back, and that no worker took. */
   connectiondrop: ConnectionDropEvent;
 }
 
@@ -261,6 +290,9 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
       ready: (worker: WorkerInfo) => this.#becomeReady(worker),
       ended: (worker: WorkerInfo, end: WorkerEnd) => this.#ended(worker, end),
       givenUp: (worker: WorkerInfo) => this.#giveUp(worker),
+      message: (worker: WorkerInfo, data: unknown) =>
+        void this.dispatchEvent(new WorkerMessageEvent("workermessage", worker, data)),
+      returned: (worker: WorkerInfo, message: MessageWithSocket) => this.#handOn(worker, message),
     };
     this.#places = Array.from(
       { length: this.#settings.size },
@@ -309,11 +341,50 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * (`overloaded`); if no worker had room in time (`timeout`); if the pool is closed (`closed`).
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the socket is being handed off already, or `data` is not JSON.
-   * @throws {RangeError} If `data` or the initial bytes are too long.
+   * @throws {RangeError} If `data` or the initial bytes are too long, or there is no slot `worker`.
    * @throws The signal's reason, if it is aborted first.
    */
-  async dispatch(socket: AnySocket, options: SendOptions = {}): Promise<DispatchResult> {
+  async dispatch(socket: AnySocket, options: DispatchOptions = {}): Promise<DispatchResult> {
     return await this.#dispatch(socket, options, this.#settings);
+  }
+
+  /**
+   * Sends a message to one worker, or to all workers that are ready. Their programs get it from {@linkcode
+   * HandoffTarget.messages}.
+   *
+   * @param message The message: any JSON value, at most 1 MiB.
+   * @param options The worker, and the signal that withdraws the message.
+   * @returns Resolves when the programs of these workers have got the message.
+   * @throws {HandoffError} If a worker has not got it. All others have got it, or the first error is about one of them.
+   * @throws {TypeError} If JSON cannot express the message.
+   * @throws {RangeError} If the message is too long, or there is no slot `worker`.
+   * @throws The signal's reason, if it is aborted first.
+   */
+  async postMessage(message: unknown, options: PoolMessageOptions = {}): Promise<void> {
+    const { worker } = options;
+    const places = worker === undefined
+      ? this.#places.filter(({ state }) => state === "ready")
+      : [this.#placeOf(worker)];
+    const posted = await Promise.allSettled(places.map((place) => place.postMessage(message, options)));
+    for (const result of posted) if (result.status === "rejected") throw result.reason;
+  }
+
+  #placeOf(worker: number): WorkerSlot {
+    const place = this.#places[worker];
+    if (place !== undefined) return place;
+    throw new RangeError(`Invalid \`worker\`: must be from 0 to ${this.#places.length - 1}, got ${worker}`);
+  }
+
+  /** Hands a socket on that a worker has handed back, to another worker if there is one. */
+  async #handOn(info: WorkerInfo, { socket, data }: MessageWithSocket): Promise<void> {
+    try {
+      const extras = await this.#settings.onReturn?.({ socket, data, worker: info }) ?? { data };
+      if (socket.handle === INVALID_SOCKET) return;
+      await this.#dispatch(socket, extras, { attempts: Infinity, maxQueue: Infinity }, info.processId);
+    } catch (error) {
+      socket.close();
+      this.dispatchEvent(new ConnectionDropEvent("connectiondrop", error));
+    }
   }
 
   /**
@@ -394,9 +465,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         extras = await call ?? options;
         if (socket.handle === INVALID_SOCKET) return;
       }
-      const { data, initialBytes } = extras;
-      const travels: SendOptions = initialBytes === undefined ? { data } : { data, initialBytes };
-      await this.#dispatch(socket, travels, { attempts: Infinity, maxQueue: Infinity });
+      await this.#dispatch(socket, extras, { attempts: Infinity, maxQueue: Infinity });
     } catch (error) {
       socket.close();
       this.dispatchEvent(new ConnectionDropEvent("connectiondrop", error));
@@ -442,14 +511,18 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
 
   async #dispatch(
     socket: AnySocket,
-    options: SendOptions,
+    { data, initialBytes, worker: only, signal }: DispatchOptions,
     { attempts: most, maxQueue }: Pick<FilledPoolOptions, "attempts" | "maxQueue">,
+    avoid?: number,
   ): Promise<DispatchResult> {
-    const { signal } = options;
+    if (only !== undefined) this.#placeOf(only);
+    const options: SendOptions = { data };
+    if (initialBytes !== undefined) options.initialBytes = initialBytes;
+    if (signal !== undefined) options.signal = signal;
     const tried = new Set<number>();
     let lastError: unknown;
     for (let attempts = 1;;) {
-      const place = await this.#queue.pick({ tried, lastError, maxQueue, signal });
+      const place = await this.#queue.pick({ tried, lastError, worker: only, avoid, maxQueue, signal });
       const worker = { index: place.index, processId: place.processId };
       const began = performance.now();
       this.#counters.offered++;

@@ -13,6 +13,8 @@ interface QueuedSocket {
   readonly tried: ReadonlySet<number>;
   readonly place: PromiseWithResolvers<WorkerSlot>;
   readonly lastError: unknown;
+  readonly worker: number | undefined;
+  readonly avoid: number | undefined;
 }
 
 /** Options of {@linkcode Scheduler.pick}. */
@@ -21,6 +23,10 @@ interface PickOptions {
   readonly tried: ReadonlySet<number>;
   /** The error to throw if there is no other worker. */
   readonly lastError: unknown;
+  /** The index of the only slot that may get the socket; `undefined` for any. */
+  readonly worker?: number | undefined;
+  /** The process that gets the socket only if there is no other. */
+  readonly avoid?: number | undefined;
   /** The number of sockets that may wait, including this one. */
   readonly maxQueue: number;
   /** The signal that ends the wait. */
@@ -54,10 +60,10 @@ export class Scheduler {
   }
 
   /** Returns the slot of the worker that gets a socket. Waits until a worker has room. */
-  async pick({ tried, lastError, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
+  async pick({ tried, lastError, worker, avoid, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
     signal?.throwIfAborted();
     if (this.#closed) throw lastError ?? poolClosed();
-    const waiting: QueuedSocket = { tried, lastError, place: Promise.withResolvers() };
+    const waiting: QueuedSocket = { tried, lastError, worker, avoid, place: Promise.withResolvers() };
     // Sockets that wait already come first, for each worker that has not been offered them.
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.place.promise;
@@ -106,7 +112,7 @@ export class Scheduler {
   assign(): void {
     for (const waiting of this.#waiting) {
       if (this.#offerTo(waiting)) this.#waiting.delete(waiting);
-      else if (waiting.tried.size === 0) break;
+      else if (waiting.tried.size === 0 && waiting.worker === undefined && waiting.avoid === undefined) break;
     }
     if (!this.#hasRoom(0)) return;
     this.#begun = true;
@@ -125,7 +131,8 @@ export class Scheduler {
   }
 
   #hasRoom(reserved: number): boolean {
-    if (this.#waiting.size > 0) return false;
+    // A socket that waits for one worker does not need the room of the others.
+    if (this.#waiting.values().some(({ worker }) => worker === undefined)) return false;
     return reserved < this.#places.reduce((sum, { room }) => sum + room, 0);
   }
 
@@ -139,8 +146,12 @@ export class Scheduler {
    * Chooses a worker for one socket, or rejects it if no worker is left. Returns whether the socket need not wait any
    * longer.
    */
-  #offerTo({ tried, lastError, place }: QueuedSocket): boolean {
-    const candidates = this.#places.filter(({ alive, processId }) => alive && !tried.has(processId));
+  #offerTo({ tried, lastError, place, worker, avoid }: QueuedSocket): boolean {
+    const possible = this.#places.filter(({ alive, processId, index }) => {
+      return alive && !tried.has(processId) && (worker === undefined || worker === index);
+    });
+    const others = possible.filter(({ processId }) => processId !== avoid);
+    const candidates = others.length === 0 ? possible : others;
     if (candidates.length === 0) {
       place.reject(lastError ?? noWorker());
       return true;

@@ -17,7 +17,8 @@ import type { Listener } from "../../sockets/listener.ts";
 import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
-import { HandoffSource, observe, onUnproven, type SendOptions } from "../source.ts";
+import { HandoffSource, type MessageWithSocket, observe, onUnproven } from "../source.ts";
+import type { PostMessageOptions, SendOptions } from "../outbox.ts";
 import type { WorkerOutput } from "./worker_output.ts";
 
 /** Spawns a worker for a slot of the pool. */
@@ -86,7 +87,14 @@ interface WorkerSlotEvents {
   ready(worker: WorkerInfo): void;
   ended(worker: WorkerInfo, end: WorkerEnd): void;
   givenUp(worker: WorkerInfo): void;
+  /** Called with a message of a worker. */
+  message(worker: WorkerInfo, data: unknown): void;
+  /** Called with a socket that a worker hands back. Resolves when another process has it, or it is closed. */
+  returned(worker: WorkerInfo, message: MessageWithSocket): Promise<void>;
 }
+
+/** The number of sockets of one worker that are handed on at a time. Others stay with the worker. */
+const MAX_RETURNED = 16;
 
 /** Returns the error of a pool that takes no more sockets because it was closed. */
 export function poolClosed(options?: ErrorOptions): HandoffError {
@@ -329,7 +337,28 @@ export class WorkerSlot {
       throw error;
     }
     this.#events.started(info);
+    this.#listen(worker);
     return worker;
+  }
+
+  /** Passes on what the worker hands back. */
+  async #listen({ source, info }: Worker): Promise<void> {
+    const handing = new Set<Promise<void>>();
+    for await (const message of source.messages) {
+      if (message.socket === undefined) {
+        this.#events.message(info, message.data);
+        continue;
+      }
+      const handed: Promise<void> = this.#events.returned(info, message).finally(() => handing.delete(handed));
+      handing.add(handed);
+      if (handing.size >= MAX_RETURNED) await Promise.race(handing);
+    }
+  }
+
+  /** Sends a message to the worker. */
+  async postMessage(message: unknown, options: PostMessageOptions): Promise<void> {
+    if (this.#worker === undefined) throw new HandoffError("target-exited", "the worker has ended");
+    await this.#worker.source.postMessage(message, options);
   }
 
   /** Gives the slot to a worker. */

@@ -13,7 +13,7 @@ import { openStream } from "../../sockets/stream.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { checkWorkerCommand, describeExit, killProcess, spawnWorkerCommand, type WorkerCommand } from "../spawn.ts";
-import { HandoffError, UpgradeError } from "../errors.ts";
+import { errorOfExit, HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
 import { type ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
@@ -282,7 +282,7 @@ async function replace(
   const child = await spawnSuccessor(options);
   using aborted = abortion(signal);
   const ended = child.status.then((status) =>
-    new UpgradeError("crashed", `process ${child.pid} ${describeExit(status)}`)
+    new UpgradeError("crashed", `process ${child.pid} ${describeExit(status)}`, errorOfExit(status))
   );
   const late = Promise.withResolvers<UpgradeError>();
   const deadline = setTimeout(

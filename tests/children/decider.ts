@@ -13,6 +13,6 @@ for await (const line of Deno.stdin.readable.pipeThrough(new TextLines())) {
 }
 
 async function open(): Promise<TargetDecisions> {
-  if (Deno.build.os === "windows") return new (await import("../../ffi/windows/decisions.ts")).TargetEvents();
+  if (Deno.build.os === "windows") return new (await import("../../ffi/windows/decisions.ts")).TargetEvents(Deno.ppid);
   return (await import("../../ffi/unix/decisions.ts")).openDecisions(Number(means), BigInt(descriptor!));
 }

@@ -17,7 +17,7 @@ import {
 } from "../../handoff/protocol.ts";
 
 const [mode] = Deno.args;
-const TABLE_SIZE = 4096;
+const TABLE_SIZE = 8192;
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 

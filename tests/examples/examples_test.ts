@@ -49,6 +49,19 @@ Deno.test("a process without net permission answers on the connection it was giv
   assertMatch(output, /^Process \d+ answers; it cannot connect anywhere: NotCapable$/m);
 });
 
+Deno.test("a client is handed on from the worker that it reached first to the one that has its room", async () => {
+  const { code, output } = await runExample("rooms.ts", "--allow-run", FFI_GRANT);
+  assertEquals(code, 0, output);
+  const processes = [...output.matchAll(/^Process (\d+) has room (\d), and was told "hello"$/gm)];
+  assertEquals(processes.map(([_, __, room]) => room), ["0", "1", "2", "3"], output);
+  const [first, second, third, fourth] = processes.map(([_, processId]) => processId);
+  assertEquals([third, fourth], [first, second]);
+  assert(first !== second, output);
+  for (const room of [0, 1, 2, 3]) {
+    assertMatch(output, new RegExp(`^Worker [01]: the next one is for room ${room}$`, "m"));
+  }
+});
+
 Deno.test("a connection is handed on with what was read too far, and comes back with it", async () => {
   const { code, output } = await runExample("read_then_hand_off.ts", "--allow-run", FFI_GRANT);
   assertEquals(code, 0, output);

@@ -52,7 +52,7 @@ const MEANS: Means[] = [
     name: "events",
     ignore: !onWindows,
     make: (processId) => new SourceEvents(processId),
-    open: () => new TargetEvents(),
+    open: () => new TargetEvents(Deno.pid),
   },
 ];
 
@@ -169,7 +169,7 @@ function fileCalls() {
   return { ...library.symbols, [Symbol.dispose]: () => library.close() };
 }
 
-const TABLE_SIZE = 4096n;
+const TABLE_SIZE = 8192n;
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 const F_ADD_SEALS = 1033;
@@ -278,7 +278,7 @@ Deno.test("events: the target can wait for its handles, and neither set them nor
 }, () => {
   const source = new SourceEvents(Deno.pid);
   const handle = source.open(0);
-  const target = new TargetEvents();
+  const target = new TargetEvents(Deno.pid);
   const kernel32 = Deno.dlopen("C:\\Windows\\System32\\kernel32.dll", {
     SetEvent: { parameters: ["usize"], result: "i32" },
     ResetEvent: { parameters: ["usize"], result: "i32" },

@@ -213,9 +213,12 @@ Deno.test("a stream that is not read ends all the same, after its time", async (
 
 /** HELLO's payload without the way, as the protocol lays it out. */
 function helloStart(kind: number): Uint8Array {
-  const bytes = new Uint8Array(48);
+  const bytes = new Uint8Array(52);
   const view = new DataView(bytes.buffer);
-  const numbers = [[0, 1], [4, 4_000_000_000], [8, kind], [12, 2], [32, 5], [36, 6], [40, 7], [44, 8]] as const;
+  const numbers = [[0, 1], [4, 4_000_000_000], [8, kind], [12, 2], [32, 5], [36, 6], [40, 7], [44, 8], [
+    48,
+    1,
+  ]] as const;
   for (const [offset, number] of numbers) view.setUint32(offset, number, true);
   bytes.fill(9, 16, 32);
   return bytes;
@@ -227,6 +230,7 @@ Deno.test("payloads come out as they went in", () => {
     const hello = decodeHello(payload);
     assertEquals([hello.sourceProcessId, hello.targetProcessId, hello.kind, hello.means], [1, 4_000_000_000, kind, 2]);
     assertEquals([[...hello.secret], hello.descriptors], [Array(16).fill(9), [5, 6, 7, 8]]);
+    assertEquals(hello.takesSockets, true);
     assertEquals(concat(encodeHello(hello)), payload);
   }
   for (const blob of [new Uint8Array(628).fill(1), new Uint8Array(0)]) {
@@ -245,15 +249,18 @@ Deno.test("payloads come out as they went in", () => {
 });
 
 Deno.test("payloads of the wrong size or kind are refused", () => {
-  assertThrows(() => decodeHello(new Uint8Array(47)), FrameError, "Expected HELLO to have 48 to 676 bytes, got 47");
+  assertThrows(() => decodeHello(new Uint8Array(51)), FrameError, "Expected HELLO to have 52 to 680 bytes, got 51");
   for (const [kind, way] of [[0, 0], [0, 627], [1, 1], [2, 0], [3, 0], [3, 628]] as const) {
     const payload = concat([helloStart(kind), new Uint8Array(way)]);
     assertThrows(() => decodeHello(payload), FrameError, `a channel of kind ${kind} and has ${way} more bytes`);
   }
+  const neither = concat([helloStart(1)]);
+  neither[48] = 2;
+  assertThrows(() => decodeHello(neither), FrameError, "HELLO has 2 at 48, not 0 or 1");
   assertThrows(() => decodeReady(new Uint8Array(19)), FrameError, "Expected READY to have 20 bytes, got 19");
   assertThrows(() => decodeOffer(new Uint8Array(19)), FrameError, "Expected OFFER to have");
   const offers: [offset: number, value: number, message: string][] = [
-    [0, 6, "OFFER has a socket of kind 6"],
+    [0, 7, "OFFER has a socket of kind 7"],
     [4, 627, "OFFER has a blob of 627 bytes"],
     [8, MAX_DATA + 1, `OFFER has ${MAX_DATA + 1} bytes of data, more than`],
     [8, 9, "OFFER announces 29 bytes and has 28"],

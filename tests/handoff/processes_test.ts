@@ -112,6 +112,7 @@ Deno.test("a target that exits is told of with its exit code", async () => {
   await source.send(pair.server);
   const failure = await within(20_000, source.closed);
   assertEquals([failure?.outcome, failure?.reason], ["target-exited", `process ${child.pid} exited with 7`]);
+  assertEquals([failure?.exitCode, failure?.signal], [7, undefined]);
   assertEquals(await outcome(source.send((await connection()).server)), ["target-exited", failure!.reason]);
 });
 
@@ -308,4 +309,37 @@ Deno.test("50 targets that were started and have ended leave no descriptor behin
     [after = 0] = await settledDescriptors(Deno.pid);
     return after <= before! + 5;
   }, `there are ${before} descriptors again, not ${after}`);
+});
+
+// On Windows frames come over stdin, and a program must not be started with it.
+Deno.test(
+  "a program that a target starts reads nothing of the protocol, though it inherits stdin",
+  onUnix,
+  async () => {
+    await using source = await HandoffSource.spawn(new URL("../children/spawning_worker.ts", import.meta.url), {
+      denoFlags: [...FLAGS, "--allow-run"],
+    });
+    const ask = async (data: unknown) => {
+      using pair = await connection();
+      await source.send(pair.server, { data });
+      using client = pair.client.toConn();
+      return await within(20_000, new Response(client.readable).text());
+    };
+    assertEquals(await ask("first"), "first");
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, count) => ask(count)));
+    assertEquals(answers, Array.from({ length: 100 }, (_, count) => String(count)));
+    assertEquals(await ask("read"), "0 bytes");
+  },
+);
+
+Deno.test("the error of a target that was killed has the signal", async () => {
+  await using target = await spawnTarget("exiting_target.ts");
+  await within(20_000, target.source.ready);
+  const posting = target.source.postMessage("nobody reads it").catch((error) => error);
+  killProcess(target.child);
+  const failure = await within(20_000, target.source.closed);
+  const { code, signal } = await target.child.status;
+  assertEquals([failure?.exitCode, failure?.signal], [code, signal ?? undefined]);
+  const { message, exitCode } = await posting;
+  assertEquals([message, exitCode], [`Cannot send the message (target-exited): ${killed(target.child)}`, code]);
 });

@@ -416,6 +416,7 @@ function channelToNowhere(): SourceChannel & { readonly offers: number[] } {
       open: (slot) => (decided.delete(slot), 0n),
       // The target is always the first.
       decide: () => false,
+      back: { remember() {}, decide: () => false },
       close() {},
     },
     usesStdin: false,
@@ -433,7 +434,7 @@ Deno.test("a connection that is held while the numbers come round again keeps it
   using pair = await connection();
   let released = 0;
   const channel = channelToNowhere();
-  const outbox = new Outbox(Deno.pid, { timeout: 5_000, suspect: undefined }, channel, {
+  const outbox = new Outbox(Deno.pid, { timeout: 5_000, suspect: undefined, countsHeld: true }, channel, {
     released: () => void released++,
     unproven() {},
     silent() {},

@@ -437,7 +437,8 @@ Deno.test("a source that breaks the rules ends the loop with channel-broken, and
       [encodeFrame(FrameType.WITHDRAW, 1), encodeFrame(FrameType.WITHDRAW, 1)].concat(
         [encodeFrame(FrameType.WITHDRAW, 1)],
       ), "WITHDRAW is for socket 1, which was not offered"],
-    ["an answer", () => [encodeFrame(FrameType.TAKEN, 1)], "Frame type 17 is for a source"],
+    ["an answer to nothing", () => [encodeFrame(FrameType.TAKEN, 1)], "No answer is due for socket 1"],
+    ["an answer of a target", () => [encodeFrame(FrameType.DONE, 1)], "Frame type 19 is for a source"],
     ["HELLO again", (source) => [source.hello()], "HELLO was received twice"],
     [
       "an OFFER that is too short",

@@ -214,7 +214,14 @@ export async function withFakeSource(
     channel,
     secret,
     hello: (changes = {}) => {
-      const hello = { sourceProcessId: Deno.pid, targetProcessId: Deno.pid, secret, ...channel.hello, ...changes };
+      const hello = {
+        sourceProcessId: Deno.pid,
+        targetProcessId: Deno.pid,
+        secret,
+        takesSockets: true,
+        ...channel.hello,
+        ...changes,
+      };
       return encodeFrame(FrameType.HELLO, 0, ...encodeHello(hello));
     },
     writeInput: (bytes) => stdin.write(bytes),

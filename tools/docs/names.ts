@@ -23,8 +23,10 @@ const FILE = /^(?:ts|js|md|json|lock|exe|dll|py)$/;
 const FOREIGN = new Set([
   ...["onListen"], // Deno
   ...["received"], // OpenTelemetry: the metric `handoff.received`
-  ...["Server", "emit", "fork", "schedulingPolicy"], // Node
-  ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess", "WaitForSingleObject"],
+  ...["Server", "emit", "fork", "on", "schedulingPolicy"], // Node
+  ...["AddFile", "Exit", "PIDFile", "Ready", "UpgradeTimeout", "WaitForParent"], // tableflip
+  ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess"],
+  ...["WaitForSingleObject"],
   ...["DuplicateAndClose", "Serialize"], // .NET
   ...["DupFd", "DupSocket", "Queue", "connection", "fromshare", "share"], // Python
 ]);
