@@ -15,6 +15,8 @@ import type { HttpServer, HttpSettings } from "./options.ts";
  * request may be in flight. Connections that were idle for that time are closed at once.
  */
 export const FAREWELL_MS = 250;
+/** The time for requests that have arrived to be read before that, in milliseconds. */
+export const ARRIVAL_MS = 20;
 
 /** Parses requests, calls the handler, and sends the responses. */
 export interface HttpEngine {

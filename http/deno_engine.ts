@@ -5,7 +5,7 @@
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { canAdoptResource } from "../sockets/conn_io.ts";
-import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
+import { ARRIVAL_MS, FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { DenoConnection, type DenoContext } from "./deno_connection.ts";
 import { canServeResource } from "./deno_internals.ts";
 import { NodeEngine } from "./node_engine.ts";
@@ -74,8 +74,7 @@ export class DenoEngine implements HttpEngine {
     clearInterval(this.#timer);
     this.#timer = this.#checkEvery(FAREWELL_MS / CHECKS);
     for (const connection of this.#open) connection.drain();
-    // Requests that have arrived are read first.
-    setTimeout(() => this.#check(), 0);
+    setTimeout(() => this.#check(), ARRIVAL_MS);
     this.#context.webSockets.goAway();
     this.#others.drain();
   }

@@ -8,7 +8,7 @@ import type { Socket as NodeSocket } from "node:net";
 import type { IncomingMessage } from "node:http";
 import { setImmediate } from "node:timers";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
+import { ARRIVAL_MS, FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { Exchange, type ExchangeContext, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
@@ -213,7 +213,7 @@ export class NodeEngine implements HttpEngine {
       // Other streams see only after a while that a request has arrived.
       return since < recently && stream instanceof net.Socket ? "idle" : "used";
     });
-    if (idle.length > 0) this.#closeLater(idle, 0);
+    if (idle.length > 0) this.#closeLater(idle, ARRIVAL_MS);
     if (used.length > 0) this.#closeLater(used, FAREWELL_MS);
   }
 

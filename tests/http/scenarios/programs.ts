@@ -596,19 +596,23 @@ const CLIENTS: Record<string, ProgramScenario> = {
       return [status, body, await within(20_000, read.promise)];
     });
   }),
-  "an answer of 408 while the body is read": wrap((start) =>
-    talking(start, (request) => {
-      const late = sleep(50).then(() => new Response("too slow", { status: 408 }));
+  "an answer of 408 while the body is read": wrap((start) => {
+    const answered = Promise.withResolvers<void>();
+    return talking(start, (request) => {
+      const late = sleep(50).then(() => {
+        answered.resolve();
+        return new Response("too slow", { status: 408 });
+      });
       return Promise.race([request.text().then((text) => new Response(text), () => new Response("gone")), late]);
     }, async (client) => {
       await client.send("POST / HTTP/1.1", "Host: a", "Content-Length: 300000", "");
       await client.write("x".repeat(100_000));
-      await sleep(150);
+      await within(20_000, answered.promise);
       await client.write("x".repeat(200_000));
       const { status, body } = await client.response();
       return [status, body];
-    })
-  ),
+    });
+  }),
   "an answer of 413 to a client that sends before it reads": wrap((start) =>
     talking(start, () => new Response("too much", { status: 413 }), async (client) => {
       await client.send("POST / HTTP/1.1", "Host: a", "Content-Length: 2000000", "");
