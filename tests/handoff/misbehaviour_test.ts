@@ -22,7 +22,7 @@ for (const mode of ["slow", "deaf", "flood", "lie"]) {
       args: [marker, mode],
       size: 3,
       strategy: "round-robin",
-      startTimeout: 2_000,
+      startTimeout: 10_000,
       sendTimeout: 2_000,
       drainTimeout: 2_000,
       restartDelay: 10,
