@@ -15,6 +15,11 @@ import type { HttpServer, HttpSettings } from "./options.ts";
  * request may be in flight. Connections that were idle for that time are closed at once.
  */
 export const FAREWELL_MS = 250;
+/**
+ * The same for the first request of a connection, in milliseconds from its beginning. A client that has just connected is
+ * about to send it.
+ */
+export const FIRST_REQUEST_MS = 1_000;
 /** The time for requests that have arrived to be read before that, in milliseconds. */
 export const ARRIVAL_MS = 20;
 

@@ -34,7 +34,7 @@ import { ownSocket, resourceOf, type Socket } from "../sockets/socket.ts";
 import type { IncomingMessage } from "node:http";
 import type { Socket as NodeSocket } from "node:net";
 import { finished } from "node:stream";
-import { FAREWELL_MS, type HttpConnection } from "./connection_server.ts";
+import { FAREWELL_MS, FIRST_REQUEST_MS, type HttpConnection } from "./connection_server.ts";
 import { bodyOf, type DenoBody } from "./deno_body.ts";
 import { deferredStream } from "./deferred_stream.ts";
 import type { WsSocket } from "./npm.ts";
@@ -183,12 +183,18 @@ export class DenoConnection {
   check(now: number): void {
     if (this.#answering > 0 || this.#upgraded !== undefined) return;
     const { headersTimeout, keepAliveTimeout } = this.#context.settings;
+    const first = this.#answers === 0;
+    const patience = this.#draining
+      ? first ? FIRST_REQUEST_MS : FAREWELL_MS
+      : first
+      ? headersTimeout
+      : keepAliveTimeout;
     const waited = now - this.#since;
     if (this.#leaving) {
       // Deno waits without a limit for a body that was announced and is not read.
       if (this.#unread && waited >= (this.#draining ? LEAVE_MS : keepAliveTimeout)) this.end();
-    } else if (waited >= (this.#draining ? FAREWELL_MS : this.#answers === 0 ? headersTimeout : keepAliveTimeout)) {
-      if (this.#answers === 0 && !this.#draining) this.end();
+    } else if (waited >= patience) {
+      if (first && !this.#draining) this.end();
       else this.#leave();
     }
   }

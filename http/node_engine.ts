@@ -8,7 +8,13 @@ import type { Socket as NodeSocket } from "node:net";
 import type { IncomingMessage } from "node:http";
 import { setImmediate } from "node:timers";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { ARRIVAL_MS, FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
+import {
+  ARRIVAL_MS,
+  FAREWELL_MS,
+  FIRST_REQUEST_MS,
+  type HttpConnection,
+  type HttpEngine,
+} from "./connection_server.ts";
 import { Exchange, type ExchangeContext, type Upgrade } from "./exchange.ts";
 import { NodeServer } from "./node_server.ts";
 import type { HttpHandler, HttpSettings } from "./options.ts";
@@ -208,13 +214,16 @@ export class NodeEngine implements HttpEngine {
 
   /** Closes the connections that wait for a request or for a body that is not read, if they were idle for a while. */
   #letGo(connections: Connection[]): void {
-    const recently = performance.now() - FAREWELL_MS;
-    const { idle = [], used = [] } = Object.groupBy(connections, ({ stream, since }) => {
+    const now = performance.now();
+    const { idle = [], used = [], fresh = [] } = Object.groupBy(connections, ({ stream, since, response }) => {
+      const first = response === undefined;
+      if (now - since < (first ? FIRST_REQUEST_MS : FAREWELL_MS)) return first ? "fresh" : "used";
       // Other streams see only after a while that a request has arrived.
-      return since < recently && stream instanceof net.Socket ? "idle" : "used";
+      return stream instanceof net.Socket ? "idle" : "used";
     });
     if (idle.length > 0) this.#closeLater(idle, ARRIVAL_MS);
     if (used.length > 0) this.#closeLater(used, FAREWELL_MS);
+    if (fresh.length > 0) this.#closeLater(fresh, FIRST_REQUEST_MS);
   }
 
   /** Closes the connections that, after a delay, wait for a request or for a body that is not read. */

@@ -202,8 +202,8 @@ export interface HttpServer extends AsyncDisposable {
   readonly connectionCount: number;
   /**
    * Takes no more connections and finishes the open ones. Responses have the header `connection: close`. A connection
-   * that waits for its first or next request is closed at once if it was idle for a quarter of a second, and otherwise
-   * after that time, because a request may be in flight. WebSockets are asked to close (1001). Connections that are
+   * that waits for its next request is closed at once if it was idle for a quarter of a second, and otherwise after that
+   * time, because a request may be in flight. A connection that has not sent its first request has one second for it. WebSockets are asked to close (1001). Connections that are
    * still open after the `shutdownTimeout` are closed.
    *
    * If `connections` is a listener, it is closed. Its port is free when this resolves, unless another process also has

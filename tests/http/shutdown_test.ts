@@ -1,6 +1,6 @@
 // A shutdown waits for what is being answered, and not for connections that ask for nothing.
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { FAREWELL_MS } from "../../http/connection_server.ts";
+import { FAREWELL_MS, FIRST_REQUEST_MS } from "../../http/connection_server.ts";
 import { canAdoptResource } from "../../sockets/conn_io.ts";
 import { CERTIFICATE } from "../../examples/certificate.ts";
 import { HANDSHAKE, RawClient } from "../kit/http_client.ts";
@@ -59,7 +59,7 @@ eachEngine(
       using asking = await RawClient.connect(served.port);
       for (const client of [idle, asking]) await client.get("/");
       await until(() => served.server.connectionCount === 3, "all are connected");
-      await sleep(FAREWELL_MS + 100);
+      await sleep(FIRST_REQUEST_MS + 100);
       await asking.send("GET / HTTP/1.1", "Host: a", "");
       const begun = performance.now();
       const finished = served.server.shutdown();
@@ -86,6 +86,18 @@ Deno.test("node:http: nor for those of TLS", async () => {
   await within(SOON, served.server.shutdown());
   silent.close();
   idle.close();
+});
+
+eachEngine("a client that has connected just before a shutdown has time for its first request", async (engine) => {
+  const served = start(() => new Response("answered"), { engine, ...PATIENT });
+  using client = await RawClient.connect(served.port);
+  await until(() => served.server.connectionCount === 1, "it is connected");
+  const finished = served.server.shutdown();
+  await sleep(2 * FAREWELL_MS);
+  await client.send("GET / HTTP/1.1", "Host: a", "");
+  assertEquals((await client.response()).status, 200);
+  assertEquals(await client.rest(), "", "and then it is closed");
+  await within(20_000, finished);
 });
 
 eachEngine("a request that is on its way when a shutdown begins is answered, the first and another", async (engine) => {
