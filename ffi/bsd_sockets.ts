@@ -18,6 +18,7 @@ import {
 import {
   type Acceptor,
   type BindOptions,
+  checkDescriptor,
   type DatagramBindOptions,
   type LocalType,
   type OpenSockets,
@@ -26,8 +27,15 @@ import {
   socketName,
 } from "./platform.ts";
 import type { Poller, Readiness } from "./poller.ts";
-import { type OptionNumbers, type OptionTable, OptionValues, type SocketOptions } from "./socket_options.ts";
+import {
+  checkOptionName,
+  type OptionNumbers,
+  type OptionTable,
+  OptionValues,
+  type SocketOptions,
+} from "./socket_options.ts";
 import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
+import { shown } from "../internal/options.ts";
 import { YieldBudget } from "../internal/runtime.ts";
 import { WinsockError } from "./winsock_error.ts";
 import { SOCK, WSA_ERRORS } from "../structs/constants.ts";
@@ -255,6 +263,7 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
+    checkOptionName(name);
     const operation = `get option ${name} of ${socketName(s)}`;
     const [level, optname] = this.#numbers(name, operation);
     const bytes = new Uint8Array(this.#values.sizeOf(name));
@@ -267,6 +276,7 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   setOption<Name extends keyof SocketOptions>(s: bigint, name: Name, value: SocketOptions[Name]): void {
+    checkOptionName(name);
     const operation = `set option ${name} of ${socketName(s)}`;
     this.setBytes(s, this.#numbers(name, operation), this.#values.encode(name, value), operation);
   }
@@ -296,13 +306,20 @@ export abstract class BsdSockets implements SocketCalls {
   setMembership(s: bigint, member: boolean, group: string, networkInterface: string | number): void {
     const { IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP } = this.constants;
     const operation = `${member ? "join" : "leave"} multicast group ${group} on interface ${networkInterface}`;
-    const { address } = this.addresses.parse(group);
+    const { address } = this.addresses.parse(group, "address");
     if (typeof networkInterface === "string") {
-      const request = new Uint8Array([...address, ...this.addresses.parse(networkInterface).address]);
-      if (request.byteLength !== 8) throw new TypeError(`Cannot ${operation}: both must be IPv4 addresses`);
+      const request = new Uint8Array([
+        ...address,
+        ...this.addresses.parse(networkInterface, "networkInterface").address,
+      ]);
+      if (request.byteLength !== 8) {
+        throw new TypeError("Invalid `address` and `networkInterface`: must both be IPv4 addresses");
+      }
       return this.setBytes(s, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, request, operation);
     }
-    if (address.byteLength !== 16) throw new TypeError(`Cannot ${operation}: the group must be an IPv6 address`);
+    if (address.byteLength !== 16) {
+      throw new TypeError(`Invalid \`address\`: must be an IPv6 address, got ${shown(group)}`);
+    }
     const index = new Uint8Array(new Uint32Array([networkInterface]).buffer);
     const request = new Uint8Array([...address, ...index]);
     this.setBytes(s, member ? IPV6_ADD_MEMBERSHIP : IPV6_DROP_MEMBERSHIP, request, operation);
@@ -410,11 +427,13 @@ export abstract class BsdSockets implements SocketCalls {
   }
 
   close(s: bigint): void {
+    checkDescriptor(s, `close socket ${s}`, "close");
     this.endWaits(s);
     this.closeDescriptor(s);
   }
 
   protected getNumber(s: bigint, [level, optname]: OptionNumbers, operation: string): number {
+    checkDescriptor(s, operation, "getsockopt");
     optionLength[0] = optionValue.byteLength;
     const result = this.functions.getsockopt(s, level, optname, optionValue, optionLength);
     if (result === -1) throw this.lastError(operation, "getsockopt");

@@ -4,8 +4,7 @@
  * @module
  */
 import type { Poller, PollWaiter, Readiness } from "./poller.ts";
-import { YieldBudget } from "../internal/runtime.ts";
-import { closeAtEnd } from "../internal/unload.ts";
+import { closeAtEnd, YieldBudget } from "../internal/runtime.ts";
 import { ADDRESS_SIZE, type AddressCodec } from "./socket_address.ts";
 
 /** The calls of a system on connected sockets. None of them waits. */

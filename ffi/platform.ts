@@ -4,12 +4,28 @@
  *
  * @module
  */
+import { WSA_ERRORS } from "../structs/constants.ts";
+import { WinsockError } from "./winsock_error.ts";
+import { BOOLEAN, checkOptions, shown } from "../internal/options.ts";
 import type { InternetAddress, SocketAddress } from "./socket_address.ts";
 import type { SocketOptions } from "./socket_options.ts";
 import type { DatagramReceiver, StreamIo } from "./nonblocking_io.ts";
 
 /** `INVALID_SOCKET`: the value that is never a valid handle, all bits set. Calls with it fail with WSAENOTSOCK. */
 export const INVALID_SOCKET = 0xffff_ffff_ffff_ffffn;
+
+/** The largest number that a descriptor can have. Windows has handles of 32 bits, and never more of them than this. */
+const LAST_DESCRIPTOR = 0x7fff_ffffn;
+
+/**
+ * Refuses a number that no descriptor has. System calls would cut it to 32 bits, and use another descriptor.
+ *
+ * @throws {WinsockError} WSAENOTSOCK
+ */
+export function checkDescriptor(s: bigint, operation: string, functionName: string): void {
+  if (s <= LAST_DESCRIPTOR) return;
+  throw new WinsockError(WSA_ERRORS.WSAENOTSOCK, { operation, functionName, detail: "no descriptor has this number" });
+}
 
 /** Returns the name of a socket in error messages. */
 export function socketName(s: bigint): string {
@@ -83,14 +99,12 @@ export type LocalType = "stream" | "seqpacket";
 /**
  * Checks the options that are set on a socket before it is bound.
  *
- * @throws {TypeError} If `ipv6Only` is set and the address is not an IPv6 address; if `freeBind` is not a boolean.
+ * @throws {TypeError} If one is not a boolean; if `ipv6Only` is set and the address is not an IPv6 address.
  */
 export function toBindOptions({ reusePort, ipv6Only, freeBind }: BindOptions, hostname: string): BindOptions {
-  if (freeBind !== undefined && typeof freeBind !== "boolean") {
-    throw new TypeError(`Invalid \`freeBind\`: must be a boolean, got ${freeBind}`);
-  }
+  checkOptions({ reusePort, ipv6Only, freeBind }, { reusePort: BOOLEAN, ipv6Only: BOOLEAN, freeBind: BOOLEAN });
   if (ipv6Only === true && !hostname.includes(":")) {
-    throw new TypeError(`Invalid \`ipv6Only\`: must be with an IPv6 address, got "${hostname}"`);
+    throw new TypeError(`Invalid \`ipv6Only\`: must be with an IPv6 address, got ${shown(hostname)}`);
   }
   return { reusePort, ipv6Only, freeBind };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { check, shown, STRING } from "../internal/options.ts";
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../structs/sockaddr.ts";
 import type { WinsockError } from "./winsock_error.ts";
 
@@ -82,16 +83,18 @@ export class AddressCodec {
   /**
    * Parses an IP address into its bytes in network order: 4 bytes, or 16 bytes and the number of the scope.
    *
+   * @param hostname The text.
+   * @param name The name of the option that has it, for the error. Defaults to `hostname`.
    * @throws {TypeError} If the text is not an IP address. A scope must be a number, not a name.
    */
-  parse(hostname: string): { address: Uint8Array<ArrayBuffer>; scope: number } {
+  parse(hostname: string, name: string = "hostname"): { address: Uint8Array<ArrayBuffer>; scope: number } {
     const [, text = hostname, digits = "0"] = SCOPED.exec(hostname) ?? [];
     const family = this.familyOf(text);
     const address = new Uint8Array(family === AF_INET ? 4 : 16);
     const parsed = this.functions.inet_pton(family, new TextEncoder().encode(`${text}\0`), address);
     const scope = Number(digits);
     if (parsed !== 1 || text.includes("%") || scope > LAST_SCOPE) {
-      throw new TypeError(`Invalid address: must be an IP address, got "${hostname}"`);
+      throw new TypeError(`Invalid \`${name}\`: must be an IP address, got ${shown(hostname)}`);
     }
     return { address, scope };
   }
@@ -279,7 +282,7 @@ const BRACKETED = /^\[([^\]]*:[^\]]*)\]$/;
  * may be a string of digits.
  *
  * @param defaultPort The port to use if the address has none. Without it the port is required.
- * @throws {TypeError} If the port is not an integer.
+ * @throws {TypeError} If the hostname is not a string, or the port is not an integer.
  * @throws {RangeError} If the port is not between 0 and 65535.
  */
 export function toAddress(
@@ -287,14 +290,14 @@ export function toAddress(
   defaultHostname: string,
   defaultPort?: number,
 ): { hostname: string; port: number } {
+  if (hostname !== undefined) check("hostname", hostname, STRING);
   const [, host = hostname ?? defaultHostname] = BRACKETED.exec(hostname ?? "") ?? [];
-  return { hostname: host === "localhost" ? "127.0.0.1" : host, port: toPort(port ?? defaultPort) };
+  return { hostname: host === "localhost" ? "127.0.0.1" : host, port: toPort(port === undefined ? defaultPort : port) };
 }
 
 function toPort(port: unknown): number {
   const number = typeof port === "number" || typeof port === "string" && port.trim() !== "" ? Number(port) : NaN;
-  const shown = typeof port === "string" ? `"${port}"` : port;
-  const message = `Invalid \`port\`: must be an integer from 0 to 65535, got ${shown}`;
+  const message = `Invalid \`port\`: must be an integer from 0 to 65535, got ${shown(port)}`;
   if (!Number.isInteger(number)) throw new TypeError(message);
   if (number < 0 || number > 65_535) throw new RangeError(message);
   return number;

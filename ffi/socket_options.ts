@@ -4,6 +4,8 @@
  * @module
  */
 
+import { BOOLEAN, check, integer, type Rule, shown, STRING } from "../internal/options.ts";
+
 /**
  * The socket options that can be read and set by name, and the type of each value.
  *
@@ -146,8 +148,32 @@ const KINDS: { readonly [Name in keyof SocketOptions]: Kind } = {
   IPV6_MULTICAST_HOPS: "number",
 };
 
-const MOST = 0x7fff_ffff;
-const MAX_LINGER = 0xffff;
+const LINGER = integer(0, 0xffff);
+const RULES: Readonly<Record<Kind, Rule>> = {
+  boolean: BOOLEAN,
+  number: integer(0, 0x7fff_ffff),
+  time: integer(0, 0x7fff_ffff),
+  linger: {
+    what: `${LINGER.what}, or null`,
+    numeric: true,
+    accepts: (value) => value === null || LINGER.accepts(value),
+  },
+  address: STRING,
+};
+
+const NAME: Rule = {
+  what: "one of SocketOptions",
+  accepts: (value) => typeof value === "string" && Object.hasOwn(KINDS, value),
+};
+
+/**
+ * Checks the name of an option.
+ *
+ * @throws {TypeError} If there is no option of that name.
+ */
+export function checkOptionName(name: unknown): void {
+  check("name", name, NAME);
+}
 
 /** `struct timeval`: the seconds, and the microseconds in the second half. */
 const TIMEVAL_SIZE = 16;
@@ -179,15 +205,16 @@ export class OptionValues {
       if (width === 2) view.setUint16(offset, number, true);
       else view.setInt32(offset, number, true);
     };
-    if (KINDS[name] === "address") bytes.set(parseIPv4(String(value)));
+    check(name, value, RULES[KINDS[name]]);
+    if (KINDS[name] === "address") bytes.set(parseIPv4(name, String(value)));
     else if (KINDS[name] === "time" && this.#hasTimeval) {
-      const milliseconds = checked(name, Number(value), MOST);
+      const milliseconds = Number(value);
       view.setBigInt64(0, BigInt(Math.floor(milliseconds / 1_000)), true);
       put(8, milliseconds % 1_000 * 1_000);
-    } else if (KINDS[name] !== "linger") put(0, checked(name, Number(value), MOST));
+    } else if (KINDS[name] !== "linger") put(0, Number(value));
     else if (value !== null) {
       put(0, 1, this.#lingerWidth);
-      put(this.#lingerWidth, checked(name, Number(value), MAX_LINGER), this.#lingerWidth);
+      put(this.#lingerWidth, Number(value), this.#lingerWidth);
     }
     return bytes;
   }
@@ -217,15 +244,10 @@ export class OptionValues {
   }
 }
 
-function checked(name: keyof SocketOptions, value: number, most: number): number {
-  if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-  throw new RangeError(`Invalid \`${name}\`: must be a whole number from 0 to ${most}, got ${value}`);
-}
-
-function parseIPv4(text: string): number[] {
+function parseIPv4(name: keyof SocketOptions, text: string): number[] {
   const parts = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text)?.slice(1).map(Number);
   if (parts === undefined || parts.some((part) => part > 255)) {
-    throw new TypeError(`Invalid address: must be an IPv4 address, got "${text}"`);
+    throw new TypeError(`Invalid \`${name}\`: must be an IPv4 address, got ${shown(text)}`);
   }
   return parts;
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { DECISION_SLOTS, type TakeDecisions } from "../ffi/decisions.ts";
+import { check, STRING } from "../internal/options.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import { type AnySocket, openOffered } from "../sockets/duplicate_socket.ts";
@@ -175,6 +176,7 @@ export class IncomingHandoff implements Incoming {
   }
 
   reject(reason: string): void {
+    check("reason", reason, STRING);
     if (this.#state === "taken") {
       throw new TypeError(`Cannot reject socket ${this.socket.handle}: it was accepted`);
     }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { BYTES, type Rule, SIGNAL } from "../internal/options.ts";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { INVALID_SOCKET, type OpenSockets } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -75,6 +76,14 @@ export interface PostMessageOptions {
   /** The signal that withdraws the message, unless it was taken already. */
   signal?: AbortSignal;
 }
+
+/** What the options of a hand-off must be. */
+export const SEND_RULES: { readonly initialBytes: Rule; readonly signal: Rule } = {
+  initialBytes: BYTES,
+  signal: SIGNAL,
+};
+/** What the options of a message must be. */
+export const POST_RULES: { readonly signal: Rule } = { signal: SIGNAL };
 
 /** The listeners and datagram sockets that are in flight, of all channels. Each is offered once at a time. */
 const onTheirWay = new WeakSet<AnySocket>();
@@ -394,7 +403,7 @@ export class Outbox {
    * @param check Throws if nothing can be sent.
    */
   async post(message: unknown, { signal }: PostMessageOptions, check: () => void): Promise<void> {
-    const data = encodeData(message);
+    const data = encodeData(message, "message");
     signal?.throwIfAborted();
     check();
     if (
@@ -798,7 +807,8 @@ function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): 
   }
   const bytes = given ?? (socket as Socket).initialBytes;
   if (bytes.byteLength > MAX_INITIAL_BYTES) {
-    throw new RangeError(`Cannot send ${bytes.byteLength} initial bytes: the most is ${MAX_INITIAL_BYTES}`);
+    const got = `${bytes.byteLength} bytes`;
+    throw new RangeError(`Invalid \`initialBytes\`: must have at most ${MAX_INITIAL_BYTES} bytes, got ${got}`);
   }
   return bytes;
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
+import { limit, printable, type Rule, shown } from "../internal/options.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 
 /** The version of the protocol. */
@@ -349,15 +350,25 @@ export function decodeOffer(payload: Uint8Array): OfferPayload {
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Encodes `data`. Throws a `TypeError` if JSON cannot express it, a `RangeError` if it is too long. */
-export function encodeData(data: unknown): Uint8Array {
+export function encodeData(data: unknown, name: string = "data"): Uint8Array {
   if (data === undefined) return NO_BYTES;
-  const text: string | undefined = JSON.stringify(data);
-  if (text === undefined) throw new TypeError(`Cannot send a ${typeof data} as data: JSON cannot express it`);
+  const text = asJson(data, name);
+  if (text === undefined) throw new TypeError(`Invalid \`${name}\`: must be a JSON value, got ${shown(data)}`);
   const bytes = encoder.encode(text);
   if (bytes.byteLength > MAX_DATA) {
-    throw new RangeError(`Cannot send ${bytes.byteLength} bytes of data: the most is ${MAX_DATA}`);
+    throw new RangeError(`Invalid \`${name}\`: must have at most ${MAX_DATA} bytes as JSON, got ${bytes.byteLength}`);
   }
   return bytes;
+}
+
+/** Returns a value as JSON; `undefined` if JSON cannot express it, such as a function. */
+function asJson(data: unknown, name: string): string | undefined {
+  try {
+    return JSON.stringify(data);
+  } catch (cause) {
+    const problem = printable(cause instanceof Error ? cause.message : String(cause));
+    throw new TypeError(`Invalid \`${name}\`: must be a JSON value: ${problem}`, { cause });
+  }
 }
 
 /** Decodes `data`. */
@@ -380,6 +391,8 @@ export function decodeReady(payload: Uint8Array): { processId: number; secret: U
 
 /** The limit of ACCEPT that means that there is no limit. */
 export const NO_LIMIT = 0xffffffff;
+/** The limit of open sockets, for a target that accepts or may have sockets. */
+export const SHARE_LIMIT: Rule = limit(1, NO_LIMIT - 1);
 
 /** Encodes ACCEPT's payload: the number of sockets that the target may have open and still accept. */
 export function encodeLimit(limit: number): Uint8Array {
@@ -429,8 +442,7 @@ export function encodeReason(reason: string): Uint8Array {
  */
 export function decodeReason(payload: Uint8Array): string {
   checkLength("A reason", payload, 0, MAX_REASON);
-  // deno-lint-ignore no-control-regex -- the characters to replace
-  return new TextDecoder().decode(payload).replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
+  return printable(new TextDecoder().decode(payload));
 }
 
 function decodeNumber(bytes: Uint8Array, offset: number): number {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkOptions } from "../internal/options.ts";
 import { settleWithin } from "../internal/runtime.ts";
 import { onRelease } from "../sockets/descriptor.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
@@ -25,6 +26,7 @@ import {
   FrameType,
   MAX_COUNT,
   NO_LIMIT,
+  SHARE_LIMIT,
 } from "./protocol.ts";
 
 /** Options of {@linkcode HandoffSource.shareListener}. */
@@ -149,14 +151,14 @@ export class ListenerShare {
   /**
    * @param port The operations of the channel.
    * @param timeout The time that an answer may take, in milliseconds.
-   * @param options The options. {@linkcode checkedLimit} checks the limit.
+   * @param options The options, which are checked.
    */
   constructor(port: SharePort, timeout: number, options: ShareListenerOptions) {
     this.stopped = this.#stopped.promise;
     this.#port = port;
     this.#timeout = timeout;
     this.#endIfSilent = options.endIfSilent ?? false;
-    this.#limit = checkedLimit(options.limit ?? Infinity);
+    this.#limit = options.limit ?? Infinity;
   }
 
   /** Tells the target to accept, because it has the listener now. */
@@ -166,8 +168,10 @@ export class ListenerShare {
     this.resume().catch(() => {});
   }
 
-  async resume({ limit = this.#limit }: { limit?: number } = {}): Promise<void> {
-    this.#limit = checkedLimit(limit);
+  async resume(options: { limit?: number } = {}): Promise<void> {
+    checkOptions(options, { limit: SHARE_LIMIT });
+    const { limit = this.#limit } = options;
+    this.#limit = limit;
     const number = limit === Infinity ? NO_LIMIT : limit;
     const control = this.#ask(FrameType.ACCEPTING, FrameType.ACCEPT, encodeLimit(number));
     this.#mayAccept = true;
@@ -298,12 +302,6 @@ export class ShareHandle implements SharedListener {
   stop(): Promise<void> {
     return this.#share.stop();
   }
-}
-
-/** Returns a limit of open sockets, if it is valid. */
-function checkedLimit(limit: number): number {
-  if (limit === Infinity || Number.isInteger(limit) && limit >= 1 && limit < NO_LIMIT) return limit;
-  throw new RangeError(`Invalid \`limit\`: must be a whole number from 1 or Infinity, got ${limit}`);
 }
 
 /** How long to wait if the system cannot accept because it has no more descriptors or memory, in milliseconds. */

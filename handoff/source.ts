@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { settleWithin, validateDuration } from "../internal/runtime.ts";
+import { BOOLEAN, check, checkOptions, duration, FUNCTION, PATH, SIGNAL } from "../internal/options.ts";
+import { settleWithin } from "../internal/runtime.ts";
 import { type AnySocket, checkHolders, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { markShared, type Suspect } from "../sockets/descriptor.ts";
@@ -20,7 +21,7 @@ import {
   spawnWorkerCommand,
   type WorkerScript,
 } from "./spawn.ts";
-import { Outbox, type PostMessageOptions, type SendOptions } from "./outbox.ts";
+import { Outbox, POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outbox.ts";
 import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
@@ -36,6 +37,7 @@ import {
   OfferedKind,
   type OfferPayload,
   SECRET_SIZE,
+  SHARE_LIMIT,
 } from "./protocol.ts";
 
 /** The default time that a target may take to become ready, in milliseconds. */
@@ -235,6 +237,7 @@ export class HandoffSource implements AsyncDisposable {
    * @throws {TypeError} If this program is compiled, so that there is no Deno to run a script.
    */
   static async spawn(script: string | URL, options: HandoffSpawnOptions = {}): Promise<HandoffSource> {
+    check("script", script, PATH);
     const program = { ...options, script } as WorkerScript;
     checkWorkerCommand(program);
     sourceTimeouts(options);
@@ -326,6 +329,7 @@ export class HandoffSource implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted before the target took the socket.
    */
   async send(socket: AnySocket, options: SendOptions = {}): Promise<void> {
+    checkOptions(options, SEND_RULES);
     await this.#outbox.send(socket, options, () => {
       this.#checkSending();
       this.#checkTrust(socket);
@@ -347,6 +351,7 @@ export class HandoffSource implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted before the child took the message.
    */
   async postMessage(message: unknown, options: PostMessageOptions = {}): Promise<void> {
+    checkOptions(options, POST_RULES);
     await this.#outbox.post(message, options, () => this.#checkSending());
   }
 
@@ -377,8 +382,9 @@ export class HandoffSource implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted before the target took the listener.
    */
   async shareListener(listener: Listener<SocketAddr>, options: ShareListenerOptions = {}): Promise<SharedListener> {
+    checkOptions(options, { limit: SHARE_LIMIT, timeout: duration(1), endIfSilent: BOOLEAN, signal: SIGNAL });
     const data = encodeData(options.data);
-    const timeout = validateDuration("timeout", options.timeout ?? this.#sendTimeout, 1);
+    const { timeout = this.#sendTimeout } = options;
     const { signal } = options;
     if (kindOfSocket(listener) !== "listener") throw new TypeError("Cannot share the socket: it is not a listener");
     this.#checkTrust(listener);
@@ -603,14 +609,24 @@ export class HandoffSource implements AsyncDisposable {
   }
 }
 
-/** Returns the timeouts of a source, with their defaults. Throws a `RangeError` for a value that is not valid. */
+/**
+ * Checks the options of a source.
+ *
+ * @returns The timeouts, with their defaults.
+ * @throws The errors of {@linkcode checkOptions}.
+ */
 export function sourceTimeouts(
-  { startTimeout = START_TIMEOUT_MS, sendTimeout = SEND_TIMEOUT_MS }: HandoffSourceOptions,
+  options: HandoffSourceOptions,
 ): Required<Pick<HandoffSourceOptions, "startTimeout" | "sendTimeout">> {
-  return {
-    startTimeout: validateDuration("startTimeout", startTimeout, 1),
-    sendTimeout: validateDuration("sendTimeout", sendTimeout, 1),
-  };
+  checkOptions(options, {
+    startTimeout: duration(1),
+    sendTimeout: duration(1),
+    trusted: BOOLEAN,
+    endIfSilent: BOOLEAN,
+    onRelease: FUNCTION,
+  });
+  const { startTimeout = START_TIMEOUT_MS, sendTimeout = SEND_TIMEOUT_MS } = options;
+  return { startTimeout, sendTimeout };
 }
 
 function sourceClosed(): HandoffError {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkOptions, PATH, STRING_RECORD, STRINGS } from "../internal/options.ts";
 import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
 import { chosenLibrary, LIBC_VARIABLE } from "../ffi/unix/libc.ts";
 import type { HandoffChild, SourceChannel, TargetChannel } from "./channel.ts";
@@ -54,10 +55,19 @@ export type WorkerCommand = WorkerScript | WorkerExecutable;
 /**
  * Checks the options of a program.
  *
- * @throws {TypeError} If there is not exactly one of `script` and `command`, or if it is a script and this program is
- * compiled, because it would start itself.
+ * @throws {TypeError} If an option is of another type, if there is not exactly one of `script` and `command`, or if it
+ * is a script and this program is compiled, because it would start itself.
  */
-export function checkWorkerCommand({ script, command, denoFlags }: WorkerCommand): void {
+export function checkWorkerCommand(program: WorkerCommand): void {
+  checkOptions(program as ScriptOptions & { script?: unknown; command?: unknown }, {
+    script: PATH,
+    command: PATH,
+    denoFlags: STRINGS,
+    args: STRINGS,
+    env: STRING_RECORD,
+    cwd: PATH,
+  });
+  const { script, command, denoFlags } = program;
   if ((script === undefined) === (command === undefined)) {
     throw new TypeError("Invalid `script` and `command`: must be one of the two, got both or none");
   }
@@ -138,6 +148,16 @@ export function killProcess(child: Partial<Pick<Deno.ChildProcess, "kill">>): vo
   } catch {
     // The process has ended already.
   }
+}
+
+/** Ends a child that does not become a target, and closes what this process has of it. */
+export function discardChild(child: Deno.ChildProcess, { output }: Pick<SpawnOptions, "output">): void {
+  killProcess(child);
+  prepared.get(child)?.close();
+  prepared.delete(child);
+  const pipes = output === "piped" ? [child.stdout.cancel(), child.stderr.cancel()] : [];
+  // Which of them are open does not matter.
+  Promise.allSettled([child.stdin.abort(), ...pipes]);
 }
 
 /** Returns how a process ended, in words: `exited with 3`, or the signal of the system that ended it. */

@@ -4,7 +4,8 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { nodeBuiltin, settleWithin, validateDuration } from "../internal/runtime.ts";
+import { BOOLEAN, checkOptions, duration, type Rule, SIGNAL, STREAM } from "../internal/options.ts";
+import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -26,7 +27,7 @@ import {
   type ReceiveOptions,
   socketKindOf,
 } from "./inbox.ts";
-import { Outbox, type PostMessageOptions, type SendOptions } from "./outbox.ts";
+import { Outbox, POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outbox.ts";
 import { openTargetChannel } from "./spawn.ts";
 import type { AcceptingListener } from "./shared_listener.ts";
 import { decodeHello, encodeFrame, encodeReady, type Frame, FrameDecoder, FrameType, OfferedKind } from "./protocol.ts";
@@ -94,9 +95,15 @@ export class Target {
 
   /** @throws {TypeError} If an option is not valid. */
   constructor(options: ReceiveOptions) {
-    checkOptions(options);
+    checkOptions(options, {
+      autoAccept: BOOLEAN,
+      kinds: KINDS,
+      signal: SIGNAL,
+      input: STREAM,
+      sendTimeout: duration(1),
+    });
     this.#options = options;
-    this.#sendTimeout = validateDuration("sendTimeout", options.sendTimeout ?? SEND_TIMEOUT_MS, 1);
+    this.#sendTimeout = options.sendTimeout ?? SEND_TIMEOUT_MS;
     this.#opening.promise.catch(() => {});
     const opening = () => this.#intake?.opening === true;
     this.#inbox = new Inbox(options.autoAccept === false, opening);
@@ -270,6 +277,7 @@ export class Target {
 
   /** Hands a socket back to the source. Resolves when it belongs to the source. */
   async send(socket: AnySocket, options: SendOptions): Promise<void> {
+    checkOptions(options, SEND_RULES);
     const outbox = await this.#openOutbox(options.signal);
     await outbox.send(socket, options, () => {
       this.#checkSending();
@@ -283,6 +291,7 @@ export class Target {
 
   /** Sends a message to the source. Resolves when its program has got it. */
   async postMessage(message: unknown, options: PostMessageOptions): Promise<void> {
+    checkOptions(options, POST_RULES);
     const outbox = await this.#openOutbox(options.signal);
     await outbox.post(message, options, () => this.#checkSending());
   }
@@ -481,15 +490,11 @@ export class Target {
   }
 }
 
-function checkOptions({ autoAccept, kinds }: ReceiveOptions): void {
-  if (autoAccept !== undefined && typeof autoAccept !== "boolean") {
-    throw new TypeError(`Invalid \`autoAccept\`: must be true or false, got ${autoAccept}`);
-  }
-  if (kinds === undefined || Array.isArray(kinds) && kinds.length > 0 && kinds.every((kind) => kind in KIND_NAMES)) {
-    return;
-  }
-  throw new TypeError(`Invalid \`kinds\`: must be some of ${Object.keys(KIND_NAMES).join(", ")}, got ${String(kinds)}`);
-}
+const KINDS: Rule = {
+  what: `an array of ${Object.keys(KIND_NAMES).join(", ")}`,
+  accepts: (kinds) =>
+    Array.isArray(kinds) && kinds.length > 0 && kinds.every((kind) => Object.hasOwn(KIND_NAMES, kind)),
+};
 
 /**
  * Returns whether the source has ended, so that a duplicate cannot be opened: refused, reset, or ended during the

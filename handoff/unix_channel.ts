@@ -12,7 +12,7 @@ import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { StreamIo } from "../ffi/nonblocking_io.ts";
 import type { PollWaiter } from "../ffi/poller.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { closeAtEnd } from "../internal/unload.ts";
+import { closeAtEnd } from "../internal/runtime.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { acceptNow, closeOnExec, keepOnExec, newPipe, newSocketPair } from "../ffi/unix/descriptors.ts";
 import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";

@@ -3,6 +3,17 @@
  *
  * @module
  */
+import {
+  BOOLEAN,
+  checkOptions,
+  FUNCTION,
+  integer,
+  limit,
+  MAX_DURATION,
+  oneOf,
+  type Rule,
+  SIGNAL,
+} from "../internal/options.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import type { StreamOptions } from "../sockets/stream.ts";
 
@@ -232,30 +243,47 @@ export type HttpSettings =
   & Pick<ServeHttpOptions, "signal" | "tls" | "native">
   & Pick<HttpServer, "engine">;
 
-const ENGINES: readonly unknown[] = ["auto", "node:http", "Deno.serve"] satisfies ServeHttpOptions["engine"][];
 /** The options that the server of `Deno.serve` does not support. */
 const OF_NODE = ["tls", "native", "requestTimeout", "sendTimeout", "minSendRate", "maxHeaderSize"] as const;
-const AT_LEAST_ONE = [
-  "maxConnections",
-  "headersTimeout",
-  "keepAliveTimeout",
-  "maxHeaderSize",
-  "maxMessageSize",
-  "maxBufferedAmount",
-] as const;
-const AT_LEAST_ZERO = ["requestTimeout", "sendTimeout", "minSendRate", "shutdownTimeout"] as const;
+const NUMBER = integer(0, MAX_DURATION);
+const POSITIVE = integer(1, MAX_DURATION);
+const TLS: Rule = {
+  what: "an object with the strings `cert` and `key`",
+  accepts: (value) => {
+    const { cert, key } = Object(value) as Partial<HttpTlsOptions>;
+    return typeof cert === "string" && typeof key === "string";
+  },
+};
+const RULES: { readonly [Name in keyof ServeHttpOptions]: Rule } = {
+  engine: oneOf("auto", "node:http", "Deno.serve"),
+  automaticCompression: BOOLEAN,
+  native: BOOLEAN,
+  tls: TLS,
+  signal: SIGNAL,
+  onError: FUNCTION,
+  maxConnections: POSITIVE,
+  headersTimeout: POSITIVE,
+  keepAliveTimeout: POSITIVE,
+  maxHeaderSize: POSITIVE,
+  maxMessageSize: POSITIVE,
+  maxBufferedAmount: POSITIVE,
+  maxRequestBodySize: limit(0),
+  requestTimeout: NUMBER,
+  sendTimeout: NUMBER,
+  minSendRate: NUMBER,
+  shutdownTimeout: NUMBER,
+};
 
 /**
  * Fills in the defaults.
  *
  * @param mayBeDeno Whether `"auto"` may choose the server of `Deno.serve`.
  * @throws {RangeError} If a number is out of range.
- * @throws {TypeError} If the engine does not exist, or does not support an option.
+ * @throws {TypeError} If an option is of another type, or the engine does not support it.
  */
-export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, mayBeDeno: boolean): HttpSettings {
-  if (!ENGINES.includes(engine)) {
-    throw new TypeError(`Invalid \`engine\`: must be "auto", "node:http" or "Deno.serve", got "${engine}"`);
-  }
+export function httpSettings(given: ServeHttpOptions, mayBeDeno: boolean): HttpSettings {
+  checkOptions(given, RULES);
+  const { engine = "auto", ...options } = given;
   const foreign = OF_NODE.find((name) => options[name] !== undefined);
   if (engine === "Deno.serve" && foreign !== undefined) {
     throw new TypeError(`Invalid \`${foreign}\`: must not be set for the engine "Deno.serve"`);
@@ -281,28 +309,10 @@ export function httpSettings({ engine = "auto", ...options }: ServeHttpOptions, 
     shutdownTimeout: options.shutdownTimeout ?? 8_000,
     automaticCompression: options.automaticCompression ?? false,
   };
-  for (const name of AT_LEAST_ONE) atLeast(1, name, settings[name]);
-  for (const name of AT_LEAST_ZERO) atLeast(0, name, settings[name]);
-  const { maxRequestBodySize } = settings;
-  if (maxRequestBodySize !== Infinity && !(Number.isSafeInteger(maxRequestBodySize) && maxRequestBodySize >= 0)) {
-    throw new RangeError(
-      `Invalid \`maxRequestBodySize\`: must be an integer from 0 or Infinity, got ${maxRequestBodySize}`,
-    );
-  }
   if (requestTimeout !== 0 && settings.headersTimeout > requestTimeout) {
     throw new RangeError(
       `Invalid \`headersTimeout\`: must be at most ${requestTimeout} (requestTimeout), got ${settings.headersTimeout}`,
     );
   }
   return settings;
-}
-
-/**
- * Checks an option.
- *
- * @throws {RangeError} If it is not an integer, or is less than `least` or more than the longest time of a timer.
- */
-function atLeast(least: number, name: string, value: number): void {
-  if (Number.isInteger(value) && value >= least && value <= 2 ** 31 - 1) return;
-  throw new RangeError(`Invalid \`${name}\`: must be an integer from ${least} to ${2 ** 31 - 1}, got ${value}`);
 }

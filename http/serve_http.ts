@@ -3,12 +3,18 @@
  *
  * @module
  */
+import { check, FUNCTION, type Rule } from "../internal/options.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { compressing, compressingErrors } from "./compression.ts";
 import { ConnectionServer, type HttpConnections } from "./connection_server.ts";
 import { DenoEngine, shouldServe } from "./deno_engine.ts";
 import { NodeEngine } from "./node_engine.ts";
 import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions } from "./options.ts";
+
+const CONNECTIONS: Rule = {
+  what: "a Listener or an async iterable",
+  accepts: (value) => typeof (Object(value) as Partial<AsyncIterable<unknown>>)[Symbol.asyncIterator] === "function",
+};
 
 /**
  * Serves HTTP/1.1 and WebSockets on the connections of a listener, of `receive()`, or of any iterable of sockets. The
@@ -66,7 +72,7 @@ import { type HttpHandler, type HttpServer, httpSettings, type ServeHttpOptions 
  * @param options The limits, TLS, and the function to call for errors.
  * @returns The server.
  * @throws {RangeError} If a number among the options is out of range.
- * @throws {TypeError} If the engine does not exist, or does not support an option.
+ * @throws {TypeError} If an argument is of another type, or the engine does not support an option.
  * @throws {Deno.errors.NotSupported} If this Deno does not have the engine.
  * @throws {Error} If the key or the certificate cannot be used.
  */
@@ -75,6 +81,8 @@ export function serveHttp<A extends SocketAddr = Deno.NetAddr>(
   handler: HttpHandler<A>,
   options: ServeHttpOptions = {},
 ): HttpServer {
+  check("handler", handler, FUNCTION);
+  check("connections", connections, CONNECTIONS);
   const settings = httpSettings(options, shouldServe());
   const Engine = settings.engine === "Deno.serve" ? DenoEngine : NodeEngine;
   let handle = handler as HttpHandler<SocketAddr>;

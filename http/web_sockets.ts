@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkOptions, type Rule, STRING } from "../internal/options.ts";
 import type { Duplex } from "node:stream";
 import { WebSocketConnection, WebSocketServer, type WsServer, type WsSocket } from "./npm.ts";
 import type { IncomingMessage } from "node:http";
@@ -49,6 +50,11 @@ function endWhenIdle(socket: WsSocket, connection: Duplex, idleTimeout: number):
 
 /** The maximum time of a timer, in whole seconds. */
 const LONGEST_S = 2_147_483;
+const IDLE_TIMEOUT: Rule = {
+  what: `from 0 to ${LONGEST_S} seconds`,
+  numeric: true,
+  accepts: (value) => typeof value === "number" && value >= 0 && value <= LONGEST_S,
+};
 const GOING_AWAY = 1001;
 /** The code that closes a WebSocket whose handler fails. */
 export const INTERNAL_ERROR = 1011;
@@ -109,15 +115,13 @@ export class WebSockets {
    *
    * @returns The WebSocket. It receives nothing until {@linkcode begin} is called, after its listeners are added.
    * @throws {HandshakeError} If the request is invalid.
-   * @throws {TypeError} If a header belongs to the handshake itself.
+   * @throws {TypeError} If an option is of another type, or a header belongs to the handshake itself.
    * @throws {RangeError} If the `idleTimeout` is out of range.
    */
   open(request: IncomingMessage, socket: Duplex, head: Uint8Array, options: WebSocketUpgradeOptions): WsSocket {
+    checkOptions(options, { idleTimeout: IDLE_TIMEOUT, protocol: STRING });
     const { idleTimeout = 30 } = options;
-    if (!(idleTimeout >= 0 && idleTimeout <= LONGEST_S)) {
-      throw new RangeError(`Invalid \`idleTimeout\`: must be from 0 to ${LONGEST_S} seconds, got ${idleTimeout}`);
-    }
-    const headers = new Headers(options.headers);
+    const headers = headersOf(options);
     for (const name of headers.keys()) {
       if (OWN_HEADERS.test(name)) throw new TypeError(`Invalid \`headers\`: must not have "${name}"`);
     }
@@ -156,6 +160,16 @@ export class WebSockets {
     socket.on("error", () => {});
     socket.binaryType = "arraybuffer";
     socket.pause();
+  }
+}
+
+/** Returns the headers that the handler wants to add to the handshake. */
+function headersOf({ headers }: WebSocketUpgradeOptions): Headers {
+  try {
+    return new Headers(headers);
+  } catch (cause) {
+    const problem = cause instanceof Error ? cause.message : cause;
+    throw new TypeError(`Invalid \`headers\`: must be what \`Headers\` accepts: ${problem}`, { cause });
   }
 }
 

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkOptions, integer, oneOf } from "../internal/options.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { concat } from "@std/bytes/concat";
@@ -48,6 +49,8 @@ function truncated(length: number, size: number): Error {
  * `WSAPROTOCOL_INFO` is the W form if it was compiled with `UNICODE` defined, and otherwise the A form, as in Apache.
  */
 export type BlobForm = "W" | "A";
+
+const FORM = oneOf("W", "A");
 
 /** The format of blobs in a stream. */
 export interface BlobOptions {
@@ -96,8 +99,10 @@ export async function* receiveBlobs(
  */
 export async function* readBlobs(
   stream: ReadableStream<Uint8Array>,
-  { form = "W", skip = 0 }: ReadBlobsOptions = {},
+  options: ReadBlobsOptions = {},
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  checkOptions(options, { form: FORM, skip: integer(0) });
+  const { form = "W", skip = 0 } = options;
   const size = form === "A" ? WSAPROTOCOL_INFOA.size : WSAPROTOCOL_INFOW.size;
   let toSkip = skip;
   let rest: Uint8Array<ArrayBuffer> = new Uint8Array(0);
@@ -127,8 +132,10 @@ export async function sendBlobs(
   stream: WritableStream<Uint8Array>,
   sockets: readonly AnySocket[],
   processId: number,
-  { form = "W" }: BlobOptions = {},
+  options: BlobOptions = {},
 ): Promise<void> {
+  checkOptions(options, { form: FORM });
+  const { form = "W" } = options;
   const blobs: Uint8Array<ArrayBuffer>[] = [];
   const writer = stream.getWriter();
   try {

@@ -5,7 +5,7 @@
  * @module
  */
 import { nodeBuiltin } from "../internal/runtime.ts";
-import { type AnySocket, duplicateSocket, openSocket } from "../sockets/duplicate_socket.ts";
+import { type AnySocket, duplicateSocket, kindOfSocket, openSocket } from "../sockets/duplicate_socket.ts";
 import { Listener } from "../sockets/listener.ts";
 import { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
@@ -57,6 +57,7 @@ export interface SocketInformation {
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if the process does not exist.
  */
 export function duplicateSocketInformation(socket: AnySocket, processId: number): SocketInformation {
+  kindOfSocket(socket);
   const { Connected, Listening } = SocketInformationOptions;
   return {
     ProtocolInformation: duplicateSocket(socket, processId),

@@ -6,6 +6,7 @@
  */
 import type { SocketKind } from "../ffi/platform.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
+import { check, either, HANDLE, integer, type Rule, STRING } from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DatagramSocket } from "../sockets/datagram_socket.ts";
@@ -22,6 +23,18 @@ export interface Environment {
   /** Removes a variable. */
   delete(name: string): unknown;
 }
+
+/** A position, or a name. */
+const WHICH = either(integer(0), STRING);
+
+/** What an option for environment variables must be. */
+export const ENVIRONMENT: Rule = {
+  what: "an object with `get` and `delete`",
+  accepts: (value) => {
+    const { get, delete: remove } = Object(value) as Partial<Environment>;
+    return typeof get === "function" && typeof remove === "function";
+  },
+};
 
 /**
  * Throws on a system that does not have the protocol.
@@ -85,8 +98,13 @@ export class PassedSockets implements Disposable {
    * Makes the object, which owns the descriptors until they are taken.
    *
    * @param sockets The descriptors in order.
+   * @throws {TypeError} If one is not a name and a descriptor.
    */
   constructor(sockets: readonly PassedHandle[]) {
+    for (const { name, handle } of sockets) {
+      check("name", name, STRING);
+      check("handle", handle, HANDLE);
+    }
     this.names = sockets.map(({ name }) => name);
     this.#handles = sockets.map(({ handle }) => handle);
   }
@@ -252,6 +270,7 @@ export class PassedSockets implements Disposable {
   }
 
   #find(which: number | string): number {
+    check("which", which, WHICH);
     if (typeof which === "number") return which;
     return this.names.findIndex((name, position) => name === which && this.#handles[position] !== undefined);
   }

@@ -10,7 +10,8 @@ import { MAX_DESCRIPTORS, receiveDescriptors, sendDescriptors } from "../ffi/uni
 import { unixPoller } from "../ffi/unix/poller.ts";
 import { socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { closeAtEnd } from "../internal/unload.ts";
+import { BYTES, check, HANDLE, integer } from "../internal/options.ts";
+import { closeAtEnd } from "../internal/runtime.ts";
 import type { PollWaiter } from "../ffi/poller.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { PassedSockets, requireLinux } from "./passed_sockets.ts";
@@ -18,6 +19,8 @@ import { PassedSockets, requireLinux } from "./passed_sockets.ts";
 /** The longest message in bytes. A blob has 628. */
 const MAX_MESSAGE = 65_536;
 const HEADER_SIZE = 4;
+/** The number of descriptors in a message. */
+const COUNT = integer(1, MAX_DESCRIPTORS);
 
 /**
  * Encodes a message as `multiprocessing.connection.Connection.send_bytes` writes it to a socket, and to a pipe on other
@@ -36,6 +39,7 @@ const HEADER_SIZE = 4;
  * @throws {RangeError} If the message has more than 65 536 bytes.
  */
 export function encodePythonMessage(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  check("bytes", bytes, BYTES);
   if (bytes.byteLength > MAX_MESSAGE) throw new RangeError(tooLong(bytes.byteLength));
   const header = new Uint8Array(HEADER_SIZE);
   new DataView(header.buffer).setInt32(0, bytes.byteLength);
@@ -119,6 +123,7 @@ export class DescriptorChannel implements Disposable {
    * @throws {Deno.errors.NotSupported} If this is not Linux.
    */
   constructor(handle: bigint) {
+    check("handle", handle, HANDLE);
     requireLinux("send descriptors");
     this.#handle = handle;
     this.#leaveOpen = closeAtEnd(handle, () => this.close());
@@ -157,7 +162,7 @@ export class DescriptorChannel implements Disposable {
    * @throws {Deno.errors.BadResource} If the channel is closed meanwhile.
    */
   async send(sockets: readonly AnySocket[]): Promise<void> {
-    checkCount(sockets.length);
+    check("sockets.length", sockets.length, COUNT);
     const handles = sockets.map(({ handle }) => handle);
     for (const handle of handles) systemCalls().assertSocket(handle, `send ${socketName(handle)}`);
     while (!sendDescriptors(this.handle, new Uint8Array([handles.length]), handles)) {
@@ -178,7 +183,7 @@ export class DescriptorChannel implements Disposable {
    * @throws {Deno.errors.BadResource} If the channel is closed meanwhile.
    */
   async receive(most: number = MAX_DESCRIPTORS): Promise<PassedSockets | undefined> {
-    checkCount(most);
+    check("most", most, COUNT);
     let message = receiveDescriptors(this.handle, 1, most);
     while (message === undefined) {
       await this.#ready("read");
@@ -216,11 +221,5 @@ export class DescriptorChannel implements Disposable {
   /** The same as {@linkcode DescriptorChannel.close}. */
   [Symbol.dispose](): void {
     this.close();
-  }
-}
-
-function checkCount(count: number): void {
-  if (!Number.isInteger(count) || count < 1 || count > MAX_DESCRIPTORS) {
-    throw new RangeError(`Invalid number of descriptors: must be from 1 to ${MAX_DESCRIPTORS}, got ${count}`);
   }
 }

@@ -11,7 +11,19 @@ import {
   setStatusFlags,
   statusFlags,
 } from "../ffi/unix/descriptors.ts";
-import { type Environment, type PassedHandle, PassedSockets, requireLinux } from "./passed_sockets.ts";
+import {
+  BOOLEAN,
+  check,
+  checkOptions,
+  OBJECT,
+  PROCESS_ID,
+  type Rule,
+  SIGNAL,
+  STRING_RECORD,
+  STRINGS,
+  TEXT,
+} from "../internal/options.ts";
+import { ENVIRONMENT, type Environment, type PassedHandle, PassedSockets, requireLinux } from "./passed_sockets.ts";
 import type { ChildProcess } from "node:child_process";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import { socketName } from "../ffi/platform.ts";
@@ -78,6 +90,7 @@ export interface SystemdOptions {
  * @throws {Deno.errors.NotSupported} If sockets were passed and this is not Linux.
  */
 export function systemdSockets(options: SystemdOptions = {}): PassedSockets {
+  checkOptions(options, { env: ENVIRONMENT, processId: PROCESS_ID });
   const env = options.env ?? Deno.env;
   // Removing a variable needs the same permission as reading it. Check all of them before removing any.
   for (const name of VARIABLES) env.get(name);
@@ -146,6 +159,12 @@ export interface SpawnActivatedOptions {
 /** The connection of a standard stream of the program. */
 export type StandardStream = "inherit" | "pipe" | "ignore";
 
+const STREAMS: readonly unknown[] = ["inherit", "pipe", "ignore"] satisfies StandardStream[];
+const STDIO: Rule = {
+  what: "an array of three of inherit, pipe, ignore",
+  accepts: (value) => Array.isArray(value) && value.length === 3 && value.every((stream) => STREAMS.includes(stream)),
+};
+
 /**
  * The shell script that starts the program. `LISTEN_PID` must be the program's own process id, which is known only once
  * its process exists. The shell sets it and is then replaced by the program. The arguments are the number of sockets,
@@ -200,12 +219,14 @@ export function spawnActivated(
   sockets: Iterable<readonly [name: string, socket: AnySocket]>,
   options: SpawnActivatedOptions = {},
 ): ChildProcess {
+  check("command", command, TEXT);
+  checkOptions(options, { args: STRINGS, cwd: TEXT, env: STRING_RECORD, clearEnv: BOOLEAN, stdio: STDIO });
   requireLinux(`pass sockets to ${command}`);
   const calls = systemCalls();
   const passed = [...sockets];
   if (passed.length === 0) throw new RangeError(`Cannot pass sockets to ${command}: there must be at least one`);
   for (const [name, { handle }] of passed) {
-    if (!NAME.test(name)) {
+    if (typeof name !== "string" || !NAME.test(name)) {
       throw new TypeError(`Cannot pass a socket to ${command}: "${name}" is not a valid name for systemd`);
     }
     calls.assertSocket(handle, `pass ${socketName(handle)} to ${command}`);
@@ -261,6 +282,12 @@ export interface NotifyState {
   [variable: string]: string | number | bigint | undefined;
 }
 
+const SOCKETS: Rule = { what: "an array of sockets", accepts: Array.isArray };
+const READABLE: Rule = {
+  what: "an object with `get`",
+  accepts: (value) => typeof (Object(value) as Partial<Environment>).get === "function",
+};
+
 /** The options of {@linkcode notify}. */
 export interface NotifyOptions {
   /** The environment variables. Defaults to `Deno.env`. */
@@ -309,6 +336,8 @@ export interface NotifyOptions {
  * @throws {Deno.errors.NotSupported} If the address is not that of a local socket (`vsock:`), or this is not Linux.
  */
 export async function notify(state: NotifyState, options: NotifyOptions = {}): Promise<boolean> {
+  check("state", state, OBJECT);
+  checkOptions(options, { env: READABLE, sockets: SOCKETS });
   const { sockets = [] } = options;
   if (sockets.length > 0 && state.FDSTORE !== 1) {
     throw new TypeError("Invalid `sockets`: must be with FDSTORE=1, for which the manager keeps them");
@@ -364,6 +393,7 @@ export interface NotifyBarrierOptions extends Pick<NotifyOptions, "env"> {
  * @throws The reason of the signal, if it is aborted first.
  */
 export async function notifyBarrier(options: NotifyBarrierOptions = {}): Promise<boolean> {
+  checkOptions(options, { env: READABLE, signal: SIGNAL });
   const { signal } = options;
   signal?.throwIfAborted();
   const address = managerAddress(options.env);
@@ -415,6 +445,7 @@ export async function notifyBarrier(options: NotifyBarrierOptions = {}): Promise
  * @throws {Deno.errors.NotCapable} Without the permission.
  */
 export function watchdogInterval(options: WatchdogOptions = {}): number | undefined {
+  checkOptions(options, { env: READABLE, processId: PROCESS_ID });
   const { env = Deno.env, processId = Deno.pid } = options;
   const limit = env.get("WATCHDOG_USEC") ?? "";
   const pid = env.get("WATCHDOG_PID") ?? "";

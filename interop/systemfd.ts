@@ -4,14 +4,16 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
-import { nodeBuiltin, validateDuration } from "../internal/runtime.ts";
+import { checkOptions, duration, FUNCTION, integer, MAX_UINT32, shown } from "../internal/options.ts";
+import { nodeBuiltin } from "../internal/runtime.ts";
 import { connect } from "../sockets/connect.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
-import { type Environment, PassedSockets } from "./passed_sockets.ts";
+import { ENVIRONMENT, type Environment, PassedSockets } from "./passed_sockets.ts";
 import { openBlobs } from "./blobs.ts";
-import { acceptWithRetry, listen, type Listener } from "../sockets/listener.ts";
-import { type AnySocket, duplicateSocket } from "../sockets/duplicate_socket.ts";
+import type { GuardedClient } from "../sockets/guarded_server.ts";
+import { listen, type Listener } from "../sockets/listener.ts";
+import { type AnySocket, duplicateSocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 
 /**
@@ -56,9 +58,13 @@ async function readToEnd(conn: Deno.TcpConn, most: number): Promise<Uint8Array<A
     const count = await conn.read(buffer);
     if (count === null) return concat(chunks);
     length += count;
-    if (length > most) throw new RangeError(`Cannot read from the peer: it sent more than ${most} bytes`);
+    if (length > most) throw tooMuch(most);
     chunks.push(buffer.slice(0, count));
   }
+}
+
+function tooMuch(most: number): RangeError {
+  return new RangeError(`Cannot read from the peer: it sent more than ${most} bytes`);
 }
 
 /** The variable with the address of the server, `127.0.0.1:PORT`. */
@@ -107,8 +113,9 @@ export interface ReceiveSystemfdOptions {
  * @throws {WinsockError} If no socket is listening at the address, or a socket cannot be opened.
  */
 export async function receiveSystemfd(options: ReceiveSystemfdOptions = {}): Promise<PassedSockets> {
+  checkOptions(options, { env: ENVIRONMENT, timeout: duration(1) });
   const env = options.env ?? Deno.env;
-  const timeout = validateDuration("timeout", options.timeout ?? 10_000, 1);
+  const { timeout = 10_000 } = options;
   const server = env.get(SYSTEMFD_SOCKET_SERVER);
   const secret = env.get(SYSTEMFD_SOCKET_SECRET);
   if (server === undefined || secret === undefined) return new PassedSockets([]);
@@ -155,14 +162,15 @@ function parseAddress(text: string): { hostname: string; port: number } {
   const [, v6, v4, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? [];
   const hostname = v6 ?? v4;
   if (hostname === undefined) {
-    throw new TypeError(`Cannot receive sockets: ${SYSTEMFD_SOCKET_SERVER} must be an address and port, got "${text}"`);
+    throw new TypeError(
+      `Cannot receive sockets: ${SYSTEMFD_SOCKET_SERVER} must be an address and port, got ${shown(text)}`,
+    );
   }
   return { hostname, port: Number(port) };
 }
 
 /** A UUID, a bar and a process id of 32 bits. */
 const MAX_REQUEST = 36 + 1 + 10;
-const MAX_PROCESS_ID = 0xffff_ffff;
 
 /** The options of {@linkcode serveSystemfd}. */
 export interface ServeSystemfdOptions {
@@ -170,7 +178,10 @@ export interface ServeSystemfdOptions {
   processId?: number;
   /** The time limit for one client, from connecting to the end, in milliseconds. Defaults to `5000`. */
   timeout?: number;
-  /** The most clients that are served at the same time, at least 1; further clients wait. Defaults to `16`. */
+  /**
+   * The most clients at a time, from 1. One more takes the place of the client that has been there the longest without
+   * saying the secret; if all have said it, it waits. Defaults to `16`.
+   */
   maxClients?: number;
   /** Called when a client is refused or `accept` fails. Errors are ignored by default. */
   onError?: (error: unknown) => void;
@@ -185,12 +196,10 @@ export class SystemfdServer implements AsyncDisposable {
   readonly env: Readonly<Record<"SYSTEMFD_SOCKET_SERVER" | "SYSTEMFD_SOCKET_SECRET", string>>;
   readonly #sockets: readonly AnySocket[];
   readonly #options: ServeSystemfdOptions;
-  readonly #timeout: number;
-  readonly #maxClients: number;
   readonly #listener: Listener;
   readonly #secret: Uint8Array;
-  readonly #clients = new Map<Promise<void>, Deno.TcpConn>();
-  readonly #accepting: Promise<void>;
+  readonly #stop = new AbortController();
+  readonly #serving: Promise<void>;
   #closed = false;
 
   /**
@@ -199,30 +208,33 @@ export class SystemfdServer implements AsyncDisposable {
    * @param sockets The sockets for every client. They still belong to the caller.
    * @param options The clients to serve, and their time limit.
    * @throws {RangeError} If the timeout is shorter than 1, or longer than the longest duration of a timer, which is 24
-   * days; if `maxClients` is less than 1.
+   * days; if `maxClients` is not an integer from 1, or `processId` not one from 1 to 4 294 967 295.
+   * @throws {TypeError} If a socket is not an object of this copy of the library, or an option is of another type.
    */
   constructor(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}) {
     const secret = crypto.randomUUID();
-    const { maxClients = 16 } = options;
-    if (!(maxClients >= 1)) throw new RangeError(`Invalid \`maxClients\`: must be at least 1, got ${maxClients}`);
-    this.#maxClients = maxClients;
+    checkOptions(options, {
+      maxClients: integer(1),
+      timeout: duration(1),
+      processId: integer(1, MAX_UINT32),
+      onError: FUNCTION,
+    });
+    for (const socket of sockets) kindOfSocket(socket);
     this.#sockets = [...sockets];
     this.#options = options;
-    this.#timeout = validateDuration("timeout", options.timeout ?? 5_000, 1);
     this.#secret = new TextEncoder().encode(secret);
     this.#listener = listen({ hostname: "127.0.0.1", port: 0 });
     const { hostname, port } = this.#listener.addr;
     this.env = { [SYSTEMFD_SOCKET_SERVER]: `${hostname}:${port}`, [SYSTEMFD_SOCKET_SECRET]: secret };
-    this.#accepting = this.#accept();
+    this.#serving = this.#serveAll();
   }
 
   /** Stops the server, and closes the connections of the clients that are being served. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#listener.close();
-    for (const conn of this.#clients.values()) conn.close();
-    await this.#accepting;
-    await Promise.all(this.#clients.keys());
+    this.#stop.abort();
+    await this.#serving;
   }
 
   /** The same as {@linkcode SystemfdServer.close}. */
@@ -230,30 +242,29 @@ export class SystemfdServer implements AsyncDisposable {
     await this.close();
   }
 
-  async #accept(): Promise<void> {
+  async #serveAll(): Promise<void> {
+    const { serveGuarded } = await import("../sockets/guarded_server.ts");
+    const { maxClients = 16, timeout = 5_000 } = this.#options;
+    const onError = (error: unknown) => this.#report(error);
+    await serveGuarded(this.#listener, { maxClients, timeout, onError, signal: this.#stop.signal }, async (client) => {
+      const processId = this.#authorize(await this.#readRequest(client, timeout));
+      await this.#serve(client.connection(), processId);
+    });
+  }
+
+  /** Reads a request. A client that says the secret is admitted before the request has ended. */
+  async #readRequest(client: GuardedClient, timeout: number): Promise<Uint8Array> {
+    let request = new Uint8Array(0);
     for (;;) {
-      using socket = await acceptWithRetry(this.#listener, (error) => this.#report(error));
-      // A client may arrive while the server is being closed. Nothing would close its connection later.
-      if (socket === undefined || this.#closed) return;
-      this.#talk(socket);
-      if (this.#clients.size >= this.#maxClients) await Promise.race(this.#clients.keys());
+      const bytes = await client.socket.read(MAX_REQUEST + 1);
+      if (bytes === null) return request;
+      request = concat([request, bytes]);
+      if (request.byteLength > MAX_REQUEST) throw tooMuch(MAX_REQUEST);
+      if (this.#hasSecret(request)) client.admit(timeout);
     }
   }
 
-  #talk(socket: Socket): void {
-    try {
-      const conn = socket.toConn();
-      const talking = withDeadline(conn, this.#timeout, () => this.#serve(conn))
-        .catch((error) => this.#report(error))
-        .finally(() => this.#clients.delete(talking));
-      this.#clients.set(talking, conn);
-    } catch (error) {
-      this.#report(error);
-    }
-  }
-
-  async #serve(conn: Deno.TcpConn): Promise<void> {
-    const processId = this.#authorize(await readToEnd(conn, MAX_REQUEST));
+  async #serve(conn: Deno.TcpConn, processId: number): Promise<void> {
     const blobs: Uint8Array[] = [];
     try {
       for (const socket of this.#sockets) blobs.push(duplicateSocket(socket, processId));
@@ -267,14 +278,11 @@ export class SystemfdServer implements AsyncDisposable {
 
   /** Checks the secret of a request and returns its process id. */
   #authorize(request: Uint8Array): number {
-    const secret = request.subarray(0, this.#secret.byteLength);
-    const known = secret.byteLength === this.#secret.byteLength &&
-      nodeBuiltin("node:crypto").timingSafeEqual(secret, this.#secret);
-    if (!known) throw new Deno.errors.PermissionDenied("Cannot serve a client: its secret is wrong");
+    if (!this.#hasSecret(request)) throw new Deno.errors.PermissionDenied("Cannot serve a client: its secret is wrong");
     const rest = nodeBuiltin("node:buffer").Buffer.from(request.subarray(this.#secret.byteLength)).toString("latin1");
     const processId = /^\|[1-9]\d*$/.test(rest) ? Number(rest.slice(1)) : 0;
-    if (processId === 0 || processId > MAX_PROCESS_ID) {
-      throw new TypeError(`Cannot serve a client: "${rest}" is not a process id`);
+    if (processId === 0 || processId > MAX_UINT32) {
+      throw new TypeError(`Cannot serve a client: ${shown(rest)} is not a process id`);
     }
     const { processId: only = processId } = this.#options;
     if (processId !== only) {
@@ -283,6 +291,12 @@ export class SystemfdServer implements AsyncDisposable {
       );
     }
     return processId;
+  }
+
+  #hasSecret(request: Uint8Array): boolean {
+    const secret = request.subarray(0, this.#secret.byteLength);
+    return secret.byteLength === this.#secret.byteLength &&
+      nodeBuiltin("node:crypto").timingSafeEqual(secret, this.#secret);
   }
 
   #report(error: unknown): void {
@@ -295,8 +309,8 @@ export class SystemfdServer implements AsyncDisposable {
  * SystemfdServer.env} in its environment can fetch them with Rust's `listenfd`, with {@linkcode receiveSystemfd}, or
  * with a few lines of C. Its successor can fetch them again after a restart.
  *
- * A client that is slow, sends something else or sends too much is disconnected, without an effect on other clients. A
- * process that knows the secret can name any process: set `processId` if it is known. If a client disconnects early,
+ * A client that is slow, sends something else or sends too much is disconnected, without an effect on other clients:
+ * {@linkcode ServeSystemfdOptions.maxClients} clients that are silent do not keep others out. A process that knows the secret can name any process: set `processId` if it is known. If a client disconnects early,
  * its duplicates stay with that process until it ends, on Windows. On Linux and macOS they are withdrawn.
  *
  * Needs ffi access to the system's socket library, and no net permission.
@@ -316,7 +330,8 @@ export class SystemfdServer implements AsyncDisposable {
  * @param options The clients to serve, and their time limit.
  * @returns The running server.
  * @throws {RangeError} If the timeout is shorter than 1, or longer than the longest duration of a timer, which is 24
- * days; if `maxClients` is less than 1.
+ * days; if `maxClients` is not an integer from 1, or `processId` not one from 1 to 4 294 967 295.
+ * @throws {TypeError} If a socket is not an object of this copy of the library, or an option is of another type.
  * @throws {WinsockError} If the system has no port left.
  */
 export function serveSystemfd(sockets: readonly AnySocket[], options: ServeSystemfdOptions = {}): SystemfdServer {

@@ -27,6 +27,7 @@ import {
   SpanStatusCode,
   trace,
 } from "npm:@opentelemetry/api@^1.9.0";
+import { BOOLEAN, checkOptions, STRING } from "../internal/options.ts";
 import { type HandoffStep, TRACE_CHANNEL } from "../handoff/errors.ts";
 import type { WorkerPool } from "../handoff/pool/pool.ts";
 
@@ -78,6 +79,7 @@ interface Offer {
  * @returns Ends the measurement when it is disposed.
  */
 export function observeHandoffs(options: HandoffTelemetryOptions = {}): Disposable {
+  checkOptions(options, { spans: BOOLEAN });
   const { spans = true } = options;
   const meter = metrics.getMeter(SCOPE);
   const tracer = trace.getTracer(SCOPE);
@@ -162,6 +164,7 @@ export interface PoolTelemetryOptions {
  * @returns Ends the measurement when it is disposed.
  */
 export function observePool(pool: WorkerPool, options: PoolTelemetryOptions = {}): Disposable {
+  checkOptions(options, { name: STRING });
   const { name = "default" } = options;
   const meter = metrics.getMeter(SCOPE);
   const attributes = { "handoff.pool.name": name };

@@ -4,14 +4,27 @@
  * @module
  */
 import { pathToFileURL } from "node:url";
-import { validateDuration } from "../internal/runtime.ts";
+import {
+  check,
+  checkOptions,
+  duration,
+  either,
+  FUNCTION,
+  integer,
+  oneOf,
+  PATH,
+  type Rule,
+  STRING,
+  STRINGS,
+  TEXT,
+} from "../internal/options.ts";
 import type { WorkerPoolStatistics } from "../handoff/pool/options.ts";
 import { errorAbout, HandoffError } from "../handoff/errors.ts";
 import { WorkerPool } from "../handoff/pool/pool.ts";
 import { inherit, type ServerVersion } from "../handoff/upgrade/server_version.ts";
 import { upgrade } from "../handoff/upgrade/upgrade.ts";
 import { onUpgradeRequest } from "../handoff/upgrade/upgrade_requests.ts";
-import { listen, type Listener } from "../sockets/listener.ts";
+import { listen, Listener } from "../sockets/listener.ts";
 import type { WorkerSettings } from "./worker.ts";
 
 /** Options of {@linkcode serve}. */
@@ -26,7 +39,7 @@ export interface ServeOptions {
   hostname?: string;
   /** The port to listen on; 0 for any free port. Defaults to `8000`. */
   port?: number;
-  /** The number of workers. Defaults to the number of processors. */
+  /** The number of workers, from 1 to 1 024. Defaults to the number of processors. */
   workers?: number;
   /**
    * How connections get to the workers, as in {@linkcode PoolServeOptions.distribute}. Defaults to `"listener"`: each
@@ -59,6 +72,9 @@ export interface ServeOptions {
 }
 
 const SOCKET_NAME = "http";
+/** The most workers, as of a {@linkcode WorkerPool}. */
+const MAX_WORKERS = 1_024;
+const LISTENER: Rule = { what: "a Listener", accepts: (value) => value instanceof Listener };
 /** The share of the `drainTimeout` in which a worker finishes its own responses. */
 const RESPONSE_SHARE = 0.9;
 
@@ -176,9 +192,21 @@ export class AppServer implements AsyncDisposable {
  * reason.
  */
 export async function serve(options: ServeOptions): Promise<AppServer> {
+  checkOptions(options, {
+    hostname: STRING,
+    workers: integer(1, MAX_WORKERS),
+    distribute: oneOf("connections", "listener"),
+    denoFlags: STRINGS,
+    args: STRINGS,
+    outputPrefix: either(STRING, FUNCTION),
+    startTimeout: duration(1),
+    drainTimeout: duration(0),
+    controlFile: TEXT,
+    listener: LISTENER,
+    onWorker: FUNCTION,
+  });
   const main = moduleUrl(options.main);
-  const startTimeout = validateDuration("startTimeout", options.startTimeout ?? 60_000, 1);
-  const drainTimeout = validateDuration("drainTimeout", options.drainTimeout ?? 10_000);
+  const { startTimeout = 60_000, drainTimeout = 10_000 } = options;
   const version = options.controlFile === undefined ? undefined : await inherit();
   const listener = openListener(options, version);
   try {
@@ -214,8 +242,8 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
 }
 
 function moduleUrl(main: string | URL): URL {
+  check("main", main, PATH);
   if (main instanceof URL) return main;
-  if (typeof main !== "string" || main === "") throw new TypeError("Invalid `main`: must be a path or URL of a module");
   // A single letter before the colon is a drive letter of Windows.
   return /^[a-z][a-z\d+.-]+:/i.test(main) ? new URL(main) : pathToFileURL(main);
 }

@@ -164,11 +164,11 @@ export class StreamConn<A extends SocketAddr> implements Deno.Conn<A> {
   }
 
   setNoDelay(noDelay = true): void {
-    this.#setOption("TCP_NODELAY", noDelay);
+    this.#setOption("TCP_NODELAY", Boolean(noDelay));
   }
 
   setKeepAlive(keepAlive = true): void {
-    this.#setOption("SO_KEEPALIVE", keepAlive);
+    this.#setOption("SO_KEEPALIVE", Boolean(keepAlive));
   }
 
   ref(): void {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { BOOLEAN, check, checkOptions, integer, shown, SIGNAL } from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import type { LocalType } from "../ffi/platform.ts";
 import {
@@ -103,9 +104,11 @@ export async function connect(options: ConnectLocalOptions): Promise<Socket<Deno
 export async function connect(
   options: ConnectOptions | ConnectLocalOptions,
 ): Promise<Socket<SocketAddr>> {
+  const transport = transportOf(options);
+  checkOptions(options, { signal: SIGNAL });
   const { signal } = options;
   signal?.throwIfAborted();
-  if (transportOf(options) === "unix") {
+  if (transport === "unix") {
     const { path, type } = options as ConnectLocalOptions;
     checkLocalType(type);
     return await connectTo({ path }, signal, type);
@@ -122,13 +125,8 @@ export async function connect(
 /** Returns the time between two attempts; `undefined` if an attempt begins when the one before it has failed. */
 function attemptDelay(options: ConnectOptions): number | undefined {
   const { autoSelectFamily = true, autoSelectFamilyAttemptDelay: delay = ATTEMPT_DELAY_MS } = options;
-  if (typeof autoSelectFamily !== "boolean") {
-    throw new TypeError(`Invalid \`autoSelectFamily\`: must be a boolean, got ${autoSelectFamily}`);
-  }
-  if (!Number.isInteger(delay) || delay < 1 || delay > MAX_DELAY_MS) {
-    const range = `an integer from 1 to ${MAX_DELAY_MS}`;
-    throw new RangeError(`Invalid \`autoSelectFamilyAttemptDelay\`: must be ${range}, got ${delay}`);
-  }
+  check("autoSelectFamily", autoSelectFamily, BOOLEAN);
+  check("autoSelectFamilyAttemptDelay", delay, integer(1, MAX_DELAY_MS));
   return autoSelectFamily ? delay : undefined;
 }
 
@@ -136,7 +134,7 @@ function attemptDelay(options: ConnectOptions): number | undefined {
 async function addressesOf(hostname: string, signal: AbortSignal | undefined): Promise<string[]> {
   if (isAddress(hostname)) return [hostname];
   if (hostname === "" || hostname.includes("\0")) {
-    throw new TypeError(`Invalid \`hostname\`: must be a name or an IP address, got ${JSON.stringify(hostname)}`);
+    throw new TypeError(`Invalid \`hostname\`: must be a name or an IP address, got ${shown(hostname)}`);
   }
   const found = await systemCalls().resolve(hostname, signal);
   const isFirst = (address: string) => address.includes(":") === found[0]!.includes(":");

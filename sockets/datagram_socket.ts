@@ -3,6 +3,18 @@
  *
  * @module
  */
+import {
+  BOOLEAN,
+  BYTES,
+  check,
+  checkOptions,
+  HANDLE,
+  integer,
+  MAX_UINT32,
+  OBJECT,
+  shown,
+  STRING,
+} from "../internal/options.ts";
 import type { Datagram, DatagramReceiver } from "../ffi/nonblocking_io.ts";
 import { type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -196,6 +208,7 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket, WSAEINVAL on Windows if it is not bound.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): DatagramSocket<A> {
+    check("handle", handle, HANDLE);
     const calls = systemCalls();
     const kind = calls.kind(handle, `take over socket ${handle}`);
     if (kind !== "datagram") {
@@ -261,6 +274,8 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    * IPv6.
    */
   async send(data: Uint8Array, addr: A): Promise<number> {
+    check("data", data, BYTES);
+    check("addr", addr, OBJECT);
     const calls = systemCalls();
     const address = this.#destination(addr);
     return await this.#descriptor.wait(async (s) => {
@@ -299,6 +314,7 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    * @throws {WinsockError} If the system reports an error.
    */
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<[Uint8Array<ArrayBuffer>, A]> {
+    if (buffer !== undefined) check("buffer", buffer, BYTES);
     if (!this.#inlet.open) throw new Deno.errors.BadResource("Socket has been closed");
     const datagram = await this.#inlet.next(buffer);
     if (datagram === undefined) throw new Deno.errors.Interrupted("operation canceled");
@@ -363,6 +379,8 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    */
   // deno-lint-ignore require-await -- in the shape of Deno's method
   async joinMulticastV4(address: string, networkInterface: string): Promise<MulticastV4Membership> {
+    check("address", address, STRING);
+    check("networkInterface", networkInterface, STRING);
     this.#setMembership(true, address, networkInterface);
     return {
       leave: () => Promise.try(() => this.#setMembership(false, address, networkInterface)),
@@ -379,11 +397,14 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    * @param networkInterface The index of the interface. With 0 the system chooses.
    * @returns The membership.
    * @throws {TypeError} If the address of the group is not an IPv6 address.
+   * @throws {RangeError} If the index is not an integer from 0 to 4 294 967 295.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {WinsockError} WSAEINVAL if the address is not a multicast address.
    */
   // deno-lint-ignore require-await -- in the shape of Deno's method
   async joinMulticastV6(address: string, networkInterface: number): Promise<MulticastV6Membership> {
+    check("address", address, STRING);
+    check("networkInterface", networkInterface, integer(0, MAX_UINT32));
     this.#setMembership(true, address, networkInterface);
     return {
       leave: () => Promise.try(() => this.#setMembership(false, address, networkInterface)),
@@ -519,14 +540,16 @@ export function listenDatagram(options: ListenLocalDatagramOptions): DatagramSoc
 export function listenDatagram(
   options: ListenDatagramOptions | ListenLocalDatagramOptions,
 ): DatagramSocket<SocketAddr> {
+  check("options", options, OBJECT);
   if (options.transport === "unixpacket") {
     const { path } = options;
     transportOf({ transport: "unix", path });
     return ownDatagramSocket<SocketAddr>(asDeno(() => systemCalls().bindDatagram({ path })));
   }
+  checkOptions(options, { reuseAddress: BOOLEAN, loopback: BOOLEAN });
   const { transport = "udp", reuseAddress } = options;
   if (transport !== "udp") {
-    throw new TypeError(`Invalid \`transport\`: must be "udp" or "unixpacket", got "${transport}"`);
+    throw new TypeError(`Invalid \`transport\`: must be "udp" or "unixpacket", got ${shown(transport)}`);
   }
   const address = toAddress(options, "0.0.0.0", 0);
   const before = { ...toBindOptions(options, address.hostname), reuseAddress };

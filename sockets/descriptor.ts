@@ -7,7 +7,7 @@
 import { INVALID_SOCKET, type SocketMaker } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { closeAtEnd } from "../internal/unload.ts";
+import { closeAtEnd } from "../internal/runtime.ts";
 import { hasWinsockCode, toClosedError, toDenoError, toInterruptedError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";

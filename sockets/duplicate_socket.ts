@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { BYTES, check, checkOptions, oneOf, PROCESS_ID } from "../internal/options.ts";
 import { INVALID_SOCKET, type SocketKind, type SocketMaker } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -39,9 +40,13 @@ export type AnySocket<A extends SocketAddr = SocketAddr> = Socket<A> | Listener<
  * keeps its id as long as its `Deno.ChildProcess` is held.
  * @returns The blob: a WSAPROTOCOL_INFOW, 628 bytes, for one process and one use. Send it unchanged.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if there is no such process.
- * @throws {TypeError} If the socket came back from a process that is not trusted, may have kept it, and still runs.
+ * @throws {TypeError} If the socket is not an object of this copy of the library; if it came back from a process that is
+ * not trusted, may have kept it, and still runs.
+ * @throws {RangeError} If the id is not an integer from 0 to 4 294 967 295.
  */
 export function duplicateSocket(socket: AnySocket, processId: number): Uint8Array<ArrayBuffer> {
+  kindOfSocket(socket);
+  check("processId", processId, PROCESS_ID);
   const info = makeBlob(socket, processId);
   markDuplicated(socket);
   return info;
@@ -138,8 +143,9 @@ export async function openSocket(
   protocolInfo: Uint8Array,
   options: OpenSocketOptions = {},
 ): Promise<AnySocket> {
+  check("protocolInfo", protocolInfo, BYTES);
+  checkOptions(options, { kind: KIND, initialBytes: BYTES });
   const { kind: wanted } = options;
-  checkKind(wanted);
   const provider = defaultProvider();
   const isDatagram = readSocketType(protocolInfo) === SOCK.SOCK_DGRAM;
   if (wanted !== undefined && isDatagram !== (wanted === "datagram")) {
@@ -155,12 +161,7 @@ export async function openSocket(
   return own(handle, kindOf, options, provider);
 }
 
-const KINDS: readonly unknown[] = ["connection", "listener", "datagram"] satisfies SocketKind[];
-
-function checkKind(kind: unknown): void {
-  if (kind === undefined || KINDS.includes(kind)) return;
-  throw new TypeError(`Invalid \`kind\`: must be "connection", "listener" or "datagram", got "${kind}"`);
-}
+const KIND = oneOf("connection", "listener", "datagram");
 
 function otherKind(wanted: SocketKind, kind: string): TypeError {
   return new TypeError(`Cannot open a shared socket as a ${wanted}: it is a ${kind} socket`);

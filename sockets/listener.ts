@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { check, HANDLE, integer, OBJECT, oneOf, STRING } from "../internal/options.ts";
 import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
@@ -12,6 +13,9 @@ import { systemCalls } from "../ffi/system.ts";
 import { Descriptor, onRelease, SocketWithOptions } from "./descriptor.ts";
 
 const DEFAULT_BACKLOG = 511;
+const TRANSPORT = oneOf("tcp", "unix");
+const LOCAL_TYPE = oneOf("stream", "seqpacket");
+const BACKLOG = integer(0, 2 ** 31 - 1);
 
 /**
  * Milliseconds to wait after the system could not accept. An immediate retry fails again while too many files are open.
@@ -155,6 +159,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
    * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): Listener<A> {
+    check("handle", handle, HANDLE);
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
     if (kind !== "listener") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not a listener`);
     return new Listener(Descriptor.adopt(handle));
@@ -462,19 +467,17 @@ export interface ListenLocalOptions {
 /**
  * Returns the transport that options are for.
  *
- * @throws {TypeError} If the transport is unknown, or is `"unix"` and the path is not a string.
+ * @throws {TypeError} If the options are not an object; if the transport is unknown, or is `"unix"` and the path is not
+ * a string.
  */
 export function transportOf(
   options: { readonly transport?: string | undefined; readonly path?: unknown },
 ): "tcp" | "unix" {
-  const { transport = typeof options.path === "string" ? "unix" : "tcp" } = options;
-  if (transport !== "tcp" && transport !== "unix") {
-    throw new TypeError(`Invalid \`transport\`: must be "tcp" or "unix", got "${transport}"`);
-  }
-  if (transport === "unix" && typeof options.path !== "string") {
-    throw new TypeError(`Invalid \`path\`: must be a string, got ${options.path}`);
-  }
-  return transport;
+  check("options", options, OBJECT);
+  const { transport = options.path !== undefined ? "unix" : "tcp", path } = options;
+  check("transport", transport, TRANSPORT);
+  if (transport === "unix") check("path", path, STRING);
+  return transport as "tcp" | "unix";
 }
 
 /**
@@ -483,8 +486,7 @@ export function transportOf(
  * @throws {TypeError} If it is unknown.
  */
 export function checkLocalType(type: unknown): void {
-  if (type === undefined || type === "stream" || type === "seqpacket") return;
-  throw new TypeError(`Invalid \`type\`: must be "stream" or "seqpacket", got "${type}"`);
+  if (type !== undefined) check("type", type, LOCAL_TYPE);
 }
 
 /**
@@ -507,7 +509,8 @@ export function checkLocalType(type: unknown): void {
  * @returns The listener, which the caller must close.
  * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
  * integer; if `ipv6Only` is set for an IPv4 address.
- * @throws {RangeError} If the port is not between 0 and 65535.
+ * @throws {RangeError} If the port is not between 0 and 65535, or `tcpBacklog` is not an integer from 0 to 2 147 483
+ * 647.
  * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port.
@@ -529,7 +532,7 @@ export function listen(options: ListenOptions): Listener;
  * @param options The local socket to listen on.
  * @returns The listener, which the caller must close.
  * @throws {TypeError} If the path is empty, or is the path of a file and contains a NUL; if the type is unknown.
- * @throws {RangeError} If the path is too long.
+ * @throws {RangeError} If the path is too long, or `backlog` is not an integer from 0 to 2 147 483 647.
  * @throws {Deno.errors.AddrInUse} If the file exists, or the abstract name is in use.
  * @throws {Deno.errors.NotFound} If the directory does not exist.
  * @throws {Deno.errors.PermissionDenied} If the process may not make the file.
@@ -541,10 +544,12 @@ export function listen(options: ListenLocalOptions): Listener<Deno.UnixAddr>;
 export function listen(options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
   if (transportOf(options) === "unix") {
     const { path, backlog = DEFAULT_BACKLOG, type } = options as ListenLocalOptions;
+    check("backlog", backlog, BACKLOG);
     checkLocalType(type);
     return ownListener(asDeno(() => systemCalls().listen({ path }, backlog, { type })));
   }
   const { tcpBacklog = DEFAULT_BACKLOG, ...others } = options as ListenOptions;
+  check("tcpBacklog", tcpBacklog, BACKLOG);
   const address = toAddress(others, "0.0.0.0", 0);
   const before = toBindOptions(others, address.hostname);
   return ownListener(asDeno(() => systemCalls().listen(address, tcpBacklog, before)));

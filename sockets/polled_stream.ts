@@ -6,6 +6,7 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
+import { check, type Rule } from "../internal/options.ts";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
@@ -14,6 +15,12 @@ import { WinsockError } from "../ffi/winsock_error.ts";
 
 /** The longest duration of a timer, in milliseconds. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
+/** As in Node, a longer time counts as the longest one. */
+const TIMEOUT: Rule = {
+  what: "a finite number from 0",
+  numeric: true,
+  accepts: (value) => typeof value === "number" && value >= 0 && value < Infinity,
+};
 /** The maximum number of bytes that are joined from several chunks for one call. */
 const MAX_JOINED = 65_536;
 
@@ -110,20 +117,17 @@ function definePolledStream() {
     }
 
     setNoDelay(noDelay: boolean = true): this {
-      return this.#set("TCP_NODELAY", noDelay);
+      return this.#set("TCP_NODELAY", Boolean(noDelay));
     }
 
     setKeepAlive(enable: boolean = false, initialDelay: number = 0): this {
-      this.#set("SO_KEEPALIVE", enable);
+      this.#set("SO_KEEPALIVE", Boolean(enable));
       const seconds = Math.floor(initialDelay / 1000);
       return enable && seconds > 0 ? this.#set("TCP_KEEPIDLE", seconds) : this;
     }
 
     setTimeout(timeout: number, callback?: () => void): this {
-      if (typeof timeout !== "number") throw new TypeError(`Invalid \`timeout\`: must be a number, got ${timeout}`);
-      if (!(timeout >= 0 && timeout < Infinity)) {
-        throw new RangeError(`Invalid \`timeout\`: must be at least 0 and finite, got ${timeout}`);
-      }
+      check("timeout", timeout, TIMEOUT);
       this.timeout = Math.min(timeout, MAX_TIMEOUT);
       if (callback !== undefined) {
         if (timeout === 0) this.off("timeout", callback);

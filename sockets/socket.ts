@@ -5,6 +5,7 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
+import { BOOLEAN, BYTES, check, checkOptions, HANDLE, integer, SIGNAL } from "../internal/options.ts";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import { type SocketMaker, socketName } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -15,6 +16,9 @@ import { StreamConn } from "./conn.ts";
 import { Descriptor, SocketWithOptions } from "./descriptor.ts";
 import { adoptResource } from "./conn_io.ts";
 import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
+
+/** What can be read at once: a system call has an `int` for it. */
+const SIZE = integer(1, 2 ** 31 - 1);
 
 /** Options for making a {@linkcode Socket} from a handle. */
 export interface FromHandleOptions {
@@ -110,6 +114,8 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint, options: FromHandleOptions = {}): Socket<A> {
+    check("handle", handle, HANDLE);
+    checkOptions(options, { initialBytes: BYTES });
     const kind = systemCalls().kind(handle, `take over socket ${handle}`);
     if (kind !== "connection") throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}`);
     return new Socket(Descriptor.adopt(handle), options.initialBytes);
@@ -214,7 +220,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * fewer bytes and never end its side.
    * @returns The bytes: at least `atLeast`, or fewer if the peer ended its side before it sent that many.
    * @throws {TypeError} If the socket is being handed off.
-   * @throws {RangeError} If `size` or `atLeast` is not an integer of at least 1, or if `atLeast` is more than `size`.
+   * @throws {RangeError} If `size` is not an integer from 1 to 2 147 483 647, or `atLeast` not one from 1 to `size`.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
@@ -225,10 +231,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
     options: PeekOptions = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
     using _pending = this.#beginWaiting("peek at");
+    checkOptions(options, { signal: SIGNAL });
     const { atLeast = 1, signal } = options;
-    checkCount("size", size);
-    checkCount("atLeast", atLeast);
-    if (atLeast > size) throw new RangeError(`Invalid \`atLeast\`: must be at most ${size}, got ${atLeast}`);
+    check("size", size, SIZE);
+    check("atLeast", atLeast, integer(1, size));
     const buffer = new Uint8Array(size);
     const count = await this.#descriptor.wait((s) => systemCalls().peek(s, buffer, atLeast, signal));
     return count === size ? buffer : buffer.slice(0, count);
@@ -259,13 +265,15 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * @param options `signal` ends the wait when it is aborted. Nothing is read then.
    * @returns The bytes that have arrived, at least one; `null` if the peer has ended its side.
    * @throws {TypeError} If the socket is being handed off.
-   * @throws {RangeError} If `size` is not an integer of at least 1.
+   * @throws {RangeError} If `size` is not an integer from 1 to 2 147 483 647.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits. Nothing is read then.
    * @throws {Deno.errors.ConnectionReset} If the peer has reset the connection.
    * @throws The reason of the signal, if it is aborted first.
    */
   async read(size: number, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer> | null> {
+    check("size", size, SIZE);
+    checkOptions(options, { signal: SIGNAL });
     using _pending = this.#beginWaiting("read");
     const { open } = this.#descriptor;
     const reading = this.#reading.then(() => this.#readNow(size, options, open));
@@ -275,7 +283,6 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
 
   /** @param open Whether the socket was open when the caller started the read. */
   async #readNow(size: number, options: ReadOptions, open: boolean): Promise<Uint8Array<ArrayBuffer> | null> {
-    checkCount("size", size);
     if (this.#initialBytes.byteLength > 0) {
       options.signal?.throwIfAborted();
       const bytes = this.#initialBytes.slice(0, size);
@@ -292,8 +299,10 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * read returns them, here or after a hand-off.
    *
    * @param bytes The bytes. They are copied.
+   * @throws {TypeError} If they are not a `Uint8Array`.
    */
   unread(bytes: Uint8Array): void {
+    check("bytes", bytes, BYTES);
     this.#initialBytes = concat([bytes, this.#initialBytes]);
   }
 
@@ -328,6 +337,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
    */
   toConn(options: StreamOptions = {}): ConnOf<A> {
+    checkOptions(options, { native: BOOLEAN });
     this.#checkInUse("make a connection of");
     const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
@@ -371,6 +381,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
+    checkOptions(options, { native: BOOLEAN });
     this.#checkInUse("make a stream of");
     const socket = this.#descriptor.use((s) =>
       openNodeSocket(s, this.#streamOptions(options, this.localAddr), this.#descriptor.shared)
@@ -414,9 +425,4 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
     this.#waiting++;
     return { [Symbol.dispose]: () => void this.#waiting-- };
   }
-}
-
-function checkCount(name: string, count: number): void {
-  if (Number.isSafeInteger(count) && count >= 1) return;
-  throw new RangeError(`Invalid \`${name}\`: must be an integer from 1, got ${count}`);
 }

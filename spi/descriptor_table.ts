@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkOptions, FUNCTION } from "../internal/options.ts";
 import { type EventCalls, INVALID_SOCKET } from "../ffi/platform.ts";
 import { providerCalls } from "../ffi/provider_platform.ts";
 import type { Upcalls } from "./provider_functions.ts";
@@ -64,6 +65,7 @@ export class DescriptorTable implements Upcalls {
    * @param options The options of the table.
    */
   constructor(options: DescriptorTableOptions = {}) {
+    checkOptions(options, { providerPath: FUNCTION });
     this.#providerPath = options.providerPath ?? (() => undefined);
   }
 

@@ -3,8 +3,18 @@
  *
  * @module
  */
+import {
+  check,
+  checkDuplication,
+  checkOptions,
+  HANDLE,
+  limit,
+  oneOf,
+  PROCESS_ID,
+  type Rule,
+} from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
-import type { WinsockErrorName } from "../structs/constants.ts";
+import { type WinsockErrorName, WSA_ERRORS } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
 
@@ -33,6 +43,16 @@ export interface MemoryProviderOptions {
   /** The ids of the other processes that exist. Duplicates for any other process are refused. Defaults to `[]`. */
   processIds?: readonly number[];
 }
+
+const PROCESS_IDS: Rule = {
+  what: "an array of process ids",
+  accepts: (value) => Array.isArray(value) && value.every(PROCESS_ID.accepts),
+};
+const STEP = oneOf("duplicateSocket", "socket", "withdraw", "closeSocket");
+const ERROR_NAME: Rule = {
+  what: "the name of a Winsock error",
+  accepts: (value) => typeof value === "string" && Object.hasOwn(WSA_ERRORS, value),
+};
 
 interface Waiting {
   readonly descriptor: bigint;
@@ -83,8 +103,12 @@ export class MemoryProvider implements ServiceProvider {
    * Makes a provider on a new simulated system.
    *
    * @param options The simulated processes.
+   * @throws {TypeError} If one of them is not a number.
+   * @throws {RangeError} If one of them is not an integer from 0 to 4 294 967 295.
    */
-  constructor({ processId = Deno.pid, processIds = [] }: MemoryProviderOptions = {}) {
+  constructor(options: MemoryProviderOptions = {}) {
+    checkOptions(options, { processId: PROCESS_ID, processIds: PROCESS_IDS });
+    const { processId = Deno.pid, processIds = [] } = options;
     this.processId = processId;
     this.#shared = {
       processIds: new Set([processId, ...processIds]),
@@ -123,10 +147,14 @@ export class MemoryProvider implements ServiceProvider {
    * @param times The number of calls that fail. Defaults to `1`.
    */
   fail(step: MemoryProviderStep, name: WinsockErrorName, times: number = 1): void {
+    check("step", step, STEP);
+    check("name", name, ERROR_NAME);
+    check("times", times, limit(0));
     this.#shared.failures.set(step, { left: times, name });
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    checkDuplication(s, processId);
     const operation = `duplicate socket ${s} for process ${processId}`;
     this.#failIfTold("duplicateSocket", "WSPDuplicateSocket", operation);
     systemCalls().assertSocket(s, operation);
@@ -166,6 +194,7 @@ export class MemoryProvider implements ServiceProvider {
   }
 
   closeSocket(s: bigint): void {
+    check("s", s, HANDLE);
     this.#failIfTold("closeSocket", "WSPCloseSocket", `close socket ${s}`);
     systemCalls().close(s);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { NativeArgument, PassedOnName } from "../ffi/platform.ts";
+import { BYTES, check, checkDuplication, HANDLE, integer, MAX_UINT32, STRING } from "../internal/options.ts";
 import { providerCalls } from "../ffi/provider_platform.ts";
 import type { WSPDATA } from "../structs/spi.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
@@ -111,6 +112,16 @@ class ProviderAdapter implements ProviderFunctions {
   }
 }
 
+/** The most bytes of an option's value. */
+const MAX_OPTION = 65_536;
+const INT = integer(-(2 ** 31), 2 ** 31 - 1);
+
+function checkOption(s: unknown, level: unknown, optname: unknown): void {
+  check("s", s, HANDLE);
+  check("level", level, INT);
+  check("optname", optname, INT);
+}
+
 /**
  * Does for a provider what ws2_32 does for its providers. It starts the provider at first use and passes it the
  * structure of its catalog entry in each call. It stores the descriptors that the provider registers, and stops the
@@ -148,6 +159,7 @@ export class TableProvider implements ServiceProvider, Disposable {
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    checkDuplication(s, processId);
     const info = WSAPROTOCOL_INFOW.encode(this.protocolInfo);
     this.#start().WSPDuplicateSocket(s, processId, info);
     return info;
@@ -159,6 +171,7 @@ export class TableProvider implements ServiceProvider, Disposable {
   }
 
   socketSync(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
+    check("flags", flags, integer(0, MAX_UINT32));
     WSAPROTOCOL_INFOW.decode(info);
     return this.#start().WSPSocket(
       FROM_PROTOCOL_INFO,
@@ -175,6 +188,7 @@ export class TableProvider implements ServiceProvider, Disposable {
   }
 
   closeSocket(s: bigint): void {
+    check("s", s, HANDLE);
     this.#start().WSPCloseSocket(s);
     this.descriptors.forget(s);
   }
@@ -190,6 +204,8 @@ export class TableProvider implements ServiceProvider, Disposable {
    * @throws {WinsockError} If the provider refuses, such as WSAENOTSOCK or WSAENOPROTOOPT.
    */
   getSockOpt(s: bigint, level: number, optname: number, size: number = 4): Uint8Array<ArrayBuffer> {
+    checkOption(s, level, optname);
+    check("size", size, integer(0, MAX_OPTION));
     const value = new Uint8Array(size);
     return value.subarray(0, this.#start().WSPGetSockOpt(s, level, optname, value));
   }
@@ -204,6 +220,8 @@ export class TableProvider implements ServiceProvider, Disposable {
    * @throws {WinsockError} If the provider refuses, such as WSAENOTSOCK or WSAENOPROTOOPT.
    */
   setSockOpt(s: bigint, level: number, optname: number, value: Uint8Array<ArrayBuffer>): void {
+    checkOption(s, level, optname);
+    check("value", value, BYTES);
     this.#start().WSPSetSockOpt(s, level, optname, value);
   }
 
@@ -215,6 +233,7 @@ export class TableProvider implements ServiceProvider, Disposable {
    * @throws {WinsockError} WSAEINVAL if it is not an address of the provider.
    */
   addressToString(address: Uint8Array<ArrayBuffer>): string {
+    check("address", address, BYTES);
     return this.#start().WSPAddressToString(address, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
   }
 
@@ -227,6 +246,8 @@ export class TableProvider implements ServiceProvider, Disposable {
    * @throws {WinsockError} WSAEINVAL if the text is not an address.
    */
   stringToAddress(text: string, family: number): Uint8Array<ArrayBuffer> {
+    check("text", text, STRING);
+    check("family", family, INT);
     return this.#start().WSPStringToAddress(text, family, WSAPROTOCOL_INFOW.encode(this.protocolInfo));
   }
 

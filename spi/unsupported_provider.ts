@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { check, checkDuplication, HANDLE } from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { isEntry, type ServiceProvider, spiError, TCP_ENTRY } from "./service_provider.ts";
@@ -52,6 +53,7 @@ export class UnsupportedProvider implements ServiceProvider {
    * @throws {WinsockError} WSASYSCALLFAILURE.
    */
   duplicateSocket(s: bigint, processId: number): never {
+    checkDuplication(s, processId);
     const operation = `duplicate socket ${s} for process ${processId}`;
     throw spiError("WSASYSCALLFAILURE", "WSPDuplicateSocket", operation, DETAIL);
   }
@@ -71,6 +73,7 @@ export class UnsupportedProvider implements ServiceProvider {
   withdraw(): void {}
 
   closeSocket(s: bigint): void {
+    check("s", s, HANDLE);
     systemCalls().close(s);
   }
 }

@@ -3,14 +3,16 @@
  *
  * @module
  */
+import { check, checkDuplication, HANDLE, integer, MAX_UINT32 } from "../internal/options.ts";
 import { clearInheritFlag, lastWinsockError, ws2_32, ws2spi } from "../ffi/windows/libraries.ts";
-import { INVALID_SOCKET } from "../ffi/platform.ts";
+import { checkDescriptor, INVALID_SOCKET } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 import { DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, WSA_ERRORS, WSA_FLAG } from "../structs/constants.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import type { ServiceProvider } from "./service_provider.ts";
 
+const FLAGS = integer(0, MAX_UINT32);
 const SOL_SOCKET = 0xffff;
 const SO_PROTOCOL_INFOW = 0x2005;
 
@@ -36,6 +38,8 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    checkDuplication(s, processId);
+    checkDescriptor(s, `duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketW");
     const info = new Uint8Array(WSAPROTOCOL_INFOW.size);
     const result = ws2_32().WSADuplicateSocketW(s, processId, info);
     if (result !== 0) throw lastWinsockError(`duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketW");
@@ -48,6 +52,7 @@ export class WinsockProvider implements ServiceProvider {
   }
 
   socketSync(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
+    check("flags", flags, FLAGS);
     WSAPROTOCOL_INFOW.decode(info);
     const own = info.slice();
     const s = ws2_32().WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
@@ -65,6 +70,8 @@ export class WinsockProvider implements ServiceProvider {
    * @throws {WinsockError} As {@linkcode WinsockProvider.duplicateSocket}.
    */
   duplicateSocketA(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    checkDuplication(s, processId);
+    checkDescriptor(s, `duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketA");
     const info = new Uint8Array(WSAPROTOCOL_INFOA.size);
     const result = ws2spi().WSADuplicateSocketA(s, processId, info);
     if (result !== 0) throw lastWinsockError(`duplicate socket ${s} for process ${processId}`, "WSADuplicateSocketA");
@@ -82,6 +89,7 @@ export class WinsockProvider implements ServiceProvider {
    * @throws {WinsockError} If Winsock rejects the blob.
    */
   socketA(info: Uint8Array, flags: number = DEFAULT_SOCKET_FLAGS): bigint {
+    check("flags", flags, FLAGS);
     WSAPROTOCOL_INFOA.decode(info);
     const own = info.slice();
     const s = ws2spi().WSASocketA(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, own, 0, flags);
@@ -96,6 +104,7 @@ export class WinsockProvider implements ServiceProvider {
   withdraw(): void {}
 
   closeSocket(s: bigint): void {
+    check("s", s, HANDLE);
     systemCalls().close(s);
   }
 

@@ -245,6 +245,7 @@ export interface Struct<T> {
   /**
    * Decodes exactly {@linkcode Struct.size} bytes.
    *
+   * @throws {TypeError} If it is not a `Uint8Array`.
    * @throws {RangeError} If the length differs, or the bytes of a field are not a valid value of its type. The message
    * has the field, its offset and the value.
    */
@@ -303,7 +304,7 @@ export function struct<T extends object>(name: string, types: FieldTypes<T>, str
     size,
     fields,
     decode(bytes) {
-      if (bytes.byteLength !== size) throw wrongSize(bytes);
+      if (bytes?.byteLength !== size || !ArrayBuffer.isView(bytes)) throw notDecodable(bytes);
       const view = new DataView(bytes.buffer, bytes.byteOffset, size);
       try {
         return codec.decode(view);
@@ -333,13 +334,14 @@ export function struct<T extends object>(name: string, types: FieldTypes<T>, str
       if (field === undefined) throw new TypeError(`Cannot read ${name}: it does not have a field ${fieldName}`);
       const { type, offset } = field as Field<T[typeof fieldName]>;
       return (bytes) => {
-        if (bytes.byteLength !== size) throw wrongSize(bytes);
+        if (bytes?.byteLength !== size || !ArrayBuffer.isView(bytes)) throw notDecodable(bytes);
         return type.read(new DataView(bytes.buffer, bytes.byteOffset, size), offset);
       };
     },
   };
 
-  function wrongSize(bytes: Uint8Array): RangeError {
+  function notDecodable(bytes: unknown): Error {
+    if (!(bytes instanceof Uint8Array)) return new TypeError(`Cannot decode ${name}: expected a Uint8Array`);
     return new RangeError(`Cannot decode ${name}: expected ${size} bytes, got ${bytes.byteLength}`);
   }
 

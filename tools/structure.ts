@@ -38,7 +38,7 @@ const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
  * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
  * removed.
  */
-const MAX_PUBLISHED = 135;
+const MAX_PUBLISHED = 136;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
   "./structs": 7,
@@ -47,7 +47,7 @@ const MAX_LOADED: Readonly<Record<string, number>> = {
   "./interop": 56,
   "./http": 66,
   "./serve": 72,
-  "./otel": 3,
+  "./otel": 4,
   "./cli": 83,
 };
 

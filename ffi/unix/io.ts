@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeAtEnd } from "../../internal/unload.ts";
+import { closeAtEnd } from "../../internal/runtime.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { newWakerEnds } from "./descriptors.ts";
 import type { PollSystem, PollWaker } from "../poll_table.ts";

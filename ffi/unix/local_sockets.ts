@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { shown } from "../../internal/options.ts";
 import { AF_UNIX, describeAddress, writeFamily } from "../socket_address.ts";
 import { closeElsewhere, errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import type { UnixSystem } from "./unix_system.ts";
@@ -25,7 +26,7 @@ import type { WinsockError } from "../winsock_error.ts";
 export function encodeLocalAddress(path: string, system: UnixSystem = unixSystem()): Uint8Array<ArrayBuffer> {
   const abstract = path.startsWith("\0");
   if (path === "" || !abstract && path.includes("\0")) {
-    throw new TypeError(`Invalid \`path\`: must be that of a local socket, got "${path}"`);
+    throw new TypeError(`Invalid \`path\`: must be that of a local socket, got ${shown(path)}`);
   }
   if (abstract && !system.abstractNames) {
     throw new Deno.errors.NotSupported(
@@ -34,7 +35,8 @@ export function encodeLocalAddress(path: string, system: UnixSystem = unixSystem
   }
   const bytes = new TextEncoder().encode(abstract ? path : `${path}\0`);
   if (bytes.byteLength > system.pathSize) {
-    throw new RangeError(`Cannot use the local socket "${path}": the address is too long`);
+    const most = abstract ? system.pathSize : system.pathSize - 1;
+    throw new RangeError(`Invalid \`path\`: must have at most ${most} bytes, got ${shown(path)}`);
   }
   const name = new Uint8Array(2 + bytes.byteLength);
   name.set(bytes, 2);

@@ -18,8 +18,7 @@
  *
  * @module
  */
-import { nodeBinding } from "../../internal/runtime.ts";
-import { callAtUnload, closeAtEnd, inWorker } from "../../internal/unload.ts";
+import { callAtUnload, closeAtEnd, inWorker, nodeBinding } from "../../internal/runtime.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
 import { newWakerEnds } from "./descriptors.ts";
 import type { UnixSystem } from "./unix_system.ts";

@@ -8,7 +8,7 @@ import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSyst
 import { nulTerminated } from "./local_sockets.ts";
 import { POLLIN, PollProbe } from "./io.ts";
 import type { OpenSockets } from "../platform.ts";
-import { closeAtEnd } from "../../internal/unload.ts";
+import { closeAtEnd } from "../../internal/runtime.ts";
 import type { UnixSystem } from "./unix_system.ts";
 import { closeOnExec } from "./descriptors.ts";
 

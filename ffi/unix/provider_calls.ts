@@ -4,7 +4,7 @@
  * @module
  */
 import { AF_INET, readFamily } from "../socket_address.ts";
-import type { ProviderCalls } from "../platform.ts";
+import { checkDescriptor, type ProviderCalls } from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../../structs/sockaddr.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
@@ -22,6 +22,7 @@ export class UnixProviderCalls implements ProviderCalls {
   readonly catalog = undefined;
 
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {
+    checkDescriptor(s, `get option ${optname} of level ${level} of socket ${s}`, "getsockopt");
     const length = new Int32Array([optval.byteLength]);
     const result = libc().getsockopt(s, level, optname, optval, length);
     if (result === -1) throw lastUnixError(`get option ${optname} of level ${level} of socket ${s}`, "getsockopt");
@@ -29,6 +30,7 @@ export class UnixProviderCalls implements ProviderCalls {
   }
 
   setOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void {
+    checkDescriptor(s, `set option ${optname} of level ${level} of socket ${s}`, "setsockopt");
     const result = libc().setsockopt(s, level, optname, optval, optval.byteLength);
     if (result === -1) throw lastUnixError(`set option ${optname} of level ${level} of socket ${s}`, "setsockopt");
   }

@@ -33,9 +33,9 @@ import {
 } from "./libc.ts";
 import { AF, IPPROTO, SOCK, WSA_ERRORS } from "../../structs/constants.ts";
 import type { OptionNumbers } from "../socket_options.ts";
-import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/unload.ts";
+import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/runtime.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
-import { type Acceptor, type LocalType, type OpenSockets, socketName } from "../platform.ts";
+import { type Acceptor, checkDescriptor, type LocalType, type OpenSockets, socketName } from "../platform.ts";
 import { EpollOpenSockets } from "./process.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
@@ -97,6 +97,7 @@ export interface SocketDescription {
  * @throws {WinsockError} WSAENOTSOCK if it is not an open socket.
  */
 export function describeSocket(s: bigint, operation: string): SocketDescription {
+  checkDescriptor(s, operation, "getsockopt");
   const { berkeley, lengthPrefixed, SO_PROTOCOL } = unixSystem();
   const type = readOption(s, berkeley.SO_TYPE, operation);
   const name = new Uint8Array(NAME_SIZE);

@@ -5,7 +5,7 @@
  */
 import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { SocketCalls } from "../platform.ts";
-import { closeAtEnd } from "../../internal/unload.ts";
+import { closeAtEnd } from "../../internal/runtime.ts";
 import { lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";

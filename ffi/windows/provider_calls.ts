@@ -4,7 +4,14 @@
  *
  * @module
  */
-import type { CatalogCalls, EventCalls, NativeArgument, PassedOnName, ProviderCalls } from "../platform.ts";
+import {
+  type CatalogCalls,
+  checkDescriptor,
+  type EventCalls,
+  type NativeArgument,
+  type PassedOnName,
+  type ProviderCalls,
+} from "../platform.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
@@ -149,6 +156,7 @@ export class WinsockProviderCalls implements ProviderCalls {
   };
 
   getOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): number {
+    checkDescriptor(s, `get option ${optname} of level ${level} of socket ${s}`, "getsockopt");
     const length = new Int32Array([optval.byteLength]);
     const result = ws2_32().getsockopt(s, level, optname, optval, length);
     if (result !== 0) throw lastWinsockError(`get option ${optname} of level ${level} of socket ${s}`, "getsockopt");
@@ -156,6 +164,7 @@ export class WinsockProviderCalls implements ProviderCalls {
   }
 
   setOption(s: bigint, level: number, optname: number, optval: Uint8Array<ArrayBuffer>): void {
+    checkDescriptor(s, `set option ${optname} of level ${level} of socket ${s}`, "setsockopt");
     const result = ws2_32().setsockopt(s, level, optname, optval, optval.byteLength);
     if (result !== 0) throw lastWinsockError(`set option ${optname} of level ${level} of socket ${s}`, "setsockopt");
   }

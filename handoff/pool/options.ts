@@ -27,7 +27,7 @@ export type WorkerPoolOptions = WorkerPoolSettings & WorkerCommand;
 
 /** Settings of a {@linkcode WorkerPool} that do not depend on what its workers run. */
 export interface WorkerPoolSettings {
-  /** The number of workers. Defaults to `navigator.hardwareConcurrency`. */
+  /** The number of workers, from 1 to 1 024. Defaults to `navigator.hardwareConcurrency`. */
   size?: number;
   /** The choice of the worker that gets the next socket. Defaults to `"least-loaded"`. */
   strategy?: WorkerStrategy;
@@ -93,6 +93,7 @@ export interface WorkerPoolSettings {
    * The text before each line that a worker prints. Without it, the output of workers goes to that of this process,
    * unchanged. On Windows that also happens to the output of some workers if there are many: with `n` processors, Deno
    * can read the output of `2 * n - 1` workers at once.
+   * unchanged. If the workers are not `trusted`, control characters in their lines are replaced by spaces.
    */
   outputPrefix?: string | ((worker: WorkerInfo) => string);
   /** The signal that ends the pool at once, with its workers. */

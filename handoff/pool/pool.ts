@@ -16,17 +16,31 @@ import type {
   WorkerPoolOptions,
   WorkerPoolStatistics,
 } from "./options.ts";
-import { nodeBuiltin, settleWithin, validateDuration } from "../../internal/runtime.ts";
+import {
+  BYTES,
+  checkOptions,
+  duration,
+  either,
+  FUNCTION,
+  integer,
+  limit,
+  oneOf,
+  SIGNAL,
+  STRING,
+} from "../../internal/options.ts";
+import { nodeBuiltin, settleWithin } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import type { SendOptions } from "../outbox.ts";
 import { type MessageWithSocket, sourceTimeouts } from "../source.ts";
 import { checkWorkerCommand } from "../spawn.ts";
-import type { AnySocket } from "../../sockets/duplicate_socket.ts";
+import { type AnySocket, kindOfSocket } from "../../sockets/duplicate_socket.ts";
 import { holderOf } from "../../sockets/descriptor.ts";
 import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } from "../../sockets/listener.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import { errorAbout, HandoffError } from "../errors.ts";
+import { SEND_RULES } from "../outbox.ts";
+import { SHARE_LIMIT } from "../protocol.ts";
 import { noWorker, Scheduler } from "./scheduler.ts";
 import type { SharedAccepting } from "./shared_accepting.ts";
 import { poolClosed, WorkerSlot } from "./worker_slot.ts";
@@ -149,9 +163,28 @@ export type WorkerPoolListener<Type extends string> = [Type] extends [keyof Work
     | { handleEvent(event: WorkerPoolEventMap[Type & keyof WorkerPoolEventMap]): unknown }
   : EventListenerOrEventListenerObject;
 
+/** The most workers of a pool: more processes are a mistake, such as a number in another unit. */
+const MAX_SIZE = 1_024;
+const DISTRIBUTE = oneOf("connections", "listener");
+
 /** Returns the options with their defaults. Throws if the options are not valid. */
 function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
   checkWorkerCommand(options);
+  checkOptions(options, {
+    size: integer(1, MAX_SIZE),
+    strategy: oneOf("least-loaded", "round-robin"),
+    maxSocketsPerWorker: SHARE_LIMIT,
+    maxQueue: limit(0),
+    attempts: limit(1),
+    queueTimeout: duration(1),
+    drainTimeout: duration(0),
+    restartDelay: duration(0),
+    maxRestartDelay: duration(0),
+    maxFailures: limit(0),
+    onReturn: FUNCTION,
+    outputPrefix: either(STRING, FUNCTION),
+    signal: SIGNAL,
+  });
   const settings: FilledPoolOptions = {
     ...options,
     ...sourceTimeouts(options),
@@ -160,25 +193,14 @@ function filledOptions(options: WorkerPoolOptions): FilledPoolOptions {
     maxSocketsPerWorker: options.maxSocketsPerWorker ?? 10_000,
     maxQueue: options.maxQueue ?? 1024,
     attempts: options.attempts ?? 3,
-    queueTimeout: validateDuration("queueTimeout", options.queueTimeout ?? 10_000, 1),
-    drainTimeout: validateDuration("drainTimeout", options.drainTimeout ?? 10_000),
-    restartDelay: validateDuration("restartDelay", options.restartDelay ?? 100),
-    maxRestartDelay: validateDuration("maxRestartDelay", options.maxRestartDelay ?? 10_000),
+    queueTimeout: options.queueTimeout ?? 10_000,
+    drainTimeout: options.drainTimeout ?? 10_000,
+    restartDelay: options.restartDelay ?? 100,
+    maxRestartDelay: options.maxRestartDelay ?? 10_000,
     maxFailures: options.maxFailures ?? 10,
     trusted: options.trusted ?? true,
   };
-  if (settings.strategy !== "least-loaded" && settings.strategy !== "round-robin") {
-    throw new TypeError(`Invalid \`strategy\`: must be least-loaded or round-robin, got ${settings.strategy}`);
-  }
-  for (const name of ["size", "maxSocketsPerWorker", "attempts"] as const) atLeast(1, name, settings[name]);
-  for (const name of ["maxQueue", "maxFailures"] as const) atLeast(0, name, settings[name]);
   return settings;
-}
-
-/** Checks a number. Limits may be infinite; the number of slots must be finite. */
-function atLeast(least: number, name: string, value: number): void {
-  if (value >= least && (name !== "size" || Number.isSafeInteger(value))) return;
-  throw new RangeError(`Invalid \`${name}\`: must be ${least} or more, got ${value}`);
 }
 
 /** Counts offers in constant memory. */
@@ -345,6 +367,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted first.
    */
   async dispatch(socket: AnySocket, options: DispatchOptions = {}): Promise<DispatchResult> {
+    checkOptions(options, { ...SEND_RULES, worker: integer(0) });
+    kindOfSocket(socket);
     return await this.#dispatch(socket, options, this.#settings);
   }
 
@@ -361,6 +385,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws The signal's reason, if it is aborted first.
    */
   async postMessage(message: unknown, options: PoolMessageOptions = {}): Promise<void> {
+    checkOptions(options, { signal: SIGNAL, worker: integer(0) });
     const { worker } = options;
     const places = worker === undefined
       ? this.#places.filter(({ state }) => state === "ready")
@@ -405,12 +430,16 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * not throw but waits.
    */
   async serve(listener: Listener<SocketAddr>, options: PoolServeOptions = {}): Promise<void> {
+    checkOptions(options, {
+      distribute: DISTRIBUTE,
+      initialBytes: BYTES,
+      onConnection: FUNCTION,
+      signal: SIGNAL,
+    });
+    if (kindOfSocket(listener) !== "listener") throw new TypeError("Invalid `listener`: must be a Listener");
     const { signal: stop = this.#over.signal, distribute = "connections" } = options;
     const signal = AbortSignal.any([this.#over.signal, stop]);
     if (distribute === "listener") return await this.#share(listener, options, signal);
-    if (distribute !== "connections") {
-      throw new TypeError(`Invalid \`distribute\`: must be connections or listener, got ${distribute}`);
-    }
     const handing = new Set<Promise<void>>();
     const calls = new Set<Promise<unknown>>();
     try {
@@ -489,9 +518,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws {RangeError} If a timeout is out of its range.
    */
   async restart(options: PoolRestartOptions = {}): Promise<void> {
+    checkOptions(options, { startTimeout: duration(1), drainTimeout: duration(0) });
     const { startTimeout = this.#settings.startTimeout, drainTimeout = this.#settings.drainTimeout } = options;
-    validateDuration("startTimeout", startTimeout, 1);
-    validateDuration("drainTimeout", drainTimeout);
     const restarted = this.#restarting.then(() => this.#restart({ startTimeout, drainTimeout }));
     this.#restarting = restarted.catch(() => {});
     await restarted;
@@ -557,7 +585,8 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * @throws {RangeError} If the timeout is out of its range. The pool stays as it is.
    */
   async close(options: { drainTimeout?: number } = {}): Promise<void> {
-    const drainTimeout = validateDuration("drainTimeout", options.drainTimeout ?? this.#settings.drainTimeout);
+    checkOptions(options, { drainTimeout: duration(0) });
+    const { drainTimeout = this.#settings.drainTimeout } = options;
     await (this.#closing ??= this.#close(drainTimeout));
   }
 

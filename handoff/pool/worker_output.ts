@@ -4,6 +4,7 @@
  * @module
  */
 import { concat } from "@std/bytes/concat";
+import { printable } from "../../internal/options.ts";
 import { settleWithin } from "../../internal/runtime.ts";
 
 const NEWLINE = 10;
@@ -21,8 +22,17 @@ const LAST_OUTPUT_MS = 500;
 // deno-lint-ignore no-control-regex
 const STYLE = /\x1b\[[\d;]*m/g;
 
-/** Returns a stream that passes on whole lines, each with the prefix. The bytes are not decoded. */
-export function prefixLines(prefix: string): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
+/**
+ * Returns a stream that passes on whole lines, each with the prefix.
+ *
+ * @param trusted Whether the bytes are passed on as they are. Otherwise they are text, and control characters in it are
+ * replaced, so that a terminal does not act on them and no line looks like another worker's.
+ */
+export function prefixLines(
+  prefix: string,
+  trusted: boolean = true,
+): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
+  const shown = (line: Uint8Array) => trusted ? [line] : [printableLine(line), Uint8Array.of(NEWLINE)];
   const start = new TextEncoder().encode(prefix);
   let rest = new Uint8Array(0);
   return new TransformStream({
@@ -30,15 +40,21 @@ export function prefixLines(prefix: string): TransformStream<Uint8Array<ArrayBuf
       rest = concat([rest, chunk]);
       const lines: Uint8Array[] = [];
       for (let end = lineEnd(rest); end > 0; end = lineEnd(rest)) {
-        lines.push(start, rest.subarray(0, end));
+        lines.push(start, ...shown(rest.subarray(0, end)));
         rest = rest.subarray(end);
       }
       if (lines.length > 0) controller.enqueue(concat(lines));
     },
     flush(controller) {
-      if (rest.byteLength > 0) controller.enqueue(concat([start, rest, Uint8Array.of(NEWLINE)]));
+      if (rest.byteLength === 0) return;
+      controller.enqueue(concat([start, ...(trusted ? [rest, Uint8Array.of(NEWLINE)] : shown(rest))]));
     },
   });
+}
+
+/** Returns a line without its end, and without what a terminal acts on. */
+function printableLine(line: Uint8Array): Uint8Array {
+  return new TextEncoder().encode(printable(new TextDecoder().decode(line).trimEnd()));
 }
 
 /** Returns the position after the first newline; 0 if there is no newline yet. */
@@ -76,8 +92,9 @@ export class WorkerOutput {
    *
    * @param child The worker. Its output is piped.
    * @param prefix The text before each line.
+   * @param trusted Whether the bytes are passed on as they are.
    */
-  constructor({ stdout: output, stderr: errors }: Deno.ChildProcess, prefix: string) {
+  constructor({ stdout: output, stderr: errors }: Deno.ChildProcess, prefix: string, trusted: boolean) {
     const kept = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
       transform: (chunk, controller) => {
         this.#errors = (this.#errors + new TextDecoder().decode(chunk)).slice(-MAX_ERRORS);
@@ -85,8 +102,8 @@ export class WorkerOutput {
       },
     });
     this.#passed = Promise.allSettled([
-      passOn(output, prefix, stdout),
-      passOn(errors.pipeThrough(kept), prefix, stderr),
+      passOn(output, prefix, trusted, stdout),
+      passOn(errors.pipeThrough(kept), prefix, trusted, stderr),
     ]);
   }
 
@@ -104,14 +121,18 @@ export class WorkerOutput {
    */
   get lastError(): string {
     const lines = this.#errors.replaceAll(STYLE, "").split("\n").map((line) => line.trimEnd()).filter(Boolean);
-    return lines.findLast((line) => line.startsWith("error: ")) ?? lines.at(-1) ?? "";
+    // The reason of an event may be printed.
+    return printable(lines.findLast((line) => line.startsWith("error: ")) ?? lines.at(-1) ?? "");
   }
 }
 
 function passOn(
   from: ReadableStream<Uint8Array<ArrayBuffer>>,
   prefix: string,
+  trusted: boolean,
   to: SharedOutput,
 ): Promise<void> {
-  return from.pipeThrough(prefixLines(prefix)).pipeTo(new WritableStream({ write: (lines) => to.write(lines) }));
+  return from.pipeThrough(prefixLines(prefix, trusted)).pipeTo(
+    new WritableStream({ write: (lines) => to.write(lines) }),
+  );
 }

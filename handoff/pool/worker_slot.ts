@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { describeExit, killProcess, reserveOutput, spawnWorkerCommand } from "../spawn.ts";
+import { check, STRING } from "../../internal/options.ts";
+import { describeExit, discardChild, killProcess, reserveOutput, spawnWorkerCommand } from "../spawn.ts";
 import type {
   FilledPoolOptions,
   PoolRestartOptions,
@@ -34,7 +35,7 @@ async function spawnWorker(settings: FilledPoolOptions, index: number): Promise<
     const child = await spawnWorkerCommand(settings, { output: "piped" });
     spawned = true;
     child.status.then(release);
-    return { child, output: new WorkerOutput(child, prefixOf(prefix, child, index)) };
+    return { child, output: new WorkerOutput(child, prefixOf(prefix, child, index), settings.trusted) };
   } finally {
     if (!spawned) release();
   }
@@ -53,9 +54,11 @@ function prefixOf(
   index: number,
 ): string {
   try {
-    return typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
+    const text = typeof prefix === "string" ? prefix : prefix({ index, processId: child.pid });
+    check("outputPrefix", text, STRING);
+    return text;
   } catch (error) {
-    killProcess(child);
+    discardChild(child, { output: "piped" });
     throw error;
   }
 }

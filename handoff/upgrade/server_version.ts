@@ -3,8 +3,19 @@
  *
  * @module
  */
-import { nodeBuiltin, WatchedPromise } from "../../internal/runtime.ts";
-import { OwnedFile } from "../../internal/unload.ts";
+import {
+  check,
+  checkOptions,
+  either,
+  FUNCTION,
+  OBJECT,
+  oneOf,
+  PROCESS_ID,
+  STREAM,
+  STRING,
+  TEXT,
+} from "../../internal/options.ts";
+import { nodeBuiltin, OwnedFile, WatchedPromise } from "../../internal/runtime.ts";
 import { listen, type Listener, type ListenLocalOptions, type ListenOptions } from "../../sockets/listener.ts";
 import { describeAddress, type SocketAddr, type SocketAddress, toAddress } from "../../ffi/socket_address.ts";
 import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from "../../sockets/datagram_socket.ts";
@@ -203,6 +214,8 @@ export class ServerVersion implements Disposable {
    */
   listen(name: string, options: ListenLocalOptions): Listener<Deno.UnixAddr>;
   listen(name: string, options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
+    check("name", name, STRING);
+    check("options", options, OBJECT);
     if (this.#listeners.has(name)) throw new TypeError(`Cannot take listener "${name}": it was taken already`);
     const inherited = this.#untaken.get(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
@@ -230,6 +243,8 @@ export class ServerVersion implements Disposable {
    * listen}, or {@linkcode listenDatagram}.
    */
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
+    check("name", name, STRING);
+    check("options", options, OBJECT);
     if (this.#datagrams.has(name)) throw new TypeError(`Cannot take datagram socket "${name}": it was taken already`);
     const inherited = this.#untakenDatagrams.get(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
@@ -270,6 +285,7 @@ export class ServerVersion implements Disposable {
    * @returns Resolves when the predecessor will get the message, even if this process ends then.
    */
   async refuse(reason: string): Promise<void> {
+    check("reason", reason, STRING);
     this[Symbol.dispose]();
     this.#confirmed.reject(new UpgradeError("refused", reason));
     await this.#channel?.finish({ type: "refuse", reason });
@@ -483,13 +499,17 @@ export interface InheritOptions {
  * @throws {Deno.errors.NotCapable} Without the permission for the environment variable.
  * @throws {HandoffError} `channel-broken` if the bytes that arrive are not the protocol.
  * @throws {TypeError} If sockets arrive that are not from a predecessor. They are closed, as after any error. Or if
- * `onAddressChange` is not valid.
+ * an option is of another type.
+ * @throws {RangeError} If `predecessor` is not an integer from 0 to 4 294 967 295.
  */
 export async function inherit(options: InheritOptions = {}): Promise<ServerVersion> {
-  const { onAddressChange = "warn" } = options;
-  if (onAddressChange !== "warn" && onAddressChange !== "error" && typeof onAddressChange !== "function") {
-    throw new TypeError(`Invalid \`onAddressChange\`: must be "warn", "error" or a function, got ${onAddressChange}`);
-  }
+  checkOptions(options, {
+    input: STREAM,
+    onAddressChange: either(oneOf("warn", "error"), FUNCTION),
+    predecessor: PROCESS_ID,
+    pidFile: TEXT,
+    sockets: OBJECT,
+  });
   const predecessor = options.predecessor ?? takePredecessor();
   const inheritance = predecessor === 0 ? undefined : await takeInheritance(options.input);
   return makeServerVersion(inheritance, predecessor, options);
@@ -497,6 +517,7 @@ export async function inherit(options: InheritOptions = {}): Promise<ServerVersi
 
 function takePredecessor(): number {
   const predecessor = Number(Deno.env.get(PREDECESSOR_VARIABLE) ?? 0);
+  check(PREDECESSOR_VARIABLE, predecessor, PROCESS_ID);
   Deno.env.delete(PREDECESSOR_VARIABLE);
   return predecessor;
 }

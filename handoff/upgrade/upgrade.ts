@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { settleWithin, validateDuration, WatchedPromise } from "../../internal/runtime.ts";
+import { BOOLEAN, checkOptions, duration, type Rule, SIGNAL } from "../../internal/options.ts";
+import { settleWithin, WatchedPromise } from "../../internal/runtime.ts";
 import { ownCommandLine } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { type AnySocket, checkOpen, duplicateSocket, openSocket } from "../../sockets/duplicate_socket.ts";
@@ -16,7 +17,7 @@ import { checkWorkerCommand, describeExit, killProcess, spawnWorkerCommand, type
 import { errorOfExit, HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
-import { type ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
+import { ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
 
 /** The outcome of an upgrade in which a socket could not be handed off, by the outcome of the hand-off. */
 const OUTCOMES = {
@@ -177,6 +178,7 @@ export interface UpgradeResult extends UpgradeReport {
  * days.
  */
 export async function upgrade(version: ServerVersion, options: UpgradeOptions): Promise<UpgradeResult> {
+  if (!(version instanceof ServerVersion)) throw new TypeError("Invalid `version`: must be a ServerVersion");
   checkWorkerCommand(options);
   const durations = checkedDurations(options);
   options.signal?.throwIfAborted();
@@ -197,7 +199,10 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
       processId: child.pid,
       remaining: await drain([...state.listeners.values()], durations.drainTimeout),
       exited: new WatchedPromise(child.status, () => child.ref()),
-      retire: ({ drainTimeout = 10_000 } = {}) => retire(state, child, channel, drainTimeout),
+      retire: async (options = {}) => {
+        checkOptions(options, { drainTimeout: duration(0) });
+        return await retire(state, child, channel, options.drainTimeout ?? 10_000);
+      },
     };
   } catch (error) {
     state.upgrading = false;
@@ -241,7 +246,6 @@ async function retire(
   channel: UpgradeChannel,
   drainTimeout: number,
 ): Promise<Deno.CommandStatus> {
-  validateDuration("drainTimeout", drainTimeout);
   // The next upgrade then has no version to replace.
   if (state.successor === channel) state.successor = undefined;
   channel.send({ type: "retire" });
@@ -262,15 +266,23 @@ function socketsOf(
 
 type Durations = Required<Pick<UpgradeOptions, "timeout" | "probation" | "drainTimeout">>;
 
-function checkedDurations(
-  { timeout = 30_000, probation = 1_000, drainTimeout = 10_000 }: UpgradeOptions,
-): Durations {
-  return {
-    timeout: validateDuration("timeout", timeout, 1),
-    probation: validateDuration("probation", probation),
-    drainTimeout: validateDuration("drainTimeout", drainTimeout),
-  };
+function checkedDurations(options: UpgradeOptions): Durations {
+  checkOptions(options, {
+    timeout: duration(1),
+    probation: duration(0),
+    drainTimeout: duration(0),
+    supervise: BOOLEAN,
+    signal: SIGNAL,
+    connections: CONNECTIONS,
+  });
+  const { timeout = 30_000, probation = 1_000, drainTimeout = 10_000 } = options;
+  return { timeout, probation, drainTimeout };
 }
+
+const CONNECTIONS: Rule = {
+  what: "an array of objects with a `socket`",
+  accepts: (value) => Array.isArray(value) && value.every((each) => each?.socket instanceof Socket),
+};
 
 /** Replaces the version that serves now by the new version. */
 async function replace(

@@ -4,6 +4,7 @@
  * @module
  */
 import type net from "node:net";
+import { check, OBJECT, printable, STRING } from "../../internal/options.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { DatagramSocket } from "../../sockets/datagram_socket.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
@@ -37,6 +38,23 @@ export type UpgradeMessage =
   | { readonly type: "retire" };
 
 const MAX_LINE = 64 * 1024;
+/** The most messages that wait to be read. An upgrade has fewer. */
+const MAX_MESSAGES = 64;
+
+/**
+ * Decodes a message. The reason may be printed, so that control characters are replaced.
+ *
+ * @throws {Error} If it is not a message.
+ */
+function decodeMessage(line: string): UpgradeMessage {
+  const message: unknown = JSON.parse(line);
+  check("message", message, OBJECT);
+  const { type, reason } = message as Partial<Record<string, unknown>>;
+  check("type", type, STRING);
+  if (type !== "refuse") return message as UpgradeMessage;
+  check("reason", reason, STRING);
+  return { type, reason: printable(String(reason)) };
+}
 
 /** One end of the connection between two versions. */
 export class UpgradeChannel {
@@ -108,11 +126,11 @@ export class UpgradeChannel {
     const lines = (this.#text + text).split("\n");
     this.#text = lines.pop()!;
     try {
-      for (const line of lines) this.#messages.push(JSON.parse(line));
+      for (const line of lines) this.#messages.push(decodeMessage(line));
     } catch {
       this.#socket.destroy();
     }
-    if (this.#text.length > MAX_LINE) this.#socket.destroy();
+    if (this.#text.length > MAX_LINE || this.#messages.length > MAX_MESSAGES) this.#socket.destroy();
     this.#wake();
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { validateDuration } from "../../internal/runtime.ts";
+import { check, checkDuplication, checkOptions, duration, HANDLE } from "../../internal/options.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import { isRoot, userOfProcess } from "../../ffi/unix/process.ts";
 import { describeSocket, type SocketDescription } from "../../ffi/unix/sockets.ts";
@@ -166,11 +166,13 @@ export class UnixProvider implements ServiceProvider {
    * @param options The options of the provider.
    * @throws {RangeError} If `timeToLive` is not from 0 to 2 147 483 647.
    */
-  constructor({ timeToLive = 30_000 }: UnixProviderOptions = {}) {
-    this.#timeToLive = validateDuration("timeToLive", timeToLive);
+  constructor(options: UnixProviderOptions = {}) {
+    checkOptions(options, { timeToLive: duration(0) });
+    this.#timeToLive = options.timeToLive ?? 30_000;
   }
 
   duplicateSocket(s: bigint, processId: number): Uint8Array<ArrayBuffer> {
+    checkDuplication(s, processId);
     const operation = `duplicate socket ${s} for process ${processId}`;
     const socket = describeSocket(s, operation);
     const rendezvous = this.#rendezvousFor(isRoot() ? userOfProcess(processId, operation) : undefined);
@@ -194,6 +196,7 @@ export class UnixProvider implements ServiceProvider {
   }
 
   closeSocket(s: bigint): void {
+    check("s", s, HANDLE);
     systemCalls().close(s);
   }
 

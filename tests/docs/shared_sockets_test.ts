@@ -1,17 +1,10 @@
 // The page about shared sockets names a test for each documented statement; the tests must be there.
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-
-const ROOT = new URL("../../", import.meta.url);
-
-async function readText(path: string): Promise<string> {
-  return (await Deno.readTextFile(new URL(path, ROOT))).replaceAll("\r\n", "\n");
-}
+import { assert, assertEquals } from "@std/assert";
+import { assertTestExists, tableRows } from "../kit/named_tests.ts";
 
 /** The rows of the table of statements: page, statement, test. */
 async function statements(): Promise<string[][]> {
-  const [, table = ""] = (await readText("docs/shared-sockets.md")).split("| page | statement | test |\n");
-  return table.split("\n").filter((line) => line.startsWith("| ") && !line.startsWith("| ---"))
-    .map((line) => line.slice(2, -2).split(" | "));
+  return await tableRows("docs/shared-sockets.md", "| page | statement | test |");
 }
 
 Deno.test("every documented statement has a test that exists, or says why it has none", async () => {
@@ -19,10 +12,7 @@ Deno.test("every documented statement has a test that exists, or says why it has
   assert(rows.length > 30);
   for (const [page, statement, proof = ""] of rows) {
     assert(/^[DSHC]( [DSHC])*$/.test(page!) && statement !== "", `${page} | ${statement}`);
-    if (proof.startsWith("no test: ")) continue;
-    const [, file, name] = /^`([a-z_/]+_test\.ts)`: (.+)$/.exec(proof) ?? [];
-    assert(file !== undefined && name !== undefined, `"${proof}" names no test`);
-    assertStringIncludes(await readText(`tests/${file}`), name, `${file} has no test for "${statement}"`);
+    if (!proof.startsWith("no test: ")) await assertTestExists(proof, statement!);
   }
 });
 

@@ -181,7 +181,7 @@ Deno.test("addresses of macOS begin with their length", needs("the unix provider
 Deno.test("a local address of macOS has a length, 103 bytes at most, and no abstract name", () => {
   assertEquals([...encodeLocalAddress("/s", DARWIN)], [5, 1, 0x2f, 0x73, 0]);
   assertEquals(encodeLocalAddress("x".repeat(103), DARWIN).byteLength, 106);
-  assertThrows(() => encodeLocalAddress("x".repeat(104), DARWIN), RangeError, "the address is too long");
+  assertThrows(() => encodeLocalAddress("x".repeat(104), DARWIN), RangeError, "Invalid `path`: must have at most");
   assertThrows(() => encodeLocalAddress("\0x", DARWIN), Deno.errors.NotSupported, "macOS does not have abstract names");
   assertEquals([...encodeLocalAddress("\0x", LINUX)], [1, 0, 0, 0x78]);
 });

@@ -279,8 +279,8 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
   }
   assertThrows(() => decodeLimit(new Uint8Array(4)), FrameError, "ACCEPT allows no connection");
   assertThrows(() => decodeCounts(new Uint8Array(4)), FrameError, "COUNTS reports no connections");
-  assertThrows(() => encodeData("x".repeat(MAX_DATA)), RangeError, "bytes of data: the most is");
-  assertThrows(() => encodeData(() => {}), TypeError, "JSON cannot express it");
+  assertThrows(() => encodeData("x".repeat(MAX_DATA)), RangeError, "Invalid `data`: must have at most");
+  assertThrows(() => encodeData(() => {}), TypeError, "Invalid `data`: must be a JSON value");
   assertEquals(encodeReason("ä".repeat(5_000)).byteLength, 4096);
 });
 

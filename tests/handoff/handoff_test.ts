@@ -183,9 +183,17 @@ Deno.test("what cannot be sent is refused before anything happens", async () => 
   await withChild("echo.ts", async (source) => {
     using pair = await connection();
     await assertRejects(() => source.send(pair.server, { data: 1n }), TypeError);
-    await assertRejects(() => source.send(pair.server, { data: "x".repeat(1 << 20) }), RangeError, "bytes of data");
+    await assertRejects(
+      () => source.send(pair.server, { data: "x".repeat(1 << 20) }),
+      RangeError,
+      "Invalid `data`: must have at most",
+    );
     const tooLong = new Uint8Array((1 << 20) + 1);
-    await assertRejects(() => source.send(pair.server, { initialBytes: tooLong }), RangeError, "initial bytes");
+    await assertRejects(
+      () => source.send(pair.server, { initialBytes: tooLong }),
+      RangeError,
+      "Invalid `initialBytes`: must have at most",
+    );
     using listener = listen({ hostname: "127.0.0.1", port: 0 });
     const initialBytes = new Uint8Array(1);
     await assertRejects(

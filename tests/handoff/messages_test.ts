@@ -82,10 +82,14 @@ Deno.test("what JSON cannot express, what is too long, and an aborted signal are
     const loop: Record<string, unknown> = {};
     loop.self = loop;
     for (const post of [source, received]) {
-      await assertRejects(() => post.postMessage(() => {}), TypeError, "JSON cannot express it");
+      await assertRejects(() => post.postMessage(() => {}), TypeError, "Invalid `message`: must be a JSON value");
       await assertRejects(() => post.postMessage(1n), TypeError);
       await assertRejects(() => post.postMessage(loop), TypeError);
-      await assertRejects(() => post.postMessage("x".repeat(1024 * 1024)), RangeError, "the most is 1048576");
+      await assertRejects(
+        () => post.postMessage("x".repeat(1024 * 1024)),
+        RangeError,
+        "must have at most 1048576 bytes",
+      );
       const reason = new Error("not now");
       await assertRejects(() => post.postMessage(1, { signal: AbortSignal.abort(reason) }), Error, "not now");
     }

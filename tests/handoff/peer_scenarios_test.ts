@@ -166,7 +166,7 @@ const SCENARIOS: Record<string, (pair: Pair) => Promise<void>> = {
   },
   "no message is an error, not an empty one: undefined, functions and symbols": async (pair) => {
     for (const message of [() => {}, Symbol("x")]) {
-      await assertRejects(() => pair.source.postMessage(message), TypeError, "JSON cannot express it");
+      await assertRejects(() => pair.source.postMessage(message), TypeError, "Invalid `message`: must be a JSON value");
     }
   },
   "what is no socket is refused, whatever it is": async (pair) => {

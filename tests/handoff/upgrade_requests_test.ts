@@ -1,5 +1,5 @@
 // How a running server is asked for an upgrade, and what becomes of that.
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect, listen, onUpgradeRequest, requestUpgrade, type Socket, UpgradeError } from "@winsock/handoff";
 import { endChild, FFI_GRANT, lines, spawnCrowded, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
@@ -167,3 +167,116 @@ for (const [how, end] of [["leaves its scope", ""], ["calls Deno.exit", "Deno.ex
     }
   });
 }
+
+/** A file that leads to an impostor: a program that listens on a port and has not read the file. */
+async function withImpostor(
+  answer: (conn: Deno.TcpConn, request: string) => Promise<void>,
+  test: (file: string) => Promise<void>,
+): Promise<void> {
+  const file = await Deno.makeTempFile();
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const text = JSON.stringify({ processId: 1, port: listener.addr.port, secret: crypto.randomUUID() });
+  await Deno.writeTextFile(file, text);
+  const answering = (async () => {
+    using conn = (await listener.accept()).toConn();
+    const buffer = new Uint8Array(1_024);
+    const count = await conn.read(buffer) ?? 0;
+    await answer(conn, new TextDecoder().decode(buffer.subarray(0, count)));
+  })();
+  try {
+    await test(file);
+    await answering.catch(() => {});
+  } finally {
+    await Deno.remove(file).catch(() => {});
+  }
+}
+
+Deno.test("an answer is believed only from who has the secret, which is not sent", async () => {
+  const result = JSON.stringify({ result: { processId: 1, remaining: 0 } });
+  const answers: Readonly<Record<string, (request: string) => string>> = {
+    "the result alone": () => result,
+    "the result in the form of an answer": () => `${"0".repeat(64)}\n${"0".repeat(64)}\n${result}\n`,
+    "what was said to it": (request) => `${request.split(" ")[1]}${request.split(" ")[1]}${result}\n`,
+    "its own nonce": (request) => `${request.split(" ")[0]}\n`,
+  };
+  for (const [what, answer] of Object.entries(answers)) {
+    let said = "";
+    await withImpostor(async (conn, request) => {
+      said = request;
+      await conn.write(new TextEncoder().encode(answer(request)));
+      await conn.closeWrite();
+    }, async (file) => {
+      const { secret } = JSON.parse(await Deno.readTextFile(file));
+      await within(
+        10_000,
+        assertRejects(() => requestUpgrade(file), Deno.errors.InvalidData, "another program answers"),
+      );
+      assertEquals(said.includes(secret), false, what);
+    });
+  }
+});
+
+Deno.test("an impostor that says more and more is not listened to for long", async () => {
+  let sent = 0;
+  await withImpostor(async (conn) => {
+    const chunk = new Uint8Array(65_536).fill(0x1b);
+    for (;;) sent += await conn.write(chunk);
+  }, async (file) => {
+    await within(10_000, assertRejects(() => requestUpgrade(file), Deno.errors.InvalidData, "another program answers"));
+  });
+  // What the buffers of the system hold, and no more.
+  assert(sent < 20_000_000, `${sent} bytes`);
+});
+
+Deno.test("a request works once, and not for who repeats it or does not know the secret", async () => {
+  const file = await Deno.makeTempFile();
+  let asked = 0;
+  try {
+    using _listening = onUpgradeRequest(() => Promise.reject(new Error(`asked ${++asked} times`)), {
+      controlFile: file,
+    });
+    const { port, secret } = JSON.parse(await Deno.readTextFile(file));
+    for (const request of [`${secret}\n`, `${"0".repeat(32)} ${"0".repeat(64)}\n`, "\n", "x".repeat(10_000), " \n"]) {
+      using conn = (await connect({ port })).toConn();
+      await conn.write(new TextEncoder().encode(request)).catch(() => {});
+      assertEquals(await new Response(conn.readable).text().catch(() => ""), "");
+    }
+    assertEquals(asked, 0);
+    await assertRejects(() => within(10_000, requestUpgrade(file)), Error, "asked 1 times");
+  } finally {
+    await Deno.remove(file).catch(() => {});
+  }
+});
+
+Deno.test("strangers that hold connections to the control port keep no request out", async () => {
+  const file = await Deno.makeTempFile();
+  const held: Socket[] = [];
+  try {
+    using _listening = onUpgradeRequest(() => Promise.reject(new Error("asked")), { controlFile: file });
+    const { port } = JSON.parse(await Deno.readTextFile(file));
+    const connectMore = async () => held.push(await connect({ port }));
+    for (let count = 0; count < 100; count++) await connectMore();
+    for (let count = 0; count < 5; count++) {
+      const flood = Promise.all(Array.from({ length: 20 }, connectMore));
+      await assertRejects(() => within(10_000, requestUpgrade(file)), Error, "asked");
+      await flood;
+    }
+  } finally {
+    for (const socket of held) socket.close();
+    await Deno.remove(file).catch(() => {});
+  }
+});
+
+Deno.test("what a version says is told without what a terminal acts on", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const failures = [new UpgradeError("refused", "\x1b[2J\u202egone\r\n"), new Error("no\x9b2J room\n")];
+    using _listening = onUpgradeRequest(() => Promise.reject(failures.shift()), { controlFile: file });
+    const refused = await within(10_000, assertRejects(() => requestUpgrade(file), UpgradeError));
+    assertEquals(refused.reason, " [2J gone ");
+    const failed = await within(10_000, assertRejects(() => requestUpgrade(file), Error));
+    assertEquals(failed.message, "no 2J room ");
+  } finally {
+    await Deno.remove(file).catch(() => {});
+  }
+});

@@ -208,9 +208,13 @@ Deno.test({
       await assertRejects(
         () => near.send([]),
         RangeError,
-        "Invalid number of descriptors: must be from 1 to 253, got 0",
+        "Invalid `sockets.length`: must be an integer from 1 to 253, got 0",
       );
-      await assertRejects(() => near.send(Array(254).fill(listener)), RangeError, "must be from 1 to 253, got 254");
+      await assertRejects(
+        () => near.send(Array(254).fill(listener)),
+        RangeError,
+        "must be an integer from 1 to 253, got 254",
+      );
       const pending = near.receive();
       await Promise.resolve();
       near.close();

@@ -28,7 +28,7 @@ Deno.test("options out of their range are refused", async () => {
   assertThrows(
     () => serveSystemfd([], { maxClients: 0 }),
     RangeError,
-    "Invalid `maxClients`: must be at least 1, got 0",
+    "Invalid `maxClients`: must be an integer from 1, got 0",
   );
 });
 

@@ -1,6 +1,6 @@
 // systemfd's protocol, our server: children that fetch their sockets, and clients that misbehave.
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { connect, listen, WinsockError } from "@winsock/handoff";
+import { connect, listen, type Socket, WinsockError } from "@winsock/handoff";
 import {
   receiveSystemfd,
   serveSystemfd,
@@ -19,9 +19,14 @@ function variables(env: Readonly<Record<string, string>>): Map<string, string> {
   return new Map(Object.entries(env));
 }
 
+/** The port of a server. */
+function serverPort({ env }: { env: SystemfdServer["env"] }): number {
+  return Number(env.SYSTEMFD_SOCKET_SERVER.split(":")[1]);
+}
+
 /** Connects to a server as somebody who does not know the protocol. */
-async function dial({ env }: { env: SystemfdServer["env"] }): Promise<Deno.TcpConn> {
-  return (await connect({ port: Number(env.SYSTEMFD_SOCKET_SERVER.split(":")[1]) })).toConn();
+async function dial(server: { env: SystemfdServer["env"] }): Promise<Deno.TcpConn> {
+  return (await connect({ port: serverPort(server) })).toConn();
 }
 
 /** Says something to a server, ends this side, and returns how many bytes it answers. */
@@ -158,11 +163,48 @@ Deno.test("clients that are slow, or never end their side, are cut off and hold 
     using silent = await dial(server);
     using halfOpen = await dial(server);
     await writeText(halfOpen, `${secret}|${Deno.pid}`);
-    // Both places are taken; who asks now waits for one and is served.
+    // Both places are taken. The one that has said nothing is given to who asks now.
     await assertServed(server, port);
-    assert(errors.length > 0);
     assertEquals(await readEnd(silent).catch(() => true), true);
     assertEquals(await readEnd(halfOpen).catch(() => true), true);
+    await until(() => errors.length === 2, "the server reports both");
+    assertEquals(errors.map((error) => error.constructor), [Deno.errors.ConnectionAborted, Deno.errors.TimedOut]);
+  });
+});
+
+Deno.test("strangers that hold connections, and open more all the time, keep no client out", async () => {
+  await withServer({ timeout: 60_000 }, async (server, errors, port) => {
+    const held: Socket[] = [];
+    const connectMore = async () => held.push(await connect({ port: serverPort(server) }));
+    try {
+      // Many more than there are places.
+      for (let count = 0; count < 100; count++) await connectMore();
+      for (let count = 0; count < 5; count++) {
+        const flood = Promise.all(Array.from({ length: 20 }, connectMore));
+        await within(10_000, assertServed(server, port));
+        await flood;
+      }
+    } finally {
+      for (const socket of held) socket.close();
+    }
+    await until(() => errors.length === 200, "the server reports each");
+    assert(errors.every((error) => /proved nothing|secret is wrong|reset/.test(error.message)), String(errors[0]));
+    await assertServed(server, port);
+  });
+});
+
+Deno.test("clients that know the secret and do not go on fill the places, and not for longer than the timeout", async () => {
+  await withServer({ timeout: 300, maxClients: 2 }, async (server, errors, port) => {
+    const secret = server.env.SYSTEMFD_SOCKET_SECRET;
+    const slow = [await dial(server), await dial(server)];
+    for (const conn of slow) await writeText(conn, secret);
+    // Until the server has read them.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await assertServed(server, port);
+    for (const conn of slow) {
+      await readEnd(conn).catch(() => {});
+      conn.close();
+    }
     assertEquals(errors.map((error) => error.constructor), [Deno.errors.TimedOut, Deno.errors.TimedOut]);
   });
 });

@@ -130,7 +130,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "kept-by-a-worker",
     breaks: "What a Worker had open stays open when it is terminated.",
-    file: "internal/unload.ts",
+    file: "internal/runtime.ts",
     text: "  threadEnd?.add(s);\n  return",
     replacement: "  return",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is terminated" },
@@ -138,7 +138,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "reloaded-listener",
     breaks: "What a program had open stays open when it is reloaded.",
-    file: "internal/unload.ts",
+    file: "internal/runtime.ts",
     text: '  if (!listening) addEventListener("unload", closeAll);\n',
     replacement: "",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is watched" },

@@ -138,7 +138,7 @@ Deno.test("what connect is asked for is checked", async () => {
   await assertRejects(
     () => connect({ port, autoSelectFamily: "yes" as unknown as boolean }),
     TypeError,
-    "Invalid `autoSelectFamily`: must be a boolean, got yes",
+    'Invalid `autoSelectFamily`: must be true or false, got "yes"',
   );
   for (const hostname of ["", "127.0.0.1\0x", "name\0"]) {
     await assertRejects(

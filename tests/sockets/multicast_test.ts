@@ -69,7 +69,7 @@ Deno.test("all members of an IPv6 group get what is sent to it, until they leave
 
 Deno.test("groups and interfaces of the wrong family are refused", async () => {
   using socket = listenDatagram({ hostname: "127.0.0.1", port: 0 });
-  await assertRejects(() => socket.joinMulticastV4("ff01::1", "127.0.0.1"), TypeError, "must be IPv4 addresses");
+  await assertRejects(() => socket.joinMulticastV4("ff01::1", "127.0.0.1"), TypeError, "must both be IPv4 addresses");
   await assertRejects(() => socket.joinMulticastV4("239.0.0.1", "lo"), TypeError, 'must be an IP address, got "lo"');
   await assertRejects(() => socket.joinMulticastV6("239.0.0.1", 1), TypeError, "must be an IPv6 address");
   await assertRejects(() => socket.joinMulticastV4("127.0.0.1", "127.0.0.1"), WinsockError, "WSAEINVAL");

@@ -146,7 +146,7 @@ Deno.test("a value out of range is refused before the system sees it", async () 
     assertThrows(
       () => pair.client.setOption("SO_RCVBUF", value),
       RangeError,
-      `must be a whole number from 0 to 2147483647, got ${value}`,
+      `must be an integer from 0 to 2147483647, got ${value}`,
     );
   }
   assertThrows(() => pair.client.setOption("SO_LINGER", 65_536), RangeError, "from 0 to 65535");
@@ -261,7 +261,7 @@ Deno.test("freeBind listens on an address that is not this host's, where the sys
     assertEquals(datagrams.addr.hostname, hostname);
   }
   const invalid = { hostname: "127.0.0.1", freeBind: 1 as unknown as boolean };
-  assertThrows(() => listen(invalid), TypeError, "Invalid `freeBind`: must be a boolean, got 1");
-  assertThrows(() => listenDatagram(invalid), TypeError, "Invalid `freeBind`: must be a boolean, got 1");
+  assertThrows(() => listen(invalid), TypeError, "Invalid `freeBind`: must be true or false, got 1");
+  assertThrows(() => listenDatagram(invalid), TypeError, "Invalid `freeBind`: must be true or false, got 1");
   await Promise.resolve();
 });

@@ -68,7 +68,7 @@ Deno.test("peek ends with the peer, its signal and its socket", async () => {
   await assertRejects(
     () => pair.server.peek(1, { atLeast: 2 }),
     RangeError,
-    "Invalid `atLeast`: must be at most 1, got 2",
+    "Invalid `atLeast`: must be an integer from 1 to 1, got 2",
   );
   pair.server.close();
   await assertRejects(() => pair.server.peek(1), Deno.errors.BadResource, "peek");

@@ -27,6 +27,7 @@ const FOREIGN = new Set([
   ...["AddFile", "Exit", "PIDFile", "Ready", "UpgradeTimeout", "WaitForParent"], // tableflip
   ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess"],
   ...["WaitForSingleObject"],
+  ...["accept4", "epoll_create1", "pipe2"], // Linux
   ...["DuplicateAndClose", "Serialize"], // .NET
   ...["DupFd", "DupSocket", "Queue", "connection", "fromshare", "share"], // Python
 ]);
