@@ -23,6 +23,7 @@ MAIN is a module whose default export has a fetch function. DENO_FLAGS are those
   --control FILE         lets \`handoff upgrade FILE\` replace this server by a new version of itself
   --drain-timeout MS     how long responses may take when a worker is to end (10000)
   --start-timeout MS     how long a worker may take to load the module (60000)
+  --max-body-size BYTES  how long the body of a request may be (134217728)
   --systemd              serves on the socket that systemd passes, if it passes one, and tells it when the server is ready
   --watch                replaces the workers when a file beside MAIN changes; needs --allow-read
 
@@ -85,7 +86,17 @@ interface ServeArguments {
 function readArguments(args: readonly string[]): ServeArguments {
   const parsed = parseArgs([...args], {
     boolean: ["help", "watch", "systemd"],
-    string: ["_", "port", "hostname", "workers", "distribute", "control", "drain-timeout", "start-timeout"],
+    string: [
+      "_",
+      "port",
+      "hostname",
+      "workers",
+      "distribute",
+      "control",
+      "drain-timeout",
+      "start-timeout",
+      "max-body-size",
+    ],
     "--": true,
     unknown: (arg: string) => {
       if (arg.startsWith("-")) throw new UsageError(`${arg} is not an option of serve. ${FLAGS_HINT}`);
@@ -108,6 +119,7 @@ function readArguments(args: readonly string[]): ServeArguments {
     workers: integer("workers", parsed.workers, 1024, 1),
     drainTimeout: integer("drain-timeout", parsed["drain-timeout"]),
     startTimeout: integer("start-timeout", parsed["start-timeout"]),
+    maxRequestBodySize: integer("max-body-size", parsed["max-body-size"], Number.MAX_SAFE_INTEGER),
     distribute,
     controlFile: parsed.control,
   };

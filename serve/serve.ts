@@ -11,6 +11,7 @@ import {
   either,
   FUNCTION,
   integer,
+  limit,
   oneOf,
   PATH,
   type Rule,
@@ -59,6 +60,11 @@ export interface ServeOptions {
   startTimeout?: number;
   /** The time for a worker to finish its responses before it is ended, in milliseconds. Defaults to `10_000`. */
   drainTimeout?: number;
+  /**
+   * The maximum size of a request's body in bytes, as {@linkcode ServeHttpOptions.maxRequestBodySize}: a longer body is
+   * answered 413, and `Infinity` allows any size. Defaults to 128 MiB.
+   */
+  maxRequestBodySize?: number;
   /**
    * The path of a control file. With it, `handoff upgrade FILE` replaces the whole server, including this process, by a
    * new version. The new version runs the main module of this process with the same arguments. Needs `--allow-read` and
@@ -201,21 +207,26 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     outputPrefix: either(STRING, FUNCTION),
     startTimeout: duration(1),
     drainTimeout: duration(0),
+    maxRequestBodySize: limit(0),
     controlFile: TEXT,
     listener: LISTENER,
     onWorker: FUNCTION,
   });
   const main = moduleUrl(options.main);
-  const { startTimeout = 60_000, drainTimeout = 10_000 } = options;
+  const { startTimeout = 60_000, drainTimeout = 10_000, maxRequestBodySize } = options;
   const version = options.controlFile === undefined ? undefined : await inherit();
   const listener = openListener(options, version);
   try {
     const { addr } = listener;
-    const shutdownTimeout = Math.floor(drainTimeout * RESPONSE_SHARE);
+    const settings = {
+      addr,
+      shutdownTimeout: Math.floor(drainTimeout * RESPONSE_SHARE),
+      ...maxRequestBodySize === undefined ? {} : { maxRequestBodySize },
+    };
     const pool = new WorkerPool({
       script: main,
       size: options.workers ?? navigator.hardwareConcurrency,
-      denoFlags: [...options.denoFlags ?? [], `--preload=${workerModule(main, { addr, shutdownTimeout })}`],
+      denoFlags: [...options.denoFlags ?? [], `--preload=${workerModule(main, settings)}`],
       args: [...options.args ?? []],
       outputPrefix: options.outputPrefix ?? (({ index }) => `[${index}] `),
       startTimeout,

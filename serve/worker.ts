@@ -34,6 +34,8 @@ export interface WorkerSettings {
   readonly addr: Deno.NetAddr;
   /** The time to finish responses when the worker has to end, in milliseconds. */
   readonly shutdownTimeout: number;
+  /** The maximum size of a request's body in bytes. `null`, which is what JSON has for `Infinity`, means any size. */
+  readonly maxRequestBodySize?: number | null;
 }
 
 const IGNORED_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
@@ -56,11 +58,13 @@ export async function serveModule(name: string, module: unknown, settings: Worke
     throw new TypeError(`Cannot serve ${name}: its default export has no "fetch" function`);
   }
   const { fetch, onError } = app as ServedModule;
+  const { shutdownTimeout, maxRequestBodySize } = settings;
   const answersErrors = onError !== undefined && Object.getPrototypeOf(app) === Object.prototype;
   app.onListen?.(settings.addr);
   const handler = (request: Request, info: HttpInfo) => fetch.call(app, request, info);
   const options = {
-    shutdownTimeout: settings.shutdownTimeout,
+    shutdownTimeout,
+    ...maxRequestBodySize === undefined ? {} : { maxRequestBodySize: maxRequestBodySize ?? Infinity },
     ...answersErrors ? { onError: (error: unknown) => onError.call(app, error) } : {},
   };
   // A terminal, or a service manager, signals all processes of the server. It is the supervisor that ends a worker.

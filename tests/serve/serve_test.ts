@@ -26,9 +26,14 @@ for (const how of ["connections", "listener"]) {
   });
 }
 
-Deno.test("serve: a request that fails is answered by the module's onError", async () => {
-  await using server = await ServeProcess.start(["--workers", "1", APP]);
+Deno.test("serve: onError of the module answers a request that fails, and a body that is too long is refused", async () => {
+  await using server = await ServeProcess.start(["--workers", "1", "--max-body-size", "10", APP]);
   assertEquals(await get(server.port, "/fail"), { status: 418, text: "failed as asked" });
+  for (const [length, status] of [[10, 200], [11, 413]] as const) {
+    const response = await fetch(`http://127.0.0.1:${server.port}/`, { method: "POST", body: "x".repeat(length) });
+    await response.body?.cancel();
+    assertEquals(response.status, status);
+  }
 });
 
 Deno.test("serve: a worker that ends is replaced, and is told of with its exit code", async () => {
@@ -73,6 +78,7 @@ Deno.test("serve: a command that is wrong ends with 2 and says what is", async (
       [[], "serve takes one module"],
       [["--port", "99999", APP], "Invalid --port: must be an integer from 0 to 65535"],
       [["--workers", "0", APP], "Invalid --workers"],
+      [["--max-body-size", "Infinity", APP], "Invalid --max-body-size"],
       [["--distribute", "fairly", APP], "Invalid --distribute"],
       [["--colour", APP], "--colour is not an option of serve"],
     ] as const
