@@ -342,6 +342,7 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
       hostname: [...NO_STRINGS, "example.com"],
       listener: [5, "x", null, {}],
       main: NO_PATHS,
+      maxRequestBodySize: [NaN, -1, 1.5, "5", null],
       onWorker: NO_FUNCTIONS,
       outputPrefix: [5, null, {}],
       port: NO_PORTS,
