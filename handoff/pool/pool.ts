@@ -419,7 +419,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * While no worker has room, no connection is accepted, so that clients wait in the listener's backlog. The event
    * `poolfull` marks the beginning of this, and `poolfree` the end. A connection that a worker does not take is offered
    * to other workers. A connection is closed if no worker takes it, or if no worker had room within `queueTimeout`; the
-   * event `connectiondrop` has the reason.
+   * event `connectiondrop` has the reason. While workers accept themselves there are none of these events.
    *
    * @param listener The listener. It stays open, and nothing else should accept on it meanwhile.
    * @param options What is sent with each connection, and the other options.
@@ -526,14 +526,17 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   async #restart(timeouts: Required<PoolRestartOptions>): Promise<void> {
+    let replaced = 0;
     try {
       for (const place of this.#places) {
         if (this.#failure !== undefined) throw this.#failure;
         await place.replace(timeouts);
+        replaced++;
       }
     } catch (error) {
       if (!(error instanceof HandoffError)) throw error;
-      throw new HandoffError(error.outcome, error.reason, errorAbout(NO_RESTART, { cause: error }));
+      const progress = `${replaced} of ${this.#places.length} workers were replaced`;
+      throw new HandoffError(error.outcome, `${error.reason}; ${progress}`, errorAbout(NO_RESTART, { cause: error }));
     }
   }
 
