@@ -419,7 +419,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
    * While no worker has room, no connection is accepted, so that clients wait in the listener's backlog. The event
    * `poolfull` marks the beginning of this, and `poolfree` the end. A connection that a worker does not take is offered
    * to other workers. A connection is closed if no worker takes it, or if no worker had room within `queueTimeout`; the
-   * event `connectiondrop` has the reason. While workers accept themselves there are none of these events.
+   * event `connectiondrop` has the reason. These events are not emitted while workers accept themselves.
    *
    * @param listener The listener. It stays open, and nothing else should accept on it meanwhile.
    * @param options What is sent with each connection, and the other options.
