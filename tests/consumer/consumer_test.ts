@@ -15,8 +15,8 @@ const README = Deno.readTextFileSync(new URL("../../README.md", import.meta.url)
 const ADD = inReadme(/^deno (add jsr:\S+)$/m);
 const RUN_PROGRAM = inReadme(/`deno (run \S+ errors 10038)`/);
 const RUN_OUTSIDE = ["run", ...inReadme(/ is `(jsr:\S+)`\.$/m), "errors", "10038"];
-/** What the package and the stand-ins import, or look for, on npm: nothing is fetched from there while tests run. */
-const NPM_PACKAGES = ["bufferutil", "deno-std", "mime-db", "utf-8-validate", "ws"];
+/** What the package and the stand-ins import, or look for, on npm, or its scope. Nothing is fetched while tests run. */
+const NPM_PACKAGES = ["@opentelemetry", "bufferutil", "deno-std", "mime-db", "utf-8-validate", "ws"];
 
 /** Somebody else, who has a cache of their own, and a registry. */
 class Stranger implements AsyncDisposable {

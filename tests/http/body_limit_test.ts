@@ -201,7 +201,7 @@ Deno.test("node:http: over TLS too", async () => {
 });
 
 Deno.test("a limit that is none is refused", () => {
-  for (const maxRequestBodySize of [-1, 1.5, NaN, "1" as unknown as number]) {
+  for (const maxRequestBodySize of [-1, 1.5, NaN]) {
     const serve = () => serveHttp((async function* () {})(), () => new Response(), { maxRequestBodySize });
     assertThrows(serve, RangeError, "Invalid `maxRequestBodySize`: must be");
   }
