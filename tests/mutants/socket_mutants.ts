@@ -19,8 +19,8 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "long-structure",
     breaks: "A structure is decoded from more bytes than it has.",
     file: "structs/codec.ts",
-    text: "decode(bytes) {\n      if (bytes.byteLength !== size)",
-    replacement: "decode(bytes) {\n      if (bytes.byteLength < size)",
+    text: "decode(bytes) {\n      if (bytes?.byteLength !== size ||",
+    replacement: "decode(bytes) {\n      if (bytes?.byteLength < size ||",
     tests: { files: ["tests/structs/structs_test.ts"] },
   },
   {
