@@ -165,10 +165,11 @@ Deno.test("what is sent when the channel has ended, and the process not yet, com
   await source.ready;
   kill(pid);
   const pairs = await connections(COUNT);
-  const sent: Promise<HandoffError>[] = [];
+  const sent: Promise<Error>[] = [];
   // Some before this process has heard the end of the answers, and some after that.
   for (const { server } of pairs) {
-    sent.push(assertRejects(() => source.send(server), HandoffError));
+    // Windows duplicates for no process that has ended, and may know that before the source does.
+    sent.push(assertRejects(() => source.send(server), Deno.build.os === "windows" ? Error : HandoffError));
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   known.resolve();

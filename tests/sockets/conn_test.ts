@@ -112,7 +112,12 @@ for (const kind of KINDS) {
       const deno = await run(kind, scenario, "Deno");
       const expected = DIFFERENCES[name]?.outcome(deno) ?? deno;
       for (const path of ["native", "plain"] as const) {
-        assertEquals([path, ...await run(kind, scenario, path)], [path, ...expected]);
+        let outcomes = await run(kind, scenario, path);
+        // On a busy machine, Wine itself sometimes takes a reset for the end of what is read.
+        for (let retries = 2; isWine() && outcomes[0] === "the end" && retries > 0; retries--) {
+          outcomes = await run(kind, scenario, path);
+        }
+        assertEquals([path, ...outcomes], [path, ...expected]);
       }
     });
   }
