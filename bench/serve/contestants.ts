@@ -4,7 +4,7 @@
  * @module
  */
 import { Unavailable } from "../handoff/lane.ts";
-import { bunProgram, nodeProgram, windowsNode } from "../handoff/packages.ts";
+import { bunProgram, nodeProgram } from "../handoff/packages.ts";
 import { FFI_GRANT, RUN } from "../handoff/ours_child.ts";
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 
@@ -94,13 +94,8 @@ async function windowsLane(workers: number): Promise<ServeLane> {
     [CONNECTIONS]: handoff("connections"),
     [ONE]: () => start([WINE_DENO, "run", "--quiet", "--no-check", "--allow-net", windowsPath("deno_server.ts")]),
   };
-  const missing: string[] = [];
-  await offer(missing, "Node", async () => {
-    const program = await windowsNode();
-    for (const [name, policy] of [[ROUND_ROBIN, "round robin"], [SHARED, "shared"]] as const) {
-      contestants[name] = () => start([program, windowsPath("node_cluster.mjs"), String(workers), policy]);
-    }
-  });
+  // The primary of a cluster ends with "open EBADF" when it writes to a pipe.
+  const missing = ["Node: it cannot write to pipes under Wine, as the primary of a cluster"];
   return { name: "Wine", note: `${workers} workers; the client is a process of Linux`, contestants, missing };
 }
 

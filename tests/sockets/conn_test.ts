@@ -114,7 +114,11 @@ for (const kind of KINDS) {
       for (const path of ["native", "plain"] as const) {
         let outcomes = await run(kind, scenario, path);
         // On a busy machine, Wine itself sometimes takes a reset for the end of what is read.
-        for (let retries = 2; isWine() && outcomes[0] === "the end" && retries > 0; retries--) {
+        for (
+          let retries = 2;
+          isWine() && outcomes[0] === "the end" && expected[0] !== "the end" && retries > 0;
+          retries--
+        ) {
           outcomes = await run(kind, scenario, path);
         }
         assertEquals([path, ...outcomes], [path, ...expected]);
