@@ -16,6 +16,7 @@ const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> 
 const RACES: Record<string, readonly string[]> = {
   "offered × kill target": ["target-exited → source", "handed off → target †"],
   "offered × kill both": ["source and target killed → source †", "source and target killed → target †"],
+  "offered × close answers": ["channel-broken → source", "handed off → target"],
   "offered × freeze target": ["timeout → source", "handed off → target"],
   "hello-sent × freeze source": ["timeout → source", "handed off → target"],
   "hello-received × freeze source": ["timeout → source", "handed off → target"],
