@@ -48,7 +48,7 @@ export const SEND_TIMEOUT_MS = 10_000;
  * How long to wait for the exit status of a process that has closed its end of the channel, in milliseconds. An error
  * can then say how the process ended.
  */
-const EXIT_MS = 250;
+const EXIT_MS = 1_000;
 
 /** Options of a {@linkcode HandoffSource}. */
 export interface HandoffSourceOptions {

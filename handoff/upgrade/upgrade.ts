@@ -312,12 +312,13 @@ async function replace(
     throw error;
   }
   const { channel, far } = opened;
+  // A version that ends also ends the channel, after all its messages.
+  const firstMessage = channel.receive();
   let paused = false;
   try {
     const failed = Promise.race([ended, late.promise]);
     await Promise.race([orFail(handOver(source, far, state, options), failed), aborted.promise]);
-    // A version that ends also ends the channel, after all its messages.
-    const answer = await Promise.race([orFail(channel.receive(), late.promise), aborted.promise]);
+    const answer = await Promise.race([orFail(firstMessage, late.promise), aborted.promise]);
     if (answer?.type === "refuse") throw new UpgradeError("refused", answer.reason);
     await expect("ready", answer, failed);
     paused = true;
@@ -333,11 +334,14 @@ async function replace(
     killProcess(child);
     // Before its process has ended, it must not see the end of the channel as the end of this version.
     await settleWithin(child.status, END_TIMEOUT_MS);
-    channel.close();
-    if (paused) resume(state, options);
-    throw error instanceof HandoffError
+    const failure = error instanceof HandoffError
       ? new UpgradeError(OUTCOMES[error.outcome], error.reason, { cause: error })
       : error;
+    const crashed = failure instanceof UpgradeError && failure.outcome === "crashed";
+    const refusal = crashed ? await refusalIn(firstMessage) : undefined;
+    channel.close();
+    if (paused) resume(state, options);
+    throw refusal ?? failure;
   } finally {
     clearTimeout(deadline);
     far.close();
@@ -350,6 +354,16 @@ async function replace(
   channel.send({ type: "confirm" });
   child.unref();
   return { child, channel };
+}
+
+/** Returns the refusal of a version that has ended. Its end may be known before its message is read. */
+async function refusalIn(message: Promise<UpgradeMessage | undefined>): Promise<UpgradeError | undefined> {
+  let refusal: UpgradeError | undefined;
+  const read = message.then((answer) => {
+    if (answer?.type === "refuse") refusal = new UpgradeError("refused", answer.reason);
+  });
+  await settleWithin(read, END_TIMEOUT_MS);
+  return refusal;
 }
 
 /** Returns the program of the next version. By default it runs like this version. */
