@@ -8,6 +8,10 @@
  * tests wait, and each may use its process as if it were alone. `.cache/reports` has a report of each batch, in JUnit's
  * format, with the time of each test.
  *
+ * A batch that fails is run once more at the end of its lane, and the second run counts. The output names each batch that
+ * passed only then: such a test depends on time and needs mending. If more than two batches of a lane fail, or
+ * with a FILTER, none is run again.
+ *
  * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
  *
@@ -43,6 +47,11 @@ const LAST_OUTPUT_MS = 5_000;
  * the last batch.
  */
 const BATCH = 6;
+/**
+ * The most batches of a lane that are run again if they fail, once, without other batches of the lane beside them. On a
+ * machine that other programs keep busy, a test may miss a time limit. More failures are not about time.
+ */
+const MAX_REPEATED = 2;
 const options = parseArgs(Deno.args, { string: ["lane", "jobs"] });
 const jobs = Number(options.jobs ?? Math.min(2, navigator.hardwareConcurrency));
 if (!Number.isInteger(jobs) || jobs < 1) {
@@ -100,7 +109,7 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   const batches = await testBatches();
   const running = new Set<Deno.ChildProcess>();
   const cut = new AbortController();
-  const total: Counts = { passed: 0, failed: 0 };
+  const results: Counts[] = batches.map(() => ({ passed: 0, failed: 0 }));
   let late = false;
   const limit = setTimeout(() => {
     late = true;
@@ -108,10 +117,18 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   }, LIMIT_MINUTES * 60_000);
   let shown = before.then(() => console.log(`\n== ${name} lane`));
 
-  async function runBatch(files: string[], index: number, job: number): Promise<void> {
+  async function runBatch(index: number, job: number): Promise<void> {
     const report = `${REPORTS}/${name}-${String(index).padStart(2, "0")}.xml`;
     await Deno.remove(report).catch(() => {});
-    const args = ["test", "--quiet", "--allow-all", "--no-check", `--junit-path=${report}`, ...filter, ...files];
+    const args = [
+      "test",
+      "--quiet",
+      "--allow-all",
+      "--no-check",
+      `--junit-path=${report}`,
+      ...filter,
+      ...batches[index]!,
+    ];
     const child = lane.command(args, { stdout: "piped", stderr: "piped" }, job).spawn();
     running.add(child);
     const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => unbounded(stream, cut.signal));
@@ -121,20 +138,39 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
     const { code } = await child.status;
     running.delete(child);
     const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
-    total.passed += passed;
-    total.failed += failed === 0 && code !== 0 && !late ? 1 : failed;
+    results[index] = { passed, failed: failed === 0 && code !== 0 && !late ? 1 : failed };
   }
 
-  const queue = batches.entries();
+  const queue = batches.keys();
   await Promise.all(Array.from({ length: jobs }, async (_, job) => {
-    for (const [index, files] of queue) {
+    for (const index of queue) {
       if (late) break;
-      await runBatch(files, index, job);
+      await runBatch(index, job);
     }
   }));
+  const repeated = [...batches.keys()].filter((index) => results[index]!.failed > 0);
+  if (repeated.length <= MAX_REPEATED && filter.length === 0 && !late) {
+    for (const index of repeated) {
+      const files = batches[index]!.join(", ");
+      shown = shown.then(() => console.log(`\n== ${name} lane: once more, without others beside them: ${files}`));
+      await runBatch(index, 0);
+    }
+  }
   clearTimeout(limit);
   const seconds = (performance.now() - started) / 1000;
   await shown;
+  const total = { passed: 0, failed: 0 };
+  for (const { passed, failed } of results) {
+    total.passed += passed;
+    total.failed += failed;
+  }
+  for (const index of repeated) {
+    if (results[index]!.failed === 0) {
+      console.log(
+        `== ${name} lane: failed at first, and passed when run again: a test in ${batches[index]!.join(", ")}`,
+      );
+    }
+  }
   if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the tests named last`);
   if (late || total.passed === 0) total.failed = Math.max(total.failed, 1);
   console.log(`== ${name} lane: ${total.passed} passed, ${total.failed} failed in ${seconds.toFixed(0)} s`);
