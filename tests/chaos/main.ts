@@ -6,6 +6,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { buildNativeLibrary } from "../../tools/native_library.ts";
 import { runChaos } from "./chaos.ts";
 import { runStorm } from "./storm.ts";
 import { type Attack, runCycling, runFloods } from "./strangers.ts";
@@ -58,6 +59,8 @@ async function storm(connections: number, seed: number, threads: string | undefi
 
 /** Prints what strangers at a rendezvous get, and what they cost, and ends. */
 async function attack(seconds: number): Promise<never> {
+  const missing = await buildNativeLibrary("linux");
+  if (missing !== undefined) throw new Error(`The attackers are in C, and cannot be built without ${missing}`);
   const { rounds, stolen } = await runCycling(seconds * 1_000);
   console.log(`${rounds} process ids came round again in ${seconds} s: ${stolen} sockets stolen`);
   const attacks: readonly Attack[] = ["floodOwn", "flood", "search"];
