@@ -4,6 +4,8 @@
  * @module
  */
 import { check, shown, STRING } from "../internal/options.ts";
+import { untilAborted } from "../internal/runtime.ts";
+import { SOCK } from "../structs/constants.ts";
 import { SOCKADDR_IN, SOCKADDR_IN6 } from "../structs/sockaddr.ts";
 import type { WinsockError } from "./winsock_error.ts";
 
@@ -192,7 +194,6 @@ export interface HostLookup {
 
 /** `struct addrinfo`: `ai_family` is at 4, `ai_socktype` at 8, `ai_addrlen` at 16 and `ai_next` at the end. */
 const ADDRINFO_SIZE = 48;
-const SOCK_STREAM = 1;
 /** The most lookups at a time. Each holds a pool thread, for many seconds if no name server answers. */
 const MAX_LOOKUPS = 4;
 let lookups = 0;
@@ -215,14 +216,7 @@ export async function lookUpHost(
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
   signal?.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal?.reason);
-  signal?.addEventListener("abort", abort);
-  try {
-    return await Promise.race([findHost(hostname, lookup, addresses, signal), aborted.promise]);
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
+  return await untilAborted(findHost(hostname, lookup, addresses, signal), signal);
 }
 
 async function findHost(
@@ -236,7 +230,7 @@ async function findHost(
   try {
     if (signal?.aborted) return [];
     const hints = new Uint8Array(ADDRINFO_SIZE);
-    hints[8] = SOCK_STREAM;
+    hints[8] = SOCK.SOCK_STREAM;
     const list = new BigUint64Array(1);
     const code = await lookup.find(hostname, hints, list);
     if (code !== 0) throw lookup.error(code, `resolve the name "${hostname}"`);

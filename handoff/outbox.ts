@@ -40,6 +40,8 @@ import {
   OfferedKind,
 } from "./protocol.ts";
 
+/** The default time that the other process may take for each socket and message, in milliseconds. */
+export const SEND_TIMEOUT_MS = 10_000;
 /** The size of a blob in bytes, even if this channel does not send blobs. */
 const BLOB_SIZE = 628;
 const NO_BYTES = new Uint8Array(0);

@@ -21,7 +21,14 @@ import {
   spawnWorkerCommand,
   type WorkerScript,
 } from "./spawn.ts";
-import { Outbox, POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outbox.ts";
+import {
+  Outbox,
+  POST_RULES,
+  type PostMessageOptions,
+  SEND_RULES,
+  SEND_TIMEOUT_MS,
+  type SendOptions,
+} from "./outbox.ts";
 import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
@@ -42,8 +49,6 @@ import {
 
 /** The default time that a target may take to become ready, in milliseconds. */
 export const START_TIMEOUT_MS = 30_000;
-/** The default time that a ready target may take for each socket, in milliseconds. */
-export const SEND_TIMEOUT_MS = 10_000;
 /**
  * How long to wait for the exit status of a process that has closed its end of the channel, in milliseconds. An error
  * can then say how the process ended.

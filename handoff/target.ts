@@ -5,7 +5,7 @@
  */
 import { concat } from "@std/bytes/concat";
 import { BOOLEAN, checkOptions, duration, type Rule, SIGNAL, STREAM } from "../internal/options.ts";
-import { nodeBuiltin, settleWithin } from "../internal/runtime.ts";
+import { nodeBuiltin, settleWithin, untilAborted } from "../internal/runtime.ts";
 import type { SocketKind } from "../ffi/platform.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
@@ -27,7 +27,14 @@ import {
   type ReceiveOptions,
   socketKindOf,
 } from "./inbox.ts";
-import { Outbox, POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outbox.ts";
+import {
+  Outbox,
+  POST_RULES,
+  type PostMessageOptions,
+  SEND_RULES,
+  SEND_TIMEOUT_MS,
+  type SendOptions,
+} from "./outbox.ts";
 import { openTargetChannel } from "./spawn.ts";
 import type { AcceptingListener } from "./shared_listener.ts";
 import { decodeHello, encodeFrame, encodeReady, type Frame, FrameDecoder, FrameType, OfferedKind } from "./protocol.ts";
@@ -46,8 +53,6 @@ const DONE_MS = 2;
 const COUNTS_MS = 25;
 /** The time that a source may take to learn that this process takes no more sockets, in milliseconds. */
 const LEAVE_MS = 1_000;
-/** The time that the source may take for what is handed back to it, in milliseconds. */
-const SEND_TIMEOUT_MS = 10_000;
 
 const KIND_NAMES: Readonly<Record<SocketKind, string>> = {
   connection: "connections",
@@ -509,19 +514,6 @@ function isSourceGone(error: unknown): boolean {
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new HandoffError("channel-broken", reason, errorAbout("Cannot receive more sockets", { cause }));
-}
-
-/** Waits for a promise, or rejects with the reason of a signal when that is aborted first. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  signal?.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal!.reason);
-  signal?.addEventListener("abort", abort);
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
 }
 
 function sourceClosed(): HandoffError {

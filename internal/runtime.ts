@@ -106,6 +106,26 @@ export async function settleWithin(promise: Promise<unknown>, milliseconds: numb
 }
 
 /**
+ * Returns a promise that rejects with the reason of a signal when that is aborted. It does not cause an unhandled
+ * rejection.
+ */
+export function abortion(signal: AbortSignal | undefined): { promise: Promise<never> } & Disposable {
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {});
+  const abort = () => reject(signal!.reason);
+  signal?.addEventListener("abort", abort);
+  if (signal?.aborted) abort();
+  return { promise, [Symbol.dispose]: () => signal?.removeEventListener("abort", abort) };
+}
+
+/** Waits for a promise, or rejects with the reason of a signal when that is aborted first. */
+export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted();
+  using aborted = abortion(signal);
+  return await Promise.race([promise, aborted.promise]);
+}
+
+/**
  * A promise that says when the program begins to wait for it, by `await`, `then` or what is made of them: what is to come is
  * then to keep the process running, and otherwise not. That it rejects is not an unhandled rejection.
  */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BOOLEAN, check, checkOptions, integer, shown, SIGNAL } from "../internal/options.ts";
+import { BOOLEAN, check, checkOptions, integer, MAX_DURATION, shown, SIGNAL } from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import type { LocalType } from "../ffi/platform.ts";
 import {
@@ -43,8 +43,6 @@ export interface ConnectOptions {
 }
 
 const ATTEMPT_DELAY_MS = 250;
-/** The longest time of a timer. */
-const MAX_DELAY_MS = 0x7fff_ffff;
 /** The addresses of `localhost`, which need no lookup. */
 const LOCALHOST = ["127.0.0.1", "::1"];
 
@@ -126,7 +124,7 @@ export async function connect(
 function attemptDelay(options: ConnectOptions): number | undefined {
   const { autoSelectFamily = true, autoSelectFamilyAttemptDelay: delay = ATTEMPT_DELAY_MS } = options;
   check("autoSelectFamily", autoSelectFamily, BOOLEAN);
-  check("autoSelectFamilyAttemptDelay", delay, integer(1, MAX_DELAY_MS));
+  check("autoSelectFamilyAttemptDelay", delay, integer(1, MAX_DURATION));
   return autoSelectFamily ? delay : undefined;
 }
 

@@ -6,15 +6,13 @@
  */
 import { concat } from "@std/bytes/concat";
 import type net from "node:net";
-import { check, type Rule } from "../internal/options.ts";
+import { check, MAX_DURATION, type Rule } from "../internal/options.ts";
 import { nodeBuiltin } from "../internal/runtime.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
 
-/** The longest duration of a timer, in milliseconds. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
 /** As in Node, a longer time counts as the longest one. */
 const TIMEOUT: Rule = {
   what: "a finite number from 0",
@@ -128,7 +126,7 @@ function definePolledStream() {
 
     setTimeout(timeout: number, callback?: () => void): this {
       check("timeout", timeout, TIMEOUT);
-      this.timeout = Math.min(timeout, MAX_TIMEOUT);
+      this.timeout = Math.min(timeout, MAX_DURATION);
       if (callback !== undefined) {
         if (timeout === 0) this.off("timeout", callback);
         else this.once("timeout", callback);

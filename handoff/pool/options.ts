@@ -92,8 +92,7 @@ export interface WorkerPoolSettings {
   /**
    * The text before each line that a worker prints. Without it, the output of workers goes to that of this process,
    * unchanged. On Windows that also happens to the output of some workers if there are many: with `n` processors, Deno
-   * can read the output of `2 * n - 1` workers at once.
-   * unchanged. If the workers are not `trusted`, control characters in their lines are replaced by spaces.
+   * can read the output of `2 * n - 1` workers at once. If the workers are not `trusted`, control characters in their lines are replaced by spaces.
    */
   outputPrefix?: string | ((worker: WorkerInfo) => string);
   /** The signal that ends the pool at once, with its workers. */

@@ -31,7 +31,6 @@ import {
 import { nodeBuiltin, settleWithin } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
-import type { SendOptions } from "../outbox.ts";
 import { type MessageWithSocket, sourceTimeouts } from "../source.ts";
 import { checkWorkerCommand } from "../spawn.ts";
 import { type AnySocket, kindOfSocket } from "../../sockets/duplicate_socket.ts";
@@ -39,7 +38,7 @@ import { holderOf } from "../../sockets/descriptor.ts";
 import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } from "../../sockets/listener.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import { errorAbout, HandoffError } from "../errors.ts";
-import { SEND_RULES } from "../outbox.ts";
+import { SEND_RULES, type SendOptions } from "../outbox.ts";
 import { SHARE_LIMIT } from "../protocol.ts";
 import { noWorker, Scheduler } from "./scheduler.ts";
 import type { SharedAccepting } from "./shared_accepting.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { BOOLEAN, checkOptions, duration, type Rule, SIGNAL } from "../../internal/options.ts";
-import { settleWithin, WatchedPromise } from "../../internal/runtime.ts";
+import { abortion, settleWithin, WatchedPromise } from "../../internal/runtime.ts";
 import { ownCommandLine } from "../../ffi/system.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { type AnySocket, checkOpen, duplicateSocket, openSocket } from "../../sockets/duplicate_socket.ts";
@@ -224,19 +224,6 @@ async function ownTrial({ confirmed }: ServerVersionState, signal: AbortSignal |
   } finally {
     clearTimeout(deadline);
   }
-}
-
-/**
- * Returns a promise that rejects with the reason of a signal when that is aborted. It does not cause an unhandled
- * rejection.
- */
-function abortion(signal: AbortSignal | undefined): { promise: Promise<never> } & Disposable {
-  const { promise, reject } = Promise.withResolvers<never>();
-  promise.catch(() => {});
-  const abort = () => reject(signal!.reason);
-  signal?.addEventListener("abort", abort);
-  if (signal?.aborted) abort();
-  return { promise, [Symbol.dispose]: () => signal?.removeEventListener("abort", abort) };
 }
 
 /** Ends a version. */

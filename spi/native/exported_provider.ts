@@ -121,9 +121,10 @@ export interface ExportedProvider extends Disposable {
  *
  * The WSPPROC_TABLE that it fills has all 30 functions. Those of {@linkcode ProviderFunctions} call the provider. On
  * Windows, the functions that use a socket, such as `WSPBind`, `WSPAccept`, `WSPSend` and `WSPSelect`, are passed on to
- * the system's sockets ({@linkcode ProviderFunctions.passOn}), and run on this thread: a call that waits blocks it. Fail
- * with WSAEOPNOTSUPP: `WSPAsyncSelect`, `WSPCancelBlockingCall`, `WSPGetQOSByName`, `WSPJoinLeaf`, completion routines,
- * and on other systems all functions that use a socket. There the descriptors are those of the system. If the provider throws, the result is `SOCKET_ERROR` or `INVALID_SOCKET`, and
+ * the system's sockets ({@linkcode ProviderFunctions.passOn}), and run on this thread: a call that waits blocks it.
+ * `WSPAsyncSelect`, `WSPCancelBlockingCall`, `WSPGetQOSByName`, `WSPJoinLeaf` and completion routines fail with
+ * WSAEOPNOTSUPP. So do all functions that use a socket on other systems, where the descriptors are those of the system.
+ * If the provider throws, the result is `SOCKET_ERROR` or `INVALID_SOCKET`, and
  * `lpErrno` has the code of the error. A `RangeError` or `TypeError` is WSAEINVAL, NULL for a required pointer is
  * WSAEFAULT, and any other error is WSASYSCALLFAILURE.
  *
