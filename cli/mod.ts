@@ -94,7 +94,7 @@ export type { Terminal };
 /**
  * Runs a command.
  *
- * @example
+ * @example The meaning of an error code
  * ```ts
  * import { main } from "@winsock/handoff/cli";
  * import { assertEquals } from "@std/assert";

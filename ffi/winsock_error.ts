@@ -25,7 +25,7 @@ export interface WinsockErrorOptions extends ErrorOptions {
  * Sharing throws it, and so do service providers. Sockets throw the class that Deno's own sockets throw, such as
  * `Deno.errors.AddrInUse`, with this as its `cause`; where Deno has no class for it, this itself.
  *
- * @example
+ * @example The message of an error
  * ```ts
  * import { WinsockError } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";

@@ -53,7 +53,7 @@ export function errorAbout(what: string, options: ErrorOptions = {}): ErrorOptio
 /**
  * The error of a hand-off that failed. The socket is still open and belongs to its owner in the source.
  *
- * @example
+ * @example A target that rejects the socket
  * ```ts
  * import { HandoffError } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";
@@ -105,13 +105,13 @@ export type UpgradeOutcome = "refused" | "crashed" | "timeout" | "busy" | "not-r
 /**
  * The error of an upgrade that failed. This version continues to serve.
  *
- * @example
+ * @example A version that refuses to take over
  * ```ts
  * import { UpgradeError } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";
  *
  * const error = new UpgradeError("refused", "the configuration is not valid");
- * assertEquals(error.message, "The new version does not take over (refused): the configuration is not valid");
+ * assertEquals(error.message, "Cannot upgrade the server (refused): the configuration is not valid");
  * ```
  */
 export class UpgradeError extends Error {
@@ -134,7 +134,7 @@ export class UpgradeError extends Error {
    * @param options The cause of the error.
    */
   constructor(outcome: UpgradeOutcome, reason: string, options: ErrorOptions = {}) {
-    super(`The new version does not take over (${outcome}): ${reason}`, options);
+    super(`Cannot upgrade the server (${outcome}): ${reason}`, options);
     this.outcome = outcome;
     this.reason = reason;
     ({ exitCode: this.exitCode, signal: this.signal } = exitOf(options));

@@ -26,7 +26,7 @@ const COUNT = integer(1, MAX_DESCRIPTORS);
  * Encodes a message as `multiprocessing.connection.Connection.send_bytes` writes it to a socket, and to a pipe on other
  * systems than Windows: its length in 4 bytes, big-endian, followed by its bytes. Needs no permission.
  *
- * @example
+ * @example A message of two bytes
  * ```ts
  * import { encodePythonMessage } from "@winsock/handoff/interop";
  * import { assertEquals } from "@std/assert";

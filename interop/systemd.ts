@@ -191,7 +191,7 @@ const NAME = /^[ -9;-~]{1,255}$/;
  * Needs `--allow-run=/bin/sh`, which starts the program, `--allow-env` (`--allow-env=NODE_V8_COVERAGE` with
  * `clearEnv`), and ffi access to the system's socket library.
  *
- * @example
+ * @example A program that checks its descriptor 3
  * ```ts
  * import { listen } from "@winsock/handoff";
  * import { spawnActivated } from "@winsock/handoff/interop";

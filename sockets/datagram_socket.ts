@@ -496,7 +496,7 @@ export interface ListenLocalDatagramOptions {
  * No other socket can bind the port unless `reuseAddress` or `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows).
  * Child processes do not inherit the socket. Needs ffi access to the system's socket library, and no net permission.
  *
- * @example
+ * @example A UDP socket on a port that the system chooses
  * ```ts
  * import { listenDatagram } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";

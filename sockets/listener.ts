@@ -496,7 +496,7 @@ export function checkLocalType(type: unknown): void {
  * do not inherit the listener. Names other than `localhost` are not resolved. Needs ffi access to the system's socket
  * library, and no net permission.
  *
- * @example
+ * @example A listener on a port that the system chooses
  * ```ts
  * import { listen } from "@winsock/handoff";
  * import { assertEquals } from "@std/assert";

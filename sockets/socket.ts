@@ -142,7 +142,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * Makes two connected sockets: local sockets (`socketpair`) on Linux and macOS, TCP sockets over the loopback
    * interface on Windows. Child processes do not inherit them.
    *
-   * @example
+   * @example Bytes from one end to the other
    * ```ts
    * import { Socket } from "@winsock/handoff";
    * import { assertEquals } from "@std/assert";

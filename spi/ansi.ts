@@ -36,7 +36,7 @@ export function toWide(info: Uint8Array): Uint8Array<ArrayBuffer> {
  * ([WSADuplicateSocketA](https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaduplicatesocketa)). The
  * provider uses the W form, as every provider does.
  *
- * @example
+ * @example A duplicate in the A form
  * ```ts
  * import { defaultProvider, duplicateSocketA, socketA } from "@winsock/handoff/spi";
  * import { listen, Listener } from "@winsock/handoff";

@@ -20,7 +20,7 @@ const IDENTITY_END = 72;
  * `WSPStringToAddress`. For a blob passed down through `WSPSocket` see {@linkcode duplicateForNext}.
  *
  * @experimental
- * @example
+ * @example The entry for another layer, and for the base provider
  * ```ts
  * import { entryForNext, UnixProvider } from "@winsock/handoff/spi";
  * import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";

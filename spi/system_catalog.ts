@@ -71,7 +71,7 @@ export function baseHandle(s: bigint): bigint {
  * A layer without `XP1_IFS_HANDLES` in its entry makes descriptors that have a meaning only in its own chain. Deno's
  * sockets are handles of the system, and duplicating the descriptor of such a layer may fail with WSAENOTSOCK.
  *
- * @example
+ * @example A catalog without such layers
  * ```ts
  * import { findBrokenHandoffs, protocolCatalog } from "@winsock/handoff/spi";
  * import { assertEquals } from "@std/assert";

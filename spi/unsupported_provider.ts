@@ -27,7 +27,7 @@ const DETAIL = "this service provider does not support socket sharing";
  *
  * Needs ffi access to the system's socket library to make and close sockets. `duplicateSocket` needs no permission.
  *
- * @example
+ * @example A hand-off that this provider refuses
  * ```ts
  * import { UnsupportedProvider } from "@winsock/handoff/spi";
  * import { WinsockError } from "@winsock/handoff";

@@ -22,6 +22,7 @@ const CHECKS: [name: string, ...args: string[]][] = [
   ["names", "run", "--quiet", "--allow-all", "tools/docs/names.ts"],
   ["prose", "run", "--quiet", "--allow-all", "tools/prose.ts"],
   ["documentation", "doc", "--lint", ...ENTRY_POINTS],
+  ["API reference", "doc", "--html", `--name=${project.name}`, "--output=.cache/reference", ...ENTRY_POINTS],
   ["documentation examples", "test", "--quiet", "--doc", "--allow-all", ...ENTRY_POINTS],
   ["workflows", "run", "--quiet", "--allow-all", "tools/workflows.ts"],
   ["publishing", "run", "--quiet", "--allow-all", "tools/package.ts"],

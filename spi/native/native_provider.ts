@@ -263,7 +263,7 @@ export function nativeFunctions(source: string | Deno.PointerObject): ProviderFu
  *
  * Needs full `--allow-ffi`.
  *
- * @example
+ * @example The installed provider of a catalog entry
  * ```ts ignore
  * import { openNativeProvider, protocolCatalog, providerPath, useProvider } from "@winsock/handoff/spi";
  *

@@ -3,20 +3,21 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import project from "../../deno.json" with { type: "json" };
 import { layOutPackage, LINKS } from "../../tools/package.ts";
 import { RUN, until } from "../kit/process.ts";
+import { type Handoff, ServeProcess } from "../serve/serve_process.ts";
 import { answerOf } from "./answer.ts";
 import { startRegistry } from "./registry.ts";
 import { cp } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const PROGRAMS = ["source.ts", "worker.ts", "http_worker.ts", "usage.ts"];
+const PROGRAMS = ["source.ts", "worker.ts", "http_worker.ts", "app.ts", "usage.ts"];
 const ENTRY_POINTS = Object.keys(project.exports).map((name) => project.name + name.slice(1));
 const README = Deno.readTextFileSync(new URL("../../README.md", import.meta.url));
 /** How the README says the package is added, and its program run, in the project and outside of it. */
 const ADD = inReadme(/^deno (add jsr:\S+)$/m);
 const RUN_PROGRAM = inReadme(/`deno (run \S+ errors 10038)`/);
 const RUN_OUTSIDE = ["run", ...inReadme(/ is `(jsr:\S+)`\.$/m), "errors", "10038"];
-/** What the package and the stand-ins import, or look for, on npm, or its scope. Nothing is fetched while tests run. */
-const NPM_PACKAGES = ["@opentelemetry", "bufferutil", "deno-std", "mime-db", "utf-8-validate", "ws"];
+/** What the package, the stand-ins and the project import, or look for, on npm, or its scope. Nothing is fetched. */
+const NPM_PACKAGES = ["@opentelemetry", "bufferutil", "deno-std", "hono", "mime-db", "utf-8-validate", "ws"];
 
 /** Somebody else, who has a cache of their own, and a registry. */
 class Stranger implements AsyncDisposable {
@@ -74,6 +75,11 @@ class Stranger implements AsyncDisposable {
     await this.deno(this.project, ...ADD);
   }
 
+  /** Its command line, as `deno run` takes it in the project. */
+  get handoff(): Handoff {
+    return { cli: `${project.name}/cli`, cwd: this.project, env: this.env };
+  }
+
   /** Runs Deno in a folder; what it printed. */
   async deno(folder: URL, ...args: string[]): Promise<string> {
     const { success, output } = await deno(folder, this.env, ...args);
@@ -114,6 +120,34 @@ Deno.test("a project that adds the package type-checks with it, imports every en
   assertMatch(await stranger.deno(folder, ...RUN_OUTSIDE), /^WSAENOTSOCK \(10038\) /m);
   assertEquals(await answerOf("worker.ts", "source.ts", { cwd: project, env: stranger.env }), { path: undefined });
   assertEquals(await answerOf("http_worker.ts", "source.ts", { cwd: project, env: stranger.env }), { path: "/path" });
+});
+
+Deno.test("a project that adds the package serves a Hono app on two workers, and replaces the server under load", async () => {
+  await using stranger = new Stranger();
+  const { success, output } = await stranger.publish();
+  assert(success, output);
+  await stranger.add();
+  const control = fileURLToPath(new URL("control", stranger.folder));
+  await using server = await ServeProcess.start(
+    ["--workers", "2", "--control", control, "app.ts"],
+    ["--allow-env=WINSOCK_HANDOFF_PREDECESSOR", `--allow-read=${control}`, `--allow-write=${control}`],
+    [],
+    stranger.handoff,
+  );
+  const before = await server.untilAnswered(2);
+  const load = server.load(4);
+  const upgraded = await ServeProcess.upgrade(control, [`--allow-read=${control}`], stranger.handoff);
+  assertEquals(upgraded.code, 0, upgraded.errors);
+  server.alsoEnds(Number(/\d+/.exec(upgraded.output)![0]));
+  const after = await server.untilAnswered(2);
+  const { requests, failures } = await load.end();
+  assert(requests > 0);
+  assertEquals(failures, []);
+  assertEquals(before.intersection(after), new Set());
+
+  const missing = await ServeProcess.run(["missing.ts"], stranger.handoff);
+  assertEquals(missing.code, 1);
+  assertMatch(missing.errors, /Module not found.*missing\.ts/s);
 });
 
 Deno.test("a package without files it needs is not published", async () => {

@@ -28,6 +28,16 @@ const MODULE = `\
  *
  * @param options How.
  * @param path The path.
+ *
+ * @example With a title
+ * \`\`\`ts
+ * whoever({}, "");
+ * \`\`\`
+ *
+ * @example
+ * \`\`\`ts
+ * whoever({}, "");
+ * \`\`\`
  */
 export function whoever(options: unknown, path: string): void {
   // On two lines: it is
@@ -44,8 +54,9 @@ Deno.test("words in comments and messages of a module are found, and not those i
   assertEquals(await found("sockets/module.ts", MODULE), [
     "2 given-up",
     "7 one-word-param",
-    "11 is-none",
-    "13 is-no",
-    "13 on-its-way",
+    "15 example-title",
+    "21 is-none",
+    "23 is-no",
+    "23 on-its-way",
   ]);
 });

@@ -7,7 +7,14 @@ import http from "node:http";
 import { endChild, FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { TextLines } from "../kit/text_lines.ts";
 
-const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
+/** The command line, and where it is run; by default this project's, here. */
+export interface Handoff {
+  readonly cli: string;
+  readonly cwd?: URL;
+  readonly env?: Record<string, string>;
+}
+
+const HERE: Handoff = { cli: new URL("../../cli/mod.ts", import.meta.url).href };
 const WORKER_FLAGS = ["--", "--no-check", "--cached-only"];
 
 /** How long a server may take to start: each of its workers takes seconds under Wine. */
@@ -34,9 +41,9 @@ export class ServeProcess implements AsyncDisposable {
   readonly #others: number[] = [];
   readonly #read: Promise<unknown>;
 
-  private constructor(args: string[], grants: string[], workerGrants: string[]) {
+  private constructor(args: string[], grants: string[], workerGrants: string[], handoff: Handoff) {
     const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
-    this.#child = command("serve", all, grants).spawn();
+    this.#child = command("serve", all, grants, handoff).spawn();
     this.pid = this.#child.pid;
     this.code = this.#child.status.then(({ code }) => code);
     this.#read = Promise.all([keep(this.#child.stdout, this.output), keep(this.#child.stderr, this.errors)]);
@@ -48,8 +55,13 @@ export class ServeProcess implements AsyncDisposable {
    * @param grants What the process may do besides what every one needs.
    * @param workerGrants What its workers may do.
    */
-  static async start(args: string[], grants: string[] = [], workerGrants: string[] = []): Promise<ServeProcess> {
-    const server = new ServeProcess(args, grants, workerGrants);
+  static async start(
+    args: string[],
+    grants: string[] = [],
+    workerGrants: string[] = [],
+    handoff: Handoff = HERE,
+  ): Promise<ServeProcess> {
+    const server = new ServeProcess(args, grants, workerGrants, handoff);
     const listening = () => {
       const line = server.output.find((line) => line.startsWith("Listening on "));
       server.port = Number(/:(\d+)\//.exec(line ?? "")?.[1] ?? 0);
@@ -68,14 +80,15 @@ export class ServeProcess implements AsyncDisposable {
   }
 
   /** Runs one that ends by itself. */
-  static async run(args: string[]): Promise<Ended> {
+  static async run(args: string[], handoff: Handoff = HERE): Promise<Ended> {
     const separator = args.length === 0 ? [] : WORKER_FLAGS;
-    return await finish(command("serve", ["--hostname", "127.0.0.1", ...portOf(args), ...args, ...separator], []));
+    const all = ["--hostname", "127.0.0.1", ...portOf(args), ...args, ...separator];
+    return await finish(command("serve", all, [], handoff));
   }
 
   /** Runs `handoff upgrade`. */
-  static async upgrade(controlFile: string, grants: string[]): Promise<Ended> {
-    return await finish(command("upgrade", [controlFile], grants));
+  static async upgrade(controlFile: string, grants: string[], handoff: Handoff = HERE): Promise<Ended> {
+    return await finish(command("upgrade", [controlFile], grants, handoff));
   }
 
   signal(signal: Deno.Signal): void {
@@ -162,9 +175,10 @@ function portOf(args: string[]): string[] {
   return args.includes("--port") ? [] : ["--port", "0"];
 }
 
-function command(name: string, args: string[], grants: string[]): Deno.Command {
+function command(name: string, args: string[], grants: string[], { cli, ...where }: Handoff): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
-    args: [...RUN, "--allow-run", FFI_GRANT, ...grants, CLI, name, ...args],
+    ...where,
+    args: [...RUN, "--allow-run", FFI_GRANT, ...grants, cli, name, ...args],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

@@ -48,4 +48,9 @@ export const RULES: readonly ProseRule[] = [
     pattern: /@param\s+[\w.[\]]+\s+\w+\.(?=\s|$)/,
     advice: "say what the parameter is, not only “How.”",
   },
+  {
+    name: "example-title",
+    pattern: /@example\s*$/,
+    advice: "say after `@example` what the example shows",
+  },
 ];

@@ -10,5 +10,8 @@ await using worker = new HandoffSource(child);
 using listener = listen({ hostname: "127.0.0.1", port: 0 });
 console.log(listener.addr.port);
 for await (const socket of listener) {
+  // What was read to decide about the connection goes along with it.
+  const first = await socket.read(4);
+  if (first !== null) socket.unread(first);
   await worker.send(socket, { data: { acceptedBy: Deno.pid } });
 }
