@@ -76,18 +76,23 @@ export async function upgrade(terminal: Terminal, controlFile: string, json: boo
 
 const HELP = `Serves a module with several processes, and looks into shared sockets.
 
-  handoff serve MAIN          serves a module as \`deno serve\` does; \`handoff serve --help\` tells more
-  handoff upgrade FILE        has a running server replace itself; FILE is its control file
-  handoff inspect FILE|-      shows a WSAPROTOCOL_INFO of 628 or 372 bytes, field by field
-  handoff catalog             lists the system's protocol catalog
-  handoff doctor              tells whether sockets can be handed off here, and if not, why
-  handoff errors CODE|NAME    explains a Winsock error
+  handoff serve MAIN        serves a module as \`deno serve\` does, with several
+                            processes; see \`handoff serve --help\`
+  handoff upgrade FILE      replaces a running server by a new version; FILE is
+                            the server's control file
+  handoff inspect FILE|-    shows the fields of a WSAPROTOCOL_INFO of 628 or 372
+                            bytes
+  handoff catalog           lists the protocol catalog of the system
+  handoff doctor            says whether sockets can be handed off here, and if
+                            not, why
+  handoff errors CODE|NAME  explains a Winsock error
 
-  --json      for programs
-  --help      this text
-  --version   the version
+  --json      prints JSON, for programs
+  --help      prints this text
+  --version   prints the version
 
-Exit codes: 0 all is well, 1 something is wrong with what was asked about, 2 the command was.`;
+Exit codes: 0 success, 1 what was examined is invalid or the command failed,
+2 the command was wrong.`;
 
 export type { Terminal };
 

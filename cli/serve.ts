@@ -13,24 +13,30 @@ export const SERVE_HELP = `Serves a module as \`deno serve\` does, with several 
 
   handoff serve [OPTIONS] MAIN [-- DENO_FLAGS…]
 
-MAIN is a module whose default export has a fetch function. DENO_FLAGS are those of the workers, such as
---allow-net=api.example.com: without any they can use nothing but the connections they get.
+MAIN is a module whose default export has a fetch function. DENO_FLAGS are the
+flags of the workers, such as --allow-net=api.example.com. Without flags,
+workers can only use the connections that they get.
 
-  --port PORT            where to listen; 0 for any free port (8000)
+  --port PORT            the port to listen on; 0 for any free port (8000)
   --hostname ADDRESS     the address to listen at (0.0.0.0)
-  --workers N            the number of processes that answer (the number of processors)
-  --distribute HOW       "listener": workers accept for themselves; "connections": one process accepts for all
-  --control FILE         lets \`handoff upgrade FILE\` replace this server by a new version of itself
-  --drain-timeout MS     how long responses may take when a worker is to end (10000)
-  --start-timeout MS     how long a worker may take to load the module (60000)
-  --max-body-size BYTES  how long the body of a request may be (134217728)
-  --systemd              serves on the socket that systemd passes, if it passes one, and tells it when the server is ready
-  --watch                replaces the workers when a file beside MAIN changes; needs --allow-read
+  --workers N            the number of workers (the number of processors)
+  --distribute HOW       "listener": workers accept for themselves (the default)
+                         "connections": one process accepts for all
+  --control FILE         lets \`handoff upgrade FILE\` replace the whole server
+  --drain-timeout MS     the time for responses when a worker is to end (10000)
+  --start-timeout MS     the time for a worker to load the module (60000)
+  --max-body-size BYTES  the maximum size of a request's body (134217728)
+  --systemd              serves on the socket that systemd passes, if any, and
+                         tells systemd when the server is ready
+  --watch                replaces the workers when a file beside MAIN changes;
+                         needs --allow-read
 
-Signals: SIGHUP replaces the workers one after the other; SIGINT and SIGTERM let responses finish and end the server, a
-second one ends it at once. On Windows Ctrl-C, Ctrl-Break and closing the console end it.
+Signals: SIGHUP replaces the workers one after the other. SIGINT and SIGTERM let
+responses finish and end the server; a second one ends it at once. On Windows,
+Ctrl-C, Ctrl-Break and closing the console end it.
 
-Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running, 2 the command was wrong.`;
+Exit codes: 0 ended as told, 1 it cannot start or no worker can be kept running,
+2 the command was wrong.`;
 
 /** Deno itself suggests to "run again" with a flag when a worker lacks a permission. */
 const FLAGS_HINT = "Flags for the workers, such as --allow-net, go to the end of the command, after --";

@@ -206,6 +206,13 @@ Deno.test("wrong commands are exit code 2, help and version 0", async () => {
   assertMatch((await run(["--version"])).out[0]!, /^\d+\.\d+\.\d+/);
 });
 
+Deno.test("help fits into a terminal of 80 columns", async () => {
+  for (const args of [["--help"], ["serve", "--help"]]) {
+    const lines = (await run(args)).out.flatMap((text) => text.split("\n"));
+    assertEquals(lines.filter((line) => line.length > 80), []);
+  }
+});
+
 Deno.test("the command reads a pipe, and needs no permission for it", async () => {
   const cli = new URL("../../cli/mod.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
