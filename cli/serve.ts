@@ -86,7 +86,7 @@ interface ServeArguments {
   readonly help: boolean;
   readonly watch: boolean;
   readonly systemd: boolean;
-  readonly options: ServeOptions;
+  readonly options: ServeOptions & { readonly main: string };
 }
 
 function readArguments(args: readonly string[]): ServeArguments {
@@ -134,7 +134,7 @@ function readArguments(args: readonly string[]): ServeArguments {
     help: parsed.help,
     watch: parsed.watch,
     systemd: parsed.systemd,
-    options: options as unknown as ServeOptions,
+    options: options as unknown as ServeArguments["options"],
   };
 }
 

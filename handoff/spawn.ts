@@ -82,6 +82,19 @@ export function checkWorkerCommand(program: WorkerCommand): void {
 /** Matches a flag for all permissions: `-A`, also among other letters, or `--allow-all`. */
 const ALLOW_ALL = /^(?:-[a-zA-Z]*A[a-zA-Z]*|--allow-all(?:=.*)?)$/;
 
+/** Returns whether flags of `deno run` grant all permissions. Deno then does not accept a single permission besides. */
+export function grantsAll(flags: readonly string[]): boolean {
+  return flags.some((flag) => ALLOW_ALL.test(flag));
+}
+
+/**
+ * Returns the path of Deno, or of the compiled program that runs. A file may have taken the place of the one that this
+ * process was started from, as `deno upgrade` does. Linux then names the old file, which is gone.
+ */
+export function ownExecutable(): string {
+  return Deno.execPath().replace(/ \(deleted\)$/, "");
+}
+
 /** Options of {@linkcode spawnWorkerCommand}. */
 interface SpawnOptions {
   /** Where the output of the program goes: to that of this process, or to this process through pipes. */
@@ -107,7 +120,7 @@ export async function spawnWorkerCommand(
   };
   if (program.env !== undefined) options.env = program.env;
   if (program.cwd !== undefined) options.cwd = program.cwd;
-  const command = new Deno.Command(program.command ?? Deno.execPath(), options);
+  const command = new Deno.Command(program.command ?? ownExecutable(), options);
   using _held = await systemCalls().holdAccepting();
   const channel = prepareChannel();
   if (channel === undefined) return command.spawn();
@@ -167,8 +180,7 @@ export function describeExit({ code, signal }: Pick<Deno.CommandStatus, "code" |
 
 function commandArguments({ script, denoFlags = [], args = [] }: WorkerCommand): string[] {
   if (script === undefined) return [...args];
-  // Deno does not accept a single permission in addition to all permissions.
-  const grants = denoFlags.some((flag) => ALLOW_ALL.test(flag)) ? [] : [
+  const grants = grantsAll(denoFlags) ? [] : [
     `--allow-ffi=${LIBRARY_PATHS.join(",")}`,
     ...chosenLibrary === undefined ? [] : [`--allow-env=${LIBC_VARIABLE}`],
   ];

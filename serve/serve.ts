@@ -3,9 +3,7 @@
  *
  * @module
  */
-import { pathToFileURL } from "node:url";
 import {
-  check,
   checkOptions,
   duration,
   either,
@@ -13,7 +11,6 @@ import {
   integer,
   limit,
   oneOf,
-  PATH,
   type Rule,
   STRING,
   STRINGS,
@@ -26,7 +23,8 @@ import { inherit, type ServerVersion } from "../handoff/upgrade/server_version.t
 import { upgrade } from "../handoff/upgrade/upgrade.ts";
 import { onUpgradeRequest } from "../handoff/upgrade/upgrade_requests.ts";
 import { listen, Listener } from "../sockets/listener.ts";
-import type { WorkerSettings } from "./worker.ts";
+import type { ServedModule } from "./worker.ts";
+import { ownProgram, serveAsWorker, workersOf } from "./worker_command.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -34,8 +32,12 @@ export interface ServeOptions {
    * The module to serve, as for `deno serve`: its default export has a `fetch` function, and may have `onListen` and
    * `onError`. A path is relative to the current directory. Each worker loads the module when it starts, so after
    * {@linkcode AppServer.restart} the workers run the files that are on disk then.
+   *
+   * Or the default export itself. Each worker then runs the main module of this program again, and in a worker the call
+   * of `serve` serves instead of starting workers. A program that was made by `deno compile` can only be served in this
+   * way.
    */
-  main: string | URL;
+  main: string | URL | ServedModule;
   /** The address to listen on. Defaults to `"0.0.0.0"`. */
   hostname?: string;
   /** The port to listen on; 0 for any free port. Defaults to `8000`. */
@@ -49,10 +51,11 @@ export interface ServeOptions {
   distribute?: "connections" | "listener";
   /**
    * Flags of `deno run` for the workers, such as `["--allow-net=api.example.com"]`. Besides these, the workers have ffi
-   * access to the system's socket library, and no other permission.
+   * access to the system's socket library, and no other permission. Not allowed in a compiled program: its workers have
+   * the permissions that it was compiled with.
    */
   denoFlags?: readonly string[];
-  /** The arguments of the workers (`Deno.args`). Defaults to `[]`. */
+  /** The arguments of the workers (`Deno.args`). Defaults to `[]`, or to those of this program if the workers run it. */
   args?: readonly string[];
   /** The text before each line of a worker's output. Defaults to the worker's number in brackets. */
   outputPrefix?: string | ((worker: { readonly index: number }) => string);
@@ -175,9 +178,9 @@ export class AppServer implements AsyncDisposable {
  *
  * This process listens and starts workers, which answer requests. A worker that ends is replaced.
  *
- * Needs `--allow-run` for the path of Deno, `--allow-ffi` for {@linkcode LIBRARY_PATHS}, and the permissions that
- * `controlFile` names. It does not work in a compiled program, because the path of that program is not the path of
- * Deno. There, use {@linkcode WorkerPool} with a `command`.
+ * Needs `--allow-run` for the path of Deno (in a compiled program: of that program), `--allow-ffi` for {@linkcode
+ * LIBRARY_PATHS}, and the permissions that `controlFile` names. If `main` is the default export itself, it also needs
+ * `--allow-env=WINSOCK_HANDOFF_WORKER`.
  *
  * @example Start four workers, and replace them on SIGHUP
  * ```ts ignore
@@ -189,13 +192,29 @@ export class AppServer implements AsyncDisposable {
  * await server.finished;
  * ```
  *
+ * @example The program is its own worker, compiled or not
+ * ```ts ignore
+ * import { serve } from "@winsock/handoff/serve";
+ *
+ * const main = { fetch: () => new Response(`Process ${Deno.pid}\n`) };
+ * await using server = await serve({ main, port: 8000 });
+ * console.log(`Listening on port ${server.addr.port}`);
+ * await server.finished;
+ * ```
+ *
+ * Each worker of such a program also does what the program does before the call. In a worker the call does not return:
+ * the process exits after the last response.
+ *
  * @param options The module to serve, the address, and the number and limits of the workers.
  * @returns The server, when its workers are ready.
- * @throws {TypeError} If `main` is not given, or in a compiled program.
+ * @throws {TypeError} If `main` is not given, or is a path or a URL in a compiled program, or is not the default export
+ * that this program has served before.
  * @throws {RangeError} If a number is out of range.
+ * @throws {Deno.errors.NotCapable} Without one of the permissions.
  * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {HandoffError} If no worker becomes ready, such as when the module cannot be loaded. The workers print the
  * reason.
+ * @throws {Error} If a worker of this program started this process, which therefore must not start workers.
  */
 export async function serve(options: ServeOptions): Promise<AppServer> {
   checkOptions(options, {
@@ -212,7 +231,8 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
     listener: LISTENER,
     onWorker: FUNCTION,
   });
-  const main = moduleUrl(options.main);
+  const workers = workersOf(options);
+  if (workers === undefined) return await serveAsWorker(options.main as ServedModule);
   const { startTimeout = 60_000, drainTimeout = 10_000, maxRequestBodySize } = options;
   const version = options.controlFile === undefined ? undefined : await inherit();
   const listener = openListener(options, version);
@@ -224,17 +244,15 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       ...maxRequestBodySize === undefined ? {} : { maxRequestBodySize },
     };
     const pool = new WorkerPool({
-      script: main,
+      ...workers.command(settings),
       size: options.workers ?? navigator.hardwareConcurrency,
-      denoFlags: [...options.denoFlags ?? [], `--preload=${workerModule(main, settings)}`],
-      args: [...options.args ?? []],
       outputPrefix: options.outputPrefix ?? (({ index }) => `[${index}] `),
       startTimeout,
       drainTimeout,
     });
     tell(pool, options.onWorker);
     try {
-      await Promise.race([pool.ready, firstFailure(pool, main)]);
+      await Promise.race([pool.ready, firstFailure(pool, workers.name)]);
       const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
       serving.catch(() => {});
       await version?.markReady();
@@ -252,26 +270,6 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
   }
 }
 
-function moduleUrl(main: string | URL): URL {
-  check("main", main, PATH);
-  if (main instanceof URL) return main;
-  // A single letter before the colon is a drive letter of Windows.
-  return /^[a-z][a-z\d+.-]+:/i.test(main) ? new URL(main) : pathToFileURL(main);
-}
-
-/**
- * Returns the URL of the module that a worker runs before the served module. It names both modules in import
- * statements, because importing a computed name needs a permission. The served module is still the program, because
- * Deno looks for its configuration next to the program.
- */
-function workerModule(main: URL, settings: WorkerSettings): string {
-  const text = `import * as app from ${JSON.stringify(main.href)};
-import { serveModule } from ${JSON.stringify(import.meta.resolve("./worker.ts"))};
-serveModule(${JSON.stringify(main.href)}, app, ${JSON.stringify(settings)});
-`;
-  return `data:application/typescript,${encodeURIComponent(text)}`;
-}
-
 function openListener(
   { listener, hostname = "0.0.0.0", port = 8000 }: ServeOptions,
   version?: ServerVersion,
@@ -286,20 +284,20 @@ function answerRequests(
   { controlFile }: ServeOptions,
 ): Disposable | undefined {
   if (version === undefined || controlFile === undefined) return undefined;
-  return onUpgradeRequest(() => upgrade(version, { script: Deno.mainModule }), { controlFile });
+  return onUpgradeRequest(() => upgrade(version, ownProgram()), { controlFile });
 }
 
 /**
  * Rejects when a worker ends before it is ready. A module that fails to load now would also fail in the next workers.
  */
-async function firstFailure(pool: WorkerPool, main: URL): Promise<never> {
+async function firstFailure(pool: WorkerPool, name: string): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>();
   pool.addEventListener("workerend", ({ worker, reason }) => {
     reject(
       new HandoffError(
         "target-exited",
         `worker ${worker.index} ended before it was ready: ${reason}`,
-        errorAbout(`Cannot serve ${main}`),
+        errorAbout(`Cannot serve ${name}`),
       ),
     );
   });

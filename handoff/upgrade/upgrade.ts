@@ -13,7 +13,14 @@ import type { Listener } from "../../sockets/listener.ts";
 import { openStream } from "../../sockets/stream.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
-import { checkWorkerCommand, describeExit, killProcess, spawnWorkerCommand, type WorkerCommand } from "../spawn.ts";
+import {
+  checkWorkerCommand,
+  describeExit,
+  killProcess,
+  ownExecutable,
+  spawnWorkerCommand,
+  type WorkerCommand,
+} from "../spawn.ts";
 import { errorOfExit, HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
@@ -361,7 +368,7 @@ function successorProgram({ script, command, denoFlags, args = Deno.args, env, c
   const flags = denoFlags === undefined ? ownFlags() : undefined;
   // A process with this version's own flags has all the ffi access that it needs.
   if (flags !== undefined) {
-    return { ...program, command: Deno.execPath(), args: ["run", ...flags, String(script), ...args] };
+    return { ...program, command: ownExecutable(), args: ["run", ...flags, String(script), ...args] };
   }
   return { ...program, script, ...denoFlags === undefined ? {} : { denoFlags } };
 }

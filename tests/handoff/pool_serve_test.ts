@@ -427,6 +427,31 @@ Deno.test("a compiled program does not start itself as a worker", async () => {
   assertEquals(printed, [refused, refused, "a command is tried"]);
 });
 
+Deno.test({
+  name: "a worker is started again after another Deno has taken the place of the one that runs",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const folder = await Deno.makeTempDir();
+    try {
+      const own = `${folder}/deno`;
+      for (const path of [own, `${own}.new`]) await Deno.copyFile(Deno.execPath(), path);
+      const code = `
+        import { WorkerPool } from "@winsock/handoff";
+        const denoFlags = ["--no-check", "--cached-only"];
+        await using pool = new WorkerPool({ script: ${JSON.stringify(SCRIPT.href)}, size: 1, denoFlags });
+        await pool.ready;
+        await Deno.rename("${own}.new", "${own}");
+        await pool.restart();
+        console.log("restarted");`;
+      const args = ["eval", "--no-check", "--cached-only", code];
+      const { stdout } = await new Deno.Command(own, { args, stderr: "inherit" }).output();
+      assert(new TextDecoder().decode(stdout).includes("restarted\n"));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
 /** Asks over new connections, one after the other, until the answers are from so many workers. */
 async function askUntil(listener: Listener, workers: number): Promise<Set<string>> {
   const answers = new Set<string>();

@@ -346,6 +346,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/pool_serve_test.ts"], filter: "compiled program" },
   },
   {
+    name: "worker-of-a-worker",
+    breaks: "A process that a worker of the same program has started starts workers.",
+    file: "serve/worker_command.ts",
+    text: "if (program !== Deno.mainModule) return undefined;",
+    replacement: "if (program !== Deno.mainModule || supervisor !== Deno.ppid) return undefined;",
+    tests: { files: ["tests/serve/own_program_test.ts"], filter: "is of a worker" },
+  },
+  {
     name: "empty-place",
     breaks: "A worker that has died is not replaced.",
     file: "handoff/pool/worker_slot.ts",

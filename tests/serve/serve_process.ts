@@ -41,9 +41,8 @@ export class ServeProcess implements AsyncDisposable {
   readonly #others: number[] = [];
   readonly #read: Promise<unknown>;
 
-  private constructor(args: string[], grants: string[], workerGrants: string[], handoff: Handoff) {
-    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
-    this.#child = command("serve", all, grants, handoff).spawn();
+  private constructor(command: Deno.Command) {
+    this.#child = command.spawn();
     this.pid = this.#child.pid;
     this.code = this.#child.status.then(({ code }) => code);
     this.#read = Promise.all([keep(this.#child.stdout, this.output), keep(this.#child.stderr, this.errors)]);
@@ -61,7 +60,13 @@ export class ServeProcess implements AsyncDisposable {
     workerGrants: string[] = [],
     handoff: Handoff = HERE,
   ): Promise<ServeProcess> {
-    const server = new ServeProcess(args, grants, workerGrants, handoff);
+    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
+    return await ServeProcess.startCommand(command("serve", all, grants, handoff));
+  }
+
+  /** Starts a program that says where it listens, as `handoff serve` does, and waits until it does. */
+  static async startCommand(command: Deno.Command): Promise<ServeProcess> {
+    const server = new ServeProcess(command);
     const listening = () => {
       const line = server.output.find((line) => line.startsWith("Listening on "));
       server.port = Number(/:(\d+)\//.exec(line ?? "")?.[1] ?? 0);
@@ -185,7 +190,8 @@ function command(name: string, args: string[], grants: string[], { cli, ...where
   });
 }
 
-async function finish(command: Deno.Command): Promise<Ended> {
+/** Runs a command that ends by itself. */
+export async function finish(command: Deno.Command): Promise<Ended> {
   const { code, stdout, stderr } = await within(60_000, command.output());
   const [output, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)) as [string, string];
   return { code, output, errors };
