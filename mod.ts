@@ -117,6 +117,7 @@ export {
 export type { PostMessageOptions, SendOptions } from "./handoff/outbox.ts";
 export type { SharedListener, ShareListenerOptions } from "./handoff/shared_listener.ts";
 export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
+export type { OpenFileOptions, SharedFile } from "./handoff/upgrade/shared_file.ts";
 export type { InheritedConnection } from "./handoff/upgrade/upgrade_channel.ts";
 export { onUpgradeRequest, type OnUpgradeRequestOptions, requestUpgrade } from "./handoff/upgrade/upgrade_requests.ts";
 export {

@@ -115,6 +115,53 @@ export interface DatagramBindOptions extends BindOptions {
   readonly reuseAddress?: boolean | undefined;
 }
 
+/** What an open file is for. */
+export interface FileAccess {
+  readonly read: boolean;
+  readonly write: boolean;
+  /** Whether every write is at the end of the file. */
+  readonly append: boolean;
+  /** Whether only one open file may have the lock, which it has until the last process has closed it. */
+  readonly lock: boolean;
+}
+
+/** The calls for files and pipes that several processes share. Handles are bigints on every system. */
+export interface FileCalls {
+  /**
+   * Opens a file that exists. Child processes do not inherit it.
+   *
+   * @returns `undefined` if another open file has the lock.
+   */
+  open(path: string, access: FileAccess): bigint | undefined;
+  /** Stops child processes from inheriting a descriptor that the caller passes, and checks that it is open. */
+  adopt(handle: bigint): void;
+  /** Reads what there is, at least one byte. Returns 0 at the end, and on some systems if the wait is ended. */
+  read(handle: bigint, buffer: Uint8Array<ArrayBuffer>): Promise<number>;
+  /** Writes at least one byte. Returns the number of bytes that were written. */
+  write(handle: bigint, bytes: Uint8Array<ArrayBuffer>): Promise<number>;
+  /** Ends pending waits for a pipe. */
+  endWaits(handle: bigint): void;
+  /** Closes a descriptor of a file. The lock stays with the other descriptors. */
+  close(handle: bigint): void;
+  /**
+   * Gives another process descriptors of the same open files.
+   *
+   * @param handles The files, which stay open in this process.
+   * @param processId The other process, which must not end meanwhile.
+   * @param near The end of a local connection that this process keeps. Nothing was sent through it before.
+   * @returns The number of each descriptor in the other process, where the system chooses it now.
+   */
+  share(handles: readonly bigint[], processId: number, near: bigint): number[];
+  /**
+   * Takes the descriptors that {@linkcode FileCalls.share} gave to this process.
+   *
+   * @param numbers What that returned.
+   * @param far The other end of the connection. Nothing was read from it before.
+   * @throws {WinsockError} WSAEMFILE if they have not arrived. Those that have are then closed.
+   */
+  receive(numbers: readonly number[], far: bigint): bigint[];
+}
+
 /**
  * The socket calls of a system. Handles are bigints on every system, and errors are {@linkcode WinsockError}s.
  *

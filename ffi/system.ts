@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { SocketCalls } from "./platform.ts";
+import type { FileCalls, SocketCalls } from "./platform.ts";
 import { libraryPaths } from "./unix/libc.ts";
 import { ownWords as unixWords } from "./unix/process.ts";
 import { UnixCalls } from "./unix/sockets.ts";
@@ -63,6 +63,12 @@ export function openCalls(os: typeof Deno.build.os): SocketCalls {
         `Cannot use sockets on ${os}: @winsock/handoff does not have a service provider for it`,
       );
   }
+}
+
+/** Returns the calls for files of the current system. They are loaded at the first call. */
+export async function fileCalls(): Promise<FileCalls> {
+  const backend = Deno.build.os === "windows" ? await import("./windows/files.ts") : await import("./unix/files.ts");
+  return backend.FILE_CALLS;
 }
 
 /**

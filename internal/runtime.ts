@@ -21,6 +21,7 @@ import type perfHooks from "node:perf_hooks";
 import type process from "node:process";
 import type stream from "node:stream";
 import type timers from "node:timers";
+import type url from "node:url";
 
 interface NodeBuiltins {
   "node:buffer": typeof buffer;
@@ -32,6 +33,7 @@ interface NodeBuiltins {
   "node:process": typeof process;
   "node:stream": typeof stream;
   "node:timers": typeof timers;
+  "node:url": typeof url;
 }
 
 const runtime = globalThis as unknown as {

@@ -38,7 +38,7 @@ const CIRCLE_EXCEPTIONS: Readonly<Record<string, string>> = {};
  * The maximum number of modules that are published, and that are loaded with an entry point. Lower them as modules are
  * removed.
  */
-const MAX_PUBLISHED = 137;
+const MAX_PUBLISHED = 140;
 const MAX_LOADED: Readonly<Record<string, number>> = {
   ".": 70,
   "./structs": 7,
@@ -57,10 +57,12 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "ffi/unix/acceptor.ts": "backend of one system",
   "ffi/unix/darwin.ts": "data",
   "ffi/unix/decisions.ts": "backend of one system",
+  "ffi/unix/files.ts": "backend of one system",
   "ffi/unix/linux.ts": "data",
   "ffi/unix/provider_calls.ts": "backend of one system",
   "ffi/windows/acceptor.ts": "backend of one system",
   "ffi/windows/decisions.ts": "backend of one system",
+  "ffi/windows/files.ts": "backend of one system",
   "ffi/windows/provider_calls.ts": "backend of one system",
   "ffi/windows/sockets.ts": "backend of one system",
   "handoff/pool/shared_accepting.ts": "own secret: workers that accept by themselves; loaded when there are some",

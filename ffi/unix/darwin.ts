@@ -121,6 +121,8 @@ export const DARWIN: UnixSystem = {
   sequencedPackets: false,
 
   O_NONBLOCK: 0x4,
+  O_APPEND: 0x8,
+  O_CLOEXEC: 0x1000000,
   F_DUPFD_CLOEXEC: 67,
   newSocketFlags: undefined,
   epoll: undefined,

@@ -139,6 +139,8 @@ export const LINUX: UnixSystem = {
   sequencedPackets: true,
 
   O_NONBLOCK: 0o4000,
+  O_APPEND: 0o2000,
+  O_CLOEXEC: 0o2000000,
   F_DUPFD_CLOEXEC: 1030,
   newSocketFlags: { SOCK_CLOEXEC: 0o2000000, SOCK_NONBLOCK: 0o4000 },
   // struct epoll_event is packed only on x86-64.

@@ -104,6 +104,8 @@ export interface UnixSystem {
   readonly sequencedPackets: boolean;
 
   readonly O_NONBLOCK: number;
+  readonly O_APPEND: number;
+  readonly O_CLOEXEC: number;
   readonly F_DUPFD_CLOEXEC: number;
   /** The flags that make new descriptors non-blocking and not inherited. Without them, `fcntl` is called afterwards. */
   readonly newSocketFlags: { readonly SOCK_CLOEXEC: number; readonly SOCK_NONBLOCK: number } | undefined;

@@ -4,13 +4,18 @@
  * @module
  */
 import {
+  BOOLEAN,
   check,
   checkOptions,
   either,
   FUNCTION,
+  HANDLE,
+  integer,
   OBJECT,
   oneOf,
+  PATH,
   PROCESS_ID,
+  type Rule,
   STREAM,
   STRING,
   TEXT,
@@ -27,6 +32,8 @@ import {
   type UpgradeChannel,
 } from "./upgrade_channel.ts";
 import { UpgradeError } from "../errors.ts";
+import { INVALID_SOCKET } from "../../ffi/platform.ts";
+import type { OpenFileOptions, SharedFile } from "./shared_file.ts";
 
 /** The permissions of a PID file. */
 const READABLE_BY_ALL = 0o644;
@@ -35,6 +42,8 @@ const READABLE_BY_ALL = 0o644;
 export interface ServerVersionState {
   readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
   readonly datagrams: ReadonlyMap<string, DatagramSocket>;
+  /** The open files that the next version gets. */
+  readonly files: ReadonlyMap<string, SharedFile>;
   /** Whether {@linkcode ServerVersion.markReady} was called, and the predecessor has stopped. */
   readonly serving: boolean;
   /** Whether this version has a predecessor. */
@@ -112,6 +121,8 @@ export class ServerVersion implements Disposable {
   readonly #untakenDatagrams: Map<string, DatagramSocket>;
   readonly #listeners = new Map<string, Listener<SocketAddr>>();
   readonly #datagrams = new Map<string, DatagramSocket>();
+  readonly #untakenFiles: Map<string, SharedFile>;
+  readonly #files = new Map<string, SharedFile>();
   readonly #options: InheritOptions;
   readonly #channel: UpgradeChannel | undefined;
   #connections: InheritedConnection[];
@@ -135,12 +146,17 @@ export class ServerVersion implements Disposable {
     this.predecessorEnded = inheritance?.channel.ended ?? Promise.resolve();
     this.#untaken = inheritance?.listeners ?? new Map();
     this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
+    this.#untakenFiles = inheritance?.files ?? new Map();
     this.#channel = inheritance?.channel;
     this.#options = options;
     const isServing = () => this.#serving;
+    const files = () => this.#openFiles();
     this.#state = {
       listeners: this.#listeners,
       datagrams: this.#datagrams,
+      get files() {
+        return files();
+      },
       get serving() {
         return isServing();
       },
@@ -180,6 +196,104 @@ export class ServerVersion implements Disposable {
   /** The names of the predecessor's datagram sockets that have not been taken. */
   get datagramNames(): string[] {
     return [...this.#untakenDatagrams.keys()];
+  }
+
+  /** The names of the predecessor's files and pipes that have not been taken. */
+  get fileNames(): string[] {
+    return [...this.#untakenFiles.keys()];
+  }
+
+  /**
+   * Takes the file with this name, or opens it. The next version gets it too, by the same name, with its position and
+   * its lock. A file that was closed does not go to the next version, and its name is free.
+   *
+   * What is opened needs the permissions that `Deno.open` needs: `--allow-read`, `--allow-write`, for the file. What is
+   * taken needs none.
+   *
+   * @example A log that all versions write, and a lock that keeps a second server out
+   * ```ts ignore
+   * import { inherit } from "@winsock/handoff";
+   *
+   * const version = await inherit();
+   * await version.openFile("lock", "server.lock", { write: true, create: true, lock: true });
+   * const log = await version.openFile("log", "server.log", { append: true, create: true });
+   * await log.write(new TextEncoder().encode(`process ${Deno.pid} has started\n`));
+   * ```
+   *
+   * @param name The name of the file, independent of those of sockets. The next version uses the same name.
+   * @param path The file to open if there is no file to take. It is not compared with that of the predecessor's file.
+   * @param options How to open it.
+   * @returns The file. It stays open in this version until the program closes it, or ends.
+   * @throws {TypeError} If it was taken already, and is open; or if an option is of another type.
+   * @throws {RangeError} If the `mode` is not an integer from 0 to 0o7777.
+   * @throws {Deno.errors.WouldBlock} With `lock`, if another server has the lock.
+   * @throws {Deno.errors.NotFound} If it does not exist; or the other errors of `Deno.open`.
+   * @throws {Deno.errors.NotCapable} Without the permission for the file.
+   */
+  async openFile(name: string, path: string | URL, options: OpenFileOptions = {}): Promise<SharedFile> {
+    check("name", name, STRING);
+    check("path", path, PATH);
+    checkOptions(options, OPEN_RULES);
+    this.#checkFileName(name);
+    const inherited = this.takeFile(name);
+    if (inherited !== undefined) return inherited;
+    const { openSharedFile } = await import("./shared_file.ts");
+    return this.#keepFile(name, await openSharedFile(path, options));
+  }
+
+  /**
+   * Takes the file or pipe with this name. The next version gets it too.
+   *
+   * @param name The name of the file.
+   * @returns The file; `undefined` if the predecessor has none by that name, or it was taken.
+   */
+  takeFile(name: string): SharedFile | undefined {
+    check("name", name, STRING);
+    const file = this.#untakenFiles.get(name);
+    this.#untakenFiles.delete(name);
+    return file === undefined ? undefined : this.#keepFile(name, file);
+  }
+
+  /**
+   * Takes ownership of a descriptor that the program has of a file or a pipe, so that the next version gets it too: for
+   * example, one that a service manager passed. Needs no permission except ffi access to the system's socket library.
+   *
+   * @param name The name of the file. The next version takes it with {@linkcode ServerVersion.takeFile}.
+   * @param handle The descriptor: a HANDLE on Windows, a file descriptor elsewhere. Child processes no longer inherit it.
+   * It is unchanged if this throws.
+   * @returns The file, which closes the descriptor.
+   * @throws {TypeError} If there is an open file by that name.
+   * @throws {WinsockError} If the descriptor is not open.
+   */
+  async addFile(name: string, handle: bigint): Promise<SharedFile> {
+    check("name", name, STRING);
+    check("handle", handle, HANDLE);
+    this.#checkFileName(name);
+    const { adoptFile } = await import("./shared_file.ts");
+    this.#checkFileName(name);
+    return this.#keepFile(name, await adoptFile(handle));
+  }
+
+  #checkFileName(name: string): void {
+    if (this.#openFiles().has(name)) throw new TypeError(`Cannot take file "${name}": it was taken already`);
+  }
+
+  /** Keeps a file for the next version. Another call may have taken the name meanwhile. */
+  #keepFile(name: string, file: SharedFile): SharedFile {
+    try {
+      this.#checkFileName(name);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    this.#files.set(name, file);
+    return file;
+  }
+
+  /** The files that were not closed. */
+  #openFiles(): Map<string, SharedFile> {
+    for (const [name, { handle }] of this.#files) if (handle === INVALID_SOCKET) this.#files.delete(name);
+    return this.#files;
   }
 
   /**
@@ -256,8 +370,8 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Says that this version can serve. The predecessor stops accepting and receiving, and this version begins. Listeners
-   * and datagram sockets that were not taken are closed.
+   * Says that this version can serve. The predecessor stops accepting and receiving, and this version begins.
+   * Listeners, datagram sockets and files that were not taken are closed.
    *
    * Then the trial of this version begins, which lasts for the predecessor's `probation`. If this version crashes or
    * freezes before the end of the trial, it is ended. What it has read from the connections of {@linkcode
@@ -278,7 +392,7 @@ export class ServerVersion implements Disposable {
   }
 
   /**
-   * Says that this version will not serve, and closes its listeners and datagram sockets. The predecessor continues to
+   * Says that this version will not serve, and closes its listeners, datagram sockets and files. The predecessor continues to
    * serve.
    *
    * @param reason The reason, for the predecessor.
@@ -291,9 +405,12 @@ export class ServerVersion implements Disposable {
     await this.#channel?.finish({ type: "refuse", reason });
   }
 
-  /** Closes all listeners and datagram sockets of this version, and the inherited connections that were not taken. */
+  /**
+   * Closes all listeners, datagram sockets and files of this version, and the inherited connections that were not
+   * taken.
+   */
   [Symbol.dispose](): void {
-    for (const socket of this.#sources) socket.close();
+    for (const each of [...this.#sources, ...this.#files.values()]) each.close();
     this.#closeUntaken();
     for (const { socket } of this.takeConnections()) socket.close();
     this.#pidFile?.remove();
@@ -305,7 +422,7 @@ export class ServerVersion implements Disposable {
   }
 
   #closeUntaken(): void {
-    for (const untaken of [this.#untaken, this.#untakenDatagrams]) {
+    for (const untaken of [this.#untaken, this.#untakenDatagrams, this.#untakenFiles]) {
       for (const socket of untaken.values()) socket.close();
       untaken.clear();
     }
@@ -400,6 +517,15 @@ export class ServerVersion implements Disposable {
     if (paused) this.#serve();
   }
 }
+
+const OPEN_RULES: Readonly<Record<keyof OpenFileOptions, Rule>> = {
+  read: BOOLEAN,
+  write: BOOLEAN,
+  append: BOOLEAN,
+  create: BOOLEAN,
+  mode: integer(0, 0o7777),
+  lock: BOOLEAN,
+};
 
 /** Returns whether an inherited address is the one that was asked for; port 0 matches any port. */
 function isSameAddress(asked: SocketAddress, inherited: SocketAddr): boolean {

@@ -25,6 +25,7 @@ import { errorOfExit, HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource } from "../source.ts";
 import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
 import { ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
+import type { AnnouncedFile } from "./shared_file.ts";
 
 /** The outcome of an upgrade in which a socket could not be handed off, by the outcome of the hand-off. */
 const OUTCOMES = {
@@ -134,6 +135,7 @@ export interface UpgradeResult extends UpgradeReport {
 
 /**
  * Starts the next version of this server, hands the listeners and datagram sockets off to it, and retires this version.
+ * Files and pipes of {@linkcode ServerVersion.openFile} go along; this version still has them until it ends.
  *
  * The new version calls {@linkcode inherit}. Until it is ready, this version serves. If the new version crashes,
  * refuses, or takes too long, this version continues to serve. At the moment of change neither version accepts or
@@ -296,22 +298,22 @@ async function replace(
     timeout,
   );
   let source: HandoffSource;
-  let opened: ReturnType<typeof openUpgradeChannel>;
+  let opened: Awaited<ReturnType<typeof openUpgradeChannel>>;
   try {
     source = openSource(child, timeout);
-    opened = openUpgradeChannel();
+    opened = await openUpgradeChannel(state, child);
   } catch (error) {
     clearTimeout(deadline);
     killProcess(child);
     throw error;
   }
-  const { channel, far } = opened;
+  const { channel, far, files } = opened;
   // A version that ends also ends the channel, after all its messages.
   const firstMessage = channel.receive();
   let paused = false;
   try {
     const failed = Promise.race([ended, late.promise]);
-    await Promise.race([orFail(handOver(source, far, state, options), failed), aborted.promise]);
+    await Promise.race([orFail(handOver(source, { far, files }, state, options), failed), aborted.promise]);
     const answer = await Promise.race([orFail(firstMessage, late.promise), aborted.promise]);
     if (answer?.type === "refuse") throw new UpgradeError("refused", answer.reason);
     await expect("ready", answer, failed);
@@ -427,16 +429,30 @@ function openSource(child: Deno.ChildProcess, timeout: number): HandoffSource {
   }
 }
 
-function openUpgradeChannel(): { channel: UpgradeChannel; far: Socket<SocketAddr> } {
+/** This version's end of the connection for the messages, the other end, and the files that it brings. */
+interface OpenedChannel {
+  readonly channel: UpgradeChannel;
+  readonly far: Socket<SocketAddr>;
+  readonly files: readonly AnnouncedFile[];
+}
+
+async function openUpgradeChannel({ files }: ServerVersionState, { pid }: Deno.ChildProcess): Promise<OpenedChannel> {
   const [near, far] = Socket.pair();
-  const channel = new UpgradeChannel(openStream(near.handle));
-  near.detach();
-  return { channel, far };
+  try {
+    const shared = files.size === 0 ? [] : await (await import("./shared_file.ts")).shareFiles(files, pid, near.handle);
+    const channel = new UpgradeChannel(openStream(near.handle));
+    near.detach();
+    return { channel, far, files: shared };
+  } catch (error) {
+    near.close();
+    far.close();
+    throw error;
+  }
 }
 
 async function handOver(
   source: HandoffSource,
-  far: Socket<SocketAddr>,
+  { far, files }: Omit<OpenedChannel, "channel">,
   { listeners, datagrams }: ServerVersionState,
   { connections = [] }: UpgradeOptions,
 ): Promise<void> {
@@ -445,6 +461,7 @@ async function handOver(
     listeners: [...listeners.keys()],
     datagrams: [...datagrams.keys()],
     connections: connections.length,
+    files,
   };
   await source.send(far, { data: announcement });
   for (const socket of [...listeners.values(), ...datagrams.values()]) await sendCopy(source, socket);

@@ -11,6 +11,7 @@ import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { Listener } from "../../sockets/listener.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { receive } from "../receive.ts";
+import type { AnnouncedFile, SharedFile } from "./shared_file.ts";
 
 /** A message of an {@linkcode UpgradeChannel}. */
 export type UpgradeMessage =
@@ -158,6 +159,8 @@ export interface Announcement {
   readonly datagrams?: readonly string[];
   /** The number of connections that follow. */
   readonly connections: number;
+  /** The files that were given to the new version. A predecessor may leave this out. */
+  readonly files?: readonly AnnouncedFile[];
 }
 
 /** An established connection that this version inherited. */
@@ -174,6 +177,7 @@ export interface Inheritance {
   readonly listeners: Map<string, Listener<SocketAddr>>;
   readonly datagrams: Map<string, DatagramSocket>;
   readonly connections: InheritedConnection[];
+  readonly files: Map<string, SharedFile>;
 }
 
 /**
@@ -185,7 +189,7 @@ export interface Inheritance {
  */
 export async function takeInheritance(input: ReadableStream<Uint8Array> | undefined): Promise<Inheritance | undefined> {
   const received = receive({ kinds: ["connection", "listener", "datagram"], ...input === undefined ? {} : { input } });
-  const taken: AnySocket[] = [];
+  const taken: Pick<AnySocket, "close">[] = [];
   try {
     const first = (await received.next()).value;
     if (first === undefined) return undefined;
@@ -194,6 +198,8 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
     if (announced?.upgrade !== 1 || !(first.socket instanceof Socket)) {
       throw new TypeError("Cannot inherit: the sockets on stdin are not from a predecessor of this protocol");
     }
+    const files = await takeFiles(announced, first.socket);
+    taken.push(...files.values());
     const listeners = new Map<string, Listener>();
     const datagrams = new Map<string, DatagramSocket>();
     const connections: InheritedConnection[] = [];
@@ -211,10 +217,17 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
     const channel = new UpgradeChannel(first.socket.toNodeSocket());
     // Only the end of stdin is left to come. The loop must read it, and does not close sockets that were taken.
     received.next().catch(() => {});
-    return { channel, listeners, datagrams, connections };
+    return { channel, listeners, datagrams, connections, files };
   } catch (error) {
     for (const socket of taken) socket.close();
     await received.return();
     throw error;
   }
+}
+
+/** Takes the files of an announcement. The connection for the messages brings them, before its first message. */
+async function takeFiles({ files = [] }: Announcement, socket: Socket): Promise<Map<string, SharedFile>> {
+  if (files.length === 0) return new Map();
+  const { receiveFiles } = await import("./shared_file.ts");
+  return await receiveFiles(files, socket.handle);
 }

@@ -42,11 +42,12 @@ function numbersOfDarwin(): [name: string, number: number | readonly number[]][]
   const { options, lingerWidth: _, hasTimeval: __, ...constants } = DARWIN.berkeley;
   const optionNumbers = Object.entries(options).filter(([, numbers]) => numbers !== undefined);
   const named = [...Object.entries(constants), ...optionNumbers] as [string, number | readonly number[]][];
-  const { SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, F_DUPFD_CLOEXEC, PEER_PROCESS, mostDescriptors } = DARWIN;
+  const { SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, F_DUPFD_CLOEXEC, PEER_PROCESS, mostDescriptors } = DARWIN;
+  const { O_NONBLOCK, O_APPEND, O_CLOEXEC } = DARWIN;
   return [
     ...named.map(([name, number]): [string, number | readonly number[]] => [OTHER_NAMES[name] ?? name, number]),
     ...Object.entries(DARWIN.errno).filter((entry): entry is [string, number] => entry[1] !== undefined),
-    ...Object.entries({ SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, F_DUPFD_CLOEXEC }),
+    ...Object.entries({ SOL_SOCKET, MSG_DONTWAIT, MSG_CTRUNC, O_NONBLOCK, O_APPEND, O_CLOEXEC, F_DUPFD_CLOEXEC }),
     ["LOCAL_PEERPID", PEER_PROCESS],
     ["UIPC_MAX_CMSG_FD", mostDescriptors],
   ];

@@ -402,6 +402,22 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/upgrade_test.ts"], filter: "nobody asks for" },
   },
   {
+    name: "untaken-files",
+    breaks: "A lock that a version does not take stays locked.",
+    file: "handoff/upgrade/server_version.ts",
+    text: "[this.#untaken, this.#untakenDatagrams, this.#untakenFiles]",
+    replacement: "[this.#untaken, this.#untakenDatagrams]",
+    tests: { files: ["tests/handoff/shared_files_test.ts"], filter: "the lock stays" },
+  },
+  {
+    name: "no-file-lock",
+    breaks: "Two servers have the lock of one file.",
+    file: "ffi/unix/files.ts",
+    text: "if (!access.lock || functions().flock(handle, LOCK_EX_NB) === 0) return handle;",
+    replacement: "return handle;",
+    tests: { files: ["tests/handoff/shared_files_test.ts"], filter: "a log, a lock" },
+  },
+  {
     name: "upgrade-too-early",
     breaks: "A version is replaced that is not ready itself.",
     file: "handoff/upgrade/upgrade.ts",
