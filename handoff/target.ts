@@ -94,6 +94,8 @@ export class Target {
   /** Whether no more frames will arrive. */
   #ended = false;
   #failure: unknown;
+  /** Why the source takes nothing back, once that is so. */
+  #overReason = "it has closed the channel, or ended";
   /** Whether waiting for frames and connections keeps the process running. */
   #referenced = true;
   readonly #abort = () => this.leave();
@@ -153,6 +155,7 @@ export class Target {
    */
   leave(): void {
     if (this.#inbox.left) return;
+    if (!this.#ended) this.#overReason = "this process has left its loop";
     this.#options.signal?.removeEventListener("abort", this.#abort);
     this.#inbox.leave();
     this.#messages.leave();
@@ -216,8 +219,8 @@ export class Target {
     if (this.#channel === undefined) this.#input.cancel();
     else this.#channel.stopListening();
     this.#stopAccepting("its source has closed the channel");
-    this.#opening.reject(sourceClosed());
-    this.#outbox?.withdrawAll()(sourceClosed());
+    this.#opening.reject(this.#over());
+    this.#outbox?.withdrawAll()(this.#over());
     this.#messages.keepMessages();
     this.#inbox.end();
     this.#messages.end();
@@ -301,8 +304,13 @@ export class Target {
     await outbox.post(message, options, () => this.#checkSending());
   }
 
+  /** The error of sending to a source that takes nothing back any more. */
+  #over(): HandoffError {
+    return new HandoffError("closed", `the source takes nothing back any more: ${this.#overReason}`);
+  }
+
   #checkSending(): void {
-    if (this.#ended || this.#inbox.left) throw sourceClosed();
+    if (this.#ended || this.#inbox.left) throw this.#over();
   }
 
   /** Waits for the channel, and opens what is needed to hand back. */
@@ -514,8 +522,4 @@ function isSourceGone(error: unknown): boolean {
 function channelBroken(cause: unknown): HandoffError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new HandoffError("channel-broken", reason, errorAbout("Cannot receive more sockets", { cause }));
-}
-
-function sourceClosed(): HandoffError {
-  return new HandoffError("closed", "the source takes nothing back any more");
 }

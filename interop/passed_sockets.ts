@@ -117,8 +117,8 @@ export class PassedSockets implements Disposable {
   /**
    * Takes a socket of any kind.
    *
-   * @param which Its position, beginning with 0, or its name. If several have the same name, the first that was not
-   * taken yet.
+   * @param which Its position, beginning with 0, or its name. If several have the same name, the first of the kind that
+   * was not taken yet.
    * @returns The socket, which the caller must close; `undefined` if it does not exist or was taken.
    * @throws {TypeError} If it is a stream socket that neither listens nor is connected, or already belongs to another
    * object of this process. It then stays in its place. Also if no socket has the name, and one has a name by default.
@@ -151,9 +151,9 @@ export class PassedSockets implements Disposable {
    * @typeParam A The type of their addresses, which is not checked.
    * @param name The name.
    * @returns The listeners, which the caller must close, in the order in which they were passed.
-   * @throws {TypeError} As {@linkcode PassedSockets.takeListener}. The listeners before it are then closed, and the rest
-   * stays in its place.
-   * @throws {WinsockError} WSAENOTSOCK if one is not an open socket.
+   * Sockets of another kind with the same name stay in their place.
+   * @throws {TypeError} As {@linkcode PassedSockets.takeListener}, if it takes none.
+   * @throws {WinsockError} WSAENOTSOCK if one is not an open socket. Those before it are then closed.
    */
   takeListeners<A extends SocketAddr = Deno.NetAddr>(name: string): Listener<A>[] {
     const listeners: Listener<A>[] = [];
@@ -161,11 +161,12 @@ export class PassedSockets implements Disposable {
       for (let next = this.takeListener<A>(name); next !== undefined; next = this.takeListener<A>(name)) {
         listeners.push(next);
       }
-      return listeners;
     } catch (error) {
+      if (error instanceof TypeError && listeners.length > 0) return listeners;
       for (const listener of listeners) listener.close();
       throw error;
     }
+    return listeners;
   }
 
   /**
@@ -248,15 +249,21 @@ export class PassedSockets implements Disposable {
   }
 
   #take<T>(which: number | string, takeOver: (handle: bigint) => T): T | undefined {
-    const position = this.#find(which);
-    const handle = this.#handles[position];
-    if (handle === undefined) {
-      if (typeof which === "string") this.#checkNames(which);
-      return undefined;
+    let refusal: TypeError | undefined;
+    for (const position of this.#positions(which)) {
+      try {
+        const socket = takeOver(this.#handles[position]!);
+        this.#handles[position] = undefined;
+        return socket;
+      } catch (error) {
+        // Another one with the same name may be of the right kind.
+        if (!(error instanceof TypeError)) throw error;
+        refusal ??= error;
+      }
     }
-    const socket = takeOver(handle);
-    this.#handles[position] = undefined;
-    return socket;
+    if (refusal !== undefined) throw refusal;
+    if (typeof which === "string") this.#checkNames(which);
+    return undefined;
   }
 
   /** Throws if no socket has the name, and the name of one was not chosen. */
@@ -270,9 +277,14 @@ export class PassedSockets implements Disposable {
   }
 
   #find(which: number | string): number {
+    return this.#positions(which)[0] ?? -1;
+  }
+
+  /** The positions of the sockets that were not taken. */
+  #positions(which: number | string): number[] {
     check("which", which, WHICH);
-    if (typeof which === "number") return which;
-    return this.names.findIndex((name, position) => name === which && this.#handles[position] !== undefined);
+    const named = typeof which === "number" ? [which] : [...this.names.keys()].filter((at) => this.names[at] === which);
+    return named.filter((position) => this.#handles[position] !== undefined);
   }
 }
 

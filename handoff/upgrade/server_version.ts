@@ -27,6 +27,7 @@ import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from 
 import {
   type Inheritance,
   type InheritedConnection,
+  NamedSockets,
   PREDECESSOR_VARIABLE,
   takeInheritance,
   type UpgradeChannel,
@@ -40,8 +41,8 @@ const READABLE_BY_ALL = 0o644;
 
 /** The state of a {@linkcode ServerVersion} that the other modules of an upgrade use. */
 export interface ServerVersionState {
-  readonly listeners: ReadonlyMap<string, Listener<SocketAddr>>;
-  readonly datagrams: ReadonlyMap<string, DatagramSocket>;
+  readonly listeners: NamedSockets<Listener<SocketAddr>>;
+  readonly datagrams: NamedSockets<DatagramSocket>;
   /** The open files that the next version gets. */
   readonly files: ReadonlyMap<string, SharedFile>;
   /** Whether {@linkcode ServerVersion.markReady} was called, and the predecessor has stopped. */
@@ -117,10 +118,10 @@ export class ServerVersion implements Disposable {
    */
   readonly predecessorEnded: Promise<void>;
 
-  readonly #untaken: Map<string, Listener<SocketAddr>>;
-  readonly #untakenDatagrams: Map<string, DatagramSocket>;
-  readonly #listeners = new Map<string, Listener<SocketAddr>>();
-  readonly #datagrams = new Map<string, DatagramSocket>();
+  readonly #untaken: NamedSockets<Listener<SocketAddr>>;
+  readonly #untakenDatagrams: NamedSockets<DatagramSocket>;
+  readonly #listeners = new NamedSockets<Listener<SocketAddr>>();
+  readonly #datagrams = new NamedSockets<DatagramSocket>();
   readonly #untakenFiles: Map<string, SharedFile>;
   readonly #files = new Map<string, SharedFile>();
   readonly #options: InheritOptions;
@@ -144,8 +145,8 @@ export class ServerVersion implements Disposable {
     });
     this.retired = this.#retired.promise;
     this.predecessorEnded = inheritance?.channel.ended ?? Promise.resolve();
-    this.#untaken = inheritance?.listeners ?? new Map();
-    this.#untakenDatagrams = inheritance?.datagrams ?? new Map();
+    this.#untaken = inheritance?.listeners ?? new NamedSockets();
+    this.#untakenDatagrams = inheritance?.datagrams ?? new NamedSockets();
     this.#untakenFiles = inheritance?.files ?? new Map();
     this.#channel = inheritance?.channel;
     this.#options = options;
@@ -190,12 +191,12 @@ export class ServerVersion implements Disposable {
 
   /** The names of the predecessor's listeners that have not been taken. */
   get listenerNames(): string[] {
-    return [...this.#untaken.keys()];
+    return this.#untaken.names;
   }
 
   /** The names of the predecessor's datagram sockets that have not been taken. */
   get datagramNames(): string[] {
-    return [...this.#untakenDatagrams.keys()];
+    return this.#untakenDatagrams.names;
   }
 
   /** The names of the predecessor's files and pipes that have not been taken. */
@@ -298,13 +299,14 @@ export class ServerVersion implements Disposable {
 
   /**
    * Takes the listener with this name, or creates one. It accepts after {@linkcode ServerVersion.markReady};
-   * connections that arrive earlier wait.
+   * connections that arrive earlier wait. If there are several with this name, each call takes the next one:
+   * {@linkcode ServerVersion.takeListeners} takes all.
    *
    * @param name The listener's name. The next version uses the same name.
    * @param options The address to listen on if there is no listener to take.
    * @returns The listener. If the predecessor's listener of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
-   * @throws {TypeError} If it was taken already.
+   * @throws {TypeError} If it was taken already, and there is no further one.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
    * is `"error"`.
    * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
@@ -319,7 +321,7 @@ export class ServerVersion implements Disposable {
    * @param options The address to listen on if there is no listener to take.
    * @returns The listener. If the predecessor's listener of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
-   * @throws {TypeError} If it was taken already.
+   * @throws {TypeError} If it was taken already, and there is no further one.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
    * is `"error"`.
    * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
@@ -330,27 +332,67 @@ export class ServerVersion implements Disposable {
   listen(name: string, options: ListenOptions | ListenLocalOptions): Listener<SocketAddr> {
     check("name", name, STRING);
     check("options", options, OBJECT);
-    if (this.#listeners.has(name)) throw new TypeError(`Cannot take listener "${name}": it was taken already`);
-    const inherited = this.#untaken.get(name);
+    const inherited = this.#untaken.first(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
-    const listener = inherited ?? this.#options.sockets?.takeListener(name) ??
-      ("path" in options ? listen(options) : listen(options));
-    this.#untaken.delete(name);
-    this.#listeners.set(name, listener);
-    if (!this.#serving) listener.pause();
-    return listener;
+    return this.#nextListener(name) ?? this.#keep(this.#listeners, name, () => {
+      if (this.#listeners.first(name) !== undefined) throw takenAlready("listener", name);
+      return "path" in options ? listen(options) : listen(options);
+    });
+  }
+
+  /**
+   * Takes all listeners with this name, as for a unit of systemd that has several `ListenStream=`. Creates none.
+   *
+   * @example
+   * ```ts ignore
+   * import { inherit } from "@winsock/handoff";
+   * import { systemdSockets } from "@winsock/handoff/interop";
+   *
+   * const version = await inherit({ sockets: systemdSockets() });
+   * const listeners = version.takeListeners("web");
+   * if (listeners.length === 0) listeners.push(version.listen("web", { port: 8080 }));
+   * ```
+   *
+   * @param name The name of the listeners. The next version takes all of them by the same name, in the same order.
+   * @returns The listeners in order: those of the predecessor, or else those of {@linkcode InheritOptions.sockets}. Their
+   * addresses are not compared. Empty if there are none that were not taken.
+   */
+  takeListeners(name: string): Listener<SocketAddr>[] {
+    check("name", name, STRING);
+    return takeAll(() => this.#nextListener(name));
+  }
+
+  /** Takes the next listener with a name that was not taken; `undefined` if there is none. */
+  #nextListener(name: string): Listener<SocketAddr> | undefined {
+    const inherited = this.#untaken.first(name);
+    if (inherited !== undefined) this.#untaken.remove(inherited);
+    return this.#keep(this.#listeners, name, () => inherited ?? this.#options.sockets?.takeListener(name));
+  }
+
+  /** Keeps a socket for the next version. It accepts or receives when this version serves. */
+  #keep<S extends Listener<SocketAddr> | DatagramSocket, Taken extends S | undefined>(
+    kept: NamedSockets<S>,
+    name: string,
+    take: () => Taken,
+  ): Taken {
+    const socket = take();
+    if (socket === undefined) return socket;
+    kept.add(name, socket);
+    if (!this.#serving) socket.pause();
+    return socket;
   }
 
   /**
    * Takes the datagram socket with this name, or creates one. It receives after {@linkcode ServerVersion.markReady};
-   * datagrams that arrive earlier wait, as many as there is room for. When a successor serves, the socket receives no
+   * datagrams that arrive earlier wait, as many as there is room for. If there are several with this name, each call takes
+   * the next one. When a successor serves, the socket receives no
    * more. It can still answer until it is closed.
    *
    * @param name The socket's name, independent of those of listeners. The next version uses the same name.
    * @param options The address to receive on if there is no socket to take.
    * @returns The socket. If the predecessor's socket of that name has another address, it is returned all the same:
    * {@linkcode InheritOptions.onAddressChange}.
-   * @throws {TypeError} If it was taken already.
+   * @throws {TypeError} If it was taken already, and there is no further one.
    * @throws {Deno.errors.AddrNotAvailable} If the predecessor has another address by that name, and `onAddressChange`
    * is `"error"`.
    * @throws {Deno.errors.AddrInUse} If it must be created and its address is in use; or the errors of {@linkcode
@@ -359,14 +401,29 @@ export class ServerVersion implements Disposable {
   listenDatagram(name: string, options: ListenDatagramOptions): DatagramSocket {
     check("name", name, STRING);
     check("options", options, OBJECT);
-    if (this.#datagrams.has(name)) throw new TypeError(`Cannot take datagram socket "${name}": it was taken already`);
-    const inherited = this.#untakenDatagrams.get(name);
+    const inherited = this.#untakenDatagrams.first(name);
     if (inherited !== undefined) this.#compareAddress(name, inherited.addr, options);
-    const socket = inherited ?? this.#options.sockets?.takeDatagramSocket?.(name) ?? listenDatagram(options);
-    this.#untakenDatagrams.delete(name);
-    this.#datagrams.set(name, socket);
-    if (!this.#serving) socket.pause();
-    return socket;
+    return this.#nextDatagramSocket(name) ?? this.#keep(this.#datagrams, name, () => {
+      if (this.#datagrams.first(name) !== undefined) throw takenAlready("datagram socket", name);
+      return listenDatagram(options);
+    });
+  }
+
+  /**
+   * Takes all datagram sockets with this name, as {@linkcode ServerVersion.takeListeners} does. Creates none.
+   *
+   * @param name The name of the sockets.
+   * @returns The sockets in order. Empty if there are none that were not taken.
+   */
+  takeDatagramSockets(name: string): DatagramSocket[] {
+    check("name", name, STRING);
+    return takeAll(() => this.#nextDatagramSocket(name));
+  }
+
+  #nextDatagramSocket(name: string): DatagramSocket | undefined {
+    const inherited = this.#untakenDatagrams.first(name);
+    if (inherited !== undefined) this.#untakenDatagrams.remove(inherited);
+    return this.#keep(this.#datagrams, name, () => inherited ?? this.#options.sockets?.takeDatagramSocket?.(name));
   }
 
   /**
@@ -418,14 +475,15 @@ export class ServerVersion implements Disposable {
 
   /** All sockets on which this version accepts or receives. */
   get #sources(): (Listener<SocketAddr> | DatagramSocket)[] {
-    return [...this.#listeners.values(), ...this.#datagrams.values()];
+    return [...this.#listeners.sockets, ...this.#datagrams.sockets];
   }
 
   #closeUntaken(): void {
-    for (const untaken of [this.#untaken, this.#untakenDatagrams, this.#untakenFiles]) {
-      for (const socket of untaken.values()) socket.close();
-      untaken.clear();
-    }
+    this.#untaken.closeAll();
+    this.#untakenDatagrams.closeAll();
+    for (const file of this.#untakenFiles.values()) file.close();
+    this.#untakenFiles.clear();
+    this.#options.sockets?.close?.();
   }
 
   async #pause(): Promise<void> {
@@ -458,8 +516,8 @@ export class ServerVersion implements Disposable {
 
   /** Stops accepting. Datagram sockets stay open, because received datagrams must still be answered. */
   #retire(): void {
-    for (const listener of this.#listeners.values()) listener.close();
-    for (const socket of this.#datagrams.values()) socket.finishReceiving().catch(() => {});
+    for (const listener of this.#listeners.sockets) listener.close();
+    for (const socket of this.#datagrams.sockets) socket.finishReceiving().catch(() => {});
     this.#closeUntaken();
     this.#retired.resolve();
   }
@@ -518,6 +576,21 @@ export class ServerVersion implements Disposable {
   }
 }
 
+function takenAlready(what: string, name: string): TypeError {
+  return new TypeError(`Cannot take ${what} "${name}": it was taken already`);
+}
+
+/** Calls until nothing is left, or what is left is of another kind. */
+function takeAll<S>(next: () => S | undefined): S[] {
+  const taken: S[] = [];
+  try {
+    for (let each = next(); each !== undefined; each = next()) taken.push(each);
+  } catch (error) {
+    if (!(error instanceof TypeError) || taken.length === 0) throw error;
+  }
+  return taken;
+}
+
 const OPEN_RULES: Readonly<Record<keyof OpenFileOptions, Rule>> = {
   read: BOOLEAN,
   write: BOOLEAN,
@@ -559,11 +632,16 @@ export interface AddressChange {
 export interface InheritOptions {
   /**
    * The listeners and datagram sockets from another place, such as `systemdSockets()` of `@winsock/handoff/interop`.
-   * The predecessor's sockets are preferred.
+   * The predecessor's sockets are preferred. What was not taken of them is closed (`close`, if the object has it) when
+   * {@linkcode ServerVersion.markReady} is called, and when this version refuses or is disposed of.
    */
   sockets?: {
+    /** Takes the first listener with a name that was not taken; returns `undefined` if there is none. */
     takeListener(name: string): Listener | undefined;
+    /** Takes the first datagram socket with a name that was not taken; returns `undefined` if there is none. */
     takeDatagramSocket?(name: string): DatagramSocket | undefined;
+    /** Closes the sockets that were not taken. */
+    close?(): void;
   };
   /**
    * What to do when the program asks for a name with another address than that of the predecessor's socket. This

@@ -206,7 +206,7 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
     else state.upgrading = false;
     return {
       processId: child.pid,
-      remaining: await drain([...state.listeners.values()], durations.drainTimeout),
+      remaining: await drain(state.listeners.sockets, durations.drainTimeout),
       exited: new WatchedPromise(child.status, () => child.ref()),
       retire: async (options = {}) => {
         checkOptions(options, { drainTimeout: duration(0) });
@@ -257,7 +257,7 @@ function socketsOf(
   { listeners, datagrams }: ServerVersionState,
   { connections = [] }: UpgradeOptions,
 ): readonly AnySocket[] {
-  return [...listeners.values(), ...datagrams.values(), ...connections.map(({ socket }) => socket)];
+  return [...listeners.sockets, ...datagrams.sockets, ...connections.map(({ socket }) => socket)];
 }
 
 type Durations = Required<Pick<UpgradeOptions, "timeout" | "probation" | "drainTimeout">>;
@@ -458,13 +458,13 @@ async function handOver(
 ): Promise<void> {
   const announcement: Announcement = {
     upgrade: 1,
-    listeners: [...listeners.keys()],
-    datagrams: [...datagrams.keys()],
+    listeners: listeners.names,
+    datagrams: datagrams.names,
     connections: connections.length,
     files,
   };
   await source.send(far, { data: announcement });
-  for (const socket of [...listeners.values(), ...datagrams.values()]) await sendCopy(source, socket);
+  for (const socket of [...listeners.sockets, ...datagrams.sockets]) await sendCopy(source, socket);
   for (const { socket, data } of connections) await sendCopy(source, socket, data);
 }
 

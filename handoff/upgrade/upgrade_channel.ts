@@ -171,11 +171,44 @@ export interface InheritedConnection {
   readonly data: unknown;
 }
 
+/** Sockets with names, in order. Several may have the same name. */
+export class NamedSockets<S extends AnySocket> {
+  readonly #entries: (readonly [name: string, socket: S])[] = [];
+
+  /** The name of each socket. */
+  get names(): string[] {
+    return this.#entries.map(([name]) => name);
+  }
+
+  get sockets(): S[] {
+    return this.#entries.map(([, socket]) => socket);
+  }
+
+  add(name: string, socket: S): void {
+    this.#entries.push([name, socket]);
+  }
+
+  /** Returns the first socket with a name. */
+  first(name: string): S | undefined {
+    return this.#entries.find(([each]) => each === name)?.[1];
+  }
+
+  remove(socket: S): void {
+    const index = this.#entries.findIndex(([, each]) => each === socket);
+    if (index !== -1) this.#entries.splice(index, 1);
+  }
+
+  /** Closes and removes all. */
+  closeAll(): void {
+    for (const [, socket] of this.#entries.splice(0)) socket.close();
+  }
+}
+
 /** All that this version inherited. */
 export interface Inheritance {
   readonly channel: UpgradeChannel;
-  readonly listeners: Map<string, Listener<SocketAddr>>;
-  readonly datagrams: Map<string, DatagramSocket>;
+  readonly listeners: NamedSockets<Listener<SocketAddr>>;
+  readonly datagrams: NamedSockets<DatagramSocket>;
   readonly connections: InheritedConnection[];
   readonly files: Map<string, SharedFile>;
 }
@@ -200,8 +233,8 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
     }
     const files = await takeFiles(announced, first.socket);
     taken.push(...files.values());
-    const listeners = new Map<string, Listener>();
-    const datagrams = new Map<string, DatagramSocket>();
+    const listeners = new NamedSockets<Listener<SocketAddr>>();
+    const datagrams = new NamedSockets<DatagramSocket>();
     const connections: InheritedConnection[] = [];
     const { datagrams: datagramNames = [] } = announced;
     const expected = announced.listeners.length + datagramNames.length + announced.connections;
@@ -210,8 +243,8 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
       if (value === undefined) break;
       const { socket, data } = value;
       taken.push(socket);
-      if (socket instanceof Listener) listeners.set(announced.listeners[listeners.size]!, socket);
-      else if (socket instanceof DatagramSocket) datagrams.set(datagramNames[datagrams.size]!, socket);
+      if (socket instanceof Listener) listeners.add(announced.listeners[listeners.sockets.length]!, socket);
+      else if (socket instanceof DatagramSocket) datagrams.add(datagramNames[datagrams.sockets.length]!, socket);
       else connections.push({ socket, data });
     }
     const channel = new UpgradeChannel(first.socket.toNodeSocket());

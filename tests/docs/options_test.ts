@@ -593,6 +593,8 @@ const PARAMETERS: Readonly<Record<string, readonly [name: string, Wrong, (value:
   "HandoffSource.spawn": ["script", NO_PATHS, (script) => HandoffSource.spawn(script)],
   "ServerVersion.listen": ["name", NO_STRINGS, (name) => VERSION.listen(name, LOCAL)],
   "ServerVersion.listenDatagram": ["name", NO_STRINGS, (name) => VERSION.listenDatagram(name, LOCAL)],
+  "ServerVersion.takeListeners": ["name", NO_STRINGS, (name) => VERSION.takeListeners(name)],
+  "ServerVersion.takeDatagramSockets": ["name", NO_STRINGS, (name) => VERSION.takeDatagramSockets(name)],
   "ServerVersion.openFile, name": ["name", NO_STRINGS, (name) => VERSION.openFile(name, "x")],
   "ServerVersion.openFile, path": ["path", NO_PATHS, (path) => VERSION.openFile("log", path)],
   "ServerVersion.addFile": ["handle", NO_HANDLES, (handle) => VERSION.addFile("log", handle)],

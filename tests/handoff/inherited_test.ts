@@ -171,6 +171,60 @@ Deno.test("names are those of what was not taken, of listeners and of datagram s
   }, [["a", listen(at)], ["b", listen(at)], ["a", listenDatagram(at)]]);
 });
 
+Deno.test("of several sockets with one name each is taken in turn, or all at once, and the rest is closed", async () => {
+  const at = { hostname: "127.0.0.1", port: 0 };
+  const named = () =>
+    [["a", listen(at)], ["b", listen(at)], ["a", listen(at)], ["a", listenDatagram(at)], ["a", listenDatagram(at)]] as [
+      string,
+      Listener | DatagramSocket,
+    ][];
+  const anyChange = { onAddressChange: () => {} };
+  const taken: [string, Listener | DatagramSocket][] = named();
+  const ports = taken.map(([, { addr }]) => addr.port);
+  await withPredecessor(
+    (version) => {
+      assertEquals([version.listenerNames, version.datagramNames], [["a", "b", "a"], ["a", "a"]]);
+      const listeners = [version.listen("a", at), version.listen("a", at)];
+      const datagrams = [version.listenDatagram("a", at), version.listenDatagram("a", at)];
+      assertEquals([...listeners, ...datagrams].map(({ addr }) => addr.port), ports.toSpliced(1, 1));
+      assertThrows(() => version.listen("a", at), TypeError, 'Cannot take listener "a": it was taken already');
+      assertThrows(() => version.listenDatagram("a", at), TypeError, 'Cannot take datagram socket "a"');
+      assertEquals([version.listenerNames, version.datagramNames], [["b"], []]);
+      return Promise.resolve();
+    },
+    taken,
+    anyChange,
+  );
+  const all = named();
+  const addresses = all.map(([, { addr }]) => addr.port);
+  await withPredecessor(
+    (version) => {
+      const sockets = [...version.takeListeners("a"), ...version.takeDatagramSockets("a")];
+      assertEquals(sockets.map(({ addr }) => (addr as Deno.NetAddr).port), addresses.toSpliced(1, 1));
+      assertEquals([version.takeListeners("a"), version.takeDatagramSockets("a")], [[], []]);
+      assertEquals(version.listenerNames, ["b"]);
+      return Promise.resolve();
+    },
+    all,
+    anyChange,
+  );
+  const rest = named();
+  const [kept, , closed] = rest.map(([, { addr }]) => addr.port);
+  await withPredecessor(
+    async (version, said) => {
+      version.listen("a", at);
+      await beginTrial(version, said);
+      await until(
+        () => connect({ port: closed! }).then((socket) => (socket.close(), false), () => true),
+        "the second one is closed",
+      );
+      (await connect({ port: kept! })).close();
+    },
+    rest,
+    anyChange,
+  );
+});
+
 /** What a version hears that asks for each of these, of one listener on 127.0.0.1. */
 async function ask(
   port: number,

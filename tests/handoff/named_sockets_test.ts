@@ -1,6 +1,6 @@
 // UDP and local sockets by name, through real upgrades of a real server.
 import { assert, assertEquals } from "@std/assert";
-import { connect, type DatagramSocket } from "@winsock/handoff";
+import { connect, type DatagramSocket, inherit, listen, upgrade } from "@winsock/handoff";
 import { readText } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
 import { needs } from "../kit/needs.ts";
@@ -157,6 +157,28 @@ Deno.test("a supervisor keeps the UDP socket while versions come and go", async 
         // it has ended
       }
     }
+  }
+});
+
+Deno.test("two listeners with one name go to each next version, in the same order", async () => {
+  const listeners = [1, 2].map(() => listen({ hostname: "127.0.0.1", port: 0 }));
+  const ports = listeners.map(({ addr }) => addr.port);
+  // As a service manager passes them: to the first version only.
+  using version = await inherit({ predecessor: 0, sockets: { takeListener: () => listeners.shift() } });
+  assertEquals(version.takeListeners("web").map(({ addr }) => (addr as Deno.NetAddr).port), ports);
+  for (let count = 0; count < 2; count++) {
+    const serving = await upgrade(version, {
+      script: new URL("../children/twice_named_version.ts", import.meta.url),
+      args: ports.map(String),
+      denoFlags: ["--no-check", "--cached-only", FFI_GRANT, "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
+      supervise: true,
+      probation: 100,
+    });
+    for (const [index, port] of ports.entries()) {
+      using conn = (await connect({ port })).toConn();
+      assertEquals(await readText(conn, 100), `${serving.processId} listener ${index}`);
+    }
+    await within(10_000, serving.retire());
   }
 });
 

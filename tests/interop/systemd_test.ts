@@ -146,7 +146,7 @@ Deno.test({
       using passed = new PassedSockets([
         { name: "dns", handle: datagram },
         { name: "web", handle: listener },
-        ...locals.map((handle) => ({ name: "local", handle })),
+        ...locals.map((handle, index) => ({ name: index === 0 ? "local" : "datagrams", handle })),
       ]);
       const [stream] = locals;
       const notTcp = `Cannot take over socket ${datagram}: it is a datagram`;
@@ -253,13 +253,74 @@ Deno.test({
         assertEquals(passed.takeListeners("web"), []);
         for (const listener of listeners) listener.close();
       }
-      const handles = [v4, dns].map(inherit);
+      // Of several with one name, each is found by its kind, in whichever order they are.
+      const handles = [v4, dns, v6].map(inherit);
       using passed = new PassedSockets(handles.map((handle) => ({ name: "web", handle })));
-      assertThrows(() => passed.takeListeners("web"), TypeError, "it is a datagram");
       using taken = passed.takeDatagramSocket("web")!;
       assertEquals(taken.addr, dns.addr);
+      assertThrows(() => passed.takeDatagramSocket("web"), TypeError, "it is a listener");
+      const listeners = passed.takeListeners("web");
+      assertEquals(listeners.map(({ addr }) => addr), [v4.addr, v6.addr]);
+      for (const listener of listeners) listener.close();
+      using others = new PassedSockets([v4, dns].map((socket) => ({ name: "web", handle: inherit(socket) })));
+      const [only, ...more] = others.takeListeners("web");
+      assertEquals([only!.addr, more.length], [v4.addr, 0], "the datagram socket stays in its place");
+      only!.close();
+      assertThrows(() => others.takeListeners("web"), TypeError, "it is a datagram");
     }
     assertEquals(countDescriptors(), before);
+  },
+});
+
+Deno.test({
+  name: "a version of a server takes all sockets with one name, and closes those that it does not take",
+  ...withSystemd,
+  fn: async () => {
+    using v4 = listen({ hostname: "127.0.0.1", port: 0 });
+    using v6 = listen({ hostname: "::1", port: 0 });
+    using dns = datagramSocket();
+    const nowhere = { hostname: "127.0.0.1", port: v4.addr.port };
+    const addresses = (sockets: readonly AnySocket[]) => sockets.map((socket) => (socket as typeof v4).addr);
+    const start = async () => {
+      const sockets = new PassedSockets([v4, dns, v6, dns].map((each) => ({ name: "web", handle: inherit(each) })));
+      return { sockets, version: await inheritedVersion({ predecessor: 0, sockets }) };
+    };
+    const left = (sockets: PassedSockets) => [0, 1, 2, 3].filter((at) => sockets.inspect(at) !== undefined);
+    const before = countDescriptors();
+    {
+      const { sockets, version } = await start();
+      using _version = version;
+      const listeners = [version.listen("web", nowhere), version.listen("web", nowhere)];
+      const datagrams = [version.listenDatagram("web", nowhere), version.listenDatagram("web", nowhere)];
+      assertEquals(addresses([...listeners, ...datagrams]), addresses([v4, v6, dns, dns]));
+      assertThrows(() => version.listen("web", nowhere), TypeError, 'Cannot take listener "web": it was taken already');
+      assertThrows(() => version.listenDatagram("web", nowhere), TypeError, "it was taken already");
+      assertEquals(left(sockets), []);
+    }
+    {
+      const { sockets, version } = await start();
+      using _version = version;
+      assertEquals(addresses(version.takeListeners("web")), addresses([v4, v6]));
+      assertEquals(left(sockets), [1, 3]);
+      assertEquals(addresses(version.takeDatagramSockets("web")), addresses([dns, dns]));
+      assertEquals([...version.takeListeners("web"), ...version.takeDatagramSockets("web")], []);
+      assertEquals(version.takeListeners("other"), []);
+    }
+    {
+      const { sockets, version } = await start();
+      using _version = version;
+      assertEquals(version.listen("web", nowhere).addr, v4.addr);
+      assertEquals(left(sockets), [1, 2, 3]);
+      await version.markReady();
+      assertEquals(left(sockets), [], "what is not taken is closed");
+    }
+    for (const end of ["refuse", "dispose"]) {
+      const { sockets, version } = await start();
+      if (end === "refuse") await version.refuse("not today");
+      else version[Symbol.dispose]();
+      assertEquals(left(sockets), []);
+    }
+    await until(() => countDescriptors() <= before, "nothing is left open");
   },
 });
 
