@@ -105,7 +105,7 @@ export interface HandoffTarget<Kind extends SocketKind = "connection">
    * @param options What is sent together with the socket.
    * @throws {HandoffError} `timeout` if the source's program did not take it within `sendTimeout`; `rejected` if the
    * source does not trust this process, or cannot open the socket; `closed` if the source was closed or has ended, or
-   * the loop was left.
+   * the loop was left: hand back before that. The reason says which.
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`.
    * @throws {RangeError} If `data` or the initial bytes are too long.
