@@ -29,6 +29,8 @@ import { WebSockets } from "./web_sockets.ts";
  * wait.
  */
 const MAX_WAITING = 100;
+/** The precision of the time after which idle connections are closed at the shutdown, in milliseconds. */
+const STEP_MS = 50;
 
 /**
  * Answers one request after the other, as `Deno.serve` does. A client may send many requests without waiting for
@@ -212,18 +214,19 @@ export class NodeEngine implements HttpEngine {
     else response.writeHead(refusal, { connection: "close", "content-length": 0 }).end();
   }
 
-  /** Closes the connections that wait for a request or for a body that is not read, if they were idle for a while. */
+  /**
+   * Closes the connections that wait for a request or for a body that is not read, as soon as they were idle for a while.
+   */
   #letGo(connections: Connection[]): void {
     const now = performance.now();
-    const { idle = [], used = [], fresh = [] } = Object.groupBy(connections, ({ stream, since, response }) => {
-      const first = response === undefined;
-      if (now - since < (first ? FIRST_REQUEST_MS : FAREWELL_MS)) return first ? "fresh" : "used";
+    const byDelay = Map.groupBy(connections, ({ stream, since, response }) => {
+      const left = since + (response === undefined ? FIRST_REQUEST_MS : FAREWELL_MS) - now;
       // Other streams see only after a while that a request has arrived.
-      return stream instanceof net.Socket ? "idle" : "used";
+      const least = stream instanceof net.Socket ? ARRIVAL_MS : FAREWELL_MS;
+      // Connections with almost the same delay share a timer.
+      return Math.max(least, Math.ceil(left / STEP_MS) * STEP_MS);
     });
-    if (idle.length > 0) this.#closeLater(idle, ARRIVAL_MS);
-    if (used.length > 0) this.#closeLater(used, FAREWELL_MS);
-    if (fresh.length > 0) this.#closeLater(fresh, FIRST_REQUEST_MS);
+    for (const [delay, some] of byDelay) this.#closeLater(some, delay);
   }
 
   /** Closes the connections that, after a delay, wait for a request or for a body that is not read. */
