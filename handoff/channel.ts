@@ -31,8 +31,6 @@ export interface OfferSink extends FrameSink {
 export interface SourceChannel extends OfferSink {
   readonly hello: ChannelHello;
   readonly decisions: SourceDecisions;
-  /** Whether the frames after HELLO are written to the child's stdin. */
-  readonly usesStdin: boolean;
   /**
    * Begins to read the target's answers.
    *

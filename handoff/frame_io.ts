@@ -198,8 +198,8 @@ interface Core {
 }
 
 /**
- * Returns a reader of this process's stdin. It does not use Deno's stream, which would add a fifth to the time of a
- * small frame. It reads the resource itself, because a pending `Deno.stdin.read` keeps the process running in any case.
+ * Returns a reader of this process's stdin. It reads the resource itself, because a pending `Deno.stdin.read` keeps the
+ * process running in any case.
  *
  * @throws {Deno.errors.Busy} If this copy of the library or another one reads stdin already. Each would get a part of
  * the bytes.

@@ -190,8 +190,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** How the target gets the parts of the channel that are not in HELLO. */
 export const ChannelKind = {
-  /** Windows: further frames follow on stdin. Answers go to the control socket, whose blob is in HELLO. */
-  STDIN: 0,
+  /** Windows: the target has a handle of a pipe with the frames. Answers go to the socket whose blob is in HELLO. */
+  GIVEN: 0,
   /** Linux, macOS: the target inherited the descriptors, whose numbers are in HELLO. */
   INHERITED: 1,
   /** Linux, macOS: the descriptors are sent over a local socket, whose path is in HELLO. */
@@ -201,7 +201,10 @@ export const ChannelKind = {
 /** A kind of channel: one of the numbers of {@linkcode ChannelKind}. */
 export type ChannelKind = typeof ChannelKind[keyof typeof ChannelKind];
 
-/** The descriptors of a channel on Linux and macOS: for frames, for descriptors, for answers, for decisions. */
+/**
+ * The descriptors of a channel: for frames, for descriptors, for answers, for decisions. On Windows, only the handle for
+ * frames.
+ */
 export type ChannelDescriptors = readonly [frames: number, descriptors: number, answers: number, decisions: number];
 
 /** The content of HELLO. */
@@ -213,7 +216,7 @@ export interface Hello {
   readonly means: number;
   /** The secret that READY must return. */
   readonly secret: Uint8Array;
-  /** The numbers of inherited descriptors; all 0 if no descriptors were inherited. */
+  /** The numbers of the target's descriptors; 0 for those that it does not have yet. */
   readonly descriptors: ChannelDescriptors;
   /** Whether the target may hand sockets back. It may send messages in any case. */
   readonly takesSockets: boolean;
@@ -227,7 +230,7 @@ export interface Hello {
 const HELLO_SIZE = 52;
 /** The smallest and largest size of `way`, by kind. */
 const WAY_SIZE: Readonly<Record<ChannelKind, readonly [least: number, most: number]>> = {
-  [ChannelKind.STDIN]: [WSAPROTOCOL_INFOW.size, WSAPROTOCOL_INFOW.size],
+  [ChannelKind.GIVEN]: [WSAPROTOCOL_INFOW.size, WSAPROTOCOL_INFOW.size],
   [ChannelKind.INHERITED]: [0, 0],
   [ChannelKind.PASSED]: [1, 107],
 };

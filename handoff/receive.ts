@@ -22,6 +22,10 @@ import { Target } from "./target.ts";
  * ({@linkcode HandoffSource.shareListener}). They are accepted while the loop waits for a socket, and cannot be
  * rejected.
  *
+ * Programs that this process starts cannot read what is for it. If one that inherits stdin is started before this call,
+ * it must not read: it could get the first frame. The loop then ends at once, and the source is told that it has, or
+ * waits for its `startTimeout`.
+ *
  * Needs ffi access to the system's socket library:
  * `--allow-ffi=C:\Windows\System32\ws2_32.dll,C:\Windows\System32\kernel32.dll` on Windows,
  * `--allow-ffi=/lib/x86_64-linux-gnu/libc.so.6` on Linux (`LIBRARY_PATHS` on any system). No net, env, read or run

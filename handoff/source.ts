@@ -267,7 +267,7 @@ export class HandoffSource implements AsyncDisposable {
     this.ready.catch(() => {});
     this.#stdin = child.stdin.getWriter();
     try {
-      this.#channel = openSourceChannel(child, this.#stdin);
+      this.#channel = openSourceChannel(child);
     } catch (error) {
       this.#stdin.releaseLock();
       throw error;
@@ -468,7 +468,7 @@ export class HandoffSource implements AsyncDisposable {
   /** Sends HELLO, which tells the target how to get its end of the channel, and begins to read the answers. */
   #sendHello(): void {
     const { pid } = this.#child;
-    const { hello, usesStdin } = this.#channel;
+    const { hello } = this.#channel;
     const frame = encodeFrame(
       FrameType.HELLO,
       0,
@@ -483,7 +483,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#stdin.closed.catch(() => {});
     this.#stdin.write(frame).then(() => {
       // The processes that the child spawns inherit an empty stdin.
-      if (!usesStdin) this.#stdin.close().catch(() => {});
+      this.#stdin.close().catch(() => {});
     }, (cause) => this.#channelEnded(`process ${pid} does not read its stdin`, cause));
     trace("hello-sent", 0, pid);
     const decoder = new FrameDecoder(MAX_REASON, this.#trusted ? MAX_PAYLOAD : MAX_MESSAGE_OFFER);

@@ -199,19 +199,15 @@ export function attachChannel(child: HandoffChild, channel: SourceChannel): void
  * Opens the channel to a child: the channel that was created for it, or a new one.
  *
  * @param child The target.
- * @param stdin The target's stdin, which carries frames if the system has nothing better.
  * @throws {WinsockError} WSAEINVAL if the child has ended already.
  */
-export function openSourceChannel(
-  child: HandoffChild,
-  stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
-): SourceChannel {
+export function openSourceChannel(child: HandoffChild): SourceChannel {
   const brought = prepared.get(child);
   if (brought !== undefined) {
     prepared.delete(child);
     return brought;
   }
-  return Deno.build.os === "windows" ? openWinsockSourceChannel(child.pid, stdin) : openUnixSourceChannel(child.pid);
+  return Deno.build.os === "windows" ? openWinsockSourceChannel(child.pid) : openUnixSourceChannel(child.pid);
 }
 
 /**

@@ -223,7 +223,6 @@ class Pass {
 class UnixSourceChannel implements SourceChannel {
   readonly hello: ChannelHello;
   readonly decisions: SourceDecisions;
-  readonly usesStdin = false;
   readonly passesDescriptors: boolean = defaultProvider() instanceof UnixProvider;
   readonly #frames: StreamIo;
   readonly #descriptors: bigint;

@@ -1,13 +1,17 @@
 /**
- * Channels on Windows. Frames are written to the target's stdin, with the blobs of `WSADuplicateSocketW` in them.
- * Answers come over a pair of loopback sockets, which carries bytes only.
+ * Channels on Windows. Frames go through a pipe, with the blobs of `WSADuplicateSocketW` in them. The target has a handle
+ * of the pipe that its children cannot inherit. Answers come over a pair of loopback sockets, which carries bytes only.
+ *
+ * Frames do not use loopback sockets: when a process is ended by force, Windows resets its connections, and what the other
+ * side has not read is lost. A pipe keeps it.
  *
  * @module
  */
 import type net from "node:net";
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { SourceEvents, TargetEvents } from "../ffi/windows/decisions.ts";
-import { WINSOCK_STREAMS } from "../ffi/windows/io.ts";
+import { IncomingPipe, OutgoingPipe, WINSOCK_STREAMS } from "../ffi/windows/io.ts";
+import { HandleReceiver } from "../ffi/windows/libraries.ts";
 import { Socket } from "../sockets/socket.ts";
 import { openStream } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
@@ -16,24 +20,25 @@ import type { FrameReader } from "./frame_io.ts";
 import { ChannelKind, FrameError, type Hello } from "./protocol.ts";
 
 /** Opens the source's end. */
-export function openWinsockSourceChannel(
-  processId: number,
-  stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
-): SourceChannel {
+export function openWinsockSourceChannel(processId: number): SourceChannel {
   const [near, far] = Socket.pair();
   let socket: net.Socket | undefined;
   let decisions: SourceDecisions | undefined;
+  let frames: OutgoingPipe | undefined;
   try {
     socket = openStream(near.handle);
     near.detach();
     decisions = new SourceEvents(processId);
-    // This is the last step: the target has a duplicate from here on, and it cannot be taken back.
+    // These are the last steps: the target has duplicates from here on, and they cannot be taken back.
+    using receiver = new HandleReceiver(processId);
+    frames = new OutgoingPipe(receiver);
     const blob = defaultProvider().duplicateSocket(far.handle, processId);
-    return new WinsockSourceChannel(socket, stdin, decisions, blob);
+    return new WinsockSourceChannel(socket, frames, decisions, blob);
   } catch (error) {
     near.close();
     socket?.destroy();
     decisions?.close();
+    frames?.close();
     throw error;
   } finally {
     far.close();
@@ -42,20 +47,16 @@ export function openWinsockSourceChannel(
 
 class WinsockSourceChannel implements SourceChannel {
   readonly hello: ChannelHello;
-  readonly usesStdin = true;
   readonly passesDescriptors = false;
   readonly #control: net.Socket;
-  readonly #stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+  readonly #frames: OutgoingPipe;
 
-  constructor(
-    control: net.Socket,
-    stdin: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>,
-    readonly decisions: SourceDecisions,
-    blob: Uint8Array,
-  ) {
-    this.hello = { kind: ChannelKind.STDIN, means: decisions.means, descriptors: [0, 0, 0, 0], way: blob };
+  constructor(control: net.Socket, frames: OutgoingPipe, readonly decisions: SourceDecisions, blob: Uint8Array) {
+    // Handles have 32 significant bits in every process.
+    const descriptors = [Number(frames.farHandle), 0, 0, 0] as const;
+    this.hello = { kind: ChannelKind.GIVEN, means: decisions.means, descriptors, way: blob };
     this.#control = control;
-    this.#stdin = stdin;
+    this.#frames = frames;
   }
 
   sendDescriptors(): boolean {
@@ -63,11 +64,11 @@ class WinsockSourceChannel implements SourceChannel {
   }
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    return this.#stdin.write(bytes);
+    return this.#frames.write(bytes);
   }
 
   end(): Promise<void> {
-    return this.#stdin.close();
+    return this.#frames.end();
   }
 
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
@@ -78,7 +79,7 @@ class WinsockSourceChannel implements SourceChannel {
   established(): void {}
 
   close(): void {
-    this.#stdin.abort().catch(() => {});
+    this.#frames.close();
     this.#control.destroy();
     this.decisions.close();
   }
@@ -86,24 +87,34 @@ class WinsockSourceChannel implements SourceChannel {
 
 /** Opens the target's end. */
 export async function openWinsockTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
-  if (hello.kind !== ChannelKind.STDIN) throw new RangeError(`HELLO announces a channel of kind ${hello.kind}`);
-  const control = await defaultProvider().socket(hello.way);
-  return new WinsockTargetChannel(control, openStream(control), input, hello.sourceProcessId);
+  const { kind, descriptors: [handle], sourceProcessId, way } = hello;
+  if (kind !== ChannelKind.GIVEN) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
+  const control = await defaultProvider().socket(way);
+  let frames: IncomingPipe;
+  try {
+    frames = new IncomingPipe(BigInt(handle));
+  } catch (error) {
+    defaultProvider().closeSocket(control);
+    throw error;
+  }
+  // No other frames come through this input, and processes that this one starts read the end of it.
+  input.cancel();
+  return new WinsockTargetChannel(control, openStream(control), frames, sourceProcessId);
 }
 
 class WinsockTargetChannel implements TargetChannel {
   readonly decisions: TargetDecisions;
   readonly #s: bigint;
   readonly #control: net.Socket;
-  readonly #input: FrameReader;
+  readonly #frames: IncomingPipe;
   #listening = true;
 
-  constructor(s: bigint, control: net.Socket, input: FrameReader, sourceProcessId: number) {
+  constructor(s: bigint, control: net.Socket, frames: IncomingPipe, sourceProcessId: number) {
     this.decisions = new TargetEvents(sourceProcessId);
     this.#s = s;
     this.#control = control;
-    this.#input = input;
-    // The end of stdin shows that the source has ended.
+    this.#frames = frames;
+    // The end of the frames shows that the source has ended.
     control.on("error", () => {});
     control.resume();
     control.unref();
@@ -115,14 +126,14 @@ class WinsockTargetChannel implements TargetChannel {
 
   async #read(onBytes: (bytes: Uint8Array) => void): Promise<void> {
     while (this.#listening) {
-      const bytes = await this.#input.read();
+      const bytes = await this.#frames.read();
       if (bytes === undefined) return;
       if (this.#listening) onBytes(bytes);
     }
   }
 
   setReferenced(referenced: boolean): void {
-    this.#input.setReferenced(referenced);
+    this.#frames.setReferenced(referenced);
   }
 
   takeDescriptor(sequence: number): bigint | undefined {
@@ -139,7 +150,7 @@ class WinsockTargetChannel implements TargetChannel {
     try {
       if (this.#control.writableLength === 0) sent = WINSOCK_STREAMS.send(this.#s, bytes) ?? 0;
     } catch {
-      // The source has ended, which the end of stdin shows.
+      // The source has ended, which the end of the frames shows.
       return undefined;
     }
     if (sent === bytes.byteLength) return undefined;
@@ -149,7 +160,7 @@ class WinsockTargetChannel implements TargetChannel {
   stopListening(): void {
     if (!this.#listening) return;
     this.#listening = false;
-    this.#input.cancel();
+    this.#frames.close();
   }
 
   close(): void {

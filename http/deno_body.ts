@@ -7,6 +7,12 @@
 import { freezeHeaders, lazyRequest, openBody, refuseDenoUpgrade } from "./deno_internals.ts";
 import { BodyTooLargeError } from "./request.ts";
 
+/**
+ * Stands for the URL of a request whose Host line is invalid. Such a request has no URL that Deno would accept, and this
+ * one cannot be fetched.
+ */
+const NO_URL = "about:invalid";
+
 /** The body of a request. */
 export interface DenoBody {
   /** The request to pass to the handler. */
@@ -53,7 +59,7 @@ export function bodyOf(request: Request, limit: number): DenoBody | undefined {
  */
 function withBody(request: Request, body: BodyInit): Request {
   const { url, method, headers, redirect } = request;
-  const other = lazyRequest(url, { method, headers, redirect, body }, (abort) => {
+  const other = lazyRequest(URL.canParse(url) ? url : NO_URL, { method, headers, redirect, body }, (abort) => {
     if (request.signal.aborted) abort();
     else request.signal.addEventListener("abort", abort);
   });

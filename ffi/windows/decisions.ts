@@ -13,14 +13,11 @@ import {
   type TakeDecisions,
   type TargetDecisions,
 } from "../decisions.ts";
-import { kernel32Functions, lastWinsockError } from "./libraries.ts";
+import { closeHandle, HandleReceiver, kernel32Functions, lastWinsockError } from "./libraries.ts";
 
-const PROCESS_DUP_HANDLE = 0x0040;
 const SYNCHRONIZE = 0x0010_0000;
 const WAIT_OBJECT_0 = 0;
 const WAIT_FAILED = 0xffff_ffff;
-/** The result of `GetCurrentProcess`. */
-const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 
 const kernel32 = kernel32Functions({
   /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
@@ -29,12 +26,6 @@ const kernel32 = kernel32Functions({
   SetEvent: { parameters: ["usize"], result: "i32" },
   /** `DWORD WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds)` on the calling thread */
   WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32" },
-  /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
-  OpenProcess: { parameters: ["u32", "i32", "u32"], result: "usize" },
-  /** `BOOL DuplicateHandle(HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle, LPHANDLE lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions)` */
-  DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
-  /** `BOOL CloseHandle(HANDLE hObject)` */
-  CloseHandle: { parameters: ["usize"], result: "i32" },
 });
 
 /** One event of a table. */
@@ -46,8 +37,7 @@ interface EventSlot {
 
 /** The events of a table as the process uses them that offers. Each is made when its slot is first used. */
 class OfferEvents implements OfferDecisions {
-  readonly #process: bigint;
-  readonly #processId: number;
+  readonly #process: HandleReceiver;
   readonly #slots: (EventSlot | undefined)[] = new Array(DECISION_SLOTS);
 
   /**
@@ -57,9 +47,7 @@ class OfferEvents implements OfferDecisions {
    * @throws {WinsockError} If the process does not exist, or this process has no right to it.
    */
   constructor(processId: number) {
-    this.#processId = processId;
-    this.#process = kernel32().OpenProcess(PROCESS_DUP_HANDLE, 0, processId);
-    if (this.#process === 0n) throw lastWinsockError(`share decisions with process ${processId}`, "OpenProcess");
+    this.#process = new HandleReceiver(processId);
   }
 
   open(slot: number): bigint {
@@ -76,20 +64,20 @@ class OfferEvents implements OfferDecisions {
   }
 
   close(): void {
-    for (const slot of this.#slots) if (slot !== undefined) kernel32().CloseHandle(slot.event);
+    for (const slot of this.#slots) if (slot !== undefined) closeHandle(slot.event);
     this.#slots.fill(undefined);
-    kernel32().CloseHandle(this.#process);
+    this.#process[Symbol.dispose]();
   }
 
   #make(): EventSlot {
     const event = kernel32().CreateEventW(0n, 0, 1, 0n);
     if (event === 0n) throw lastWinsockError("make a decision", "CreateEventW");
-    const handle = new BigUint64Array(1);
-    const shared = kernel32().DuplicateHandle(CURRENT_PROCESS, event, this.#process, handle, SYNCHRONIZE, 0, 0);
-    if (shared !== 0) return { event, handle: handle[0]! };
-    const error = lastWinsockError(`share a decision with process ${this.#processId}`, "DuplicateHandle");
-    kernel32().CloseHandle(event);
-    throw error;
+    try {
+      return { event, handle: this.#process.give(event, SYNCHRONIZE) };
+    } catch (error) {
+      closeHandle(event);
+      throw error;
+    }
   }
 }
 
@@ -114,7 +102,7 @@ class TakeEvents implements TakeDecisions {
   }
 
   close(): void {
-    for (const handle of this.#handles) if (handle !== undefined) kernel32().CloseHandle(handle);
+    for (const handle of this.#handles) if (handle !== undefined) closeHandle(handle);
     this.#handles.fill(undefined);
   }
 }

@@ -1,12 +1,21 @@
 /**
- * Input and output on Windows: `WSAPoll`, streams and datagrams.
+ * Input and output on Windows: `WSAPoll`, streams, datagrams and pipes.
  *
  * @module
  */
 import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { SocketCalls } from "../platform.ts";
-import { closeAtEnd } from "../../internal/runtime.ts";
-import { lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
+import { callAtUnload, closeAtEnd, referenceCall } from "../../internal/runtime.ts";
+import { WinsockError } from "../winsock_error.ts";
+import {
+  closeHandle,
+  type HandleReceiver,
+  kernel32,
+  kernel32Functions,
+  lastWinsockError,
+  winsockFunctions,
+  ws2_32,
+} from "./libraries.ts";
 import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 
@@ -221,3 +230,213 @@ export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
     if (!ANSWERS.includes(error.code)) throw error;
   }
 };
+
+const FILE_TYPE_PIPE = 3;
+/** The right to read, and to wait for the end of a read. */
+const GENERIC_READ = 0x8000_0000;
+/** The size of a pipe, and of a read or write, in bytes. */
+const PIPE_SIZE = 65_536;
+const COUNT_SIZE = 4;
+/** How often, and for how many times, a thread is told to leave a call that it may not have reached yet. */
+const [CANCEL_INTERVAL_MS, CANCEL_ATTEMPTS] = [10, 100];
+
+const pipeFunctions = kernel32Functions({
+  /** `BOOL CreatePipe(PHANDLE hReadPipe, PHANDLE hWritePipe, LPSECURITY_ATTRIBUTES lpPipeAttributes, DWORD nSize)` */
+  CreatePipe: { parameters: ["buffer", "buffer", "usize", "u32"], result: "i32" },
+  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` on a pool thread */
+  ReadFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
+  /** `BOOL WriteFile(HANDLE hFile, LPCVOID lpBuffer, DWORD nNumberOfBytesToWrite, LPDWORD lpNumberOfBytesWritten, LPOVERLAPPED lpOverlapped)` on a pool thread */
+  WriteFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
+  /** `DWORD GetFileType(HANDLE hFile)` */
+  GetFileType: { parameters: ["usize"], result: "u32" },
+  /** `HLOCAL LocalAlloc(UINT uFlags, SIZE_T uBytes)` */
+  LocalAlloc: { parameters: ["u32", "usize"], result: "usize" },
+  /** `HLOCAL LocalFree(HLOCAL hMem)` */
+  LocalFree: { parameters: ["usize"], result: "usize" },
+  /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` out of memory of the system */
+  copyOut: { name: "RtlMoveMemory", parameters: ["buffer", "usize", "usize"], result: "void" },
+  /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` into memory of the system */
+  copyIn: { name: "RtlMoveMemory", parameters: ["usize", "buffer", "usize"], result: "void" },
+});
+
+/**
+ * One end of a pipe, which a pool thread reads or writes. It is not for two calls at a time. The memory is not
+ * JavaScript's, because a thread may use it after this isolate has ended.
+ */
+class PipeEnd {
+  readonly #handle: bigint;
+  readonly #memory: bigint;
+  readonly #leave: () => boolean;
+  #pending: Promise<number> | undefined;
+  #referenced = true;
+  #closed = false;
+
+  /**
+   * @param handle The handle, which belongs to this object.
+   * @throws {WinsockError} If the system has no memory. The handle is then closed.
+   */
+  constructor(handle: bigint) {
+    this.#handle = handle;
+    this.#memory = pipeFunctions().LocalAlloc(0, BigInt(PIPE_SIZE + COUNT_SIZE));
+    if (this.#memory === 0n) {
+      const error = lastWinsockError("use a pipe", "LocalAlloc");
+      closeHandle(handle);
+      throw error;
+    }
+    this.#leave = callAtUnload(this, () => void this.close());
+  }
+
+  /**
+   * Reads what there is, but waits for the first byte.
+   *
+   * @returns The bytes, which belong to the caller; `undefined` at the end, or when this end is closed.
+   */
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    for (;;) {
+      const bytes = await this.#transfer("ReadFile", PIPE_SIZE, (count) => {
+        const read = new Uint8Array(count);
+        pipeFunctions().copyOut(read, this.#memory, BigInt(count));
+        return read;
+      });
+      // A write without bytes is not the end.
+      if (bytes?.byteLength !== 0) return bytes;
+    }
+  }
+
+  /**
+   * Writes bytes, and waits for room.
+   *
+   * @returns The number of bytes that were written; `undefined` if either end is closed.
+   */
+  async write(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
+    if (this.#closed) return undefined;
+    const size = Math.min(bytes.byteLength, PIPE_SIZE);
+    pipeFunctions().copyIn(this.#memory, bytes, BigInt(size));
+    return await this.#transfer("WriteFile", size, (count) => count);
+  }
+
+  async #transfer<T>(call: "ReadFile" | "WriteFile", size: number, done: (count: number) => T): Promise<T | undefined> {
+    if (this.#closed) return undefined;
+    const count = this.#memory + BigInt(PIPE_SIZE);
+    this.#pending = pipeFunctions()[call](this.#handle, this.#memory, size, count, 0n);
+    if (!this.#referenced) referenceCall(this.#pending, false);
+    const succeeded = await this.#pending;
+    this.#pending = undefined;
+    if (this.#closed) {
+      this.#free();
+      return undefined;
+    }
+    if (succeeded === 0) return undefined;
+    const transferred = new Uint32Array(1);
+    pipeFunctions().copyOut(transferred, count, BigInt(COUNT_SIZE));
+    return done(transferred[0]!);
+  }
+
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#pending !== undefined) referenceCall(this.#pending, referenced);
+  }
+
+  /** Closes the handle, when no thread uses it any more. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#leave();
+    if (this.#pending === undefined) return this.#free();
+    this.referenced = false;
+    for (let attempt = 0; attempt < CANCEL_ATTEMPTS && this.#pending !== undefined; attempt++) {
+      if (kernel32().CancelIoEx(this.#handle, 0n) !== 0) return;
+      await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, CANCEL_INTERVAL_MS)));
+    }
+    // Then the thread leaves the call when the other end is closed.
+  }
+
+  #free(): void {
+    closeHandle(this.#handle);
+    pipeFunctions().LocalFree(this.#memory);
+  }
+}
+
+/** A pipe to another process. */
+export class OutgoingPipe {
+  /** The handle of the other end, in that process. Programs that it starts do not inherit it. */
+  readonly farHandle: bigint;
+  readonly #end: PipeEnd;
+  #last: Promise<void> = Promise.resolve();
+
+  /** @throws {WinsockError} If the system has no room, or the other process has ended. */
+  constructor(receiver: HandleReceiver) {
+    const [read, write] = [new BigUint64Array(1), new BigUint64Array(1)];
+    const made = pipeFunctions().CreatePipe(read, write, 0n, PIPE_SIZE);
+    if (made === 0) throw lastWinsockError("make a pipe", "CreatePipe");
+    try {
+      this.farHandle = receiver.give(read[0]!, GENERIC_READ);
+    } catch (error) {
+      closeHandle(write[0]!);
+      throw error;
+    } finally {
+      closeHandle(read[0]!);
+    }
+    this.#end = new PipeEnd(write[0]!);
+    this.#end.referenced = false;
+  }
+
+  /**
+   * Writes bytes after those written before. Waiting does not keep the process running.
+   *
+   * @throws {WinsockError} WSAECONNRESET if the other process has closed its end, or this end is closed.
+   */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return this.#last = this.#last.then(async () => {
+      for (let start = 0; start < bytes.byteLength;) {
+        const count = await this.#end.write(bytes.subarray(start));
+        if (count === undefined) {
+          throw new WinsockError(WSA_ERRORS.WSAECONNRESET, { operation: "write to a pipe", functionName: "WriteFile" });
+        }
+        start += count;
+      }
+    });
+  }
+
+  /** Ends the pipe after what was written. */
+  async end(): Promise<void> {
+    await this.#last.catch(() => {});
+    await this.#end.close();
+  }
+
+  /** Ends the pipe at once. What the other end has not read can still be read there. */
+  close(): void {
+    this.#last.catch(() => {});
+    this.#end.close();
+  }
+}
+
+/** The end of a pipe that another process writes to. */
+export class IncomingPipe {
+  readonly #end: PipeEnd;
+
+  /**
+   * @param handle The handle that the other process has made, which belongs to this object.
+   * @throws {RangeError} If it is not a pipe.
+   */
+  constructor(handle: bigint) {
+    const type = pipeFunctions().GetFileType(handle);
+    if (type !== FILE_TYPE_PIPE) throw new RangeError(`Cannot read from handle ${handle}: it is not a pipe`);
+    this.#end = new PipeEnd(handle);
+  }
+
+  /** Returns the next bytes, which belong to the caller; `undefined` at the end. */
+  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#end.read();
+  }
+
+  /** Sets whether a pending read keeps the process running. It does at first. */
+  setReferenced(referenced: boolean): void {
+    this.#end.referenced = referenced;
+  }
+
+  /** Ends a pending read, and closes the handle. */
+  close(): void {
+    this.#end.close();
+  }
+}

@@ -255,6 +255,64 @@ export function splitCommandLine(line: string): string[] {
   return words;
 }
 
+const PROCESS_DUP_HANDLE = 0x0040;
+const SYNCHRONIZE = 0x0010_0000;
+const WAIT_OBJECT_0 = 0;
+/** The result of `GetCurrentProcess`. */
+const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
+
+const handleFunctions = kernel32Functions({
+  /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
+  OpenProcess: { parameters: ["u32", "i32", "u32"], result: "usize" },
+  /** `BOOL DuplicateHandle(HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle, LPHANDLE lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions)` */
+  DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
+  /** `DWORD WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds)` on the calling thread */
+  WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32" },
+  /** `BOOL CloseHandle(HANDLE hObject)` */
+  CloseHandle: { parameters: ["usize"], result: "i32" },
+});
+
+/** Closes a handle that is not a socket. */
+export function closeHandle(handle: bigint): void {
+  handleFunctions().CloseHandle(handle);
+}
+
+/** Another process, which this process may give handles to. */
+export class HandleReceiver implements Disposable {
+  readonly #process: bigint;
+  readonly #processId: number;
+
+  /**
+   * @param processId The process id of the other process. It must not be that of another process meanwhile.
+   * @throws {WinsockError} If the process does not exist, or this process has no right to it.
+   */
+  constructor(processId: number) {
+    this.#processId = processId;
+    this.#process = handleFunctions().OpenProcess(PROCESS_DUP_HANDLE | SYNCHRONIZE, 0, processId);
+    if (this.#process === 0n) throw lastWinsockError(`share handles with process ${processId}`, "OpenProcess");
+  }
+
+  /**
+   * Duplicates a handle into the process. Its children do not inherit the duplicate.
+   *
+   * @param access The rights of the duplicate.
+   * @returns The handle in that process; 0 if it has ended, of which its parent is told in another way.
+   * @throws {WinsockError} If `DuplicateHandle` fails.
+   */
+  give(handle: bigint, access: number): bigint {
+    const given = new BigUint64Array(1);
+    const done = handleFunctions().DuplicateHandle(CURRENT_PROCESS, handle, this.#process, given, access, 0, 0);
+    if (done !== 0) return given[0]!;
+    const error = lastWinsockError(`share a handle with process ${this.#processId}`, "DuplicateHandle");
+    if (handleFunctions().WaitForSingleObject(this.#process, 0) === WAIT_OBJECT_0) return 0n;
+    throw error;
+  }
+
+  [Symbol.dispose](): void {
+    closeHandle(this.#process);
+  }
+}
+
 /**
  * Stops child processes from inheriting a socket. Handles from `accept` and from opening a blob are inheritable, and a
  * copy in a child would keep the connection open.

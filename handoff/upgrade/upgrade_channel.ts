@@ -248,7 +248,7 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
       else connections.push({ socket, data });
     }
     const channel = new UpgradeChannel(first.socket.toNodeSocket());
-    // Only the end of stdin is left to come. The loop must read it, and does not close sockets that were taken.
+    // Only the end of the channel is left to come. The loop must read it, and does not close sockets that were taken.
     received.next().catch(() => {});
     return { channel, listeners, datagrams, connections, files };
   } catch (error) {

@@ -311,10 +311,8 @@ Deno.test("50 targets that were started and have ended leave no descriptor behin
   }, `there are ${before} descriptors again, not ${after}`);
 });
 
-// On Windows frames come over stdin, and a program must not be started with it.
 Deno.test(
   "a program that a target starts reads nothing of the protocol, though it inherits stdin",
-  onUnix,
   async () => {
     await using source = await HandoffSource.spawn(new URL("../children/spawning_worker.ts", import.meta.url), {
       denoFlags: [...FLAGS, "--allow-run"],
@@ -331,6 +329,24 @@ Deno.test(
     assertEquals(await ask("read"), "0 bytes");
   },
 );
+
+Deno.test("a target that starts a program with its stdin before it calls receive gets what is sent to it", async () => {
+  await using target = await spawnTarget("spawning_worker.ts", ["before"], ["--allow-run"]);
+  for (let count = 0; count < 20; count++) {
+    using pair = await connection();
+    await within(20_000, target.source.send(pair.server, { data: count }));
+    using client = pair.client.toConn();
+    assertEquals(await within(20_000, new Response(client.readable).text()), String(count));
+  }
+});
+
+Deno.test("the source is told if a program of its target has read HELLO", async () => {
+  await using target = await spawnTarget("spawning_worker.ts", ["too early"], ["--allow-run"]);
+  using pair = await connection();
+  const failure = await within(20_000, target.source.send(pair.server)).catch((error) => error);
+  assertEquals(failure.outcome, "target-exited");
+  assert(pair.server.handle !== INVALID_SOCKET, "and it stays here");
+});
 
 Deno.test("the error of a target that was killed has the signal", async () => {
   await using target = await spawnTarget("exiting_target.ts");

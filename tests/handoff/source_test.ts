@@ -419,7 +419,6 @@ function channelToNowhere(): SourceChannel & { readonly offers: number[] } {
       back: { remember() {}, decide: () => false },
       close() {},
     },
-    usesStdin: false,
     passesDescriptors: true,
     sendDescriptors: (sequences) => offers.push(...sequences) > 0,
     write: () => undefined,

@@ -36,14 +36,14 @@ Deno.test("node:http: a client that sends all of a long body before it looks has
   }
 });
 
-Deno.test("node:http: a connection goes on after a short body that nobody reads, whenever it comes", async () => {
+eachEngine("a connection goes on after a short body that nobody reads, whenever it comes", async (engine) => {
   await using served = start(() => new Response("unread"));
   using client = await RawClient.connect(served.port);
   for (const early of ["", "be", "begun"]) {
     await client.write(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n${early}`);
     const { head, body } = await client.response();
     assertEquals(body, "unread");
-    assertMatch(head, /^connection: keep-alive\r$/im);
+    if (engine === "node:http") assertMatch(head, /^connection: keep-alive\r$/im);
     await client.write("begun".slice(early.length));
   }
   assertEquals((await client.get("/")).body, "unread");

@@ -73,6 +73,9 @@ eachEngine("the handshake carries the handler's headers", async (engine) => {
   const { status, head } = await client.get("/", ...HANDSHAKE);
   assertEquals(status, 101);
   assertMatch(head, /^set-cookie: a=b/im);
+  for (const line of [/^connection: upgrade\r$/im, /^upgrade: websocket\r$/im, /^sec-websocket-accept: s3pPLM/im]) {
+    assertMatch(head, line);
+  }
 });
 
 eachEngine("a handler may answer a request for a WebSocket as any other, at any length", async (engine) => {

@@ -41,10 +41,8 @@ export interface FakeChild {
   exit(code: number): void;
 }
 
-export function fakeChild(
-  transformer: Transformer<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> = {},
-): FakeChild {
-  const stdin = new TransformStream(transformer);
+export function fakeChild(): FakeChild {
+  const stdin = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>();
   const status = Promise.withResolvers<Deno.CommandStatus>();
   const child = { pid: Deno.pid, stdin: stdin.writable, status: status.promise } as HandoffChild;
   return { child, input: stdin.readable, exit: (code) => status.resolve({ success: code === 0, code, signal: null }) };
@@ -52,16 +50,10 @@ export function fakeChild(
 
 /** The same, with a way to put bytes among the frames of its source. */
 export function injectingChild(): FakeChild & { inject(bytes: Uint8Array<ArrayBuffer>): void } {
-  let inject = (_bytes: Uint8Array<ArrayBuffer>) => {};
-  const fake = fakeChild({ start: (controller) => void (inject = (bytes) => controller.enqueue(bytes)) });
-  if (Deno.build.os !== "windows") {
-    const stdin = fake.child.stdin.getWriter();
-    const channel = openSourceChannel(fake.child, stdin);
-    stdin.releaseLock();
-    attachChannel(fake.child, channel);
-    inject = (bytes) => void channel.write(bytes);
-  }
-  return { ...fake, inject: (bytes) => inject(bytes) };
+  const fake = fakeChild();
+  const channel = openSourceChannel(fake.child);
+  attachChannel(fake.child, channel);
+  return { ...fake, inject: (bytes) => void channel.write(bytes) };
 }
 
 /** A source and a target in this process, both of the library. */
@@ -207,7 +199,7 @@ export async function withFakeSource(
 ): Promise<void> {
   const { child, input } = fakeChild();
   const stdin = child.stdin.getWriter();
-  const channel = openSourceChannel(child, stdin);
+  const channel = openSourceChannel(child);
   const secret = crypto.getRandomValues(new Uint8Array(16));
   const received = receive({ ...options, input });
   const source: FakeSource = {

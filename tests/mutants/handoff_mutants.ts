@@ -522,6 +522,22 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/copies_test.ts"], filter: "of two copies" },
   },
   {
+    name: "open-stdin",
+    breaks: "Programs that a target starts wait for what comes on its stdin.",
+    file: "handoff/source.ts",
+    text: "      this.#stdin.close().catch(() => {});\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/processes_test.ts"], filter: "reads nothing of the protocol" },
+  },
+  {
+    name: "late-second",
+    breaks: "At a shutdown, node:http gives every connection a second, however long it has been silent.",
+    file: "http/node_engine.ts",
+    text: "const left = since + ",
+    replacement: "const left = now + ",
+    tests: { files: ["tests/http/shutdown_test.ts"], filter: "counted from the beginning" },
+  },
+  {
     name: "long-body",
     breaks: "On node:http a body may be one byte longer than is allowed.",
     file: "http/request.ts",

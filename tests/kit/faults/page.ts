@@ -35,7 +35,7 @@ const PROCESSES = `## Processes and ways, at every step
 | --- | --- |
 | kill target, kill source, kill both | \`SIGKILL\`, or \`TerminateProcess\` on Windows |
 | freeze target, freeze source | the process is stopped for longer than the source's \`timeout\`, and then continued |
-| close frames | the way of frames ends behind what has left: the local socket, or on Windows stdin |
+| close frames | the way of frames ends behind what has left: the local socket, or on Windows a pipe |
 | close answers | the way of answers ends: the pipe, or on Windows the pair of loopback sockets |
 
 The steps are in order; the last eight are of other courses: the target rejects, the caller withdraws, the target's program

@@ -17,7 +17,6 @@ export interface ChannelHooks {
 export class TappedChannel implements SourceChannel {
   readonly hello: ChannelHello;
   readonly decisions: SourceDecisions;
-  readonly usesStdin: boolean;
   readonly passesDescriptors: boolean;
   /** What a source takes for its child: its stdin and its channel have somebody in the middle. */
   readonly child: Deno.ChildProcess;
@@ -33,11 +32,10 @@ export class TappedChannel implements SourceChannel {
     this.#hooks = hooks;
     this.#stdin = child.stdin.getWriter();
     this.#stdin.closed.catch(() => {});
-    this.#real = openSourceChannel(child, this.#stdin);
-    const { hello, decisions, usesStdin, passesDescriptors } = this.#real;
+    this.#real = openSourceChannel(child);
+    const { hello, decisions, passesDescriptors } = this.#real;
     this.hello = hello;
     this.decisions = decisions;
-    this.usesStdin = usesStdin;
     this.passesDescriptors = passesDescriptors;
     const stdin = new WritableStream<Bytes>({
       write: (chunk) => this.write(chunk),
