@@ -143,7 +143,11 @@ export class UpgradeError extends Error {
 
 /** A step of a hand-off or of a shared listener, published on the channel {@linkcode TRACE_CHANNEL}. */
 export interface HandoffStep {
-  /** The step that this process has just finished. */
+  /**
+   * The step that this process has just finished. In the source, a hand-off that was `offered` ends with the first of
+   * `taken-received`, `reject-received` and `withdrawn`, also if the target ends without an answer: then the decision
+   * says which.
+   */
   readonly step:
     | "hello-sent"
     | "hello-received"

@@ -498,15 +498,14 @@ export class Outbox {
     const { outgoing } = slot;
     // A frame is only a hint: the source makes its own attempt to decide.
     const owner = this.#decide(sequence) ? "source" : "target";
-    if (type === FrameType.TAKEN) {
-      trace("taken-received", sequence, this.#processId);
-      if (owner === "target") this.#giveAway(outgoing);
-      else this.#takeBack(outgoing, lied(this.#processId, "took a socket that it has not decided on"), true);
+    if (owner === "target") {
+      this.#giveAway(outgoing);
+    } else if (type === FrameType.TAKEN) {
+      trace("withdrawn", sequence, this.#processId);
+      this.#takeBack(outgoing, lied(this.#processId, "took a socket that it has not decided on"), true);
     } else {
       trace("reject-received", sequence, this.#processId);
-      const reason = decodeReason(payload);
-      if (owner === "source") this.#takeBack(outgoing, new HandoffError("rejected", reason), true);
-      else this.#giveAway(outgoing);
+      this.#takeBack(outgoing, new HandoffError("rejected", decodeReason(payload)), true);
     }
     this.#free(index);
     if ((type === FrameType.TAKEN) !== (owner === "target")) {
@@ -567,6 +566,7 @@ export class Outbox {
       else this.#giveAway(outgoing);
     }
     for (const [outgoing] of returned) this.#settled(outgoing);
+    for (const [{ sequence }, sent] of returned) if (sent) trace("withdrawn", sequence, this.#processId);
     return (reason) => {
       for (const [outgoing, sent] of returned) this.#giveBack(outgoing, reason, sent);
     };
@@ -720,6 +720,7 @@ export class Outbox {
     if (share !== undefined) this.#shares.set(sequence, share);
     else if (socket !== undefined && this.#settings.countsHeld) this.#held.add(sequence, socket);
     this.#settled(outgoing);
+    trace("taken-received", sequence, this.#processId);
     outgoing.complete();
     share?.begin(sequence);
   }

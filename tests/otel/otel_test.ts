@@ -1,6 +1,11 @@
 // What Deno's exporter sends of hand-offs and pools, to a receiver of OTLP over HTTP.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { FFI_GRANT, RUN } from "../kit/process.ts";
+import { observeHandoffs } from "@winsock/handoff/otel";
+import { type MeterProvider, metrics } from "npm:@opentelemetry/api@^1.9.0";
+import { encodeFrame, FrameType } from "../../handoff/protocol.ts";
+import { connection } from "../kit/connections.ts";
+import { type FakeTarget, withFakeTarget } from "../kit/handoffs.ts";
+import { FFI_GRANT, RUN, within } from "../kit/process.ts";
 
 /** A value that was exported, and its attributes. */
 interface Point {
@@ -102,3 +107,86 @@ Deno.test("without OTEL_DENO nothing is exported, and the program runs as before
   const received = await observe(["2", "1"], (port) => ({ OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` }));
   assertEquals(received, { points: [], spans: [] });
 });
+
+/** What each instrument was told: the values, or the outcomes of what was measured. */
+class Instruments implements Disposable {
+  readonly told: Record<string, unknown[]> = {};
+
+  constructor() {
+    const instrument = (name: string) => {
+      const told = this.told[name] = [] as unknown[];
+      return {
+        add: (value: number, attributes?: Record<string, unknown>) =>
+          told.push(attributes?.["handoff.outcome"] ?? value),
+        record: (_seconds: number, attributes: Record<string, unknown>) => told.push(attributes["handoff.outcome"]),
+      };
+    };
+    const meter = { createHistogram: instrument, createUpDownCounter: instrument, createCounter: instrument };
+    metrics.setGlobalMeterProvider({ getMeter: () => meter } as unknown as MeterProvider);
+  }
+
+  [Symbol.dispose](): void {
+    metrics.disable();
+  }
+}
+
+/** How a hand-off can end for its source: the offer, what the target then does, and the outcome. */
+const ENDS: Record<string, [outcome: string, (target: FakeTarget, abort: AbortController) => Promise<void>]> = {
+  "it is taken": ["taken", async (target) => void await target.take(await target.offer())],
+  "it is rejected": ["rejected", async (target) => {
+    const offer = await target.offer();
+    await target.drop(offer);
+    target.say(encodeFrame(FrameType.REJECT, offer.sequence));
+  }],
+  "the caller aborts": ["withdrawn", async (target, abort) => {
+    await target.drop(await target.offer());
+    abort.abort();
+  }],
+  "the deadline passes after the decision": ["taken", async (target) => {
+    const offer = await target.offer();
+    await target.drop(offer);
+    target.decide(offer);
+  }],
+  "the target ends after the offer": ["withdrawn", async (target) => {
+    await target.drop(await target.offer());
+    target.exit(1);
+  }],
+  "the target ends after the decision, and before it answers": ["taken", async (target) => {
+    const offer = await target.offer();
+    await target.drop(offer);
+    target.decide(offer);
+    target.exit(1);
+  }],
+  "the target closes the channel": ["withdrawn", async (target) => {
+    await target.drop(await target.offer());
+    target.channel.close();
+  }],
+  "the target says that it took what it has not": ["withdrawn", async (target) => {
+    const offer = await target.offer();
+    await target.drop(offer);
+    target.say(encodeFrame(FrameType.TAKEN, offer.sequence));
+  }],
+  "the target says that it rejects what it took": ["taken", async (target) => {
+    const offer = await target.offer();
+    await target.drop(offer);
+    target.decide(offer);
+    target.say(encodeFrame(FrameType.REJECT, offer.sequence));
+  }],
+};
+
+for (const [how, [expected, end]] of Object.entries(ENDS)) {
+  Deno.test(`a hand-off is measured once, and is not in flight any more: ${how}`, async () => {
+    using instruments = new Instruments();
+    using _observed = observeHandoffs({ spans: false });
+    await withFakeTarget(async (source, target) => {
+      using pair = await connection();
+      const abort = new AbortController();
+      target.ready();
+      const sending = Promise.allSettled([source.send(pair.server, { signal: abort.signal })]);
+      await end(target, abort);
+      await within(5_000, sending);
+      assertEquals(instruments.told["handoff.in_flight"], [1, -1]);
+      assertEquals(instruments.told["handoff.duration"], [expected]);
+    }, { sendTimeout: how.includes("deadline") ? 300 : 5_000 });
+  });
+}
