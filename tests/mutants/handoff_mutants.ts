@@ -569,4 +569,12 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     replacement: "",
     tests: { files: ["tests/otel/otel_test.ts"], filter: "are exported" },
   },
+  {
+    name: "endless-flight",
+    breaks: "What was offered when a target ended is measured as if it were in flight for ever.",
+    file: "handoff/outbox.ts",
+    text: '    for (const [{ sequence }, sent] of returned) if (sent) trace("withdrawn", sequence, this.#processId);\n',
+    replacement: "",
+    tests: { files: ["tests/otel/otel_test.ts"], filter: "ends after the offer" },
+  },
 ];
