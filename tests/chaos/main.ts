@@ -6,12 +6,13 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { taskArguments } from "../kit/run.ts";
 import { buildNativeLibrary } from "../../tools/native_library.ts";
 import { runChaos } from "./chaos.ts";
 import { runStorm } from "./storm.ts";
 import { type Attack, runCycling, runFloods } from "./strangers.ts";
 
-const options = parseArgs(Deno.args, {
+const options = parseArgs(taskArguments(), {
   string: ["connections", "seed", "seconds", "threads"],
   boolean: ["storm", "strangers"],
   default: { seed: "1", seconds: "60" },

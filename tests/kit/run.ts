@@ -1,4 +1,4 @@
-/** Runs a few lines in a process of their own. */
+/** How programs are run: a few lines in a process of their own, and the arguments of a task. */
 import { RUN } from "./process.ts";
 
 /** The output of code that runs with the given grants and nothing else. */
@@ -19,4 +19,9 @@ export async function runCode(code: string, ...grants: string[]): Promise<string
 /** The URL of a module of the project, for code that imports it. */
 export function moduleUrl(path: string): string {
   return JSON.stringify(new URL(`../../${path}`, import.meta.url).href);
+}
+
+/** The arguments of this program. `deno task NAME -- ARGS` passes `--` on, which would make all that follow names. */
+export function taskArguments(): string[] {
+  return Deno.args[0] === "--" ? Deno.args.slice(1) : [...Deno.args];
 }

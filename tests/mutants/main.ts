@@ -5,6 +5,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { taskArguments } from "../kit/run.ts";
 import { type Mutant, MUTANTS } from "./mutants.ts";
 import { runTests, type Tests } from "./run.ts";
 import { Tree } from "./tree.ts";
@@ -13,7 +14,7 @@ import { Tree } from "./tree.ts";
 const LIMIT_MS = 300_000;
 const WAITING_MS = 60_000;
 
-const options = parseArgs(Deno.args, { string: ["lane"] });
+const options = parseArgs(taskArguments(), { string: ["lane"] });
 const names: string[] = options._.map(String);
 const unknown = names.filter((name) => !MUTANTS.some((mutant) => mutant.name === name));
 if (unknown.length > 0) throw new Error(`There is no defect named ${unknown.join(", ")}`);

@@ -4,6 +4,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { taskArguments } from "../kit/run.ts";
 import { ServeProcess } from "./serve_process.ts";
 
 const APP = new URL("app.ts", import.meta.url).href;
@@ -45,7 +46,10 @@ async function ask(port: number): Promise<string> {
 }
 
 if (import.meta.main) {
-  const options = parseArgs(Deno.args, { string: ["connections", "distribute"], default: { connections: "10000" } });
+  const options = parseArgs(taskArguments(), {
+    string: ["connections", "distribute"],
+    default: { connections: "10000" },
+  });
   let unfair = 0;
   for (const how of options.distribute === undefined ? ["listener", "connections"] : [options.distribute]) {
     console.log(`--distribute ${how}: ${options.connections} connections, shares of the mean`);

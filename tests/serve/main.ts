@@ -5,10 +5,11 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { taskArguments } from "../kit/run.ts";
 import { printReport, runUpgrades } from "../upgrade/load.ts";
 import { type Replacement, startServe } from "./replaceable.ts";
 
-const options = parseArgs(Deno.args, {
+const options = parseArgs(taskArguments(), {
   string: ["restarts", "upgrades", "workers", "distribute"],
   default: { restarts: "20", upgrades: "5", workers: "2" },
 });

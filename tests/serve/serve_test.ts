@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { isAlive, kill } from "../kit/faults/acts.ts";
 import { until, within } from "../kit/process.ts";
 import { layOutSnippets } from "../kit/snippets.ts";
 import { get, ServeProcess } from "./serve_process.ts";
@@ -42,6 +43,13 @@ Deno.test("serve: a worker that ends is replaced, and is told of with its exit c
   await get(server.port, "/end").catch(() => {});
   await until(() => server.errors.some((line) => /^Worker [01] \(process \d+\) ended: .*7/.test(line)), "it is told");
   await server.untilAnswered(2);
+});
+
+Deno.test("serve: the workers end with the process that has started them, however that ends", async () => {
+  await using server = await ServeProcess.start(["--workers", "2", APP]);
+  const workers = await server.untilAnswered(2);
+  kill(server.pid);
+  await until(() => [...workers].every((worker) => !isAlive(Number(worker))), "the workers have ended");
 });
 
 Deno.test("serve: what cannot be served says why, and ends with 1", async () => {

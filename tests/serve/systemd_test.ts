@@ -5,10 +5,11 @@ import { spawnActivated } from "@winsock/handoff/interop";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { needs } from "../kit/needs.ts";
-import { FFI_GRANT, RUN, within } from "../kit/process.ts";
+import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
+import { freePort } from "../kit/snippets.ts";
 import { withManager } from "../kit/service_manager.ts";
-import { get } from "./serve_process.ts";
+import { get, ServeProcess } from "./serve_process.ts";
 
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const APP = new URL("app.ts", import.meta.url).href;
@@ -64,5 +65,32 @@ Deno.test({
       listener.close();
       await Deno.remove(folder, { recursive: true });
     }
+  },
+});
+
+Deno.test({
+  name: "serve: what systemd-socket-activate starts answers those who came before it, and ends with 0",
+  ignore: !haveProgram("systemd-socket-activate"),
+  async fn() {
+    const port = freePort();
+    const deno = [Deno.execPath(), ...RUN, "--allow-run", FFI_GRANT, `--allow-env=${ENV}`];
+    const serve = [CLI, "serve", "--systemd", "--workers", "2", APP, "--", "--no-check", "--cached-only"];
+    const args = ["--listen", `127.0.0.1:${port}`, "--fdname=http", ...deno, ...serve];
+    // The first client has it start the server, which takes the place of its process.
+    const client = until(async () => {
+      return await get(port, "/").then(({ status }) => status === 200, () => false);
+    }, "the first client is answered");
+    const command = new Deno.Command("systemd-socket-activate", {
+      args,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    await using server = await ServeProcess.startCommand(command);
+    await client;
+    assertEquals(server.port, port);
+    await server.untilAnswered(2);
+    server.signal("SIGTERM");
+    assertEquals(await within(20_000, server.code), 0);
   },
 });

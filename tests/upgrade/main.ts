@@ -4,9 +4,10 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { taskArguments } from "../kit/run.ts";
 import { type LoadReport, printReport, runUpgrades, startReusePort, startVersions } from "./load.ts";
 
-const options = parseArgs(Deno.args, { string: ["upgrades"], default: { upgrades: "20" } });
+const options = parseArgs(taskArguments(), { string: ["upgrades"], default: { upgrades: "20" } });
 const upgrades = Number(options.upgrades);
 
 const lost = printReport(`upgrade() and inherit(), ${upgrades} upgrades`, await run(startVersions));
