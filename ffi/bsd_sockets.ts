@@ -251,15 +251,14 @@ export abstract class BsdSockets implements SocketCalls {
   #address(s: bigint, which: string, functionName: "getsockname" | "getpeername"): Deno.NetAddr | Deno.UnixAddr {
     addressLength[0] = addressBytes.byteLength;
     const result = this.functions[functionName](s, addressBytes, addressLength);
-    const operation = `read the ${which} address of ${socketName(s)}`;
-    if (result === -1) throw this.lastError(operation, functionName);
-    const name = addressBytes.subarray(0, addressLength[0]);
-    if (functionName === "getpeername" && this.addresses.isUnspecified(name)) {
+    if (result === -1) throw this.lastError(operationOf(which, s), functionName);
+    const length = addressLength[0]!;
+    if (functionName === "getpeername" && this.addresses.isUnspecified(addressBytes, length)) {
       // On Wine the call succeeds without an address if the peer has reset the connection.
-      const detail = "the system returned no address";
+      const [operation, detail] = [operationOf(which, s), "the system returned no address"];
       throw new WinsockError(WSA_ERRORS.WSAENOTCONN, { operation, functionName, detail });
     }
-    return this.addresses.decode(name);
+    return this.addresses.decode(addressBytes, length);
   }
 
   getOption<Name extends keyof SocketOptions>(s: bigint, name: Name): SocketOptions[Name] {
@@ -455,4 +454,8 @@ export abstract class BsdSockets implements SocketCalls {
     const result = this.functions.setsockopt(s, level, optname, value, value.byteLength);
     if (result === -1) throw this.lastError(operation, "setsockopt");
   }
+}
+
+function operationOf(which: string, s: bigint): string {
+  return `read the ${which} address of ${socketName(s)}`;
 }

@@ -268,7 +268,7 @@ export class PolledReceiver implements DatagramReceiver {
       if (length !== undefined) {
         this.#turns.spend();
         const data = buffer === undefined ? into.slice(0, length) : into.subarray(0, length);
-        return { data, sender: this.addresses.decodeSender(name.subarray(0, nameLength[0])) };
+        return { data, sender: this.addresses.decodeSender(name, nameLength[0]!) };
       }
       // Yielding costs less than waiting through the poller, and after several datagrams the next one is likely to
       // arrive soon.

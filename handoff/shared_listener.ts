@@ -7,7 +7,6 @@
 import { checkOptions } from "../internal/options.ts";
 import { settleWithin } from "../internal/runtime.ts";
 import { onRelease } from "../sockets/descriptor.ts";
-import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { acceptWhile, type Listener, throwUnlessTransient } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
@@ -478,10 +477,13 @@ export class AcceptingListener {
 class AcceptedConnection implements Incoming {
   readonly closed = false;
   readonly isMessage = false;
-  readonly initialBytes: Uint8Array = new Uint8Array(0);
   #seen = false;
 
-  constructor(readonly socket: AnySocket, readonly data: unknown) {}
+  constructor(readonly socket: Socket<SocketAddr>, readonly data: unknown) {}
+
+  get initialBytes(): Uint8Array {
+    return this.socket.initialBytes;
+  }
 
   take(): boolean {
     return this.#seen = true;

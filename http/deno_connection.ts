@@ -133,6 +133,8 @@ interface Upgraded {
 
 /** Serves a connection until it closes. */
 export class DenoConnection {
+  /** Its index in the list of its engine. */
+  place = 0;
   readonly #context: DenoContext;
   readonly #peer: ConnectionInfo & ServedSocket;
   readonly #server: DenoServer;

@@ -40,9 +40,12 @@ const runtime = globalThis as unknown as {
   process: { getBuiltinModule<Name extends keyof NodeBuiltins>(name: Name): NodeBuiltins[Name] };
 };
 
+const builtins: Partial<NodeBuiltins> = {};
+
 /** Returns one of Deno's built-in `node:` modules. */
 export function nodeBuiltin<Name extends keyof NodeBuiltins>(name: Name): NodeBuiltins[Name] {
-  return runtime.process.getBuiltinModule(name);
+  return (builtins[name] as NodeBuiltins[Name] | undefined) ??
+    (builtins[name] = runtime.process.getBuiltinModule(name));
 }
 
 /**
@@ -210,8 +213,42 @@ export interface ThreadEnd {
 /** Whether this program runs in a Web Worker. */
 export const inWorker: boolean = "WorkerGlobalScope" in globalThis;
 
-/** The callback for each key. A key is a descriptor or another object that must end with the program. */
-const open = new Map<unknown, () => void>();
+/**
+ * A map whose keys are descriptors.
+ *
+ * A `Map` that changes all the time leaves a copy of itself behind whenever it has no room left. In V8, that copy keeps what
+ * was in the map from being collected with the other short-lived objects. For a server, that is each of its connections and
+ * all that belongs to it.
+ */
+export class DescriptorMap<Value> {
+  readonly #values: (Value | undefined)[] = [];
+
+  /** Returns the value of a descriptor; `undefined` if it has none. */
+  get(s: bigint): Value | undefined {
+    return this.#values[Number(s)];
+  }
+
+  /** Sets the value of a descriptor. */
+  set(s: bigint, value: Value): void {
+    this.#values[Number(s)] = value;
+  }
+
+  /** Removes the value of a descriptor. */
+  delete(s: bigint): void {
+    if (this.get(s) !== undefined) this.#values[Number(s)] = undefined;
+  }
+
+  /** Returns the descriptors that have a value, and the values. */
+  entries(): [s: bigint, value: Value][] {
+    const entries: [bigint, Value][] = [];
+    this.#values.forEach((value, s) => value !== undefined && entries.push([BigInt(s), value]));
+    return entries;
+  }
+}
+
+/** The callback for each descriptor and each other object that must end with the program. */
+const openDescriptors = new DescriptorMap<() => void>();
+const openObjects = new Map<object, () => void>();
 let threadEnd: ThreadEnd | undefined;
 let listening = false;
 
@@ -223,25 +260,32 @@ let listening = false;
  * @returns A function that cancels the registration. Call it before the descriptor is closed or released.
  */
 export function closeAtEnd(s: bigint, close: () => void): () => void {
-  const leave = callAtUnload(s, close);
+  listen();
+  openDescriptors.set(s, close);
   threadEnd?.add(s);
   return () => {
-    if (leave()) threadEnd?.remove(s);
+    if (openDescriptors.get(s) !== close) return;
+    openDescriptors.delete(s);
+    threadEnd?.remove(s);
   };
 }
 
 /**
  * Registers a callback for a restart of the program. It is not called when a Worker is terminated.
  *
- * @param key The object that the callback ends. This replaces an earlier callback for the same key.
+ * @param key The object that the callback ends.
  * @param end The callback.
- * @returns A function that cancels the registration and returns whether it was still in force.
+ * @returns A function that cancels the registration.
  */
-export function callAtUnload(key: unknown, end: () => void): () => boolean {
+export function callAtUnload(key: object, end: () => void): () => void {
+  listen();
+  openObjects.set(key, end);
+  return () => void openObjects.delete(key);
+}
+
+function listen(): void {
   if (!listening) addEventListener("unload", closeAll);
   listening = true;
-  open.set(key, end);
-  return () => open.get(key) === end && open.delete(key);
 }
 
 /**
@@ -251,13 +295,17 @@ export function callAtUnload(key: unknown, end: () => void): () => boolean {
  */
 export function useThreadEnd(chosen: ThreadEnd): void {
   threadEnd = chosen;
-  for (const s of open.keys()) if (typeof s === "bigint") chosen.add(s);
+  for (const [s] of openDescriptors.entries()) chosen.add(s);
 }
 
 function closeAll(): void {
-  for (const [key, close] of [...open]) {
-    open.delete(key);
-    if (typeof key === "bigint") threadEnd?.remove(key);
+  for (const [key, close] of [...openObjects]) {
+    openObjects.delete(key);
+    close();
+  }
+  for (const [s, close] of openDescriptors.entries()) {
+    openDescriptors.delete(s);
+    threadEnd?.remove(s);
     try {
       close();
     } catch {

@@ -7,19 +7,19 @@
 import { INVALID_SOCKET, type SocketMaker } from "../ffi/platform.ts";
 import type { SocketOptions } from "../ffi/socket_options.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { closeAtEnd } from "../internal/runtime.ts";
+import { closeAtEnd, DescriptorMap } from "../internal/runtime.ts";
 import { hasWinsockCode, toClosedError, toDenoError, toInterruptedError } from "../ffi/winsock_error.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 
-const owned = new Map<bigint, Descriptor>();
+const owned = new DescriptorMap<Descriptor>();
 
 /**
  * Returns whether an object of this process owns the descriptor. On Windows, a number that the system has just returned
  * is always new. Wine returns the same number for a blob that is opened twice.
  */
 export function isOwned(handle: bigint): boolean {
-  return owned.has(handle);
+  return owned.get(handle) !== undefined;
 }
 
 /**
@@ -124,7 +124,8 @@ export interface Suspect {
  * @param suspect The process.
  */
 export function noteHolder(owner: { readonly handle: bigint }, suspect: Suspect): void {
-  owned.get(owner.handle)?.holders.add(suspect);
+  const descriptor = owned.get(owner.handle);
+  if (descriptor !== undefined) (descriptor.holders ??= new Set()).add(suspect);
 }
 
 /**
@@ -135,7 +136,7 @@ export function noteHolder(owner: { readonly handle: bigint }, suspect: Suspect)
  * @returns One such process, if there is any.
  */
 export function holderOf(owner: { readonly handle: bigint }, except?: number): Suspect | undefined {
-  return owned.get(owner.handle)?.holders.values().find(({ processId, over }) => !over && processId !== except);
+  return owned.get(owner.handle)?.holders?.values().find(({ processId, over }) => !over && processId !== except);
 }
 
 /** The system itself, whichever provider is in use. It made every descriptor that was not opened from a blob. */
@@ -153,7 +154,7 @@ export class Descriptor {
   /** Whether that other process is not trusted. */
   suspect = false;
   /** The processes that are not trusted and may have kept a descriptor. */
-  readonly holders = new Set<Suspect>();
+  holders: Set<Suspect> | undefined;
   /** Whether, as far as this process knows, no other descriptor of the socket is in use. */
   sole: boolean;
   readonly #leaveOpen: () => void;
@@ -187,7 +188,7 @@ export class Descriptor {
    * @throws {TypeError} If another object of this process already owns it.
    */
   static adopt(handle: bigint): Descriptor {
-    if (owned.has(handle)) {
+    if (isOwned(handle)) {
       throw new TypeError(`Cannot take over socket ${handle}: it already has an owner in this process`);
     }
     return new Descriptor(handle, unknownMaker(), false);

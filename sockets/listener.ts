@@ -405,13 +405,16 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
   #own(handle: bigint): Socket<A> {
     const socket = ownSocket<A>(handle);
     this.#connections++;
-    onRelease(socket, () => {
-      if (--this.#connections > 0) return;
-      this.#drained.resolve();
-      this.#drained = Promise.withResolvers();
-    });
+    onRelease(socket, this.#released);
     return socket;
   }
+
+  /** Notes that one of the connections was closed or released. */
+  readonly #released = (): void => {
+    if (--this.#connections > 0) return;
+    this.#drained.resolve();
+    this.#drained = Promise.withResolvers();
+  };
 }
 
 /** Options for {@linkcode listen} with TCP, in the shape of `Deno.TcpListenOptions`. */

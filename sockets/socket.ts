@@ -17,6 +17,9 @@ import { Descriptor, SocketWithOptions } from "./descriptor.ts";
 import { adoptResource } from "./conn_io.ts";
 import { openConnIo, openNodeSocket, type StreamOptions } from "./stream.ts";
 
+/** Shared, because an array costs as much as a system call. */
+const NO_BYTES = new Uint8Array(0);
+
 /** What can be read at once: a system call has an `int` for it. */
 const SIZE = integer(1, 2 ** 31 - 1);
 
@@ -92,7 +95,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
   readonly #descriptor: Descriptor;
   #initialBytes: Uint8Array<ArrayBuffer>;
   /** The last read. The next read waits for it. */
-  #reading: Promise<unknown> = Promise.resolve();
+  #reading: Promise<unknown> | undefined;
   /** The number of pending calls of `read` and `peek`. */
   #waiting = 0;
   #handingOff = false;
@@ -100,7 +103,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
   private constructor(descriptor: Descriptor, initialBytes?: Uint8Array) {
     super();
     this.#descriptor = descriptor;
-    this.#initialBytes = initialBytes?.slice() ?? new Uint8Array(0);
+    this.#initialBytes = initialBytes?.slice() ?? NO_BYTES;
   }
 
   /**
@@ -276,7 +279,7 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
     checkOptions(options, { signal: SIGNAL });
     using _pending = this.#beginWaiting("read");
     const { open } = this.#descriptor;
-    const reading = this.#reading.then(() => this.#readNow(size, options, open));
+    const reading = Promise.resolve(this.#reading).then(() => this.#readNow(size, options, open));
     this.#reading = reading.catch(() => {});
     return await reading;
   }

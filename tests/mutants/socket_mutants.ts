@@ -128,6 +128,14 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/sockets/makers_test.ts"], filter: "cannot be closed now" },
   },
   {
+    name: "long-lived-sockets",
+    breaks: "Sockets that were closed stay until the next full collection of garbage.",
+    file: "sockets/descriptor.ts",
+    text: "const owned = new DescriptorMap<Descriptor>();",
+    replacement: "const owned = new Map<bigint, Descriptor>();",
+    tests: { files: ["tests/sockets/ownership_test.ts"], filter: "short-lived objects" },
+  },
+  {
     name: "kept-by-a-worker",
     breaks: "What a Worker had open stays open when it is terminated.",
     file: "internal/runtime.ts",

@@ -283,3 +283,11 @@ Deno.test("a socket that has given its descriptor up has no copy to close", asyn
   await writeText(conn, "x");
   assertEquals(await readText(client, 1), "x");
 });
+
+Deno.test("a socket that was closed is collected with the other short-lived objects", async () => {
+  const child = spawnChild("closing_sockets.ts", [], ["--v8-flags=--expose-gc"]);
+  const growth = Number(await lines(child)());
+  assert(growth < 50, `${growth} bytes of each closed socket stay`);
+  assertEquals((await within(20_000, child.status)).code, 0);
+  await endChild(child);
+});
