@@ -246,9 +246,15 @@ export class DescriptorMap<Value> {
   }
 }
 
-/** The callback for each descriptor and each other object that must end with the program. */
-const openDescriptors = new DescriptorMap<() => void>();
-const openObjects = new Map<object, () => void>();
+/** What must end with the program. It ends in the order in which it was registered. */
+interface Registered {
+  readonly end: () => void;
+  readonly order: number;
+}
+
+const openDescriptors = new DescriptorMap<Registered>();
+const openObjects = new Map<object, Registered>();
+let registrations = 0;
 let threadEnd: ThreadEnd | undefined;
 let listening = false;
 
@@ -260,11 +266,11 @@ let listening = false;
  * @returns A function that cancels the registration. Call it before the descriptor is closed or released.
  */
 export function closeAtEnd(s: bigint, close: () => void): () => void {
-  listen();
-  openDescriptors.set(s, close);
+  const registered = register(close);
+  openDescriptors.set(s, registered);
   threadEnd?.add(s);
   return () => {
-    if (openDescriptors.get(s) !== close) return;
+    if (openDescriptors.get(s) !== registered) return;
     openDescriptors.delete(s);
     threadEnd?.remove(s);
   };
@@ -278,14 +284,14 @@ export function closeAtEnd(s: bigint, close: () => void): () => void {
  * @returns A function that cancels the registration.
  */
 export function callAtUnload(key: object, end: () => void): () => void {
-  listen();
-  openObjects.set(key, end);
+  openObjects.set(key, register(end));
   return () => void openObjects.delete(key);
 }
 
-function listen(): void {
+function register(end: () => void): Registered {
   if (!listening) addEventListener("unload", closeAll);
   listening = true;
+  return { end, order: registrations++ };
 }
 
 /**
@@ -299,15 +305,14 @@ export function useThreadEnd(chosen: ThreadEnd): void {
 }
 
 function closeAll(): void {
-  for (const [key, close] of [...openObjects]) {
-    openObjects.delete(key);
-    close();
-  }
-  for (const [s, close] of openDescriptors.entries()) {
-    openDescriptors.delete(s);
-    threadEnd?.remove(s);
+  const all = [...openObjects, ...openDescriptors.entries()].sort(([, a], [, b]) => a.order - b.order);
+  for (const [key, { end }] of all) {
+    if (typeof key === "bigint") {
+      openDescriptors.delete(key);
+      threadEnd?.remove(key);
+    } else openObjects.delete(key);
     try {
-      close();
+      end();
     } catch {
       // Another part of the program closed the descriptor. Continue with the remaining ones.
     }

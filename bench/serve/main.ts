@@ -18,8 +18,16 @@ import { drawServe } from "./plot.ts";
 import { KINDS, saveServe, type ServeKind, type ServeSample } from "./saved.ts";
 
 const HEADERS: Record<ServeKind, string[]> = { [KINDS[0]]: [], [KINDS[1]]: ["-H", "Connection: close"] };
+/** The units of time of wrk, in milliseconds. */
+const UNITS = { us: 0.001, ms: 1, s: 1_000, m: 60_000 };
 const CLIENTS = 32;
 const WARM_SECONDS = 2;
+
+/** What wrk measured: requests per second, and the time for 99 of 100 in milliseconds. */
+interface Sample {
+  readonly rate: number;
+  readonly p99: number;
+}
 
 /** At least so many times the rate of the fastest of the others. */
 type Goal = [kind: ServeKind, others: readonly string[], least: number];
@@ -74,9 +82,9 @@ async function runLane(laneName: string): Promise<void> {
     results[kind] = Object.fromEntries(samples);
     console.log(`\n${kind}`);
     console.log("                        per second   p99 ms   ours to it");
-    const ours = samples.get(LISTENER)?.perSecond ?? NaN;
+    const ours = samples.get(LISTENER)?.perSecond;
     for (const [contestant, { perSecond, p99, rates }] of samples) {
-      const ratio = contestant === LISTENER ? "" : (ours / perSecond).toFixed(2);
+      const ratio = contestant === LISTENER || ours === undefined ? "" : (ours / perSecond).toFixed(2);
       const range = `(${Math.min(...rates).toFixed(0)} to ${Math.max(...rates).toFixed(0)})`;
       const columns = [perSecond.toFixed(0).padStart(10), p99.toFixed(1).padStart(8), ratio.padStart(12)];
       console.log(`  ${contestant.padEnd(22)}${columns.join(" ")}   ${range}`);
@@ -96,11 +104,21 @@ async function runLane(laneName: string): Promise<void> {
   await saveServe(name, { ...run, goals, requests: results });
 }
 
+/** Measures the servers. One whose clients never get an answer is named, and has no figures. */
 async function measure(running: Map<string, Running>, kind: ServeKind): Promise<Map<string, ServeSample>> {
-  const samples = new Map<string, { rate: number; p99: number }[]>();
-  for (const [name, { port }] of running) {
+  const samples = new Map<string, Sample[]>();
+  const sample = async (name: string, duration: number): Promise<Sample | undefined> => {
+    try {
+      return await wrk(running.get(name)!.port, kind, duration);
+    } catch (error) {
+      if (error instanceof Unavailable) throw error;
+      console.log(`  ${name}: no figures of ${duration} s: ${error instanceof Error ? error.message : error}`);
+      return undefined;
+    }
+  };
+  for (const name of running.keys()) {
     samples.set(name, []);
-    await wrk(port, kind, WARM_SECONDS);
+    await sample(name, WARM_SECONDS);
   }
   const names = [...running.keys()];
   for (let round = 0; round < rounds; round++) {
@@ -108,20 +126,24 @@ async function measure(running: Map<string, Running>, kind: ServeKind): Promise<
     // Whoever comes first, or after a busy one, must not always be the same.
     const first = round % names.length;
     for (const name of [...names.slice(first), ...names.slice(0, first)]) {
-      samples.get(name)!.push(await wrk(running.get(name)!.port, kind, seconds));
+      const taken = await sample(name, seconds);
+      if (taken !== undefined) samples.get(name)!.push(taken);
     }
   }
   const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-  return new Map([...samples].map(([name, taken]) => {
-    const rates = taken.map(({ rate }) => rate);
-    return [name, { perSecond: median(rates), p99: median(taken.map(({ p99 }) => p99)), rates }];
-  }));
+  return new Map(
+    [...samples].filter(([, taken]) => taken.length > 0).map(([name, taken]) => {
+      const rates = taken.map(({ rate }) => rate);
+      return [name, { perSecond: median(rates), p99: median(taken.map(({ p99 }) => p99)), rates }];
+    }),
+  );
 }
 
-async function wrk(port: number, kind: ServeKind, duration: number): Promise<{ rate: number; p99: number }> {
+/** @throws {Error} If no request was answered. It has the output of wrk. */
+async function wrk(port: number, kind: ServeKind, duration: number): Promise<Sample> {
   const args = ["-t1", `-c${CLIENTS}`, `-d${duration}s`, "--latency", ...HEADERS[kind]];
   const command = new Deno.Command("wrk", { args: [...args, `http://127.0.0.1:${port}/`] });
-  const { stdout } = await command.output().catch((error) => {
+  const { stdout, stderr } = await command.output().catch((error) => {
     throw error instanceof Deno.errors.NotFound ? new Unavailable("there is no wrk; Debian has it") : error;
   });
   const text = new TextDecoder().decode(stdout);
@@ -130,7 +152,8 @@ async function wrk(port: number, kind: ServeKind, duration: number): Promise<{ r
   if (failed !== undefined && !/connect 0, read \d+, write 0, timeout 0/.test(failed)) {
     console.log(`  ${port}: ${failed}`);
   }
-  const rate = Number(/Requests\/sec: *([\d.]+)/.exec(text)?.[1]);
-  const [, value, unit] = /99% *([\d.]+)(us|ms|s)/.exec(text) ?? [];
-  return { rate, p99: Number(value) * { us: 0.001, ms: 1, s: 1_000 }[unit as "us" | "ms" | "s"] };
+  const rate = Number(/Requests\/sec: *([\d.]+)/.exec(text)?.[1] ?? 0);
+  const [, value, unit] = /99% *([\d.]+)(us|ms|s|m)\b/.exec(text) ?? [];
+  if (rate === 0 || unit === undefined) throw new Error((new TextDecoder().decode(stderr) + text).trim());
+  return { rate, p99: Number(value) * UNITS[unit as keyof typeof UNITS] };
 }

@@ -266,7 +266,7 @@ const pipeFunctions = kernel32Functions({
 class PipeEnd {
   readonly #handle: bigint;
   readonly #memory: bigint;
-  readonly #leave: () => boolean;
+  readonly #leave: () => void;
   #pending: Promise<number> | undefined;
   #referenced = true;
   #closed = false;
