@@ -136,7 +136,7 @@ export async function spawnWorkerCommand(
 
 /** The threads of Deno's pool for each processor on Windows (Deno 2.9.6). On other systems there are 32 in all. */
 const THREADS_PER_PROCESSOR = 4;
-/** The threads that remain for accepting, and for writing to the stdin of a child. */
+/** The threads that remain for accepting, and for writing to a target. */
 const SPARE_THREADS = 2;
 /** The number of children whose output is read. */
 let readOutputs = 0;

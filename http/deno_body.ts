@@ -28,6 +28,11 @@ export interface DenoBody {
    * the connection for it until the garbage collector finds the body.
    */
   discardRest(): void;
+  /**
+   * Gives up a body that is not read. Deno then reads and drops what still comes. If the response has ended before that,
+   * Deno resets the connection, because it cannot be seen whether a body is read without creating its stream.
+   */
+  giveUp(): void;
 }
 
 /**
@@ -89,7 +94,11 @@ class KnownBody implements DenoBody {
   }
 
   discardRest(): void {
-    if (this.isLeft && this.request.bodyUsed) this.request.body!.cancel().catch(() => {});
+    if (this.request.bodyUsed) this.giveUp();
+  }
+
+  giveUp(): void {
+    if (this.isLeft) this.request.body!.cancel().catch(() => {});
   }
 }
 
@@ -128,6 +137,12 @@ class OpenBody implements DenoBody {
 
   discardRest(): void {
     if (this.#isAbandoned) this.#reader!.cancel().catch(() => {});
+  }
+
+  giveUp(): void {
+    if (openBody(this.#original) === "unread" && !this.request.body!.locked) {
+      this.request.body!.cancel().catch(() => {});
+    }
   }
 
   /** Whether the program has begun to read it, and has released its reader. */

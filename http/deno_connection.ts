@@ -287,7 +287,8 @@ export class DenoConnection {
     if (body?.isRead) return heldOpen(response, body.request.body!);
     this.#unread = body?.isLeft ?? false;
     body?.discardRest();
-    return this.#draining ? lastResponse(response) : response;
+    const last = this.#draining ? lastResponse(response) : response;
+    return this.#unread && readyLength(last) === Infinity ? givingUp(last, body!) : last;
   }
 
   /** Records that a request is finished. */
@@ -393,6 +394,24 @@ function heldOpen(response: Response, requestBody: ReadableStream): Response {
         resolve();
       });
     });
+  }
+  return new Response(ReadableStream.from(parts()), { status, statusText, headers });
+}
+
+/** Returns a response, of a stream, that gives up the body of its request before it ends, unless the body is read then. */
+function givingUp(response: Response, requestBody: DenoBody): Response {
+  if (isLeft(response)) return response;
+  const { body, status, statusText, headers } = response;
+  // Deno ends the response when that many bytes are sent.
+  const length = Number(headers.get("content-length") ?? Infinity);
+  async function* parts(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    let sent = 0;
+    for await (const part of body!) {
+      sent += part.length;
+      if (sent >= length) requestBody.giveUp();
+      yield part;
+    }
+    requestBody.giveUp();
   }
   return new Response(ReadableStream.from(parts()), { status, statusText, headers });
 }
