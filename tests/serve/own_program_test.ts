@@ -103,7 +103,7 @@ Deno.test("a compiled program serves what it has in itself, with the permissions
 });
 
 Deno.test("the compiled program of docs/deploying.md serves", async () => {
-  await using snippets = await layOutSnippets("docs/deploying.md", ["app.ts", "server.ts"], 0);
+  await using snippets = await layOutSnippets("docs/deploying.md", ["server.ts"], 0);
   const grants = ["--allow-run", "--allow-env=WINSOCK_HANDOFF_WORKER", FFI_GRANT];
   const program = await compileProgram(new URL("server.ts", snippets.folder), grants, fileURLToPath(snippets.folder));
   await using server = await ServeProcess.startCommand(started(program, []));
