@@ -1,5 +1,5 @@
 // Hands one connection after the other to a target of its own, each with a fault at one step, as it is told on stdin.
-import { connect, HandoffError, HandoffSource, listen, type Socket } from "@winsock/handoff";
+import { connect, HandoffError, HandoffSource, listen, type SharedListener, type Socket } from "@winsock/handoff";
 import { spawnWorkerCommand } from "../../handoff/spawn.ts";
 import { freeze, kill, thaw } from "../kit/faults/acts.ts";
 import { PAST_THE_DEADLINE_MS } from "../kit/faults/cell.ts";
@@ -10,7 +10,7 @@ import { own } from "../kit/faults/owner.ts";
 import { type Frame, FrameType } from "../kit/faults/protocol.ts";
 import { seededRandom } from "../kit/faults/random.ts";
 import type { Command } from "../kit/faults/source_process.ts";
-import { type FaultPlan, isFrameFault } from "../kit/faults/steps.ts";
+import { type FaultPlan, findStep, isFrameFault, isOfListener } from "../kit/faults/steps.ts";
 import { TappedChannel } from "../kit/faults/tapped_channel.ts";
 import { RUN } from "../kit/process.ts";
 
@@ -22,20 +22,127 @@ const WRITTEN_MS = 100;
 
 const TARGET = new URL("fault_target.ts", import.meta.url).href;
 
-/** One hand-off and its fault. */
-class Cell {
+/** What is done over a channel, until the fault comes and after it. */
+interface Work {
+  /** The port to connect to, if it is not that of this process. */
+  readonly port: number;
+  /** Returns the outcome as the caller is told. */
+  run(source: HandoffSource, point: FaultPoint): Promise<string>;
+  abort(): void;
+  operate(): void;
+  /** Ends when what this process owns before the channel ends is closed. */
+  finish(): Promise<void>;
+  /** Ends when nothing is left of it. */
+  end(): Promise<void>;
+}
+
+/** Hands a connection off. */
+class HandingOff implements Work {
+  readonly port = 0;
   readonly #socket: Socket;
+  readonly #abort = new AbortController();
+  #owning: Promise<void> | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  async run(source: HandoffSource, { step, plan: { fault } }: FaultPoint): Promise<string> {
+    const { signal } = this.#abort;
+    try {
+      await source.send(this.#socket, step.course === "withdraw" ? { signal } : {});
+      return "handed off";
+    } catch (error) {
+      // One about to be killed does not begin to read: killed in that moment, Wine keeps the connection open for ever, though
+      // no process has a handle of it.
+      const dies = fault === "kill source" || fault === "kill both";
+      if (!dies) this.#owning = own(this.#socket.toConn(), "source");
+      return error === signal.reason ? "withdrawn" : outcomeOf(error);
+    }
+  }
+
+  abort(): void {
+    this.#abort.abort(new Error("withdrawn"));
+  }
+
+  operate(): void {}
+
+  async finish(): Promise<void> {
+    await this.#owning;
+  }
+
+  async end(): Promise<void> {}
+}
+
+/** Shares a listener, and accepts on it when the target does not. */
+class Sharing implements Work {
+  readonly #listener = listen({ hostname: "127.0.0.1", port: 0 });
+  readonly #told = Promise.withResolvers<void>();
+  #share: SharedListener | undefined;
+  #owning: Promise<void> | undefined;
+
+  get port(): number {
+    return this.#listener.addr.port;
+  }
+
+  async run(source: HandoffSource, point: FaultPoint): Promise<string> {
+    try {
+      const share = this.#share = await source.shareListener(this.#listener);
+      // The first one is asked for by sharing it.
+      await share.resume();
+      const outcome = await this.#operateOn(share, point);
+      if (outcome === "paused" || outcome === "stopped") this.#accept();
+      return outcome;
+    } catch (error) {
+      return outcomeOf(error);
+    } finally {
+      // Until then it may still accept.
+      Promise.resolve(this.#share?.stopped).then(() => this.#accept());
+    }
+  }
+
+  abort(): void {}
+
+  operate(): void {
+    this.#told.resolve();
+  }
+
+  async finish(): Promise<void> {}
+
+  async end(): Promise<void> {
+    this.#listener.close();
+    await this.#owning;
+  }
+
+  #accept(): void {
+    this.#owning ??= this.#listener.accept().then((socket) => own(socket.toConn(), "source"), () => {});
+  }
+
+  async #operateOn(share: SharedListener, point: FaultPoint): Promise<string> {
+    const { course } = point.step;
+    if (course === "share") return "accepts";
+    if (course === "resume") await share.pause();
+    report({ event: "sharing" });
+    await this.#told.promise;
+    point.arm();
+    if (course === "stop") return await share.stop(), "stopped";
+    if (course === "resume") return await share.resume(), "resumed";
+    return await share.pause(), "paused";
+  }
+}
+
+/** One course of events and its fault. */
+class Cell {
+  readonly #work: Work;
   readonly #child: Deno.ChildProcess;
   readonly #gate: string;
   readonly #point: FaultPoint;
-  readonly #abort = new AbortController();
   readonly #random: ReturnType<typeof seededRandom>;
   #channel!: TappedChannel;
   #source: HandoffSource | undefined;
-  #owning: Promise<void> | undefined;
 
-  private constructor(socket: Socket, child: Deno.ChildProcess, gate: string, plan: FaultPlan) {
-    this.#socket = socket;
+  private constructor(work: Work, child: Deno.ChildProcess, gate: string, plan: FaultPlan) {
+    this.#work = work;
     this.#child = child;
     this.#gate = gate;
     this.#point = new FaultPoint(plan);
@@ -43,13 +150,13 @@ class Cell {
     this.#point.watch("source", () => this.#act());
   }
 
-  static async start(socket: Socket, plan: FaultPlan): Promise<Cell> {
+  static async start(work: Work, plan: FaultPlan): Promise<Cell> {
     const gate = Deno.makeTempFileSync({ prefix: "handoff-fault-" });
     // Two of three targets inherit their channel, where the system lets them; the others get it over a socket.
     const inherits = Deno.build.os !== "windows" && plan.seed % 3 !== 0;
     const child = await spawnTarget(plan, gate, inherits);
-    report({ event: "spawned", target: child.pid, inherits, gate });
-    return new Cell(socket, child, gate, plan);
+    report({ event: "spawned", target: child.pid, inherits, gate, port: work.port });
+    return new Cell(work, child, gate, plan);
   }
 
   async go(): Promise<void> {
@@ -63,12 +170,7 @@ class Cell {
       sendTimeout: timeout,
     });
     const deadline = new Promise((resolve) => setTimeout(resolve, timeout + PAST_THE_DEADLINE_MS));
-    const outcome = await this.#send(source);
-    report({ event: "outcome", outcome });
-    // One about to be killed does not begin to read: killed in that moment, Wine keeps the connection open for ever, though
-    // no process has a handle of it.
-    const dies = fault === "kill source" || fault === "kill both";
-    if (outcome !== "handed off" && !dies) this.#owning = own(this.#socket.toConn(), "source");
+    report({ event: "outcome", outcome: await this.#work.run(source, this.#point) });
     if (this.#point.step.course === "end") {
       await source.close();
       report({ event: "closed" });
@@ -80,7 +182,11 @@ class Cell {
   }
 
   abort(): void {
-    this.#abort.abort(new Error("withdrawn"));
+    this.#work.abort();
+  }
+
+  operate(): void {
+    this.#work.operate();
   }
 
   /** Does what the target waits for at its step. */
@@ -92,11 +198,12 @@ class Cell {
   /** Ends the channel in the ordinary way, or what the fault has left of it. */
   async finish(): Promise<void> {
     if (this.#point.plan.fault === "freeze target") thaw(this.#child.pid);
-    await this.#owning;
+    await this.#work.finish();
     await this.#source?.close();
     report({ event: "finished" });
   }
 
+  /** Ends the target. */
   async end(): Promise<void> {
     kill(this.#child.pid);
     await this.#child.status;
@@ -104,15 +211,10 @@ class Cell {
     report({ event: "ended" });
   }
 
-  async #send(source: HandoffSource): Promise<string> {
-    const { signal } = this.#abort;
-    try {
-      await source.send(this.#socket, this.#point.step.course === "withdraw" ? { signal } : {});
-      return "handed off";
-    } catch (error) {
-      if (error instanceof HandoffError) return error.outcome;
-      return error === signal.reason ? "withdrawn" : String(error);
-    }
+  /** Closes what this process has besides the channel. */
+  async leave(): Promise<void> {
+    await this.#work.end();
+    report({ event: "over" });
   }
 
   async #passFrame(frame: Frame, bytes: Bytes): Promise<void> {
@@ -158,6 +260,10 @@ class Cell {
   }
 }
 
+function outcomeOf(error: unknown): string {
+  return error instanceof HandoffError ? error.outcome : String(error);
+}
+
 function nameOf({ type }: Frame): string {
   return Object.entries(FrameType).find(([, value]) => value === type)![0];
 }
@@ -197,9 +303,13 @@ async function acceptOnce(): Promise<void> {
 
 async function obey(command: Command): Promise<void> {
   if (command.do === "cell") {
-    cell = await Cell.start(await listener.accept(), command.plan);
+    const { plan } = command;
+    const work = isOfListener(findStep(plan.step)) ? new Sharing() : new HandingOff(await listener.accept());
+    cell = await Cell.start(work, plan);
   } else if (command.do === "go") cell!.go();
   else if (command.do === "abort") cell!.abort();
+  else if (command.do === "operate") cell!.operate();
+  else if (command.do === "leave") cell!.leave();
   else if (command.do === "act") await cell!.act();
   else if (command.do === "finish") cell!.finish();
   else await cell!.end();

@@ -7,6 +7,7 @@ import { report } from "../kit/faults/events.ts";
 import { comesLate, FaultPoint } from "../kit/faults/fault_point.ts";
 import { own } from "../kit/faults/owner.ts";
 import type { HandoffStep } from "../kit/faults/protocol.ts";
+import { isOfListener } from "../kit/faults/steps.ts";
 
 const [plan, gate] = Deno.args as [string, string];
 const point = new FaultPoint(JSON.parse(plan));
@@ -35,6 +36,7 @@ Deno.addSignalListener("SIGINT", () => {});
 if (Deno.build.os !== "windows") unixPoller().prepare();
 report({ event: "started" });
 const undecided: Received[] = [];
+let taken = 0;
 let failure: string | null = null;
 try {
   const byHand = course === "reject" || course === "withdraw";
@@ -51,9 +53,14 @@ function take(received: Received): void {
   report({ event: "received" });
   if (course === "reject") received.reject("no");
   // One about to be killed does not begin to read: see the source.
-  else if ((fault === "kill target" || fault === "kill both") && !comesLate(point.plan)) return;
+  else if ((fault === "kill target" || fault === "kill both") && !comesLate(point.plan) && !isServedBefore()) return;
   else if (course === "withdraw") undecided.push(received);
   else own(received.socket.toConn(), "target");
+}
+
+/** Whether a connection is accepted before what the fault comes with. */
+function isServedBefore(): boolean {
+  return isOfListener(point.step) && course !== "share" && taken++ === 0;
 }
 
 /** Does nothing more until the source has removed the gate. */

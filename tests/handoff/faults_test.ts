@@ -12,6 +12,7 @@ import {
   type Fault,
   type FaultPlan,
   FRAME_FAULTS,
+  LISTENER_STEPS,
   PROCESS_FAULTS,
   STEPS,
 } from "../kit/faults/steps.ts";
@@ -25,7 +26,7 @@ const keptCells = parsePage(kept);
 const found = new Map<string, string>();
 
 function plansOf(fault: Fault): FaultPlan[] {
-  return STEPS.filter((step) => exists(step, fault)).map(({ name }) => {
+  return [...STEPS, ...LISTENER_STEPS].filter((step) => exists(step, fault)).map(({ name }) => {
     const plan = { step: name, fault };
     return { ...plan, seed: seedOf(seed, cellName(plan)), timeout: timeoutOf(plan) };
   }).filter(({ seed }) => all || (seed >>> 4) % ONE_OF === 0);
@@ -54,6 +55,23 @@ Deno.test("without a fault the target owns the socket, or the source if it was r
     "rejected → source",
     "withdrawn → source",
   ]);
+});
+
+Deno.test("without a fault a target accepts as it is told, and the source when the target does not", async () => {
+  const steps = LISTENER_STEPS.filter(({ name }) => /received$/.test(name) || name === "counts-sent");
+  const results = await runCells(steps.map(({ name: step }) => ({ step, fault: "none", seed, timeout: 15_000 })));
+  assertEquals(
+    new Map(results.map(({ plan, text, failure }) => [plan.step, failure ?? text])),
+    new Map([
+      ["listener-offer-received", "accepts → target"],
+      ["listener-taken-received", "accepts → target"],
+      ["accepting-received", "accepts → target"],
+      ["counts-sent", "paused → source"],
+      ["paused-received", "paused → source"],
+      ["resumed-received", "resumed → target"],
+      ["stopped-received", "stopped → source"],
+    ]),
+  );
 });
 
 for (const fault of PROCESS_FAULTS) {

@@ -13,15 +13,15 @@ import { type FaultPlan, findStep, isFrameFault } from "./steps.ts";
 export const PAST_THE_DEADLINE_MS = 300;
 
 /** How many pipes and sockets of its channel a target inherits; it closes them with the channel. */
-const INHERITED_STREAMS = 3;
+export const INHERITED_STREAMS = 3;
 
 /** Whether the target can open its channel. What it inherited stays with it if it never reads a HELLO that says so. */
-function opensChannel({ step, fault }: FaultPlan): boolean {
+export function opensChannel({ step, fault }: FaultPlan): boolean {
   return step !== "hello-sent" || !isFrameFault(fault) || fault === "duplicate frame" || fault === "flip sequence";
 }
 
 /** Which processes a fault ends. */
-function killedBy({ fault }: FaultPlan): readonly string[] {
+export function killedBy({ fault }: FaultPlan): readonly string[] {
   if (fault === "kill both") return ["source", "target"];
   return fault.startsWith("kill ") ? [fault.slice("kill ".length)] : [];
 }
@@ -95,25 +95,25 @@ function ownerOf(
 }
 
 /** Waits for the fault, and for what it does to a process. */
-async function whenFaultHasCome(source: SourceProcess, plan: FaultPlan): Promise<void> {
+export async function whenFaultHasCome(source: SourceProcess, plan: FaultPlan): Promise<void> {
   if (plan.fault === "none") return;
   await source.events.next("fault");
   if (killedBy(plan).includes("source")) await within(20_000, source.exited);
   if (plan.fault === "freeze target") await source.events.next("thawed");
 }
 
-async function thawSource(source: SourceProcess, plan: FaultPlan): Promise<void> {
+export async function thawSource(source: SourceProcess, plan: FaultPlan): Promise<void> {
   await source.events.next("fault");
   await new Promise((resolve) => setTimeout(resolve, plan.timeout + PAST_THE_DEADLINE_MS));
   thaw(source.pid);
 }
 
 /** A target at its step waits until the source has closed a way: both ends of it are the source's to close. */
-async function actWhenAsked({ events, exited, tell }: SourceProcess): Promise<void> {
+export async function actWhenAsked({ events, exited, tell }: SourceProcess): Promise<void> {
   if (await events.next("gate", exited) !== undefined) tell({ do: "act" });
 }
 
-async function endTarget(source: SourceProcess, target: number, killed: readonly string[]): Promise<void> {
+export async function endTarget(source: SourceProcess, target: number, killed: readonly string[]): Promise<void> {
   if (killed.includes("source")) return kill(target);
   source.tell({ do: "end" });
   await source.events.next("ended", source.exited);
@@ -126,7 +126,7 @@ export function countStreams(processId: number): number {
   return streams.filter(([, thing]) => thing !== stdin).length;
 }
 
-async function streamsReturn(who: string, processId: number, before: number): Promise<void> {
+export async function streamsReturn(who: string, processId: number, before: number): Promise<void> {
   try {
     await until(() => countStreams(processId) <= before, `the ${who} has ${before} descriptors again`);
   } catch (cause) {

@@ -3,12 +3,19 @@ import { within } from "../process.ts";
 
 export type Event =
   | { readonly event: "listening"; readonly port: number }
-  | { readonly event: "spawned"; readonly target: number; readonly inherits: boolean; readonly gate: string }
+  | {
+    readonly event: "spawned";
+    readonly target: number;
+    readonly inherits: boolean;
+    readonly gate: string;
+    readonly port: number;
+  }
   | { readonly event: "outcome"; readonly outcome: string }
   | { readonly event: "loop"; readonly failure: string | null }
   | {
     readonly event:
       | "started"
+      | "sharing"
       | "received"
       | "taken"
       | "gate"
@@ -16,7 +23,8 @@ export type Event =
       | "thawed"
       | "closed"
       | "finished"
-      | "ended";
+      | "ended"
+      | "over";
   };
 
 /** Tells the test something, at once: what comes next may be the end of this process. */
@@ -42,7 +50,12 @@ export class Events {
 
   /** Whether something was told already. */
   has(kind: Event["event"]): boolean {
-    return this.#seen.some(({ event }) => event === kind);
+    return this.count(kind) > 0;
+  }
+
+  /** How often something was told already. */
+  count(kind: Event["event"]): number {
+    return this.#seen.filter(({ event }) => event === kind).length;
   }
 
   /** All that was told, for a message. */

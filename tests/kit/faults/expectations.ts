@@ -1,5 +1,5 @@
 /** Where a system decides how a cell ends, or who of two processes is first; and how long a source waits in a cell. */
-import { cellName, type FaultPlan, isFrameFault } from "./steps.ts";
+import { cellName, type FaultPlan, findStep, isFrameFault, isOfListener } from "./steps.ts";
 
 type Cell = Pick<FaultPlan, "step" | "fault">;
 
@@ -7,6 +7,7 @@ type Cell = Pick<FaultPlan, "step" | "fault">;
 const ON_WINDOWS: Record<string, readonly [elsewhere: string, windows: string]> = {
   "offered × duplicate frame": ["handed off → target", "rejected → source"],
   "offered × flip sequence": ["channel-broken → source", "handed off → target"],
+  "listener-offered × flip sequence": ["channel-broken → source", "timeout → source"],
 };
 
 /**
@@ -22,10 +23,36 @@ const RACES: Record<string, readonly string[]> = {
   "hello-received × freeze source": ["timeout → source", "handed off → target"],
 };
 
+/** Cells of a shared listener with several right ends: the outcomes, and who may accept the next connection. */
+const LISTENER_RACES: readonly (readonly [cells: RegExp, outcomes: readonly string[], accept: readonly string[]])[] = [
+  // A target that cannot read ACCEPT closes the listener. That may still be told.
+  [/^(accept|resume)-sent × (truncate|flip|raise)/, ["closed", "timeout"], ["source"]],
+  // What waits is accepted just before the target is killed, or not.
+  [/^accept.* × kill target/, ["accepts", "target-exited"], ["source", "no process"]],
+  [/^resume.* × kill target/, ["resumed", "target-exited"], ["source", "no process"]],
+  // A target accepts until it notices that the source has ended, or that a way has.
+  [/^(accept|resume).* × kill source/, ["source killed"], ["target", "no process"]],
+  [/^(accepting.*|accept-sent) × (close|truncate|flip)/, ["accepts", "timeout"], ["target", "source"]],
+  [/^(resumed.*|resume-sent) × (close|truncate|flip)/, ["resumed", "timeout"], ["target", "source"]],
+  // What a frozen process is sent is handled when it runs again: before the deadline is, or after.
+  [/^accept.* × freeze/, ["accepts", "timeout"], ["target"]],
+  [/^listener.* × freeze/, ["accepts", "timeout"], ["target", "source"]],
+  [/^resume.* × freeze/, ["resumed", "timeout"], ["target"]],
+  [/^(counts|pause).* × freeze/, ["paused", "timeout"], ["source"]],
+  [/^stop.* × freeze/, ["stopped", "timeout"], ["source"]],
+  // COUNTS leaves before PAUSE is read, or after.
+  [/^counts-sent × (close|truncate|flip|raise)/, ["paused", "timeout"], ["source"]],
+  // A target that is told of the end of the source rejects what it has not taken, and leaves.
+  [/^listener.* × close frames/, ["closed", "rejected", "timeout"], ["source"]],
+];
+
 /** What a cell says that was found to end this way. */
 export function cellOf(plan: Cell, found: string): string {
   const ends = RACES[cellName(plan)];
   if (ends?.includes(found)) return ends.join(" or ");
+  const [, outcomes = [], accept = []] = LISTENER_RACES.find(([cells]) => cells.test(cellName(plan))) ?? [];
+  const [outcome = "", who = ""] = found.split(" → ");
+  if (outcomes.includes(outcome) && accept.includes(who)) return `${outcomes.join(" or ")} → ${accept.join(" or ")}`;
   const [elsewhere, windows] = ON_WINDOWS[cellName(plan)] ?? [];
   if (found !== (Deno.build.os === "windows" ? windows : elsewhere)) return found;
   return `${elsewhere}; on Windows ${windows}`;
@@ -36,12 +63,14 @@ export function cellOf(plan: Cell, found: string): string {
  * loopback sockets. They are there from the moment they are made, and nobody can close them who has not read of them.
  */
 export function mostLeftBehind({ step }: Cell): number {
-  const mayBeUnread = ["hello-sent", "hello-received", "ready-sent", "ready-received", "offered"].includes(step);
+  const mayBeUnread = ["hello-sent", "hello-received", "ready-sent", "ready-received", "offered", "listener-offered"]
+    .includes(step);
   return Deno.build.os === "windows" && mayBeUnread ? 2 : 0;
 }
 
 /** Short where the deadline may be what ends the hand-off, so long elsewhere that it is not. */
 export function timeoutOf({ step, fault }: Cell): number {
+  if (isOfListener(findStep(step))) return Deno.build.os === "windows" ? 6_000 : 3_000;
   const waits = isFrameFault(fault) && (step === "hello-sent" || fault === "raise length");
   return fault.startsWith("freeze") || waits ? 3_000 : 15_000;
 }

@@ -19,10 +19,17 @@ export class FaultPoint {
   readonly plan: FaultPlan;
   readonly step: Step;
   #come = false;
+  #armed: boolean;
 
   constructor(plan: FaultPlan) {
     this.plan = plan;
     this.step = findStep(plan.step);
+    this.#armed = this.step.course !== "resume";
+  }
+
+  /** Lets the fault come from now on. What leads to its step has been the same step before. */
+  arm(): void {
+    this.#armed = true;
   }
 
   /** Whether this frame is to be garbled; once. */
@@ -55,7 +62,7 @@ export class FaultPoint {
   }
 
   #comes(): boolean {
-    if (this.#come) return false;
+    if (this.#come || !this.#armed) return false;
     this.#come = true;
     report({ event: "fault" });
     return true;

@@ -2,7 +2,8 @@
 import { countStreams, runCell } from "./cell.ts";
 import { cellOf } from "./expectations.ts";
 import { SourceProcess } from "./source_process.ts";
-import type { FaultPlan } from "./steps.ts";
+import { runListenerCell } from "./listener_cell.ts";
+import { type FaultPlan, findStep, isOfListener } from "./steps.ts";
 
 /** Most of a cell is waiting; a start of Deno under Wine is not. */
 const LANES = Deno.build.os === "windows" ? 4 : 8;
@@ -27,8 +28,9 @@ export async function runCells(plans: readonly FaultPlan[]): Promise<CellResult[
     let source: SourceProcess | undefined;
     for (let plan = waiting.shift(); plan !== undefined; plan = waiting.shift()) {
       try {
+        const run = isOfListener(findStep(plan.step)) ? runListenerCell : runCell;
         source ??= await (endsSource(plan) ? SourceProcess.start() : startWarm());
-        results.push({ plan, text: cellOf(plan, await runCell(source, plan)) });
+        results.push({ plan, text: cellOf(plan, await run(source, plan)) });
         if (!endsSource(plan)) continue;
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);

@@ -1,5 +1,14 @@
 /** `docs/failures.md`: what the tests found, as tables. */
-import { cellName, exists, type Fault, FRAME_FAULTS, PROCESS_FAULTS, type Step, STEPS } from "./steps.ts";
+import {
+  cellName,
+  exists,
+  type Fault,
+  FRAME_FAULTS,
+  LISTENER_STEPS,
+  PROCESS_FAULTS,
+  type Step,
+  STEPS,
+} from "./steps.ts";
 
 export const PAGE = new URL("../../../docs/failures.md", import.meta.url);
 
@@ -34,7 +43,7 @@ const PROCESSES = `## Processes and ways, at every step
 | fault | what is done |
 | --- | --- |
 | kill target, kill source, kill both | \`SIGKILL\`, or \`TerminateProcess\` on Windows |
-| freeze target, freeze source | the process is stopped for longer than the source's \`timeout\`, and then continued |
+| freeze target, freeze source | the process is stopped for longer than the source's timeouts, and then continued |
 | close frames | the way of frames ends behind what has left: the local socket, or on Windows a pipe |
 | close answers | the way of answers ends: the pipe, or on Windows the pair of loopback sockets |
 
@@ -59,23 +68,49 @@ A frame has no checksum: what is flipped is noticed because it makes no sense. T
 END are not used. \`data\` and initial bytes travel as they are, and a flip in them is not noticed. With several sockets in
 flight a flipped sequence number may be another one's, which is not shown here.`;
 
+const LISTENERS = `## Shared listeners
+
+A source shares a listener, and the target accepts on it; then the source has it stop for now, accept again, or stop for good.
+The same faults come at the steps of that. The outcome is what \`shareListener\`, \`pause\`, \`resume\` or \`stop\` told its caller:
+\`accepts\`, \`paused\`, \`resumed\` or \`stopped\`, or the outcome of the \`HandoffError\`. \`timeout\` means that the target may still
+accept. **The process behind the arrow answers the next connection.** For the steps up to \`accepting-received\`, and for those
+of \`resume\`, that connection was in the backlog before; for the others it comes after the fault. The source accepts it when it
+knows that the target does not: it was told so, or the target has ended. \`no process\` means that no process has the listener any
+more, or that the process that had accepted the connection was killed. In every cell the test sees that
+
+* a target does not accept after the caller was told that it has paused or stopped;
+* a connection that the target had accepted before is served to its end, unless the target was killed;
+* a connection that waits is lost only with the last process that has the listener;
+* every process that lives has the descriptors it had before, once the channel has ended.
+
+Where two ends are named, either process may be first: a connection that waits is accepted as soon as a target accepts, and a
+fault may come just before or just after that. COUNTS leaves on its own, before or after PAUSE.`;
+
 /** The cells of the page, by the names of {@linkcode cellName}. */
 export type Cells = ReadonlyMap<string, string>;
 
 export function renderPage(cells: Cells): string {
-  const steps = STEPS.map((step) => [
-    `\`${step.name}\` ${step.what} (${step.side})`,
-    ...PROCESS_FAULTS.map((fault) => cell(cells, step, fault)),
-  ]);
+  const afterSteps = (steps: readonly Step[]) =>
+    steps.map((step) => [
+      `\`${step.name}\` ${step.what} (${step.side})`,
+      ...PROCESS_FAULTS.map((fault) => cell(cells, step, fault)),
+    ]);
   const frames = STEPS.flatMap((step) => {
     return "frame" in step.on ? [[step.on.frame, ...FRAME_FAULTS.map((fault) => cell(cells, step, fault))]] : [];
+  });
+  const ofListeners = LISTENER_STEPS.flatMap((step) => {
+    if (!("frame" in step.on)) return [];
+    return [[`\`${step.name}\` ${step.on.frame}`, ...FRAME_FAULTS.map((fault) => cell(cells, step, fault))]];
   });
   return [
     INTRODUCTION,
     PROCESSES,
-    table(["after", ...PROCESS_FAULTS], steps),
+    table(["after", ...PROCESS_FAULTS], afterSteps(STEPS)),
     FRAMES,
     table(["frame", ...FRAME_FAULTS], frames),
+    LISTENERS,
+    table(["after", ...PROCESS_FAULTS], afterSteps(LISTENER_STEPS)),
+    table(["frame", ...FRAME_FAULTS], ofListeners),
   ].join("\n\n") + "\n";
 }
 
@@ -101,7 +136,8 @@ export function parsePage(text: string): Map<string, string> {
 }
 
 function addRow(cells: Map<string, string>, first: string, header: string[], values: string[]): void {
-  const step = STEPS.find(({ name, on }) => first.startsWith(`\`${name}\``) || "frame" in on && first === on.frame);
+  const step = STEPS.find(({ on }) => "frame" in on && first === on.frame) ??
+    [...STEPS, ...LISTENER_STEPS].find(({ name }) => first.startsWith(`\`${name}\``));
   if (step === undefined) return;
   for (const [index, value] of values.entries()) {
     if (value === NONE) continue;

@@ -7,10 +7,16 @@ const WORDS = ["one", "two", "three"];
 export class Peer {
   readonly #conn: Deno.Conn;
   readonly #lines: AsyncGenerator<string, void, void>;
+  #owner: Promise<string | undefined> | undefined;
 
   constructor(conn: Deno.Conn) {
     this.#conn = conn;
     this.#lines = linesOf(conn);
+  }
+
+  /** Waits until an owner says that it is there. Returns which it is; `undefined` if the connection ended. */
+  hear(): Promise<string | undefined> {
+    return this.#owner ??= this.#read();
   }
 
   /**
@@ -20,7 +26,7 @@ export class Peer {
    * @returns Who answered, always the same; `nobody` if the connection ended.
    */
   async converse(killed: readonly string[]): Promise<string> {
-    const owner = await this.#read();
+    const owner = await this.hear();
     if (owner === undefined || killed.includes(owner)) return "nobody";
     for (const word of WORDS) {
       await this.#say(word);

@@ -4,7 +4,9 @@ import { Events } from "./events.ts";
 import type { FaultPlan } from "./steps.ts";
 
 /** What a source process is told to do. */
-export type Command = { do: "cell"; plan: FaultPlan } | { do: "go" | "abort" | "act" | "finish" | "end" };
+export type Command = { do: "cell"; plan: FaultPlan } | {
+  do: "go" | "abort" | "operate" | "act" | "finish" | "end" | "leave";
+};
 
 const SCRIPT = new URL("../../children/fault_source.ts", import.meta.url).href;
 
