@@ -174,6 +174,8 @@ Deno.test("messages go to one worker or to all, and come back with the worker's 
     await within(10_000, pool.postMessage({ to: "one" }, { worker: 1 }));
     await until(() => events.length === 4, "one has answered");
     assertEquals(events[3], [1, { echo: { to: "one" } }]);
+    const aborted = AbortSignal.abort(new Error("no more"));
+    await assertRejects(() => pool.postMessage(1, { signal: aborted }), Error, "no more");
     await assertRejects(() => pool.postMessage(1, { worker: 3 }), RangeError, "Invalid `worker`");
     await assertRejects(() => pool.postMessage(() => {}), TypeError);
   });

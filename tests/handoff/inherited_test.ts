@@ -18,6 +18,7 @@ import {
 import process from "node:process";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { injectingChild } from "../kit/handoffs.ts";
+import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 
 const VARIABLE = "WINSOCK_HANDOFF_PREDECESSOR";
@@ -27,6 +28,46 @@ Deno.test("the variable that tells of a predecessor is not passed on", async () 
   using version = await inherit();
   assertEquals([version.predecessor, Deno.env.get(VARIABLE)], [undefined, undefined]);
 });
+
+Deno.test("a listener of a version has the options that it was made with", async () => {
+  const v6 = { hostname: "::", port: 0, ipv6Only: true };
+  using version = await inherit({ predecessor: 0 });
+  const listener = version.listen("web", { ...v6, tcpBacklog: 5, transport: "tcp" });
+  const datagrams = version.listenDatagram("dns", { ...v6, reuseAddress: true, loopback: false, transport: "udp" });
+  assertEquals([listener, datagrams].map((made) => made.getOption("IPV6_V6ONLY")), [true, true]);
+  assertEquals([datagrams.getOption("SO_REUSEADDR"), datagrams.getOption("IPV6_MULTICAST_LOOP")], [true, false]);
+  const special: [option: "SO_REUSEPORT" | "IP_FREEBIND", name: string, has: boolean][] = [
+    ["SO_REUSEPORT", "reusePort", Deno.build.os !== "windows"],
+    ["IP_FREEBIND", "freeBind", Deno.build.os === "linux"],
+  ];
+  for (const [option, name, has] of special) {
+    const options = { hostname: "127.0.0.1", port: 0, [name]: true };
+    for (const make of [() => version.listen(name, options), () => version.listenDatagram(name, options)]) {
+      if (has) assertEquals(make().getOption(option), true);
+      else assertThrows(make, Deno.errors.NotSupported, option);
+    }
+  }
+});
+
+Deno.test(
+  "a local listener of a version has the options that it was made with",
+  needs("seqpacket sockets"),
+  async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      using version = await inherit({ predecessor: 0 });
+      const path = `${folder}/socket`;
+      using listener = version.listen("local", { path, backlog: 5, transport: "unix", type: "seqpacket" });
+      await version.markReady();
+      using client = await connect({ path, type: "seqpacket" });
+      using accepted = await listener.accept();
+      assertEquals(accepted.localAddr, { transport: "unix", path });
+      client.close();
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+);
 
 /** Sends something to this process as if it were the next version of a server; returns how it does not become one. */
 async function failWith(

@@ -189,6 +189,19 @@ Deno.test("a connection that is handed back goes on, with what was read ahead an
   });
 });
 
+Deno.test("a connection that is handed back takes the bytes along that are given for it", async () => {
+  await withInProcessPair(async (source, received) => {
+    using pair = await connection();
+    const there = await give(source, received, pair.server);
+    there.unread(new TextEncoder().encode("old"));
+    const sending = received.send(there, { initialBytes: new TextEncoder().encode("new") });
+    const { socket } = await returned(source.messages);
+    await within(5_000, sending);
+    assertEquals(new TextDecoder().decode(socket.initialBytes), "new");
+    socket.close();
+  });
+});
+
 Deno.test("listeners and datagram sockets are handed back too, and sockets that never came from the source", async () => {
   await withInProcessPair(async (source, received) => {
     const listener = listen({ hostname: "127.0.0.1", port: 0 });

@@ -13,7 +13,7 @@ import {
 } from "@winsock/handoff";
 import { UnsupportedProvider, useProvider } from "@winsock/handoff/spi";
 import { prefixLines } from "../../handoff/pool/worker_output.ts";
-import { connection, readEnd, writeText } from "../kit/connections.ts";
+import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
 import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { countListeners } from "../kit/signals.ts";
@@ -113,6 +113,25 @@ Deno.test("sockets go to each worker in turn, with data, and are counted", async
       ...Array(3).fill("workerready"),
       ...Array(3).fill("workerstart"),
     ]);
+  });
+});
+
+Deno.test("what is given to dispatch as read already is what the worker reads first", async () => {
+  await withPool({ size: 1 }, async (pool) => {
+    using pair = await connection();
+    await within(20_000, pool.dispatch(pair.server, { initialBytes: new TextEncoder().encode("who") }));
+    const answer = `${pool.statistics.workers[0]!.processId} null`;
+    using client = pair.client.toConn();
+    assertEquals(await within(20_000, readText(client, answer.length)), answer);
+  });
+});
+
+Deno.test("a listener of a pool's events that was removed hears nothing", async () => {
+  await withPool({ size: 1 }, async (pool, events) => {
+    const removed = () => assert(false, "it was removed");
+    pool.addEventListener("workerready", removed);
+    pool.removeEventListener("workerready", removed);
+    await until(() => events.some(({ type }) => type === "workerready"), "the worker is ready");
   });
 });
 

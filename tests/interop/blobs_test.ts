@@ -85,6 +85,22 @@ Deno.test("what is before the first blob can be skipped, as Apache's handles", a
   );
 });
 
+Deno.test("sockets can be received behind what is not theirs", async () => {
+  using listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const stream = new TransformStream<Uint8Array, Uint8Array>();
+  const sending = (async () => {
+    const writer = stream.writable.getWriter();
+    await writer.write(new Uint8Array(36));
+    writer.releaseLock();
+    await sendBlobs(stream.writable, [listener], Deno.pid);
+    await stream.writable.close();
+  })();
+  const received = await Array.fromAsync(receiveBlobs(stream.readable, { skip: 36 }));
+  await sending;
+  assertEquals(received.map((socket) => socket instanceof Listener && socket.addr), [listener.addr]);
+  for (const socket of received) socket.close();
+});
+
 Deno.test("what is no blob is refused", async () => {
   const garbage = new Uint8Array(628).fill(0xa5);
   await assertRejects(() => Array.fromAsync(receiveBlobs(streamOf(garbage, 628))), RangeError, "ProtocolChain");

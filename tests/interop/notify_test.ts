@@ -31,6 +31,8 @@ Deno.test({
           assertEquals([pid, text], [Deno.pid, "READY=1\nSTATUS=Größe = 3\nMAINPID=77"]);
           await notify({ STOPPING: 1, ERRNO: 2 }, { env });
           assertEquals((await next())[1], "STOPPING=1\nERRNO=2");
+          await notify({ WATCHDOG: 1 }, { env });
+          assertEquals((await next())[1], "WATCHDOG=1");
         }, address);
       }
     } finally {

@@ -26,7 +26,7 @@ async function printed(
   command: string,
   sockets: [string, AnySocket][],
   args: string[],
-  environment: { env?: Record<string, string>; clearEnv?: boolean } = {},
+  environment: { env?: Record<string, string>; clearEnv?: boolean; cwd?: string } = {},
 ): Promise<string> {
   const child = spawnActivated(command, sockets, {
     args,
@@ -36,6 +36,20 @@ async function printed(
   const [output] = await within(20_000, Promise.all([text(child.stdout!), once(child, "exit")]));
   return output;
 }
+
+Deno.test({
+  name: "a program is started in the directory that is given",
+  ...withSystemd,
+  fn: async () => {
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const cwd = await Deno.realPath(await Deno.makeTempDir());
+    try {
+      assertEquals(await printed("pwd", [["web", listener]], ["-P"], { cwd }), `${cwd}\n`);
+    } finally {
+      await Deno.remove(cwd);
+    }
+  },
+});
 
 Deno.test({
   name: "a program started with sockets has them from 3 on, whatever numbers they have here",

@@ -69,6 +69,19 @@ Deno.test("sockets for another process are left alone", () => {
 });
 
 Deno.test({
+  name: "sockets for a process of another number are taken by whoever is that, as in a container",
+  ...withSystemd,
+  fn: () => {
+    using web = listen({ hostname: "127.0.0.1", port: 0 });
+    const env = environment(1, inherit(web), { LISTEN_PID: "7" });
+    assertEquals(systemdSockets({ env, processId: 8 }).length, 0);
+    using passed = systemdSockets({ env, processId: 7 });
+    using taken = passed.takeListener(0);
+    assertEquals(taken?.addr, web.addr);
+  },
+});
+
+Deno.test({
   name: "sockets are taken once, by position or name, and no longer inherited",
   ...withSystemd,
   fn: async () => {

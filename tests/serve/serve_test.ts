@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { isAlive, kill } from "../kit/faults/acts.ts";
+import { serve } from "@winsock/handoff/serve";
 import { until, within } from "../kit/process.ts";
 import { layOutSnippets } from "../kit/snippets.ts";
 import { get, ServeProcess } from "./serve_process.ts";
@@ -34,6 +35,40 @@ Deno.test("serve: onError of the module answers a request that fails, and a body
     const response = await fetch(`http://127.0.0.1:${server.port}/`, { method: "POST", body: "x".repeat(length) });
     await response.body?.cancel();
     assertEquals(response.status, status);
+  }
+});
+
+Deno.test("serve: the module has its arguments, its output a prefix, and a request that does not end is given up", async () => {
+  const folder = await makeFolder();
+  try {
+    const main = `${folder}/main.ts`;
+    const fetchHandler = `({ url }) => url.endsWith("/hang") ? new Promise(() => {}) : Response.json(Deno.args)`;
+    await Deno.writeTextFile(
+      main,
+      `export default { onListen: () => console.log("listens"), fetch: ${fetchHandler} };`,
+    );
+    const prefixed: number[] = [];
+    const server = await serve({
+      main,
+      args: ["a b"],
+      workers: 1,
+      hostname: "127.0.0.1",
+      port: 0,
+      denoFlags: ["--no-check", "--cached-only"],
+      drainTimeout: 300,
+      startTimeout: 60_000,
+      outputPrefix: ({ index }) => (prefixed.push(index), "# "),
+    });
+    const { port } = server.addr;
+    const { text } = await get(port, "/");
+    const hanging = get(port, "/hang").then(() => "answered", () => "cut off");
+    await until(() => server.statistics.workers[0]!.held > 0, "the worker has the request");
+    // The default would be 30 s.
+    await within(10_000, server[Symbol.asyncDispose]());
+    assertEquals([JSON.parse(text), await hanging], [["a b"], "cut off"]);
+    assert(prefixed.length > 0 && prefixed.every((index) => index === 0), String(prefixed));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
 

@@ -14,6 +14,7 @@ import { WSA_ERRORS } from "@winsock/handoff/structs";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { datagramSocket } from "../kit/datagrams.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
+import { isWine } from "../kit/wine.ts";
 
 const WINDOWS = Deno.build.os === "windows";
 
@@ -138,6 +139,21 @@ Deno.test("an option that the system, or the kind of socket, lacks is a typed er
     "Cannot set option TCP_NODELAY",
   );
   assert(["WSAENOPROTOOPT", "WSAEOPNOTSUPP", "WSAEINVAL"].includes(error.codeName), error.message);
+});
+
+Deno.test("an option that is too late, or can only be read, is what the system says", async () => {
+  using pair = await connection("::1");
+  // It counts when the socket is bound.
+  assertThrows(() => pair.client.setOption("IPV6_V6ONLY", false), WinsockError, "Cannot set option");
+  const setError = () => pair.client.setOption("SO_ERROR", 0);
+  // Wine takes what Windows and other systems refuse.
+  if (WINDOWS && isWine()) setError();
+  else assertThrows(setError, WinsockError, "Cannot set option");
+  if (Deno.build.os === "linux") {
+    await assertShared(pair.client, { IP_FREEBIND: [true, false], SO_REUSEPORT: [true, false] });
+  } else {
+    assertThrows(() => pair.client.setOption("IP_FREEBIND", true), Deno.errors.NotSupported, "IP_FREEBIND");
+  }
 });
 
 Deno.test("a value out of range is refused before the system sees it", async () => {
