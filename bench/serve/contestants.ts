@@ -4,7 +4,7 @@
  * @module
  */
 import { Unavailable } from "../handoff/lane.ts";
-import { bunProgram, nodeProgram } from "../handoff/packages.ts";
+import { bunProgram, nodeProgram, windowsNode } from "../handoff/packages.ts";
 import { FFI_GRANT, RUN } from "../handoff/ours_child.ts";
 import { LaneUnavailable, windowsPrograms, WINE_DENO } from "../../tools/windows.ts";
 
@@ -83,8 +83,9 @@ async function windowsLane(workers: number): Promise<ServeLane> {
   const wine = await windowsPrograms().catch((error) => {
     throw error instanceof LaneUnavailable ? new Unavailable(error.message) : error;
   });
-  const windowsPath = (file: string) => `Z:${path(file).replaceAll("/", "\\")}`;
-  const start = (program: string[]) => begin([wine(program, PIPED)], WINE_REST_MS);
+  const windowsPathOf = (file: string) => `Z:${file.replaceAll("/", "\\")}`;
+  const windowsPath = (file: string) => windowsPathOf(path(file));
+  const start = (program: string[]) => begin([wine(program, PIPED)], { restMs: WINE_REST_MS });
   const handoff = (how: string) => () => {
     const args = handoffArgs(how, workers, windowsPath);
     return start([WINE_DENO, ...RUN, WINDOWS_GRANTS, "--allow-run", windowsPath("../../cli/mod.ts"), ...args]);
@@ -94,12 +95,23 @@ async function windowsLane(workers: number): Promise<ServeLane> {
     [CONNECTIONS]: handoff("connections"),
     [ONE]: () => start([WINE_DENO, "run", "--quiet", "--no-check", "--allow-net", windowsPath("deno_server.ts")]),
   };
-  // The primary of a cluster ends with "open EBADF" when it writes to a pipe.
-  const missing = ["Node: it cannot write to pipes under Wine, as the primary of a cluster"];
+  const missing: string[] = [];
+  await offer(missing, "Node", async () => {
+    const program = windowsPathOf(await windowsNode());
+    for (const [name, policy] of [[ROUND_ROBIN, "round robin"], [SHARED, "shared"]] as const) {
+      contestants[name] = async () => {
+        // Under Wine, the primary of a cluster ends with "open EBADF" if its output is a pipe.
+        const file = path(`../../.cache/node-cluster-${crypto.randomUUID()}`);
+        const args = [windowsPath("node_cluster.mjs"), String(workers), policy, windowsPathOf(file)];
+        return await begin([wine([program, ...args], SILENT)], { restMs: WINE_REST_MS, file });
+      };
+    }
+  });
   return { name: "Wine", note: `${workers} workers; the client is a process of Linux`, contestants, missing };
 }
 
 const PIPED = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+const SILENT = { stdin: "null", stdout: "null", stderr: "null" } as const;
 
 function handoffArgs(how: string, workers: number, toPath: (file: string) => string): string[] {
   const options = ["--workers", String(workers), "--distribute", how];
@@ -119,8 +131,13 @@ async function offer(missing: string[], name: string, add: () => Promise<void>):
   }
 }
 
-/** Starts processes of one server, and waits until each has printed its port. */
-async function begin(commands: readonly Deno.Command[], restMs = 0): Promise<Running> {
+/**
+ * Starts processes of one server, and waits until each has printed its port, or has written it to the file.
+ */
+async function begin(
+  commands: readonly Deno.Command[],
+  { restMs = 0, file }: { restMs?: number; file?: string } = {},
+): Promise<Running> {
   const children = commands.map((command) => command.spawn());
   const running = {
     port: 0,
@@ -137,12 +154,24 @@ async function begin(commands: readonly Deno.Command[], restMs = 0): Promise<Run
     },
   };
   try {
-    for (const child of children) running.port = await portOf(child);
+    for (const child of children) running.port = await (file === undefined ? portOf(child) : portIn(file, child));
     return running;
   } catch (error) {
     await running[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Waits until a process has written its port to a file, and removes the file. */
+async function portIn(file: string, { status }: Deno.ChildProcess): Promise<number> {
+  let code: number | undefined;
+  status.then((ended) => code = ended.code);
+  for (const end = Date.now() + START_MS; Date.now() < end && code === undefined;) {
+    const port = Number(await Deno.readTextFile(file).catch(() => ""));
+    if (port > 0) return await Deno.remove(file), port;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(code === undefined ? "It does not say where it listens" : `It ended with ${code}`);
 }
 
 /** Reads a process's output until it says where it listens, and drops the rest. */

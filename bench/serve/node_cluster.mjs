@@ -1,14 +1,18 @@
-// Node's cluster: WORKERS "round robin"|"shared". Prints the port when all workers listen.
+// Node's cluster: WORKERS "round robin"|"shared" [FILE]. Prints the port, or writes it to the file, when all workers
+// listen.
 import cluster from "node:cluster";
+import fs from "node:fs";
 import http from "node:http";
 
-const [workers, policy] = process.argv.slice(2);
+const [workers, policy, file] = process.argv.slice(2);
 if (cluster.isPrimary) {
   cluster.schedulingPolicy = policy === "shared" ? cluster.SCHED_NONE : cluster.SCHED_RR;
   let listening = 0;
   cluster.on("listening", (_worker, { port }) => {
     listening++;
-    if (listening === Number(workers)) console.log(port);
+    if (listening < Number(workers)) return;
+    if (file === undefined) console.log(port);
+    else fs.writeFileSync(file, `${port}`);
   });
   for (let index = 0; index < Number(workers); index++) cluster.fork();
 } else {
