@@ -21,6 +21,8 @@ const WINDOWS_GRANTS = "--allow-ffi=C:\\Windows\\System32\\ws2_32.dll,C:\\Window
 /** Wine ends with the last of its programs, and would take along what is started meanwhile. */
 const WINE_REST_MS = 1_000;
 const START_MS = 60_000;
+/** How much is shown of what a server printed before it ended, in characters. */
+const LAST_WORDS = 2_000;
 
 /** A server that runs. */
 export interface Running extends AsyncDisposable {
@@ -187,7 +189,11 @@ async function portOf({ stdout, stderr, status }: Deno.ChildProcess): Promise<nu
   };
   read(stdout).catch(() => {});
   read(stderr).catch(() => {});
-  status.then(({ code }) => reject(new Error(`It ended with ${code}: ${text}`)));
+  status.then(({ code, signal }) => {
+    // A server that ends while it is measured is a fault of its own.
+    if (signal === null) console.error(`A server ended with ${code}: ${text.slice(-LAST_WORDS)}`);
+    reject(new Error(`It ended with ${signal ?? code}: ${text}`));
+  });
   const late = setTimeout(() => reject(new Error(`It does not say where it listens: ${text}`)), START_MS);
   try {
     return await promise;

@@ -109,7 +109,7 @@ async function measure(running: Map<string, Running>, kind: ServeKind): Promise<
   const samples = new Map<string, Sample[]>();
   const sample = async (name: string, duration: number): Promise<Sample | undefined> => {
     try {
-      return await wrk(running.get(name)!.port, kind, duration);
+      return await wrk(name, running.get(name)!.port, kind, duration);
     } catch (error) {
       if (error instanceof Unavailable) throw error;
       console.log(`  ${name}: no figures of ${duration} s: ${error instanceof Error ? error.message : error}`);
@@ -140,7 +140,7 @@ async function measure(running: Map<string, Running>, kind: ServeKind): Promise<
 }
 
 /** @throws {Error} If no request was answered. It has the output of wrk. */
-async function wrk(port: number, kind: ServeKind, duration: number): Promise<Sample> {
+async function wrk(name: string, port: number, kind: ServeKind, duration: number): Promise<Sample> {
   const args = ["-t1", `-c${CLIENTS}`, `-d${duration}s`, "--latency", ...HEADERS[kind]];
   const command = new Deno.Command("wrk", { args: [...args, `http://127.0.0.1:${port}/`] });
   const { stdout, stderr } = await command.output().catch((error) => {
@@ -150,7 +150,7 @@ async function wrk(port: number, kind: ServeKind, duration: number): Promise<Sam
   const failed = /Non-2xx.*|Socket errors: .*/.exec(text)?.[0];
   // A server that ends the connection after its response is what wrk calls a read error.
   if (failed !== undefined && !/connect 0, read \d+, write 0, timeout 0/.test(failed)) {
-    console.log(`  ${port}: ${failed}`);
+    console.log(`  ${name}: ${failed}`);
   }
   const rate = Number(/Requests\/sec: *([\d.]+)/.exec(text)?.[1] ?? 0);
   const [, value, unit] = /99% *([\d.]+)(us|ms|s|m)\b/.exec(text) ?? [];
