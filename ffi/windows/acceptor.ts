@@ -46,6 +46,11 @@ export async function holdAccepting(): Promise<Disposable> {
   };
 }
 
+/** Whether a result of `accept` is a socket. Under load, Wine now and then returns 0, which is not a handle. */
+function isSocket(s: bigint): boolean {
+  return s !== INVALID_SOCKET && s !== 0n;
+}
+
 /** The most connections accepted in one turn of the event loop. */
 const MAX_IN_TURN = 16;
 
@@ -90,7 +95,7 @@ export class ThreadAcceptor implements Acceptor {
   #acceptWaiting(): bigint | undefined {
     if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;
     const s = ws2_32().acceptNow(this.listener, null, null);
-    if (s === INVALID_SOCKET) return undefined;
+    if (!isSocket(s)) return undefined;
     this.#turns.spend();
     return this.#keep(s);
   }
@@ -107,7 +112,7 @@ export class ThreadAcceptor implements Acceptor {
       const s = await this.#pending;
       waiting.delete(this);
       this.#pending = undefined;
-      if (s !== INVALID_SOCKET) return this.#keep(s);
+      if (isSocket(s)) return this.#keep(s);
       if (this.#stopped) break;
       if (held !== undefined) attempt = 0;
       else if (attempt === RETRIES) this.#fail();
