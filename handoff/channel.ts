@@ -51,7 +51,7 @@ export interface TargetChannel {
    * Begins to read frames, which keeps the process running.
    *
    * @param onBytes Called with bytes as they arrive.
-   * @param onEnd Called once, when no more bytes will arrive.
+   * @param onEnd Called once, when no more bytes will arrive: with the cause if frames may be lost.
    */
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void;
   /** Sets whether reading keeps the process running. It does at first. */

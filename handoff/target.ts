@@ -182,7 +182,10 @@ export class Target {
       }
       const channel = this.#channel;
       if (channel === undefined || this.#ended) return this.#end();
-      channel.listen((bytes) => this.#takeFrames(decoder, bytes), () => this.#end());
+      channel.listen(
+        (bytes) => this.#takeFrames(decoder, bytes),
+        (cause) => cause === undefined ? this.#end() : this.#fail(cause),
+      );
       this.#reference();
     } catch (error) {
       this.#fail(error);

@@ -350,7 +350,8 @@ class UnixTargetChannel implements TargetChannel {
   }
 
   listen(onBytes: (bytes: Uint8Array) => void, onEnd: (cause?: unknown) => void): void {
-    this.#frames.start(onBytes, onEnd);
+    // An error here is that of a source that has ended, and the answers show it too.
+    this.#frames.start(onBytes, () => onEnd());
   }
 
   setReferenced(referenced: boolean): void {

@@ -247,6 +247,8 @@ const pipeFunctions = kernel32Functions({
   ReadFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
   /** `BOOL WriteFile(HANDLE hFile, LPCVOID lpBuffer, DWORD nNumberOfBytesToWrite, LPDWORD lpNumberOfBytesWritten, LPOVERLAPPED lpOverlapped)` on a pool thread */
   WriteFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
+  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
+  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "usize", "usize"], result: "i32" },
   /** `DWORD GetFileType(HANDLE hFile)` */
   GetFileType: { parameters: ["usize"], result: "u32" },
   /** `HLOCAL LocalAlloc(UINT uFlags, SIZE_T uBytes)` */
@@ -290,6 +292,8 @@ class PipeEnd {
    * Reads what there is, but waits for the first byte.
    *
    * @returns The bytes, which belong to the caller; `undefined` at the end, or when this end is closed.
+   * @throws {WinsockError} WSASYSCALLFAILURE if the read failed and the other end is open. Bytes may be lost then. Wine
+   * does this under load: `NtReadFile` returns STATUS_ALERTED.
    */
   async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
     for (;;) {
@@ -298,6 +302,7 @@ class PipeEnd {
         pipeFunctions().copyOut(read, this.#memory, BigInt(count));
         return read;
       });
+      if (bytes === undefined && !this.#closed) this.#assertEnded();
       // A write without bytes is not the end.
       if (bytes?.byteLength !== 0) return bytes;
     }
@@ -330,6 +335,15 @@ class PipeEnd {
     const transferred = new Uint32Array(1);
     pipeFunctions().copyOut(transferred, count, BigInt(COUNT_SIZE));
     return done(transferred[0]!);
+  }
+
+  #assertEnded(): void {
+    if (pipeFunctions().PeekNamedPipe(this.#handle, 0n, 0, 0n, 0n, 0n) === 0) return;
+    throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
+      operation: "read from a pipe",
+      functionName: "ReadFile",
+      detail: "the pipe is open, and bytes may be lost",
+    });
   }
 
   set referenced(referenced: boolean) {
