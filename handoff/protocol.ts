@@ -202,8 +202,8 @@ export const ChannelKind = {
 export type ChannelKind = typeof ChannelKind[keyof typeof ChannelKind];
 
 /**
- * The descriptors of a channel: for frames, for descriptors, for answers, for decisions. On Windows, only the handle for
- * frames.
+ * The descriptors of a channel: for frames, for descriptors, for answers, for decisions. On Windows, the
+ * handles of the pipe for frames, of the event that is set after each write, and of the source's process.
  */
 export type ChannelDescriptors = readonly [frames: number, descriptors: number, answers: number, decisions: number];
 

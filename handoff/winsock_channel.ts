@@ -53,7 +53,8 @@ class WinsockSourceChannel implements SourceChannel {
 
   constructor(control: net.Socket, frames: OutgoingPipe, readonly decisions: SourceDecisions, blob: Uint8Array) {
     // Handles have 32 significant bits in every process.
-    const descriptors = [Number(frames.farHandle), 0, 0, 0] as const;
+    const [pipe, event, process] = frames.farHandles;
+    const descriptors = [Number(pipe), Number(event), Number(process), 0] as const;
     this.hello = { kind: ChannelKind.GIVEN, means: decisions.means, descriptors, way: blob };
     this.#control = control;
     this.#frames = frames;
@@ -87,12 +88,12 @@ class WinsockSourceChannel implements SourceChannel {
 
 /** Opens the target's end. */
 export async function openWinsockTargetChannel(hello: Hello, input: FrameReader): Promise<TargetChannel> {
-  const { kind, descriptors: [handle], sourceProcessId, way } = hello;
+  const { kind, descriptors: [pipe, event, process], sourceProcessId, way } = hello;
   if (kind !== ChannelKind.GIVEN) throw new RangeError(`HELLO announces a channel of kind ${kind}`);
   const control = await defaultProvider().socket(way);
   let frames: IncomingPipe;
   try {
-    frames = new IncomingPipe(BigInt(handle));
+    frames = new IncomingPipe([BigInt(pipe), BigInt(event), BigInt(process)]);
   } catch (error) {
     defaultProvider().closeSocket(control);
     throw error;

@@ -232,167 +232,91 @@ export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
 };
 
 const FILE_TYPE_PIPE = 3;
-/** The right to read, and to wait for the end of a read. */
 const GENERIC_READ = 0x8000_0000;
-/** The size of a pipe, and of a read or write, in bytes. */
+const SYNCHRONIZE = 0x0010_0000;
+const EVENT_MODIFY_STATE = 0x0002;
+/** The result of `GetCurrentProcess`. */
+const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
+const WAIT_OBJECT_0 = 0;
+const WAIT_FAILED = 0xffff_ffff;
+const INFINITE = 0xffff_ffff;
+/** The size of a pipe in bytes. */
 const PIPE_SIZE = 65_536;
+/** The largest write in bytes. It fits into an empty pipe, so that it ends, and the reader is told of it. */
+const WRITE_SIZE = 16_384;
 const COUNT_SIZE = 4;
-/** How often, and for how many times, a thread is told to leave a call that it may not have reached yet. */
-const [CANCEL_INTERVAL_MS, CANCEL_ATTEMPTS] = [10, 100];
 
 const pipeFunctions = kernel32Functions({
   /** `BOOL CreatePipe(PHANDLE hReadPipe, PHANDLE hWritePipe, LPSECURITY_ATTRIBUTES lpPipeAttributes, DWORD nSize)` */
   CreatePipe: { parameters: ["buffer", "buffer", "usize", "u32"], result: "i32" },
-  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` on a pool thread */
-  ReadFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
+  /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
+  CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
+  /** `BOOL SetEvent(HANDLE hEvent)` */
+  SetEvent: { parameters: ["usize"], result: "i32" },
+  /** `DWORD WaitForMultipleObjects(DWORD nCount, const HANDLE *lpHandles, BOOL bWaitAll, DWORD dwMilliseconds)` on a pool thread */
+  WaitForMultipleObjects: { parameters: ["u32", "usize", "i32", "u32"], result: "u32", nonblocking: true },
+  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
+  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "buffer", "usize"], result: "i32" },
+  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` */
+  ReadFile: { parameters: ["usize", "buffer", "u32", "buffer", "usize"], result: "i32" },
   /** `BOOL WriteFile(HANDLE hFile, LPCVOID lpBuffer, DWORD nNumberOfBytesToWrite, LPDWORD lpNumberOfBytesWritten, LPOVERLAPPED lpOverlapped)` on a pool thread */
   WriteFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
-  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
-  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "usize", "usize"], result: "i32" },
   /** `DWORD GetFileType(HANDLE hFile)` */
   GetFileType: { parameters: ["usize"], result: "u32" },
   /** `HLOCAL LocalAlloc(UINT uFlags, SIZE_T uBytes)` */
   LocalAlloc: { parameters: ["u32", "usize"], result: "usize" },
   /** `HLOCAL LocalFree(HLOCAL hMem)` */
   LocalFree: { parameters: ["usize"], result: "usize" },
-  /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` out of memory of the system */
-  copyOut: { name: "RtlMoveMemory", parameters: ["buffer", "usize", "usize"], result: "void" },
   /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` into memory of the system */
   copyIn: { name: "RtlMoveMemory", parameters: ["usize", "buffer", "usize"], result: "void" },
+  /** `VOID RtlMoveMemory(VOID *Destination, const VOID *Source, SIZE_T Length)` out of memory of the system */
+  copyOut: { name: "RtlMoveMemory", parameters: ["buffer", "usize", "usize"], result: "void" },
 });
 
 /**
- * One end of a pipe, which a pool thread reads or writes. It is not for two calls at a time. The memory is not
- * JavaScript's, because a thread may use it after this isolate has ended.
+ * The handles of the reading process: the pipe, an event that the writer sets after each write, and the writer's
+ * process. The reader waits for the event and for the end of the process, and then reads what there is.
+ *
+ * A thread does not wait in `ReadFile`, because that would have to be cancelled, and because under load Wine lets a
+ * waiting `ReadFile` fail (STATUS_ALERTED) and loses the bytes.
  */
-class PipeEnd {
-  readonly #handle: bigint;
-  readonly #memory: bigint;
-  readonly #leave: () => void;
-  #pending: Promise<number> | undefined;
-  #referenced = true;
-  #closed = false;
-
-  /**
-   * @param handle The handle, which belongs to this object.
-   * @throws {WinsockError} If the system has no memory. The handle is then closed.
-   */
-  constructor(handle: bigint) {
-    this.#handle = handle;
-    this.#memory = pipeFunctions().LocalAlloc(0, BigInt(PIPE_SIZE + COUNT_SIZE));
-    if (this.#memory === 0n) {
-      const error = lastWinsockError("use a pipe", "LocalAlloc");
-      closeHandle(handle);
-      throw error;
-    }
-    this.#leave = callAtUnload(this, () => void this.close());
-  }
-
-  /**
-   * Reads what there is, but waits for the first byte.
-   *
-   * @returns The bytes, which belong to the caller; `undefined` at the end, or when this end is closed.
-   * @throws {WinsockError} WSASYSCALLFAILURE if the read failed and the other end is open. Bytes may be lost then. Wine
-   * does this under load: `NtReadFile` returns STATUS_ALERTED.
-   */
-  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    for (;;) {
-      const bytes = await this.#transfer("ReadFile", PIPE_SIZE, (count) => {
-        const read = new Uint8Array(count);
-        pipeFunctions().copyOut(read, this.#memory, BigInt(count));
-        return read;
-      });
-      if (bytes === undefined && !this.#closed) this.#assertEnded();
-      // A write without bytes is not the end.
-      if (bytes?.byteLength !== 0) return bytes;
-    }
-  }
-
-  /**
-   * Writes bytes, and waits for room.
-   *
-   * @returns The number of bytes that were written; `undefined` if either end is closed.
-   */
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    if (this.#closed) return undefined;
-    const size = Math.min(bytes.byteLength, PIPE_SIZE);
-    pipeFunctions().copyIn(this.#memory, bytes, BigInt(size));
-    return await this.#transfer("WriteFile", size, (count) => count);
-  }
-
-  async #transfer<T>(call: "ReadFile" | "WriteFile", size: number, done: (count: number) => T): Promise<T | undefined> {
-    if (this.#closed) return undefined;
-    const count = this.#memory + BigInt(PIPE_SIZE);
-    this.#pending = pipeFunctions()[call](this.#handle, this.#memory, size, count, 0n);
-    if (!this.#referenced) referenceCall(this.#pending, false);
-    const succeeded = await this.#pending;
-    this.#pending = undefined;
-    if (this.#closed) {
-      this.#free();
-      return undefined;
-    }
-    if (succeeded === 0) return undefined;
-    const transferred = new Uint32Array(1);
-    pipeFunctions().copyOut(transferred, count, BigInt(COUNT_SIZE));
-    return done(transferred[0]!);
-  }
-
-  #assertEnded(): void {
-    if (pipeFunctions().PeekNamedPipe(this.#handle, 0n, 0, 0n, 0n, 0n) === 0) return;
-    throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
-      operation: "read from a pipe",
-      functionName: "ReadFile",
-      detail: "the pipe is open, and bytes may be lost",
-    });
-  }
-
-  set referenced(referenced: boolean) {
-    this.#referenced = referenced;
-    if (this.#pending !== undefined) referenceCall(this.#pending, referenced);
-  }
-
-  /** Closes the handle, when no thread uses it any more. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#leave();
-    if (this.#pending === undefined) return this.#free();
-    this.referenced = false;
-    for (let attempt = 0; attempt < CANCEL_ATTEMPTS && this.#pending !== undefined; attempt++) {
-      if (kernel32().CancelIoEx(this.#handle, 0n) !== 0) return;
-      await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, CANCEL_INTERVAL_MS)));
-    }
-    // Then the thread leaves the call when the other end is closed.
-  }
-
-  #free(): void {
-    closeHandle(this.#handle);
-    pipeFunctions().LocalFree(this.#memory);
-  }
-}
+export type PipeHandles = readonly [pipe: bigint, event: bigint, process: bigint];
 
 /** A pipe to another process. */
 export class OutgoingPipe {
-  /** The handle of the other end, in that process. Programs that it starts do not inherit it. */
-  readonly farHandle: bigint;
-  readonly #end: PipeEnd;
+  /** The handles in the other process. Programs that it starts do not inherit them. */
+  readonly farHandles: PipeHandles;
+  readonly #pipe: bigint;
+  readonly #event: bigint;
+  /** Not JavaScript's memory, because a thread may use it after this isolate has ended. */
+  readonly #memory: bigint;
+  readonly #leave: () => void;
   #last: Promise<void> = Promise.resolve();
+  #writing = false;
+  #closed = false;
 
-  /** @throws {WinsockError} If the system has no room, or the other process has ended. */
+  /** @throws {WinsockError} If the system has no room, or the other process does not accept handles. */
   constructor(receiver: HandleReceiver) {
     const [read, write] = [new BigUint64Array(1), new BigUint64Array(1)];
     const made = pipeFunctions().CreatePipe(read, write, 0n, PIPE_SIZE);
     if (made === 0) throw lastWinsockError("make a pipe", "CreatePipe");
+    this.#pipe = write[0]!;
+    this.#event = pipeFunctions().CreateEventW(0n, 0, 0, 0n);
+    this.#memory = pipeFunctions().LocalAlloc(0, BigInt(WRITE_SIZE + COUNT_SIZE));
     try {
-      this.farHandle = receiver.give(read[0]!, GENERIC_READ);
+      if (this.#event === 0n || this.#memory === 0n) throw lastWinsockError("make a pipe", "CreateEventW");
+      this.farHandles = [
+        receiver.give(read[0]!, GENERIC_READ),
+        receiver.give(this.#event, SYNCHRONIZE | EVENT_MODIFY_STATE),
+        receiver.give(CURRENT_PROCESS, SYNCHRONIZE),
+      ];
     } catch (error) {
-      closeHandle(write[0]!);
+      this.#free();
       throw error;
     } finally {
       closeHandle(read[0]!);
     }
-    this.#end = new PipeEnd(write[0]!);
-    this.#end.referenced = false;
+    this.#leave = callAtUnload(this, () => this.close());
   }
 
   /**
@@ -402,55 +326,154 @@ export class OutgoingPipe {
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     return this.#last = this.#last.then(async () => {
-      for (let start = 0; start < bytes.byteLength;) {
-        const count = await this.#end.write(bytes.subarray(start));
-        if (count === undefined) {
-          throw new WinsockError(WSA_ERRORS.WSAECONNRESET, { operation: "write to a pipe", functionName: "WriteFile" });
-        }
-        start += count;
-      }
+      for (let start = 0; start < bytes.byteLength;) start += await this.#writeSome(bytes.subarray(start));
     });
   }
 
   /** Ends the pipe after what was written. */
   async end(): Promise<void> {
     await this.#last.catch(() => {});
-    await this.#end.close();
+    this.close();
   }
 
-  /** Ends the pipe at once. What the other end has not read can still be read there. */
+  /** Ends the pipe at once, or after the write that a thread is in. The other end can still read what was written. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#leave();
     this.#last.catch(() => {});
-    this.#end.close();
+    if (!this.#writing) this.#free();
+    else kernel32().CancelIoEx(this.#pipe, 0n);
   }
+
+  async #writeSome(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+    if (this.#closed) throw pipeClosed();
+    const { WriteFile, SetEvent, copyIn, copyOut } = pipeFunctions();
+    const size = Math.min(bytes.byteLength, WRITE_SIZE);
+    const count = this.#memory + BigInt(WRITE_SIZE);
+    copyIn(this.#memory, bytes, BigInt(size));
+    this.#writing = true;
+    const written = WriteFile(this.#pipe, this.#memory, size, count, 0n);
+    referenceCall(written, false);
+    const succeeded = await written;
+    this.#writing = false;
+    if (succeeded !== 0) SetEvent(this.#event);
+    if (this.#closed) this.#free();
+    if (this.#closed || succeeded === 0) throw pipeClosed();
+    const transferred = new Uint32Array(1);
+    copyOut(transferred, count, BigInt(COUNT_SIZE));
+    return transferred[0]!;
+  }
+
+  /** Closes the pipe first: the event then shows the reader its end. */
+  #free(): void {
+    closeHandle(this.#pipe);
+    if (this.#event !== 0n) {
+      pipeFunctions().SetEvent(this.#event);
+      closeHandle(this.#event);
+    }
+    pipeFunctions().LocalFree(this.#memory);
+  }
+}
+
+function pipeClosed(): WinsockError {
+  return new WinsockError(WSA_ERRORS.WSAECONNRESET, { operation: "write to a pipe", functionName: "WriteFile" });
 }
 
 /** The end of a pipe that another process writes to. */
 export class IncomingPipe {
-  readonly #end: PipeEnd;
+  readonly #handles: PipeHandles;
+  /** The handles to wait for, in memory that a thread may use after this isolate has ended. */
+  readonly #waitable: bigint;
+  readonly #leave: () => void;
+  #waiting: Promise<number> | undefined;
+  /** Whether the writer's process has ended, so that the event will not be set again. */
+  #alone = false;
+  #referenced = true;
+  #closed = false;
 
   /**
-   * @param handle The handle that the other process has made, which belongs to this object.
-   * @throws {RangeError} If it is not a pipe.
+   * @param handles The handles that the other process has made, which belong to this object.
+   * @throws {RangeError} If the first is not a pipe.
+   * @throws {WinsockError} If the system has no memory.
    */
-  constructor(handle: bigint) {
-    const type = pipeFunctions().GetFileType(handle);
-    if (type !== FILE_TYPE_PIPE) throw new RangeError(`Cannot read from handle ${handle}: it is not a pipe`);
-    this.#end = new PipeEnd(handle);
+  constructor(handles: PipeHandles) {
+    const [pipe, ...others] = handles;
+    const { GetFileType, LocalAlloc, copyIn } = pipeFunctions();
+    if (GetFileType(pipe) !== FILE_TYPE_PIPE) {
+      throw new RangeError(`Cannot read from handle ${pipe}: it is not a pipe`);
+    }
+    this.#handles = handles;
+    const waitable = new BigUint64Array(others);
+    this.#waitable = LocalAlloc(0, BigInt(waitable.byteLength));
+    if (this.#waitable === 0n) throw lastWinsockError("use a pipe", "LocalAlloc");
+    copyIn(this.#waitable, waitable, BigInt(waitable.byteLength));
+    this.#leave = callAtUnload(this, () => this.close());
   }
 
-  /** Returns the next bytes, which belong to the caller; `undefined` at the end. */
-  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#end.read();
+  /**
+   * Reads what there is, but waits for the first byte.
+   *
+   * @returns The bytes, which belong to the caller; `undefined` at the end, or when this end is closed.
+   * @throws {WinsockError} If the handles cannot be used.
+   */
+  async read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    while (!this.#closed) {
+      const bytes = this.#readAvailable();
+      if (bytes !== undefined) return bytes ?? undefined;
+      if (this.#alone) return undefined;
+      await this.#wait();
+    }
+    return undefined;
   }
 
   /** Sets whether a pending read keeps the process running. It does at first. */
   setReferenced(referenced: boolean): void {
-    this.#end.referenced = referenced;
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) referenceCall(this.#waiting, referenced);
   }
 
-  /** Ends a pending read, and closes the handle. */
+  /** Ends a pending read, and closes the handles. */
   close(): void {
-    this.#end.close();
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#leave();
+    if (this.#waiting === undefined) return this.#free();
+    this.setReferenced(false);
+    pipeFunctions().SetEvent(this.#handles[1]);
+  }
+
+  /** Reads what is in the pipe; `undefined` if it is empty, `null` at its end. */
+  #readAvailable(): Uint8Array<ArrayBuffer> | null | undefined {
+    const { PeekNamedPipe, ReadFile } = pipeFunctions();
+    const count = new Uint32Array(1);
+    const [pipe] = this.#handles;
+    if (PeekNamedPipe(pipe, 0n, 0, 0n, count, 0n) === 0) return null;
+    const [available] = count;
+    if (available === 0) return undefined;
+    const bytes = new Uint8Array(available!);
+    const succeeded = ReadFile(pipe, bytes, bytes.byteLength, count, 0n);
+    if (succeeded === 0) throw lastWinsockError("read from a pipe", "ReadFile");
+    return bytes.subarray(0, count[0]);
+  }
+
+  async #wait(): Promise<void> {
+    this.#waiting = pipeFunctions().WaitForMultipleObjects(this.#handles.length - 1, this.#waitable, 0, INFINITE);
+    if (!this.#referenced) referenceCall(this.#waiting, false);
+    const result = await this.#waiting;
+    this.#waiting = undefined;
+    if (this.#closed) return this.#free();
+    if (result === WAIT_FAILED) {
+      throw new WinsockError(WSA_ERRORS.WSA_INVALID_HANDLE, {
+        operation: "wait for a pipe",
+        functionName: "WaitForMultipleObjects",
+      });
+    }
+    this.#alone = result !== WAIT_OBJECT_0;
+  }
+
+  #free(): void {
+    for (const handle of this.#handles) closeHandle(handle);
+    pipeFunctions().LocalFree(this.#waitable);
   }
 }

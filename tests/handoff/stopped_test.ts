@@ -163,8 +163,10 @@ Deno.test("what is sent when the channel has ended, and the process not yet, com
   const status = child.status.then((status) => known.promise.then(() => status));
   const source = new HandoffSource({ pid, stdin, status } as Deno.ChildProcess);
   await source.ready;
-  kill(pid);
   const pairs = await connections(COUNT);
+  kill(pid);
+  // Under load it may take a socket before it has ended.
+  await child.status;
   const sent: Promise<Error>[] = [];
   // Some before this process has heard the end of the answers, and some after that.
   for (const { server } of pairs) {
