@@ -13,6 +13,7 @@ import {
   type HostLookup,
   type InternetAddress,
   lookUpHost,
+  lookUpHostNow,
   type SocketAddress,
 } from "./socket_address.ts";
 import {
@@ -140,6 +141,10 @@ export abstract class BsdSockets implements SocketCalls {
 
   resolve(hostname: string, signal?: AbortSignal): Promise<string[]> {
     return lookUpHost(hostname, this.hostLookup, this.addresses, signal);
+  }
+
+  resolveNow(hostname: string): string[] {
+    return lookUpHostNow(hostname, this.hostLookup, this.addresses);
   }
 
   open(hostname: string): bigint {

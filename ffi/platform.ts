@@ -190,6 +190,8 @@ export interface SocketCalls {
    * @throws The reason of the signal, if it is aborted first.
    */
   resolve(hostname: string, signal?: AbortSignal): Promise<string[]>;
+  /** Resolves a name as {@linkcode SocketCalls.resolve} does, but blocks the calling thread. */
+  resolveNow(hostname: string): string[];
   /** Connects an unbound socket. An aborted `signal` ends the attempt and throws its reason. */
   connect(s: bigint, address: SocketAddress, signal?: AbortSignal): Promise<void>;
   /**

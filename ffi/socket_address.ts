@@ -186,6 +186,8 @@ export interface HostLookup {
    * @returns 0, or the number of the error.
    */
   find(hostname: string, hints: Uint8Array<ArrayBuffer>, list: BigUint64Array<ArrayBuffer>): Promise<number>;
+  /** The same on the calling thread. */
+  findNow(hostname: string, hints: Uint8Array<ArrayBuffer>, list: BigUint64Array<ArrayBuffer>): number;
   /** Copies from native memory. */
   copyOut(target: Uint8Array<ArrayBuffer>, address: bigint): void;
   /** Calls `freeaddrinfo`. */
@@ -231,20 +233,44 @@ async function findHost(
   else lookups++;
   try {
     if (signal?.aborted) return [];
-    const hints = new Uint8Array(ADDRINFO_SIZE);
-    hints[8] = SOCK.SOCK_STREAM;
     const list = new BigUint64Array(1);
-    const code = await lookup.find(hostname, hints, list);
-    if (code !== 0) throw lookup.error(code, `resolve the name "${hostname}"`);
-    try {
-      return [...addressesIn(list[0]!, lookup, addresses)];
-    } finally {
-      lookup.free(list[0]!);
-    }
+    return takeAddresses(hostname, await lookup.find(hostname, lookupHints(), list), list, lookup, addresses);
   } finally {
     const next = waitingLookups.shift();
     if (next === undefined) lookups--;
     else next();
+  }
+}
+
+/**
+ * Looks up the IP addresses of a host as {@linkcode lookUpHost} does, but blocks the calling thread.
+ *
+ * @throws {WinsockError} If the name cannot be resolved.
+ */
+export function lookUpHostNow(hostname: string, lookup: HostLookup, addresses: AddressCodec): string[] {
+  const list = new BigUint64Array(1);
+  return takeAddresses(hostname, lookup.findNow(hostname, lookupHints(), list), list, lookup, addresses);
+}
+
+function lookupHints(): Uint8Array<ArrayBuffer> {
+  const hints = new Uint8Array(ADDRINFO_SIZE);
+  hints[8] = SOCK.SOCK_STREAM;
+  return hints;
+}
+
+/** Returns the addresses of a lookup, and frees its list. */
+function takeAddresses(
+  hostname: string,
+  code: number,
+  list: BigUint64Array<ArrayBuffer>,
+  lookup: HostLookup,
+  addresses: AddressCodec,
+): string[] {
+  if (code !== 0) throw lookup.error(code, `resolve the name "${hostname}"`);
+  try {
+    return [...addressesIn(list[0]!, lookup, addresses)];
+  } finally {
+    lookup.free(list[0]!);
   }
 }
 
@@ -267,7 +293,17 @@ export type SocketAddr = Deno.NetAddr | Deno.UnixAddr;
 
 /** Returns whether a hostname is an IP address, valid or not. Otherwise it is a name. */
 export function isAddress(hostname: string): boolean {
-  return hostname.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(hostname);
+  return hostname.includes(":") || /^\d+\.\d+\.\d+\.\d+(%.*)?$/.test(hostname);
+}
+
+/**
+ * Checks that a hostname can be looked up.
+ *
+ * @throws {TypeError} If it is empty, or contains a NUL.
+ */
+export function checkName(hostname: string): void {
+  if (hostname !== "" && !hostname.includes("\0")) return;
+  throw new TypeError(`Invalid \`hostname\`: must be a name or an IP address, got ${shown(hostname)}`);
 }
 
 /** An IPv6 address in brackets, as in URLs: `[::1]`. */

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { BOOLEAN, check, checkOptions, integer, MAX_DURATION, shown, SIGNAL } from "../internal/options.ts";
+import { BOOLEAN, check, checkOptions, integer, MAX_DURATION, SIGNAL } from "../internal/options.ts";
 import { systemCalls } from "../ffi/system.ts";
 import type { LocalType } from "../ffi/platform.ts";
 import {
+  checkName,
   type InternetAddress,
   isAddress,
   type SocketAddr,
@@ -131,9 +132,7 @@ function attemptDelay(options: ConnectOptions): number | undefined {
 /** Returns the addresses of a host in the order of the attempts: the families take turns, as RFC 8305 recommends. */
 async function addressesOf(hostname: string, signal: AbortSignal | undefined): Promise<string[]> {
   if (isAddress(hostname)) return [hostname];
-  if (hostname === "" || hostname.includes("\0")) {
-    throw new TypeError(`Invalid \`hostname\`: must be a name or an IP address, got ${shown(hostname)}`);
-  }
+  checkName(hostname);
   const found = await systemCalls().resolve(hostname, signal);
   const isFirst = (address: string) => address.includes(":") === found[0]!.includes(":");
   const others = found.filter((address) => !isFirst(address));

@@ -20,8 +20,15 @@ import { type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { asDeno } from "../ffi/winsock_error.ts";
 import { Descriptor, SocketWithOptions } from "./descriptor.ts";
-import { type SocketAddr, type SocketAddress, toAddress } from "../ffi/socket_address.ts";
-import { transportOf } from "./listener.ts";
+import {
+  checkName,
+  type InternetAddress,
+  isAddress,
+  type SocketAddr,
+  type SocketAddress,
+  toAddress,
+} from "../ffi/socket_address.ts";
+import { addressToBind, transportOf } from "./listener.ts";
 
 /** Receives datagrams on a socket that is open, while receiving is not paused or finished. */
 class PausableReceiver {
@@ -259,11 +266,12 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    * lost.
    *
    * @param data The bytes of the datagram. It may be empty.
-   * @param addr The destination: an IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1, and a
-   * port. A socket on `::` can also send to IPv4 addresses. Or the path of a local socket. The `transport` is ignored.
+   * @param addr The destination: an IPv4 or IPv6 address, optionally in brackets, `localhost` for 127.0.0.1, or the name
+   * of a host, and a port. The system looks up a name for each datagram, on a pool thread, as for {@linkcode connect}: for
+   * many datagrams use an address. A socket on `::` can also send to IPv4 addresses. Or the path of a local socket. The
+   * `transport` is ignored.
    * @returns The number of bytes sent, which is always the length of `data`.
-   * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
-   * integer.
+   * @throws {TypeError} If the address is not valid, or its scope is not a number; if the port is not an integer.
    * @throws {RangeError} If the port is not between 0 and 65535.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
    * @throws {Deno.errors.Interrupted} If the socket is closed or released while this waits.
@@ -277,7 +285,8 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
     check("data", data, BYTES);
     check("addr", addr, OBJECT);
     const calls = systemCalls();
-    const address = this.#destination(addr);
+    const destination = this.#destination(addr);
+    const address = destination instanceof Promise ? await destination : destination;
     return await this.#descriptor.wait(async (s) => {
       for (;;) {
         const sent = calls.sendDatagram(s, data, address);
@@ -290,15 +299,27 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
     });
   }
 
-  #destination(addr: SocketAddr): SocketAddress {
+  #destination(addr: SocketAddr): SocketAddress | Promise<SocketAddress> {
     if ("path" in this.addr) {
       transportOf({ transport: "unix", path: (addr as Deno.UnixAddr).path });
       return { path: (addr as Deno.UnixAddr).path };
     }
-    const address = toAddress(addr as Deno.NetAddr, "127.0.0.1");
     this.#isIPv6 ??= this.addr.hostname.includes(":");
-    if (this.#isIPv6 && !address.hostname.includes(":")) address.hostname = `::ffff:${address.hostname}`;
-    return address;
+    const address = toAddress(addr as Deno.NetAddr, "127.0.0.1");
+    return isAddress(address.hostname) ? this.#toFamily(address) : this.#lookUp(address);
+  }
+
+  /** Looks up a name, and prefers an address of the family of this socket. */
+  async #lookUp({ hostname, port }: InternetAddress): Promise<SocketAddress> {
+    checkName(hostname);
+    const found = await systemCalls().resolve(hostname);
+    const address = found.find((each) => each.includes(":") === this.#isIPv6) ?? found[0]!;
+    return this.#toFamily({ hostname: address, port });
+  }
+
+  #toFamily(address: InternetAddress): InternetAddress {
+    if (!this.#isIPv6 || address.hostname.includes(":")) return address;
+    return { ...address, hostname: `::ffff:${address.hostname}` };
   }
 
   /**
@@ -451,7 +472,8 @@ export interface ListenDatagramOptions {
   /** The protocol. Defaults to `"udp"`. */
   transport?: "udp";
   /**
-   * An IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1. The scope of an address must be a
+   * An IPv4 or IPv6 address, optionally in brackets, `localhost` for 127.0.0.1, or the name of a host, which is looked up
+   * as for {@linkcode listen}. The scope of an address must be a
    * number (`fe80::1%3`). Defaults to `"0.0.0.0"`. With `::`, IPv4 datagrams are also received.
    */
   hostname?: string;
@@ -507,16 +529,16 @@ export interface ListenLocalDatagramOptions {
  *
  * @param options The address to bind the socket to, and its options.
  * @returns The socket, which the caller must close.
- * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
- * integer; if `ipv6Only` is set for an IPv4 address; if the transport is not `"udp"`.
+ * @throws {TypeError} If the address is not valid, or its scope is not a number; if the port is not an integer; if
+ * `ipv6Only` is set for an IPv4 address; if the transport is not `"udp"`.
  * @throws {RangeError} If the port is not between 0 and 65535.
  * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port; on Windows also if another socket uses it
  * exclusively.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows, or `freeBind` on a system other than Linux.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
- * errors of the system that Deno has a class for.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for, such as WSAHOST_NOT_FOUND for a name
+ * that is not known. It is also the `cause` of the errors of the system that Deno has a class for.
  */
 export function listenDatagram(options: ListenDatagramOptions): DatagramSocket;
 /**
@@ -551,7 +573,7 @@ export function listenDatagram(
   if (transport !== "udp") {
     throw new TypeError(`Invalid \`transport\`: must be "udp" or "unixpacket", got ${shown(transport)}`);
   }
-  const address = toAddress(options, "0.0.0.0", 0);
+  const address = addressToBind(options);
   const before = { ...toBindOptions(options, address.hostname), reuseAddress };
   const socket = ownDatagramSocket<SocketAddr>(asDeno(() => systemCalls().bindDatagram(address, before)));
   if (options.loopback === undefined) return socket;

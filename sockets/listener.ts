@@ -6,7 +6,7 @@
 import { check, HANDLE, integer, OBJECT, oneOf, STRING } from "../internal/options.ts";
 import { asDeno, hasWinsockCode } from "../ffi/winsock_error.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
-import { type SocketAddr, toAddress } from "../ffi/socket_address.ts";
+import { checkName, type InternetAddress, isAddress, type SocketAddr, toAddress } from "../ffi/socket_address.ts";
 import { ownSocket, type Socket } from "./socket.ts";
 import { type Acceptor, type LocalType, type SocketMaker, toBindOptions } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
@@ -422,8 +422,8 @@ export interface ListenOptions {
   /** The protocol. Defaults to `"tcp"`. */
   transport?: "tcp";
   /**
-   * An IPv4 or IPv6 address, optionally in brackets, or `localhost` for 127.0.0.1. The scope of an address must be a
-   * number (`fe80::1%3`). Defaults to `"0.0.0.0"`. With `::`, IPv4 connections are also accepted.
+   * An IPv4 or IPv6 address, optionally in brackets, `localhost` for 127.0.0.1, or the name of a host. The scope of an
+   * address must be a number (`fe80::1%3`). Defaults to `"0.0.0.0"`. With `::`, IPv4 connections are also accepted.
    */
   hostname?: string;
   /** The port. With 0 the system chooses one. Defaults to `0`. */
@@ -493,11 +493,26 @@ export function checkLocalType(type: unknown): void {
 }
 
 /**
+ * Returns the address to bind a socket to. A name is looked up on this thread, as Deno does; its first address is used.
+ *
+ * @throws {TypeError} If the hostname is not a string, or cannot be looked up; or if the port is not an integer.
+ * @throws {RangeError} If the port is not between 0 and 65535.
+ * @throws {WinsockError} If the name cannot be resolved.
+ */
+export function addressToBind(options: { hostname?: string; port?: number | undefined }): InternetAddress {
+  const address = toAddress(options, "0.0.0.0", 0);
+  if (isAddress(address.hostname)) return address;
+  checkName(address.hostname);
+  return { ...address, hostname: systemCalls().resolveNow(address.hostname)[0]! };
+}
+
+/**
  * Listens for TCP connections (`bind`, `listen`), in the shape of `Deno.listen`.
  *
  * No other socket can listen on the port unless `reusePort` is set (`SO_EXCLUSIVEADDRUSE` on Windows). Child processes
- * do not inherit the listener. Names other than `localhost` are not resolved. Needs ffi access to the system's socket
- * library, and no net permission.
+ * do not inherit the listener. The system looks up the name of a host, as for {@linkcode connect}, and this listens on its
+ * first address. As with `Deno.listen`, this blocks the thread until the answer is there: an address, and `localhost`,
+ * need no lookup. Needs ffi access to the system's socket library, and no net permission.
  *
  * @example A listener on a port that the system chooses
  * ```ts
@@ -510,16 +525,16 @@ export function checkLocalType(type: unknown): void {
  *
  * @param options The address to listen on, and its options.
  * @returns The listener, which the caller must close.
- * @throws {TypeError} If the hostname is not an IP address, or its scope is not a number; if the port is not an
- * integer; if `ipv6Only` is set for an IPv4 address.
+ * @throws {TypeError} If the address is not valid, or its scope is not a number; if the port is not an integer; if
+ * `ipv6Only` is set for an IPv4 address.
  * @throws {RangeError} If the port is not between 0 and 65535, or `tcpBacklog` is not an integer from 0 to 2 147 483
  * 647.
  * @throws {Deno.errors.AddrInUse} If the port is in use.
  * @throws {Deno.errors.AddrNotAvailable} If this host does not have the address.
  * @throws {Deno.errors.PermissionDenied} If the process may not use the port.
  * @throws {Deno.errors.NotSupported} If `reusePort` is set on Windows, or `freeBind` on a system other than Linux.
- * @throws {WinsockError} If the system reports an error that Deno has no class for. It is also the `cause` of the
- * errors of the system that Deno has a class for.
+ * @throws {WinsockError} If the system reports an error that Deno has no class for, such as WSAHOST_NOT_FOUND for a name
+ * that is not known. It is also the `cause` of the errors of the system that Deno has a class for.
  */
 export function listen(options: ListenOptions): Listener;
 /**
@@ -553,7 +568,7 @@ export function listen(options: ListenOptions | ListenLocalOptions): Listener<So
   }
   const { tcpBacklog = DEFAULT_BACKLOG, ...others } = options as ListenOptions;
   check("tcpBacklog", tcpBacklog, BACKLOG);
-  const address = toAddress(others, "0.0.0.0", 0);
+  const address = addressToBind(others);
   const before = toBindOptions(others, address.hostname);
   return ownListener(asDeno(() => systemCalls().listen(address, tcpBacklog, before)));
 }

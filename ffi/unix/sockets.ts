@@ -199,6 +199,8 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
 const hostFunctions = libcFunctions({
   /** `int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **res)` on a pool thread */
   getaddrinfo: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
+  /** `int getaddrinfo(…)` on the calling thread */
+  getaddrinfoNow: { name: "getaddrinfo", parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
   /** `void freeaddrinfo(struct addrinfo *res)` */
   freeaddrinfo: { parameters: ["usize"], result: "void" },
 });
@@ -208,6 +210,7 @@ const HOST_LOOKUP: HostLookup = {
     return unixSystem().getaddrinfo.addressOffset;
   },
   find: (hostname, hints, list) => hostFunctions().getaddrinfo(cString(hostname), null, hints, list),
+  findNow: (hostname, hints, list) => hostFunctions().getaddrinfoNow(cString(hostname), null, hints, list),
   copyOut: (target, address) => void libc().copyOut(target, address, BigInt(target.byteLength)),
   free: (list) => hostFunctions().freeaddrinfo(list),
   error(code, operation) {

@@ -73,6 +73,8 @@ const ASK_CONNECTING_MS = 100;
 const hostFunctions = winsockFunctions({
   /** `INT GetAddrInfoW(PCWSTR pNodeName, PCWSTR pServiceName, const ADDRINFOW *pHints, PADDRINFOW *ppResult)` on a pool thread */
   GetAddrInfoW: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
+  /** `INT GetAddrInfoW(…)` on the calling thread */
+  GetAddrInfoNow: { name: "GetAddrInfoW", parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i32" },
   /** `VOID FreeAddrInfoW(PADDRINFOW pAddrInfo)` */
   FreeAddrInfoW: { parameters: ["usize"], result: "void" },
 });
@@ -84,6 +86,7 @@ const memoryFunctions = kernel32Functions({
 const HOST_LOOKUP: HostLookup = {
   addressOffset: 32,
   find: (hostname, hints, list) => hostFunctions().GetAddrInfoW(encodeUtf16(hostname), null, hints, list),
+  findNow: (hostname, hints, list) => hostFunctions().GetAddrInfoNow(encodeUtf16(hostname), null, hints, list),
   copyOut: (target, address) => memoryFunctions().RtlMoveMemory(target, address, BigInt(target.byteLength)),
   free: (list) => hostFunctions().FreeAddrInfoW(list),
   error: (code, operation) => new WinsockError(code, { operation, functionName: "GetAddrInfoW" }),

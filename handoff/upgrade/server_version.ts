@@ -22,7 +22,14 @@ import {
 } from "../../internal/options.ts";
 import { nodeBuiltin, OwnedFile, WatchedPromise } from "../../internal/runtime.ts";
 import { listen, type Listener, type ListenLocalOptions, type ListenOptions } from "../../sockets/listener.ts";
-import { describeAddress, type SocketAddr, type SocketAddress, toAddress } from "../../ffi/socket_address.ts";
+import {
+  describeAddress,
+  isAddress,
+  type SocketAddr,
+  type SocketAddress,
+  toAddress,
+} from "../../ffi/socket_address.ts";
+import { systemCalls } from "../../ffi/system.ts";
 import { type DatagramSocket, listenDatagram, type ListenDatagramOptions } from "../../sockets/datagram_socket.ts";
 import {
   type Inheritance,
@@ -609,7 +616,17 @@ function isSameAddress(asked: SocketAddress, inherited: SocketAddr): boolean {
     return one === other || one.endsWith(`/${other}`) || other.endsWith(`/${one}`);
   }
   if (asked.port !== 0 && asked.port !== inherited.port) return false;
-  return canonicalHost(asked.hostname) === canonicalHost(inherited.hostname);
+  return addressesOf(asked.hostname).some((each) => canonicalHost(each) === canonicalHost(inherited.hostname));
+}
+
+/** Returns the addresses that a hostname stands for; itself if it is an address, or cannot be looked up now. */
+function addressesOf(hostname: string): string[] {
+  if (isAddress(hostname)) return [hostname];
+  try {
+    return systemCalls().resolveNow(hostname);
+  } catch {
+    return [hostname];
+  }
 }
 
 /** Returns one text for all forms of an IPv6 address. */

@@ -288,6 +288,10 @@ Deno.test("another address under the same name is a warning, an error, or what a
     await ask(port, change, (version) => version.listen("http", { hostname, port: 0 }));
     await ask(port, change, (version) => version.listen("http", { hostname, port }));
   }
+  // Names are those of their addresses.
+  for (const hostname of ["127.1", "localhost"]) {
+    await ask(port, change, (version) => version.listen("http", { hostname, port }));
+  }
   assertEquals(heard, []);
   await ask(port, change, (version) => {
     assertEquals(version.listen("http", { port }).addr.port, port, "it is the predecessor's all the same");
