@@ -11,14 +11,18 @@ const NAMES = ["127.1", "0x7f000001", "2130706433", "localhost"];
 
 for (const hostname of NAMES) {
   Deno.test(`a listener and a datagram socket are at the first address of a name, as Deno's are: ${hostname}`, async () => {
-    using deno = Deno.listen({ hostname, port: 0 });
     using listener = listen({ hostname, port: 0 });
-    assertEquals(listener.addr.hostname, deno.addr.hostname);
+    assertEquals(listener.addr.hostname, "127.0.0.1");
+    // Wine does not know the name localhost, which Deno looks up.
+    if (hostname !== "localhost" || Deno.build.os !== "windows") {
+      using deno = Deno.listen({ hostname, port: 0 });
+      assertEquals(listener.addr.hostname, deno.addr.hostname);
+    }
     using client = await connect({ hostname, port: listener.addr.port });
     (await within(5_000, listener.accept())).close();
     assertEquals(await within(5_000, client.read(1)), null);
     using socket = listenDatagram({ hostname, port: 0 });
-    assertEquals(socket.addr.hostname, deno.addr.hostname);
+    assertEquals(socket.addr.hostname, "127.0.0.1");
     using sender = listenDatagram({ hostname: "127.0.0.1", port: 0 });
     const { port } = socket.addr;
     assertEquals(await sender.send(new TextEncoder().encode("hello"), { transport: "udp", hostname, port }), 5);
