@@ -64,7 +64,7 @@ const kernel32 = kernel32Functions({
 
 /** Files and pipes of Windows. */
 export const FILE_CALLS: FileCalls = {
-  /** The lock is that nobody else can open the file, which belongs to the open file, in whichever process it is. */
+  /** A locked file cannot be opened a second time. That belongs to the open file, in whichever process it is. */
   open(path, access) {
     const share = access.lock ? 0 : SHARE_ALL;
     const handle = kernel32().CreateFileW(encodeUtf16(path), accessOf(access), share, 0n, OPEN_EXISTING, 0, 0n);

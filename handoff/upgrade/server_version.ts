@@ -350,7 +350,7 @@ export class ServerVersion implements Disposable {
   /**
    * Takes all listeners with this name, as for a unit of systemd that has several `ListenStream=`. Creates none.
    *
-   * @example
+   * @example All listeners of a unit, or one of its own
    * ```ts ignore
    * import { inherit } from "@winsock/handoff";
    * import { systemdSockets } from "@winsock/handoff/interop";
@@ -362,14 +362,14 @@ export class ServerVersion implements Disposable {
    *
    * @param name The name of the listeners. The next version takes all of them by the same name, in the same order.
    * @returns The listeners in order: those of the predecessor, or else those of {@linkcode InheritOptions.sockets}. Their
-   * addresses are not compared. Empty if there are none that were not taken.
+   * addresses are not compared. Empty if all were taken, or there are no such listeners.
    */
   takeListeners(name: string): Listener<SocketAddr>[] {
     check("name", name, STRING);
     return takeAll(() => this.#nextListener(name));
   }
 
-  /** Takes the next listener with a name that was not taken; `undefined` if there is none. */
+  /** Takes the next listener with a name that was not taken; `undefined` without one. */
   #nextListener(name: string): Listener<SocketAddr> | undefined {
     const inherited = this.#untaken.first(name);
     if (inherited !== undefined) this.#untaken.remove(inherited);
@@ -420,7 +420,7 @@ export class ServerVersion implements Disposable {
    * Takes all datagram sockets with this name, as {@linkcode ServerVersion.takeListeners} does. Creates none.
    *
    * @param name The name of the sockets.
-   * @returns The sockets in order. Empty if there are none that were not taken.
+   * @returns The sockets in order. Empty if all were taken, or there are no such sockets.
    */
   takeDatagramSockets(name: string): DatagramSocket[] {
     check("name", name, STRING);
@@ -653,9 +653,9 @@ export interface InheritOptions {
    * {@linkcode ServerVersion.markReady} is called, and when this version refuses or is disposed of.
    */
   sockets?: {
-    /** Takes the first listener with a name that was not taken; returns `undefined` if there is none. */
+    /** Takes the first listener with a name that was not taken; returns `undefined` without one. */
     takeListener(name: string): Listener | undefined;
-    /** Takes the first datagram socket with a name that was not taken; returns `undefined` if there is none. */
+    /** Takes the first datagram socket with a name that was not taken; returns `undefined` without one. */
     takeDatagramSocket?(name: string): DatagramSocket | undefined;
     /** Closes the sockets that were not taken. */
     close?(): void;

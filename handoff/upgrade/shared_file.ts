@@ -25,7 +25,7 @@ export interface OpenFileOptions {
   /**
    * Whether to lock the file, so that only one server at a time has it. The lock belongs to the open file: it goes to
    * the next version, and is free when the last process has closed the file or ended. On Linux and macOS it is an
-   * exclusive lock of flock(2), which other programs must ask for as well. On Windows nobody else can open the file.
+   * exclusive lock of flock(2), which other programs must ask for as well. On Windows no other process can open the file.
    * Defaults to `false`.
    */
   lock?: boolean;

@@ -1,6 +1,6 @@
 /** The steps of handing a connection back, and the faults that can come there. The kit of the other direction does the rest. */
 import type { HandoffStep } from "./protocol.ts";
-import { FRAME_FAULTS, type FrameName, isFrameFault, PROCESS_FAULTS, type Side } from "./steps.ts";
+import { type FRAME_FAULTS, type FrameName, isFrameFault, type PROCESS_FAULTS, type Side } from "./steps.ts";
 
 export type BackFault = typeof PROCESS_FAULTS[number] | typeof FRAME_FAULTS[number] | "none";
 
