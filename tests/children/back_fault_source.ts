@@ -155,7 +155,7 @@ Deno.exit();
 async function obey(line: string): Promise<void> {
   if (line === "start") {
     cell = new Cell(plan);
-    report({ event: "spawned", target: cell.child.pid, inherits: false, gate: "" });
+    report({ event: "spawned", target: cell.child.pid, inherits: false, gate: "", port: listener.addr.port });
   } else if (line === "go") {
     await cell!.send(await listener.accept());
   } else if (line === "finish") cell!.finish();
