@@ -4,21 +4,16 @@
  * @module
  */
 import type { FileAccess, FileCalls } from "../platform.ts";
-import type { WinsockError } from "../winsock_error.ts";
 import { encodeUtf16 } from "../library.ts";
-import { clearInheritFlag, kernel32Functions, lastWinsockError } from "./libraries.ts";
+import { clearInheritFlag, HandleReceiver, kernel32Functions, lastWinsockError } from "./libraries.ts";
 
 const INVALID_HANDLE = 0xffff_ffff_ffff_ffffn;
-/** The result of `GetCurrentProcess`. */
-const CURRENT_PROCESS = INVALID_HANDLE;
 const GENERIC_READ = 0x8000_0000;
 const GENERIC_WRITE = 0x4000_0000;
 /** `FILE_GENERIC_WRITE` without `FILE_WRITE_DATA`: every write is at the end. */
 const APPEND_ONLY = 0x0012_0114;
 const SHARE_ALL = 0x7;
 const OPEN_EXISTING = 3;
-const PROCESS_DUP_HANDLE = 0x0040;
-const DUPLICATE_SAME_ACCESS = 0x2;
 const FILE_TYPE_PIPE = 3;
 
 const ERROR_HANDLE_EOF = 38;
@@ -54,10 +49,6 @@ const kernel32 = kernel32Functions({
     result: "i32",
     nonblocking: true,
   },
-  /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
-  OpenProcess: { parameters: ["u32", "i32", "u32"], result: "usize" },
-  /** `BOOL DuplicateHandle(HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle, LPHANDLE lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions)` */
-  DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
   /** `BOOL CloseHandle(HANDLE hObject)` */
   CloseHandle: { parameters: ["usize"], result: "i32" },
 });
@@ -69,7 +60,7 @@ export const FILE_CALLS: FileCalls = {
     const share = access.lock ? 0 : SHARE_ALL;
     const handle = kernel32().CreateFileW(encodeUtf16(path), accessOf(access), share, 0n, OPEN_EXISTING, 0, 0n);
     if (handle !== INVALID_HANDLE) return handle;
-    const error = lastError(`open the file "${path}"`, "CreateFileW");
+    const error = lastWinsockError(`open the file "${path}"`, "CreateFileW");
     if (error.code === ERROR_SHARING_VIOLATION && access.lock) return undefined;
     throw error;
   },
@@ -86,7 +77,7 @@ export const FILE_CALLS: FileCalls = {
     }
     // In a pipe there is something; of a file the error was the pool thread's.
     if (ReadFile(handle, buffer, size, count, 0n) !== 0) return count[0]!;
-    const error = lastError(`read file ${handle}`, "ReadFile");
+    const error = lastWinsockError(`read file ${handle}`, "ReadFile");
     if (error.code === ERROR_HANDLE_EOF || error.code === ERROR_BROKEN_PIPE) return 0;
     throw error;
   },
@@ -96,31 +87,19 @@ export const FILE_CALLS: FileCalls = {
     const count = new Uint32Array(1);
     if (await WriteFileElsewhere(handle, bytes, bytes.byteLength, count, 0n) !== 0) return count[0]!;
     if (WriteFile(handle, bytes, bytes.byteLength, count, 0n) !== 0) return count[0]!;
-    throw lastError(`write to file ${handle}`, "WriteFile");
+    throw lastWinsockError(`write to file ${handle}`, "WriteFile");
   },
 
   endWaits: (handle) => void waiting.delete(handle),
 
   close(handle) {
     const closed = kernel32().CloseHandle(handle);
-    if (closed === 0) throw lastError(`close file ${handle}`, "CloseHandle");
+    if (closed === 0) throw lastWinsockError(`close file ${handle}`, "CloseHandle");
   },
 
   share(handles, processId) {
-    const operation = `share files with process ${processId}`;
-    const target = kernel32().OpenProcess(PROCESS_DUP_HANDLE, 0, processId);
-    if (target === 0n) throw lastError(operation, "OpenProcess");
-    try {
-      return handles.map((handle) => {
-        const copy = new BigUint64Array(1);
-        const { DuplicateHandle } = kernel32();
-        const shared = DuplicateHandle(CURRENT_PROCESS, handle, target, copy, 0, 0, DUPLICATE_SAME_ACCESS);
-        if (shared === 0) throw lastError(operation, "DuplicateHandle");
-        return Number(copy[0]);
-      });
-    } finally {
-      kernel32().CloseHandle(target);
-    }
+    using receiver = new HandleReceiver(processId);
+    return handles.map((handle) => Number(receiver.give(handle)));
   },
 
   receive: (numbers) => numbers.map(BigInt),
@@ -144,8 +123,4 @@ async function hasData(handle: bigint): Promise<boolean> {
 
 function accessOf({ read, write, append }: FileAccess): number {
   return ((read ? GENERIC_READ : 0) | (append ? APPEND_ONLY : write ? GENERIC_WRITE : 0)) >>> 0;
-}
-
-function lastError(operation: string, functionName: string): WinsockError {
-  return lastWinsockError(operation, functionName);
 }

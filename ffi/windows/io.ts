@@ -9,6 +9,7 @@ import { callAtUnload, closeAtEnd, referenceCall } from "../../internal/runtime.
 import { WinsockError } from "../winsock_error.ts";
 import {
   closeHandle,
+  CURRENT_PROCESS,
   type HandleReceiver,
   kernel32,
   kernel32Functions,
@@ -235,8 +236,6 @@ const FILE_TYPE_PIPE = 3;
 const GENERIC_READ = 0x8000_0000;
 const SYNCHRONIZE = 0x0010_0000;
 const EVENT_MODIFY_STATE = 0x0002;
-/** The result of `GetCurrentProcess`. */
-const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 const WAIT_OBJECT_0 = 0;
 const WAIT_FAILED = 0xffff_ffff;
 const INFINITE = 0xffff_ffff;

@@ -258,8 +258,9 @@ export function splitCommandLine(line: string): string[] {
 const PROCESS_DUP_HANDLE = 0x0040;
 const SYNCHRONIZE = 0x0010_0000;
 const WAIT_OBJECT_0 = 0;
+const DUPLICATE_SAME_ACCESS = 0x2;
 /** The result of `GetCurrentProcess`. */
-const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
+export const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 
 const handleFunctions = kernel32Functions({
   /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
@@ -295,13 +296,15 @@ export class HandleReceiver implements Disposable {
   /**
    * Duplicates a handle into the process. Its children do not inherit the duplicate.
    *
-   * @param access The rights of the duplicate.
+   * @param access The rights of the duplicate. Defaults to those of the handle.
    * @returns The handle in that process; 0 if it has ended, of which its parent is told in another way.
    * @throws {WinsockError} If `DuplicateHandle` fails.
    */
-  give(handle: bigint, access: number): bigint {
+  give(handle: bigint, access?: number): bigint {
     const given = new BigUint64Array(1);
-    const done = handleFunctions().DuplicateHandle(CURRENT_PROCESS, handle, this.#process, given, access, 0, 0);
+    const { DuplicateHandle } = handleFunctions();
+    const options = access === undefined ? DUPLICATE_SAME_ACCESS : 0;
+    const done = DuplicateHandle(CURRENT_PROCESS, handle, this.#process, given, access ?? 0, 0, options);
     if (done !== 0) return given[0]!;
     const error = lastWinsockError(`share a handle with process ${this.#processId}`, "DuplicateHandle");
     if (handleFunctions().WaitForSingleObject(this.#process, 0) === WAIT_OBJECT_0) return 0n;
