@@ -268,7 +268,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   readonly closed: Promise<HandoffError | undefined>;
 
   readonly #settings: FilledPoolOptions;
-  readonly #places: WorkerSlot[];
+  readonly #slots: WorkerSlot[];
   readonly #counters = new Counters();
   readonly #queue: Scheduler;
   readonly #ready = Promise.withResolvers<void>();
@@ -288,7 +288,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #failure: HandoffError | undefined;
   readonly #abort = () => {
     this.close({ drainTimeout: 0 });
-    for (const place of this.#places) place.kill();
+    for (const slot of this.#slots) slot.kill();
   };
 
   /**
@@ -315,33 +315,33 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
         void this.dispatchEvent(new WorkerMessageEvent("workermessage", worker, data)),
       returned: (worker: WorkerInfo, message: MessageWithSocket) => this.#handOn(worker, message),
     };
-    this.#places = Array.from(
+    this.#slots = Array.from(
       { length: this.#settings.size },
       (_, index) => new WorkerSlot(index, this.#settings, events),
     );
     this.#queue = new Scheduler(
-      this.#places,
+      this.#slots,
       this.#settings,
       (full) => void this.dispatchEvent(new Event(full ? "poolfull" : "poolfree")),
     );
-    this.#neverReady = new Set(this.#places.keys());
-    this.#endedEarly = this.#places.map(() => 0);
+    this.#neverReady = new Set(this.#slots.keys());
+    this.#endedEarly = this.#slots.map(() => 0);
     this.#settings.signal?.addEventListener("abort", this.#abort);
     if (this.#settings.signal?.aborted) this.#abort();
     // Later, so that the caller can add event listeners first.
     queueMicrotask(() => {
       if (this.#closing !== undefined) return;
-      for (const place of this.#places) place.start();
+      for (const slot of this.#slots) slot.start();
     });
   }
 
   /** The statistics of the pool. */
   get statistics(): WorkerPoolStatistics {
     const { offered, taken, returned, timeToTake } = this.#counters;
-    const workers = this.#places.map(({ statistics }) => statistics);
+    const workers = this.#slots.map(({ statistics }) => statistics);
     return {
       offered,
-      taken: this.#places.reduce((sum, { accepted }) => sum + accepted, taken),
+      taken: this.#slots.reduce((sum, { accepted }) => sum + accepted, taken),
       returned,
       inFlight: this.#inFlight,
       waiting: this.#queue.size,
@@ -386,17 +386,15 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   async postMessage(message: unknown, options: PoolMessageOptions = {}): Promise<void> {
     checkOptions(options, { signal: SIGNAL, worker: integer(0) });
     const { worker } = options;
-    const places = worker === undefined
-      ? this.#places.filter(({ state }) => state === "ready")
-      : [this.#placeOf(worker)];
-    const posted = await Promise.allSettled(places.map((place) => place.postMessage(message, options)));
+    const slots = worker === undefined ? this.#slots.filter(({ state }) => state === "ready") : [this.#placeOf(worker)];
+    const posted = await Promise.allSettled(slots.map((slot) => slot.postMessage(message, options)));
     for (const result of posted) if (result.status === "rejected") throw result.reason;
   }
 
   #placeOf(worker: number): WorkerSlot {
-    const place = this.#places[worker];
-    if (place !== undefined) return place;
-    throw new RangeError(`Invalid \`worker\`: must be from 0 to ${this.#places.length - 1}, got ${worker}`);
+    const slot = this.#slots[worker];
+    if (slot !== undefined) return slot;
+    throw new RangeError(`Invalid \`worker\`: must be from 0 to ${this.#slots.length - 1}, got ${worker}`);
   }
 
   /** Hands a socket on that a worker has handed back, to another worker if there is one. */
@@ -467,7 +465,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     }
     const { SharedAccepting } = await import("./shared_accepting.ts");
     const { maxSocketsPerWorker: limit, sendTimeout: timeout } = this.#settings;
-    const accepting = new SharedAccepting(listener, this.#places, { data: options.data, limit, timeout });
+    const accepting = new SharedAccepting(listener, this.#slots, { data: options.data, limit, timeout });
     this.#accepting.add(accepting);
     const aborted = Promise.withResolvers<void>();
     const abort = () => aborted.resolve();
@@ -527,14 +525,14 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   async #restart(timeouts: Required<PoolRestartOptions>): Promise<void> {
     let replaced = 0;
     try {
-      for (const place of this.#places) {
+      for (const slot of this.#slots) {
         if (this.#failure !== undefined) throw this.#failure;
-        await place.replace(timeouts);
+        await slot.replace(timeouts);
         replaced++;
       }
     } catch (error) {
       if (!(error instanceof HandoffError)) throw error;
-      const progress = `${replaced} of ${this.#places.length} workers were replaced`;
+      const progress = `${replaced} of ${this.#slots.length} workers were replaced`;
       throw new HandoffError(error.outcome, `${error.reason}; ${progress}`, errorAbout(NO_RESTART, { cause: error }));
     }
   }
@@ -552,21 +550,21 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     const tried = new Set<number>();
     let lastError: unknown;
     for (let attempts = 1;;) {
-      const place = await this.#queue.pick({ tried, lastError, worker: only, avoid, maxQueue, signal });
-      const worker = { index: place.index, processId: place.processId };
+      const slot = await this.#queue.pick({ tried, lastError, worker: only, avoid, maxQueue, signal });
+      const worker = { index: slot.index, processId: slot.processId };
       const began = performance.now();
       this.#counters.offered++;
       this.#inFlight++;
       try {
-        const sending = place.send(socket, options);
-        place.promised--;
+        const sending = slot.send(socket, options);
+        slot.promised--;
         await sending;
         this.#counters.take(performance.now() - began);
         return { worker, attempts };
       } catch (error) {
         this.#counters.returned++;
         if (!(error instanceof HandoffError)) throw error;
-        if (!await mayPassOn(socket, place)) throw error;
+        if (!await mayPassOn(socket, slot)) throw error;
         // A worker that takes no more sockets has not been offered this one.
         if (error.outcome !== "closed" && attempts++ >= most) throw error;
         if (worker.processId !== 0) tried.add(worker.processId);
@@ -633,7 +631,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
     this.#over.abort();
     this.#ready.reject(poolClosed(errorAbout(NOT_READY)));
     this.#queue.close();
-    await Promise.all(this.#places.map((place) => place.close(drainTimeout)));
+    await Promise.all(this.#slots.map((slot) => slot.close(drainTimeout)));
     this.#settings.signal?.removeEventListener("abort", this.#abort);
     this.#closed.resolve(undefined);
   }
@@ -641,13 +639,13 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   #becomeReady(worker: WorkerInfo): void {
     this.#neverReady.delete(worker.index);
     if (this.#neverReady.size === 0) this.#ready.resolve();
-    for (const accepting of this.#accepting) accepting.add(this.#places[worker.index]!);
+    for (const accepting of this.#accepting) accepting.add(this.#slots[worker.index]!);
     this.dispatchEvent(new WorkerEvent("workerready", worker));
   }
 
   #ended(worker: WorkerInfo, end: WorkerEnd): void {
     this.#endedEarly[worker.index]!++;
-    if (this.#neverReady.size === this.#places.length && this.#endedEarly[worker.index]! >= START_ATTEMPTS) {
+    if (this.#neverReady.size === this.#slots.length && this.#endedEarly[worker.index]! >= START_ATTEMPTS) {
       this.#ready.reject(new HandoffError("target-exited", end.reason, errorAbout(NOT_READY)));
     }
     this.dispatchEvent(new WorkerEvent("workerend", worker, end));
@@ -655,7 +653,7 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
 
   #giveUp(worker: WorkerInfo): void {
     this.#neverReady.delete(worker.index);
-    if (this.#places.every(({ alive }) => !alive)) {
+    if (this.#slots.every(({ alive }) => !alive)) {
       this.#failure = noWorker(errorAbout("Cannot keep the pool running"));
       this.#ready.reject(noWorker(errorAbout(NOT_READY)));
       this.#closed.resolve(this.#failure);
@@ -671,10 +669,10 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
  * Waits until no worker that is not trusted can have a socket that came back. Returns `false` if such a worker goes on
  * running.
  */
-async function mayPassOn(socket: AnySocket, place: WorkerSlot): Promise<boolean> {
+async function mayPassOn(socket: AnySocket, slot: WorkerSlot): Promise<boolean> {
   for (let holder = holderOf(socket); holder !== undefined; holder = holderOf(socket)) {
     await settleWithin(holder.ended, HOLDER_LOOK_MS);
-    if (!holder.over && !place.isEnding(holder.processId)) return false;
+    if (!holder.over && !slot.isEnding(holder.processId)) return false;
   }
   return true;
 }

@@ -11,7 +11,7 @@ import { poolClosed, type WorkerSlot } from "./worker_slot.ts";
 interface QueuedSocket {
   /** The processes that it was offered to already. */
   readonly tried: ReadonlySet<number>;
-  readonly place: PromiseWithResolvers<WorkerSlot>;
+  readonly slot: PromiseWithResolvers<WorkerSlot>;
   readonly lastError: unknown;
   readonly worker: number | undefined;
   readonly avoid: number | undefined;
@@ -35,7 +35,7 @@ interface PickOptions {
 
 /** Assigns sockets to slots. */
 export class Scheduler {
-  readonly #places: readonly WorkerSlot[];
+  readonly #slots: readonly WorkerSlot[];
   readonly #settings: FilledPoolOptions;
   /** Called when no worker has room, and when a worker has room again. */
   readonly #onChange: (full: boolean) => void;
@@ -48,8 +48,8 @@ export class Scheduler {
   #begun = false;
   #full = false;
 
-  constructor(places: readonly WorkerSlot[], settings: FilledPoolOptions, onChange: (full: boolean) => void) {
-    this.#places = places;
+  constructor(slots: readonly WorkerSlot[], settings: FilledPoolOptions, onChange: (full: boolean) => void) {
+    this.#slots = slots;
     this.#settings = settings;
     this.#onChange = onChange;
   }
@@ -63,10 +63,10 @@ export class Scheduler {
   async pick({ tried, lastError, worker, avoid, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
     signal?.throwIfAborted();
     if (this.#closed) throw lastError ?? poolClosed();
-    const waiting: QueuedSocket = { tried, lastError, worker, avoid, place: Promise.withResolvers() };
+    const waiting: QueuedSocket = { tried, lastError, worker, avoid, slot: Promise.withResolvers() };
     // Sockets that wait already come first, for each worker that has not been offered them.
     this.assign();
-    if (this.#offerTo(waiting)) return await waiting.place.promise;
+    if (this.#offerTo(waiting)) return await waiting.slot.promise;
     this.#tellIfFull();
     if (this.#waiting.size >= maxQueue) {
       throw new HandoffError("overloaded", `${this.#waiting.size} sockets wait for a worker already`);
@@ -74,7 +74,7 @@ export class Scheduler {
     const { queueTimeout } = this.#settings;
     const giveUp = (reason: unknown) => {
       this.#waiting.delete(waiting);
-      waiting.place.reject(reason);
+      waiting.slot.reject(reason);
     };
     const expire = () => giveUp(new HandoffError("timeout", `no worker had room in ${queueTimeout} ms`));
     const deadline = setTimeout(expire, queueTimeout);
@@ -82,7 +82,7 @@ export class Scheduler {
     signal?.addEventListener("abort", abort);
     this.#waiting.add(waiting);
     try {
-      return await waiting.place.promise;
+      return await waiting.slot.promise;
     } finally {
       this.#waiting.delete(waiting);
       clearTimeout(deadline);
@@ -126,18 +126,18 @@ export class Scheduler {
   /** Refuses the sockets that wait, and further ones. */
   close(): void {
     this.#closed = true;
-    for (const { place } of this.#waiting) place.reject(poolClosed());
+    for (const { slot } of this.#waiting) slot.reject(poolClosed());
     this.#waiting.clear();
   }
 
   #hasRoom(reserved: number): boolean {
     // A socket that waits for one worker does not need the room of the others.
     if (this.#waiting.values().some(({ worker }) => worker === undefined)) return false;
-    return reserved < this.#places.reduce((sum, { room }) => sum + room, 0);
+    return reserved < this.#slots.reduce((sum, { room }) => sum + room, 0);
   }
 
   #tellIfFull(): void {
-    if (this.#full || !this.#begun || this.#closed || this.#places.some(({ free }) => free)) return;
+    if (this.#full || !this.#begun || this.#closed || this.#slots.some(({ free }) => free)) return;
     this.#full = true;
     this.#onChange(true);
   }
@@ -146,33 +146,33 @@ export class Scheduler {
    * Chooses a worker for one socket, or rejects it if no worker is left. Returns whether the socket need not wait any
    * longer.
    */
-  #offerTo({ tried, lastError, place, worker, avoid }: QueuedSocket): boolean {
-    const possible = this.#places.filter(({ alive, processId, index }) => {
+  #offerTo({ tried, lastError, slot, worker, avoid }: QueuedSocket): boolean {
+    const possible = this.#slots.filter(({ alive, processId, index }) => {
       return alive && !tried.has(processId) && (worker === undefined || worker === index);
     });
     const others = possible.filter(({ processId }) => processId !== avoid);
     const candidates = others.length === 0 ? possible : others;
     if (candidates.length === 0) {
-      place.reject(lastError ?? noWorker());
+      slot.reject(lastError ?? noWorker());
       return true;
     }
     const chosen = this.#choose(candidates.filter(({ free }) => free));
     if (chosen === undefined) return false;
-    this.#next = (chosen.index + 1) % this.#places.length;
+    this.#next = (chosen.index + 1) % this.#slots.length;
     chosen.promised++;
-    place.resolve(chosen);
+    slot.resolve(chosen);
     return true;
   }
 
   /** Returns the next worker in turn; with `least-loaded`, the next in turn of those with the fewest sockets. */
   #choose(free: WorkerSlot[]): WorkerSlot | undefined {
-    const size = this.#places.length;
+    const size = this.#slots.length;
     const turn = ({ index }: WorkerSlot) => (index - this.#next + size) % size;
     const leastLoaded = this.#settings.strategy === "least-loaded";
-    return free.reduce<WorkerSlot | undefined>((best, place) => {
-      if (best === undefined) return place;
-      const difference = leastLoaded ? place.load - best.load : 0;
-      return (difference || turn(place) - turn(best)) < 0 ? place : best;
+    return free.reduce<WorkerSlot | undefined>((best, slot) => {
+      if (best === undefined) return slot;
+      const difference = leastLoaded ? slot.load - best.load : 0;
+      return (difference || turn(slot) - turn(best)) < 0 ? slot : best;
     }, undefined);
   }
 }

@@ -24,7 +24,7 @@ export class SharedAccepting implements CoAcceptor {
   readonly ended: Promise<void>;
   readonly #ended = Promise.withResolvers<void>();
   readonly #listener: Listener<SocketAddr>;
-  readonly #places: readonly WorkerSlot[];
+  readonly #slots: readonly WorkerSlot[];
   readonly #options: SharedAcceptingOptions;
   /** The shared listener in each worker, by process id. */
   readonly #shares = new Map<number, Promise<SharedListener | undefined>>();
@@ -35,13 +35,13 @@ export class SharedAccepting implements CoAcceptor {
 
   /**
    * @param listener The listener, which stays open in this process.
-   * @param places The slots of the pool.
+   * @param slots The slots of the pool.
    * @param options The data, the limit and the timeout.
    */
-  constructor(listener: Listener<SocketAddr>, places: readonly WorkerSlot[], options: SharedAcceptingOptions) {
+  constructor(listener: Listener<SocketAddr>, slots: readonly WorkerSlot[], options: SharedAcceptingOptions) {
     this.ended = this.#ended.promise;
     this.#listener = listener;
-    this.#places = places;
+    this.#slots = slots;
     this.#options = options;
     this.#watch = setInterval(() => this.#look(), options.timeout);
     Deno.unrefTimer(this.#watch);
@@ -49,11 +49,11 @@ export class SharedAccepting implements CoAcceptor {
   }
 
   /** Handles a worker that became ready: it accepts too, if the workers accept now. */
-  add(place: WorkerSlot): void {
-    if (!this.#accepting || this.#shares.has(place.processId)) return;
-    const { processId } = place;
+  add(slot: WorkerSlot): void {
+    if (!this.#accepting || this.#shares.has(slot.processId)) return;
+    const { processId } = slot;
     const { data, limit, timeout } = this.#options;
-    const sharing = place.share(this.#listener, { data, limit, timeout, endIfSilent: true }).catch(() => undefined);
+    const sharing = slot.share(this.#listener, { data, limit, timeout, endIfSilent: true }).catch(() => undefined);
     this.#shares.set(processId, sharing);
     sharing.then(async (share) => {
       if (share !== undefined && !this.#accepting) await share.pause().catch(() => {});
@@ -71,7 +71,7 @@ export class SharedAccepting implements CoAcceptor {
     if (this.#over) return;
     this.#accepting = true;
     this.#each((share) => share.resume());
-    for (const place of this.#places) if (place.state === "ready") this.add(place);
+    for (const slot of this.#slots) if (slot.state === "ready") this.add(slot);
   }
 
   closed(): void {
@@ -95,7 +95,7 @@ export class SharedAccepting implements CoAcceptor {
     if (!this.#accepting) return;
     for (const [processId, sharing] of this.#shares) {
       sharing.then((share) => share?.resume()).catch(() => {
-        for (const place of this.#places) place.endSilent(processId, this.#options.timeout);
+        for (const slot of this.#slots) slot.endSilent(processId, this.#options.timeout);
       });
     }
   }
