@@ -84,7 +84,8 @@ more, or that the process that had accepted the connection was killed. In every 
 * every process that lives has the descriptors it had before, once the channel has ended.
 
 Where two ends are named, either process may be first: a connection that waits is accepted as soon as a target accepts, and a
-fault may come just before or just after that. COUNTS leaves on its own, before or after PAUSE.`;
+fault may come just before or just after that. COUNTS leaves on its own, before or after PAUSE. On Windows a thread of a target
+that is frozen may be in \`accept\`, and gets the next connection.`;
 
 /** The cells of the page, by the names of {@linkcode cellName}. */
 export type Cells = ReadonlyMap<string, string>;
