@@ -27,8 +27,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "ignored-reject",
     breaks: "The source does not hear that the target has rejected.",
     file: "handoff/outbox.ts",
-    text: 'if (owner === "source") this.#takeBack(outgoing, new HandoffError("rejected", reason), true);',
-    replacement: 'if (owner === "source") reason.length;',
+    text: 'this.#takeBack(outgoing, new HandoffError("rejected", decodeReason(payload)), true);',
+    replacement: "decodeReason(payload);",
     tests: { files: ["tests/handoff/target_test.ts"], filter: "what was rejected" },
   },
   {
