@@ -114,7 +114,7 @@ export {
   type MessageWithoutSocket,
   type MessageWithSocket,
 } from "./handoff/source.ts";
-export type { PostMessageOptions, SendOptions } from "./handoff/outbox.ts";
+export type { PostMessageOptions, SendOptions } from "./handoff/outgoing.ts";
 export type { SharedListener, ShareListenerOptions } from "./handoff/shared_listener.ts";
 export { type AddressChange, inherit, type InheritOptions, ServerVersion } from "./handoff/upgrade/server_version.ts";
 export type { OpenFileOptions, SharedFile } from "./handoff/upgrade/shared_file.ts";

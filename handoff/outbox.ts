@@ -4,27 +4,22 @@
  *
  * @module
  */
-import { BYTES, type Rule, SIGNAL } from "../internal/options.ts";
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { INVALID_SOCKET, type OpenSockets } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { defaultProvider } from "../spi/default_provider.ts";
-import {
-  closeCopy,
-  closeCopyElsewhere,
-  isExclusive,
-  isSuspect,
-  markDuplicated,
-  markShared,
-  markSuspect,
-  noteHolder,
-  type Suspect,
-} from "../sockets/descriptor.ts";
+import { isExclusive, markDuplicated, markShared, markSuspect, type Suspect } from "../sockets/descriptor.ts";
 import { type AnySocket, checkOpen, kindOfSocket, makeBlob } from "../sockets/duplicate_socket.ts";
-import { beginHandoff, type Socket } from "../sockets/socket.ts";
-import type { OfferSink } from "./channel.ts";
+import { FrameWriter, type OfferSink } from "./channel.ts";
 import { errorAbout, HandoffError, trace } from "./errors.ts";
-import { FrameWriter, type QueuedFrame } from "./frame_io.ts";
+import {
+  checkedInitialBytes,
+  NO_BYTES,
+  NOT_SENT,
+  OutgoingHandoff,
+  type PostMessageOptions,
+  type SendOptions,
+  takeOutOfUse,
+} from "./outgoing.ts";
 import type { ListenerShare } from "./shared_listener.ts";
 import {
   decodeReason,
@@ -33,24 +28,17 @@ import {
   encodeOffer,
   type Frame,
   FrameType,
-  HEADER_SIZE,
-  MAX_INITIAL_BYTES,
   MAX_OFFERED_BYTES,
-  OFFER_SIZE,
   OfferedKind,
 } from "./protocol.ts";
 
 /** The default time that the other process may take for each socket and message, in milliseconds. */
 export const SEND_TIMEOUT_MS = 10_000;
-/** The size of a blob in bytes, even if this channel does not send blobs. */
-const BLOB_SIZE = 628;
-const NO_BYTES = new Uint8Array(0);
 /** The largest number of messages in flight, so that a program that takes none does not hold up the sockets. */
 const MAX_MESSAGES_OFFERED = 16;
 /** The largest number of messages that are in flight or wait, and of their bytes. */
 const MAX_MESSAGES = 1024;
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-const NOT_SENT = "Cannot send the message";
 
 /**
  * The pause after which the source looks again whether a socket is closed of which a target that is not trusted says so,
@@ -58,128 +46,6 @@ const NOT_SENT = "Cannot send the message";
  */
 const LOOK_DELAY_MS = 2;
 const MAX_LOOK_DELAY_MS = 1_000;
-
-/** What is sent together with a socket. */
-export interface SendOptions {
-  /** The data for the other process: any JSON value, at most 1 MiB. */
-  data?: unknown;
-  /**
-   * The bytes that were already read from the connection, at most 1 MiB. The next owner's first read returns them.
-   * Defaults to the socket's own `initialBytes`, which this option replaces for this call. If the socket comes back,
-   * these bytes are not kept; use {@linkcode Socket.unread} to keep them.
-   */
-  initialBytes?: Uint8Array;
-  /** The signal that withdraws the socket, unless it was taken already. */
-  signal?: AbortSignal;
-}
-
-/** Options of {@linkcode HandoffSource.postMessage} and {@linkcode HandoffTarget.postMessage}. */
-export interface PostMessageOptions {
-  /** The signal that withdraws the message, unless it was taken already. */
-  signal?: AbortSignal;
-}
-
-/** What the options of a hand-off must be. */
-export const SEND_RULES: { readonly initialBytes: Rule; readonly signal: Rule } = {
-  initialBytes: BYTES,
-  signal: SIGNAL,
-};
-/** What the options of a message must be. */
-export const POST_RULES: { readonly signal: Rule } = { signal: SIGNAL };
-
-/** The listeners and datagram sockets that are in flight, of all channels. Each is offered once at a time. */
-const onTheirWay = new WeakSet<AnySocket>();
-
-/**
- * The states: waiting → offered → settled. A hand-off is settled when its caller has been told who owns the socket. The
- * answer of the target to its OFFER may still be missing then.
- */
-type State = "waiting" | "offered" | "settled";
-
-/** One outgoing socket or message. */
-export class OutgoingHandoff implements QueuedFrame {
-  /** The socket; `undefined` for a message. */
-  readonly socket: AnySocket | undefined;
-  /** Settles with the hand-off. Resolves when the target owns the socket, and it is closed in this process. */
-  readonly settled: Promise<void>;
-  /** The size of its OFFER in bytes, in memory and in the channel. */
-  readonly size: number;
-  readonly data: Uint8Array;
-  readonly initialBytes: Uint8Array;
-  /** The time at which it is withdrawn, in the time of `performance.now()`. */
-  deadline = Infinity;
-  state: State = "waiting";
-  sequence = 0;
-  /** The blob that a provider made for the target, by which the duplicate can be withdrawn. */
-  blob: Uint8Array = NO_BYTES;
-  readonly #trusted: boolean;
-  readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
-  readonly #done = Promise.withResolvers<void>();
-  /** The share of the listener, if the source keeps the listener. */
-  readonly share: ListenerShare | undefined;
-
-  constructor(
-    socket: AnySocket | undefined,
-    data: Uint8Array,
-    initialBytes: Uint8Array,
-    trusted: boolean,
-    encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined,
-    share?: ListenerShare,
-  ) {
-    this.socket = socket;
-    this.settled = this.#done.promise;
-    this.size = HEADER_SIZE + OFFER_SIZE + BLOB_SIZE + data.byteLength + initialBytes.byteLength;
-    this.data = data;
-    this.initialBytes = initialBytes;
-    this.#trusted = trusted;
-    this.#encode = encode;
-    this.share = share;
-  }
-
-  /** The descriptor that is sent before the frame, if the channel passes descriptors: an OFFER without a blob. */
-  get descriptor(): bigint | undefined {
-    return this.blob.byteLength === 0 ? this.socket?.handle : undefined;
-  }
-
-  encode(): Uint8Array | undefined {
-    return this.#encode(this);
-  }
-
-  /**
-   * Completes the hand-off, because the target owns the socket. This process closes its copy, and does nothing else to
-   * it. A shared listener stays open in this process.
-   */
-  complete(): void {
-    if (this.state === "settled") return;
-    this.state = "settled";
-    if (this.share !== undefined || this.socket === undefined) return this.#done.resolve();
-    try {
-      if (kindOfSocket(this.socket) !== "connection") this.socket.close();
-      else if (this.#trusted && !isSuspect(this.socket)) closeCopy(this.socket);
-      else closeCopyElsewhere(this.socket);
-      this.#done.resolve();
-    } catch (error) {
-      this.#done.reject(error);
-    }
-  }
-
-  /**
-   * Returns the socket to its caller.
-   *
-   * @param holder The target, if it is not trusted and may have received the socket.
-   */
-  giveBack(reason: unknown, holder?: Suspect): void {
-    if (this.state === "settled") return;
-    this.state = "settled";
-    if (holder !== undefined && this.socket !== undefined) noteHolder(this.socket, holder);
-    this.#done.reject(this.socket === undefined && reason instanceof HandoffError ? aboutMessage(reason) : reason);
-    if (this.blob.byteLength > 0) defaultProvider().withdraw(this.blob);
-  }
-}
-
-function aboutMessage(error: HandoffError): HandoffError {
-  return new HandoffError(error.outcome, error.reason, errorAbout(NOT_SENT, { cause: error }));
-}
 
 /** A slot of the table of decisions, from the OFFER to its answer. */
 interface Slot {
@@ -798,32 +664,4 @@ export class Outbox {
 
 function lied(processId: number, what: string): HandoffError {
   return new HandoffError("channel-broken", `process ${processId} ${what}`);
-}
-
-/** Returns the bytes that are sent together with a socket: the given bytes, or the socket's own initial bytes. */
-function checkedInitialBytes(socket: AnySocket, given: Uint8Array | undefined): Uint8Array {
-  if (kindOfSocket(socket) !== "connection") {
-    if (given !== undefined) {
-      throw new TypeError("Invalid `initialBytes`: must be unset for a socket that is not a connection");
-    }
-    return NO_BYTES;
-  }
-  const bytes = given ?? (socket as Socket).initialBytes;
-  if (bytes.byteLength > MAX_INITIAL_BYTES) {
-    const got = `${bytes.byteLength} bytes`;
-    throw new RangeError(`Invalid \`initialBytes\`: must have at most ${MAX_INITIAL_BYTES} bytes, got ${got}`);
-  }
-  return bytes;
-}
-
-/**
- * Prevents a socket from being used, or handed off over another channel, while it is in flight.
- *
- * @returns A function that lets the socket be used again.
- */
-function takeOutOfUse(socket: AnySocket): () => void {
-  if (kindOfSocket(socket) === "connection") return beginHandoff(socket as Socket);
-  if (onTheirWay.has(socket)) throw new TypeError(`Cannot hand off socket ${socket.handle}: it is in flight already`);
-  onTheirWay.add(socket);
-  return () => onTheirWay.delete(socket);
 }

@@ -7,7 +7,7 @@ import type { SocketKind } from "../ffi/platform.ts";
 import type { AnySocket } from "../sockets/duplicate_socket.ts";
 import { type Passing, passWhile } from "../sockets/listener.ts";
 import { type Incoming, type Received, ReceivedSocket, type ReceiveOptions, type SocketsByKind } from "./inbox.ts";
-import type { PostMessageOptions, SendOptions } from "./outbox.ts";
+import type { PostMessageOptions, SendOptions } from "./outgoing.ts";
 import { Target } from "./target.ts";
 
 /**

@@ -21,14 +21,8 @@ import {
   spawnWorkerCommand,
   type WorkerScript,
 } from "./spawn.ts";
-import {
-  Outbox,
-  POST_RULES,
-  type PostMessageOptions,
-  SEND_RULES,
-  SEND_TIMEOUT_MS,
-  type SendOptions,
-} from "./outbox.ts";
+import { Outbox, SEND_TIMEOUT_MS } from "./outbox.ts";
+import { POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outgoing.ts";
 import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,

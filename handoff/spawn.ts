@@ -7,7 +7,7 @@ import { checkOptions, PATH, STRING_RECORD, STRINGS } from "../internal/options.
 import { LIBRARY_PATHS, systemCalls } from "../ffi/system.ts";
 import { chosenLibrary, LIBC_VARIABLE } from "../ffi/unix/libc.ts";
 import type { HandoffChild, SourceChannel, TargetChannel } from "./channel.ts";
-import type { FrameReader } from "./frame_io.ts";
+import type { FrameReader } from "./channel.ts";
 import type { Hello } from "./protocol.ts";
 import { type Inheritance, openUnixSourceChannel, openUnixTargetChannel, prepareInheritance } from "./unix_channel.ts";
 import { openWinsockSourceChannel, openWinsockTargetChannel } from "./winsock_channel.ts";

@@ -15,7 +15,7 @@ import { type AnySocket, ownOffered } from "../sockets/duplicate_socket.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import type { TargetChannel } from "./channel.ts";
 import { errorAbout, HandoffError, trace } from "./errors.ts";
-import { type FrameReader, stdinInput, streamInput } from "./frame_io.ts";
+import { type FrameReader, stdinInput, streamInput } from "./channel.ts";
 import {
   Inbox,
   InboxLoop,
@@ -27,14 +27,8 @@ import {
   type ReceiveOptions,
   socketKindOf,
 } from "./inbox.ts";
-import {
-  Outbox,
-  POST_RULES,
-  type PostMessageOptions,
-  SEND_RULES,
-  SEND_TIMEOUT_MS,
-  type SendOptions,
-} from "./outbox.ts";
+import { Outbox, SEND_TIMEOUT_MS } from "./outbox.ts";
+import { POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outgoing.ts";
 import { openTargetChannel } from "./spawn.ts";
 import type { AcceptingListener } from "./shared_listener.ts";
 import { decodeHello, encodeFrame, encodeReady, type Frame, FrameDecoder, FrameType, OfferedKind } from "./protocol.ts";

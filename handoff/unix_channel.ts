@@ -31,7 +31,7 @@ import { defaultProvider } from "../spi/default_provider.ts";
 import { WSA_ERRORS } from "../structs/constants.ts";
 import { UnixProvider } from "../spi/unix/provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
-import { type FrameReader, MAX_DESCRIPTORS_AT_ONCE } from "./frame_io.ts";
+import { type FrameReader, MAX_DESCRIPTORS_AT_ONCE } from "./channel.ts";
 import { type ChannelDescriptors, ChannelKind, FrameError, type Hello } from "./protocol.ts";
 
 const SHUT_RD = 0;

@@ -16,7 +16,7 @@ import { Socket } from "../sockets/socket.ts";
 import { openStream } from "../sockets/stream.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
 import type { ChannelHello, SourceChannel, TargetChannel } from "./channel.ts";
-import type { FrameReader } from "./frame_io.ts";
+import type { FrameReader } from "./channel.ts";
 import { ChannelKind, FrameError, type Hello } from "./protocol.ts";
 
 /** Opens the source's end. */

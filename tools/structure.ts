@@ -54,7 +54,6 @@ const MAX_LOADED: Readonly<Record<string, number>> = {
 /** The reason why a module with a single importer may exist. */
 type Reason = "data" | "backend of one system" | "state machine tested alone" | `own secret: ${string}`;
 const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
-  "ffi/unix/acceptor.ts": "backend of one system",
   "ffi/unix/darwin.ts": "data",
   "ffi/unix/decisions.ts": "backend of one system",
   "ffi/unix/files.ts": "backend of one system",

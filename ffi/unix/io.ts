@@ -1,11 +1,14 @@
 /**
  * Input and output on Unix: poll(2), and the calls of this system for the {@linkcode Poller}, streams and datagrams.
+ * Connections are accepted by a non-blocking `accept` on the JavaScript thread, and by the poller while none waits.
  *
  * @module
  */
-import { closeAtEnd } from "../../internal/runtime.ts";
+import { closeAtEnd, YieldBudget } from "../../internal/runtime.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
-import { newWakerEnds } from "./descriptors.ts";
+import { acceptNow, newWakerEnds, setNonblocking } from "./descriptors.ts";
+import type { Acceptor } from "../platform.ts";
+import type { Poller, PollWaiter } from "../poller.ts";
 import type { PollSystem, PollWaker } from "../poll_table.ts";
 import type { StreamCalls, TryReceive } from "../nonblocking_io.ts";
 import type { ErrnoName } from "./unix_system.ts";
@@ -265,3 +268,89 @@ export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
     throw unixError(code, `receive on socket ${s}`, "recvfrom");
   }
 };
+
+/** The most connections accepted in one turn of the event loop. */
+const MAX_IN_TURN = 16;
+
+/** Accepts connections only on request. All others stay in the backlog, for other processes that share the listener. */
+export class UnixAcceptor implements Acceptor {
+  readonly #turns = new YieldBudget(MAX_IN_TURN);
+  readonly #look: PollProbe;
+  #stopping: Promise<void> | undefined;
+  /** Whether the poller has just reported a waiting connection. */
+  #woken = false;
+  #waiting: PollWaiter | undefined;
+  #referenced = true;
+
+  /**
+   * Makes the listener non-blocking. It may come from another process, or be shared with one, and must not block this
+   * thread.
+   */
+  constructor(readonly listener: bigint, readonly poller: Poller) {
+    this.#look = new PollProbe(listener, POLLIN);
+    setNonblocking(listener, `accept connections on socket ${listener}`);
+  }
+
+  async accept(): Promise<bigint | undefined> {
+    let accepted: bigint | undefined;
+    await this.acceptWhile(() => accepted === undefined, (s) => void (accepted = s));
+    return accepted;
+  }
+
+  async acceptWhile(wanted: () => boolean, accepted: (s: bigint) => void): Promise<boolean> {
+    while (this.#stopping === undefined && wanted()) {
+      // Yield, so that the caller can use the connections it has accepted.
+      if (this.#turns.exhausted) {
+        await this.#turns.yield();
+        continue;
+      }
+      const s = this.#mayAccept() ? acceptNow(this.listener) : undefined;
+      if (s !== undefined) {
+        this.#turns.spend();
+        accepted(s);
+        continue;
+      }
+      // Yielding costs less than waiting through the poller, and after several connections the next one is likely to
+      // arrive soon.
+      await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
+    }
+    return this.#stopping === undefined;
+  }
+
+  stop(): Promise<void> {
+    return this.#stopping ??= this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.poller.release(this.listener);
+    if (this.#waiting !== undefined) await this.poller.cancel(this.#waiting);
+  }
+
+  end(): undefined {
+    this.stop().catch(() => {});
+  }
+
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced;
+    if (this.#waiting !== undefined) this.poller.reference(this.#waiting, referenced);
+  }
+
+  /** Returns whether an `accept` may succeed. An `accept` that fails costs ten times as much as this check. */
+  #mayAccept(): boolean {
+    const woken = this.#woken;
+    this.#woken = false;
+    return woken || this.#look.ready();
+  }
+
+  async #wait(): Promise<void> {
+    this.#turns.reset();
+    const options = { referenced: this.#referenced, outlives: true, repeated: true };
+    this.#waiting = this.poller.wait(this.listener, "read", options);
+    try {
+      await this.#waiting.over;
+      this.#woken = true;
+    } finally {
+      this.#waiting = undefined;
+    }
+  }
+}

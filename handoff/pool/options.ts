@@ -6,7 +6,7 @@
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import type { Socket } from "../../sockets/socket.ts";
-import type { PostMessageOptions, SendOptions } from "../outbox.ts";
+import type { PostMessageOptions, SendOptions } from "../outgoing.ts";
 import type { WorkerCommand } from "../spawn.ts";
 
 /** Which worker gets the next socket: the worker with the fewest sockets, or each worker in turn. */

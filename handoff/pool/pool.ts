@@ -38,7 +38,7 @@ import { holderOf } from "../../sockets/descriptor.ts";
 import { acceptUntil, acceptWithRetry, type Listener, throwUnlessTransient } from "../../sockets/listener.ts";
 import type { Socket } from "../../sockets/socket.ts";
 import { errorAbout, HandoffError } from "../errors.ts";
-import { SEND_RULES, type SendOptions } from "../outbox.ts";
+import { SEND_RULES, type SendOptions } from "../outgoing.ts";
 import { SHARE_LIMIT } from "../protocol.ts";
 import { noWorker, Scheduler } from "./scheduler.ts";
 import type { SharedAccepting } from "./shared_accepting.ts";

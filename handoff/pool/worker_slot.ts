@@ -19,7 +19,7 @@ import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { HandoffError } from "../errors.ts";
 import { HandoffSource, type MessageWithSocket, observe, onUnproven } from "../source.ts";
-import type { PostMessageOptions, SendOptions } from "../outbox.ts";
+import type { PostMessageOptions, SendOptions } from "../outgoing.ts";
 import type { WorkerOutput } from "./worker_output.ts";
 
 /** Spawns a worker for a slot of the pool. */

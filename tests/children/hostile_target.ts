@@ -4,7 +4,7 @@ import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { duplicateFrom } from "../../ffi/unix/descriptors.ts";
 import { sendDescriptors } from "../../ffi/unix/scm_rights.ts";
 import { libc } from "../../ffi/unix/libc.ts";
-import { stdinInput } from "../../handoff/frame_io.ts";
+import { stdinInput } from "../../handoff/channel.ts";
 import { openTargetChannel } from "../../handoff/spawn.ts";
 import {
   decodeHello,

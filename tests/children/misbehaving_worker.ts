@@ -1,6 +1,6 @@
 // One worker of a pool that keeps to the protocol, unless it is the first to start: MARKER MODE.
 import { receive } from "@winsock/handoff";
-import { stdinInput } from "../../handoff/frame_io.ts";
+import { stdinInput } from "../../handoff/channel.ts";
 import { openTargetChannel } from "../../handoff/spawn.ts";
 import { decodeHello, encodeFrame, encodeReady, FrameDecoder, FrameType } from "../../handoff/protocol.ts";
 

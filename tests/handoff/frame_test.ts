@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { concat } from "@std/bytes/concat";
-import { type FrameSink, FrameWriter, MAX_DESCRIPTORS_AT_ONCE, type QueuedFrame } from "../../handoff/frame_io.ts";
+import { type FrameSink, FrameWriter, MAX_DESCRIPTORS_AT_ONCE, type QueuedFrame } from "../../handoff/channel.ts";
 import {
   decodeCounts,
   decodeData,

@@ -15,7 +15,7 @@ import {
 import { DECISION_SLOTS } from "../../ffi/decisions.ts";
 import { systemCalls } from "../../ffi/system.ts";
 import type { SourceChannel, TargetChannel } from "../../handoff/channel.ts";
-import { type FrameReader, streamInput } from "../../handoff/frame_io.ts";
+import { type FrameReader, streamInput } from "../../handoff/channel.ts";
 import { attachChannel, openSourceChannel, openTargetChannel } from "../../handoff/spawn.ts";
 import {
   decodeHello,

@@ -524,7 +524,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "second-reader",
     breaks: "Two copies of the library read one stdin.",
-    file: "handoff/frame_io.ts",
+    file: "handoff/channel.ts",
     text: "if (marks[READS_STDIN]) {",
     replacement: "if (marks[READS_STDIN] === undefined) marks[READS_STDIN] = true; else if (Deno.pid === 0) {",
     tests: { files: ["tests/handoff/copies_test.ts"], filter: "of two copies" },

@@ -338,7 +338,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
   {
     name: "stopped-twice",
     breaks: "What stops accepting a second time ends what waits for the next socket of that number.",
-    file: "ffi/unix/acceptor.ts",
+    file: "ffi/unix/io.ts",
     text: "this.#stopping ??= ",
     replacement: "this.#stopping = ",
     tests: { files: ["tests/sockets/waiting_test.ts"], filter: "has its number now" },
