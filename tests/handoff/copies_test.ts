@@ -4,7 +4,6 @@ import { connect, duplicateSocket, HandoffSource, listen, openSocket, Socket } f
 import { killProcess } from "../../handoff/spawn.ts";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { copyLibrary } from "../kit/copies.ts";
-import { needs } from "../kit/needs.ts";
 import { FFI_GRANT, RUN, within } from "../kit/process.ts";
 
 const OWN = new URL("../../mod.ts", import.meta.url).href;
@@ -43,7 +42,7 @@ Deno.test("of two copies of the library, one receives, and the other one is refu
   assertStringIncludes(printed, `${answers[0]} end`);
 });
 
-Deno.test("of two threads, one receives everything, and nothing is lost", needs("the unix provider"), async () => {
+Deno.test("of two threads, one receives everything, and nothing is lost", async () => {
   await using copy = await copyLibrary();
   const { answers, printed } = await handToCopies("threads", [OWN, copy.url]);
   assertEquals(answers, Array(SENT).fill(answers[0]));

@@ -1,5 +1,5 @@
 // What a version takes from the one before it, and what it does not.
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   type AddressChange,
   connect,
@@ -32,8 +32,8 @@ Deno.test("the variable that tells of a predecessor is not passed on", async () 
 Deno.test("a listener of a version has the options that it was made with", async () => {
   const v6 = { hostname: "::", port: 0, ipv6Only: true };
   using version = await inherit({ predecessor: 0 });
-  const listener = version.listen("web", { ...v6, tcpBacklog: 5, transport: "tcp" });
-  const datagrams = version.listenDatagram("dns", { ...v6, reuseAddress: true, loopback: false, transport: "udp" });
+  using listener = version.listen("web", { ...v6, tcpBacklog: 5, transport: "tcp" });
+  using datagrams = version.listenDatagram("dns", { ...v6, reuseAddress: true, loopback: false, transport: "udp" });
   assertEquals([listener, datagrams].map((made) => made.getOption("IPV6_V6ONLY")), [true, true]);
   assertEquals([datagrams.getOption("SO_REUSEADDR"), datagrams.getOption("IPV6_MULTICAST_LOOP")], [true, false]);
   const special: [option: "SO_REUSEPORT" | "IP_FREEBIND", name: string, has: boolean][] = [
@@ -43,8 +43,12 @@ Deno.test("a listener of a version has the options that it was made with", async
   for (const [option, name, has] of special) {
     const options = { hostname: "127.0.0.1", port: 0, [name]: true };
     for (const make of [() => version.listen(name, options), () => version.listenDatagram(name, options)]) {
-      if (has) assertEquals(make().getOption(option), true);
-      else assertThrows(make, Deno.errors.NotSupported, option);
+      if (!has) {
+        assertThrows(make, Deno.errors.NotSupported, option);
+        continue;
+      }
+      using made = make();
+      assertEquals(made.getOption(option), true);
     }
   }
 });
@@ -68,6 +72,28 @@ Deno.test(
     }
   },
 );
+
+Deno.test("a version has the sockets that it is given, and closes the others when it is ready", async () => {
+  using given = listen({ hostname: "127.0.0.1", port: 0 });
+  using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  let closed = 0;
+  using version = await inherit({
+    predecessor: 0,
+    sockets: {
+      takeListener: (name) => name === "web" ? given : undefined,
+      takeDatagramSocket: (name) => name === "dns" ? datagrams : undefined,
+      close: () => closed++,
+    },
+  });
+  const address = { hostname: "127.0.0.1", port: 0 };
+  assertEquals(version.listen("web", address), given);
+  assertEquals(version.listenDatagram("dns", address), datagrams);
+  using other = version.listen("admin", address);
+  assert(other.addr.port !== given.addr.port);
+  assertEquals(closed, 0);
+  await version.markReady();
+  assertEquals(closed, 1);
+});
 
 /** Sends something to this process as if it were the next version of a server; returns how it does not become one. */
 async function failWith(

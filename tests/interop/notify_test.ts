@@ -1,7 +1,7 @@
 // sd_notify, to a real local datagram socket in another process.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect, listen, listenDatagram, WinsockError } from "@winsock/handoff";
-import { notify, notifyBarrier, watchdogInterval } from "@winsock/handoff/interop";
+import { notify, notifyBarrier, type NotifyState, watchdogInterval } from "@winsock/handoff/interop";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { readText } from "../kit/connections.ts";
 import { needs } from "../kit/needs.ts";
@@ -16,6 +16,12 @@ const ignore = !haveProgram("python3");
 Deno.test("without a manager, nobody is told, which is no error", async () => {
   assertEquals(await notify({ READY: 1 }, { env: new Map() }), false);
   assertEquals(await notify({ READY: 1 }, { env: new Map([["NOTIFY_SOCKET", ""]]) }), false);
+  const all: NotifyState = {
+    ...{ FDNAME: "web", FDSTORE: 1, FDSTOREREMOVE: 1, MAINPID: 77, MONOTONIC_USEC: 5n, READY: 1, RELOADING: 1 },
+    ...{ STATUS: "x", STOPPING: 1, WATCHDOG: 1 },
+  };
+  assertEquals(await notify(all, { env: new Map(), sockets: [] }), false);
+  assertEquals(await notifyBarrier({ env: new Map(), signal: new AbortController().signal }), false);
 });
 
 Deno.test({

@@ -64,8 +64,33 @@ Deno.test("sockets for another process are left alone", () => {
     const env = new Map(Object.entries({ LISTEN_PID: `${Deno.pid + 1}`, ...variables }));
     const before = new Map(env);
     assertEquals(systemdSockets({ env }).length, 0);
+    assertEquals(systemdSockets({ env, processId: Deno.pid + 2 }).length, 0);
     assertEquals(env, before);
   }
+});
+
+Deno.test("descriptors from anywhere are passed sockets, each of its kind, and are taken once", async () => {
+  const web = listen({ hostname: "127.0.0.1", port: 0 });
+  const dns = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  const pair = await connection();
+  using client = pair.client.toConn();
+  const [webAddr, dnsAddr] = [web.addr, dns.addr];
+  using passed = new PassedSockets([
+    { name: "web", handle: web.detach() },
+    { name: "dns", handle: dns.detach() },
+    { name: "peer", handle: pair.server.detach() },
+  ]);
+  const kinds = ["web", "dns", "peer"].map((name) => passed.inspect(name)?.kind);
+  assertEquals(kinds, ["listener", "datagram", "connection"]);
+  const listeners = passed.takeListeners("web");
+  using datagrams = passed.takeDatagramSocket("dns");
+  using peer = passed.takeSocket("peer");
+  assertEquals([listeners.map(({ addr }) => addr), datagrams?.addr], [[webAddr], dnsAddr]);
+  assertEquals([passed.takeSocket("peer"), passed.takeListeners("web")], [undefined, []]);
+  for (const listener of listeners) listener.close();
+  using conn = peer!.toConn();
+  await writeText(client, "hello");
+  assertEquals(await readText(conn, 5), "hello");
 });
 
 Deno.test({

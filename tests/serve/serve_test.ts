@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { isAlive, kill } from "../kit/faults/acts.ts";
+import { listen } from "@winsock/handoff";
 import { serve } from "@winsock/handoff/serve";
 import { until, within } from "../kit/process.ts";
 import { layOutSnippets } from "../kit/snippets.ts";
@@ -52,8 +53,7 @@ Deno.test("serve: the module has its arguments, its output a prefix, and a reque
       main,
       args: ["a b"],
       workers: 1,
-      hostname: "127.0.0.1",
-      port: 0,
+      listener: listen({ hostname: "127.0.0.1", port: 0 }),
       denoFlags: ["--no-check", "--cached-only"],
       drainTimeout: 300,
       startTimeout: 60_000,

@@ -5,6 +5,7 @@ import {
   DatagramSocket,
   duplicateSocket,
   HandoffSource,
+  inherit,
   listen,
   listenDatagram,
   Listener,
@@ -47,6 +48,25 @@ async function localPair(path: string) {
     },
   };
 }
+
+Deno.test(
+  "local sockets are refused where the system cannot hand them over",
+  { ignore: !withLocal.ignore },
+  async () => {
+    const path = "socket";
+    using version = await inherit({ predecessor: 0 });
+    const options = { path, backlog: 5, transport: "unix", type: "stream" } as const;
+    const refused = [
+      () => listen(options),
+      () => version.listen("web", options),
+      () => connect({ path, transport: "unix", type: "stream" }),
+      () => listenDatagram({ path, transport: "unixpacket" }),
+    ];
+    for (const use of refused) {
+      await assertRejects(async () => await use(), Deno.errors.NotSupported, `Cannot use the local socket "${path}"`);
+    }
+  },
+);
 
 Deno.test("a local connection carries bytes both ways and half-closes", withLocal, async () => {
   await withPaths(async (path) => {

@@ -153,6 +153,22 @@ Deno.test("an option that is too late, or can only be read, is what the system s
     await assertShared(pair.client, { IP_FREEBIND: [true, false], SO_REUSEPORT: [true, false] });
   } else {
     assertThrows(() => pair.client.setOption("IP_FREEBIND", true), Deno.errors.NotSupported, "IP_FREEBIND");
+    assertThrows(() => pair.client.getOption("IP_FREEBIND"), Deno.errors.NotSupported, "IP_FREEBIND");
+  }
+  if (!WINDOWS) return;
+  using exclusive = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  await assertShared(exclusive, { SO_EXCLUSIVEADDRUSE: [true] });
+  assertThrows(() => exclusive.setOption("SO_REUSEADDR", true), WinsockError, "WSAEINVAL");
+  // Windows leaves it to the administrator whether they count, and Wine does not have the second.
+  exclusive.setOption("IP_TOS", 0x10);
+  assert(exclusive.getOption("IP_TOS") >= 0);
+  using v6 = datagramSocket("::1");
+  if (isWine()) {
+    assertThrows(() => v6.setOption("IPV6_TCLASS", 0x20), WinsockError, "WSAENOPROTOOPT");
+    assertThrows(() => v6.getOption("IPV6_TCLASS"), WinsockError, "WSAENOPROTOOPT");
+  } else {
+    v6.setOption("IPV6_TCLASS", 0x20);
+    assert(v6.getOption("IPV6_TCLASS") >= 0);
   }
 });
 

@@ -27,6 +27,14 @@ async function withOpener(
   }
 }
 
+Deno.test("what was read already is said when a blob is opened", async () => {
+  using pair = await connection();
+  const initialBytes = new TextEncoder().encode("read already");
+  const blob = duplicateSocket(pair.server, Deno.pid);
+  using opened = await openSocket(blob, { kind: "connection", initialBytes });
+  assertEquals(new TextDecoder().decode(opened.initialBytes), "read already");
+});
+
 for (const hostname of ADDRESSES) {
   Deno.test(`${hostname}: within one process, both descriptors are of one socket`, async () => {
     using pair = await connection(hostname);
