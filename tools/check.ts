@@ -18,6 +18,7 @@ const CHECKS: [name: string, ...args: string[]][] = [
   ["documentation pages", "check", "--quiet", "--doc-only", ...await pagePaths()],
   ["structure", "run", "--quiet", "--allow-all", "tools/structure.ts"],
   ["public API", "run", "--quiet", "--allow-all", "tools/api.ts"],
+  ["what tests use", "run", "--quiet", "--allow-all", "tools/seen.ts", "--check"],
   ["links", "run", "--quiet", "--allow-all", "tools/docs/links.ts"],
   ["names", "run", "--quiet", "--allow-all", "tools/docs/names.ts"],
   ["prose", "run", "--quiet", "--allow-all", "tools/prose.ts"],

@@ -2,7 +2,7 @@
  * Runs the tests of both lanes at once: on this system, and with the Windows build of Deno. The last line has the
  * numbers of tests that passed and failed in both lanes.
  *
- *     deno task test [--lane native|windows] [--jobs N] [FILTER]
+ *     deno task test [--lane native|windows] [--jobs N] [--preload MODULE] [FILTER | FILE…]
  *
  * A lane runs its test files in batches, and two batches at the same time (`--jobs`), each in its own process: most
  * tests wait, and each may use its process as if it were alone. `.cache/reports` has a report of each batch, in JUnit's
@@ -10,7 +10,7 @@
  *
  * A batch that fails is run once more at the end of its lane, and the second run counts. The output names each batch that
  * passed only then: such a test depends on time and needs mending. If more than two batches of a lane fail, or
- * with a FILTER, none is run again.
+ * with a FILTER, none is run again. With `--preload`, each process of the tests loads that module first.
  *
  * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
@@ -52,12 +52,15 @@ const BATCH = 6;
  * machine that other programs keep busy, a test may miss a time limit. More failures are not about time.
  */
 const MAX_REPEATED = 2;
-const options = parseArgs(Deno.args, { string: ["lane", "jobs"] });
+const options = parseArgs(Deno.args, { string: ["lane", "jobs", "preload"] });
 const jobs = Number(options.jobs ?? Math.min(2, navigator.hardwareConcurrency));
 if (!Number.isInteger(jobs) || jobs < 1) {
   throw new RangeError(`Invalid \`--jobs\`: must be 1 or more, got ${options.jobs}`);
 }
-const filter = options._.length > 0 ? [`--filter=${options._[0]}`] : [];
+const positional: string[] = options._.map(String);
+const chosen = positional.filter((name) => name.endsWith("_test.ts"));
+const filter = positional.filter((name) => !chosen.includes(name)).slice(0, 1).map((name) => `--filter=${name}`);
+const preload = options.preload === undefined ? [] : [`--preload=${options.preload}`];
 
 Deno.chdir(PROJECT);
 await Deno.mkdir(REPORTS, { recursive: true });
@@ -126,6 +129,7 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
       "--allow-all",
       "--no-check",
       `--junit-path=${report}`,
+      ...preload,
       ...filter,
       ...batches[index]!,
     ];
@@ -180,6 +184,12 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
 
 /** Returns the test files in batches; in one if a filter leaves few tests, because starting Deno takes longer then. */
 async function testBatches(): Promise<string[][]> {
+  const files = chosen.length > 0 ? chosen : await testFiles();
+  const size = filter.length > 0 ? files.length : BATCH;
+  return Array.from({ length: Math.ceil(files.length / size) }, (_, at) => files.slice(at * size, (at + 1) * size));
+}
+
+async function testFiles(): Promise<string[]> {
   const files: string[] = [];
   for await (const folder of Deno.readDir("tests")) {
     if (!folder.isDirectory) continue;
@@ -187,9 +197,7 @@ async function testBatches(): Promise<string[][]> {
       if (name.endsWith("_test.ts")) files.push(`tests/${folder.name}/${name}`);
     }
   }
-  files.sort();
-  const size = filter.length > 0 ? files.length : BATCH;
-  return Array.from({ length: Math.ceil(files.length / size) }, (_, at) => files.slice(at * size, (at + 1) * size));
+  return files.sort();
 }
 
 /** Ends a lane that takes too long, and closes its output a little later. */

@@ -6,9 +6,9 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { taskArguments } from "../kit/run.ts";
+import { Tree } from "../../tools/copy.ts";
 import { type Mutant, MUTANTS } from "./mutants.ts";
 import { runTests, type Tests } from "./run.ts";
-import { Tree } from "./tree.ts";
 
 /** How long tests may take without a defect, and how much longer with one: some wait in vain then. */
 const LIMIT_MS = 300_000;
@@ -42,7 +42,7 @@ async function timeWithoutDefect(tree: Tree, tests: Tests): Promise<number> {
   const key = JSON.stringify(tests);
   const known = clean.get(key);
   if (known !== undefined) return known;
-  const { passed, failed, timedOut, seconds } = await runTests(tree.folder, tests, LIMIT_MS);
+  const { passed, failed, timedOut, seconds } = await runTests(tree, tests, LIMIT_MS);
   if (passed === 0 || failed.length > 0 || timedOut) {
     const what = timedOut ? "take too long" : failed.length > 0 ? `fail (${failed.join(", ")})` : "do not run";
     throw new Error(`Without a defect, the tests ${what}: ${key}`);
@@ -58,7 +58,7 @@ async function tryOut(
   limit: number,
 ): Promise<{ killer: string | undefined; seconds: number }> {
   await using _defect = await tree.change(mutant);
-  const { passed, failed, timedOut, seconds } = await runTests(tree.folder, mutant.tests, limit);
+  const { passed, failed, timedOut, seconds } = await runTests(tree, mutant.tests, limit);
   // A defect that keeps the modules from loading says nothing about the tests.
   if (passed + failed.length === 0 && !timedOut) throw new Error(`With the defect ${mutant.name} no test runs`);
   return { killer: timedOut ? "the tests no longer end" : failed[0], seconds };

@@ -6,7 +6,7 @@
 import { HANDOFF_MUTANTS } from "./handoff_mutants.ts";
 import type { Tests } from "./run.ts";
 import { SOCKET_MUTANTS } from "./socket_mutants.ts";
-import type { Change } from "./tree.ts";
+import type { Change } from "../../tools/copy.ts";
 
 /** One defect. */
 export interface Mutant extends Change {

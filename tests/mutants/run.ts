@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CACHE } from "./tree.ts";
+import type { Tree } from "../../tools/copy.ts";
 
 /** Which tests. */
 export interface Tests {
@@ -29,18 +29,19 @@ const REPORT = "report.xml";
 /**
  * Runs tests until the first one fails.
  *
- * @param folder A copy of the project.
+ * @param tree A copy of the project.
  * @param limit How long the run may take, in milliseconds; then it is ended.
  */
-export async function runTests(folder: string, { files, filter, lane }: Tests, limit: number): Promise<Outcome> {
-  const report = `${folder}/${REPORT}`;
+export async function runTests(tree: Tree, { files, filter, lane }: Tests, limit: number): Promise<Outcome> {
+  const report = `${tree.folder}/${REPORT}`;
   await Deno.remove(report).catch(() => {});
   const filters = filter === undefined ? [] : [`--filter=${filter}`];
   const args = ["test", "-A", "--no-check", "--quiet", "--fail-fast", `--junit-path=${REPORT}`, ...filters, ...files];
   const underWine = lane === "windows";
   const deno = [Deno.execPath(), ...underWine ? ["task", "--quiet", "windows", ...args] : args];
   const began = performance.now();
-  const child = command(folder, deno, underWine).spawn();
+  const streams = { stdin: "null", stdout: "null", stderr: "null" } as const;
+  const child = tree.command(deno, streams, underWine).spawn();
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
@@ -50,20 +51,6 @@ export async function runTests(folder: string, { files, filter, lane }: Tests, l
   clearTimeout(timer);
   const seconds = (performance.now() - began) / 1000;
   return { ...readReport(await Deno.readTextFile(report).catch(() => "")), timedOut, seconds };
-}
-
-/**
- * A test that fails may leave processes behind. As root each run has namespaces of its own, and what is left goes with
- * them; Wine needs them to have the project's cache in the copy, for it follows no link out of it.
- */
-function command(cwd: string, program: string[], needsCache: boolean): Deno.Command {
-  const options: Deno.CommandOptions = { cwd, stdin: "null", stdout: "null", stderr: "null" };
-  if (Deno.uid() !== 0) return new Deno.Command(program[0]!, { ...options, args: program.slice(1) });
-  // The shell stays, for the first process of a namespace is to be none of the tests'.
-  const script = `${needsCache ? 'mount --bind "$0" .cache &&' : ""} "$@"; exit $?`;
-  const namespaces = ["--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "--propagation", "private"];
-  const args = [...namespaces, "sh", "-c", script, CACHE, ...program];
-  return new Deno.Command("unshare", { ...options, args });
 }
 
 /** What the report in JUnit's format says; nothing if there is none, since the run broke off or a module is none. */

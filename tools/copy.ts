@@ -1,15 +1,16 @@
 /**
- * A copy of the project to put defects into.
+ * A copy of the project that may be changed.
  *
  * @module
  */
+import type { CommandStreams } from "./windows.ts";
 
-const PROJECT = new URL("../../", import.meta.url);
+const PROJECT = new URL("../", import.meta.url);
 /** What the lanes have built for the tests. */
 const BUILT = ["c", "native"];
 
 /** The project's cache, with Wine in it. */
-export const CACHE: string = new URL(".cache", PROJECT).pathname;
+const CACHE: string = new URL(".cache", PROJECT).pathname;
 
 /** One text of one file, and what stands there instead. */
 export interface Change {
@@ -37,7 +38,7 @@ export class Tree implements AsyncDisposable {
   private constructor(readonly folder: string) {}
 
   static async copy(): Promise<Tree> {
-    const tree = new Tree(await Deno.makeTempDir({ prefix: "mutants-" }));
+    const tree = new Tree(await Deno.makeTempDir({ prefix: "project-" }));
     for (const file of await files()) {
       const to = `${tree.folder}/${file}`;
       await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
@@ -46,6 +47,22 @@ export class Tree implements AsyncDisposable {
     await Deno.mkdir(`${tree.folder}/.cache`);
     for (const name of BUILT) await Deno.symlink(`${CACHE}/${name}`, `${tree.folder}/.cache/${name}`);
     return tree;
+  }
+
+  /**
+   * A program in the copy, which may leave processes behind. As root each run has namespaces of its own, and what is left
+   * goes with them.
+   *
+   * @param needsCache Whether it has the project's cache in the copy, as Wine needs it, which follows no link out of it.
+   */
+  command(program: string[], streams: CommandStreams, needsCache: boolean): Deno.Command {
+    const options: Deno.CommandOptions = { ...streams, cwd: this.folder };
+    if (Deno.uid() !== 0) return new Deno.Command(program[0]!, { ...options, args: program.slice(1) });
+    // The shell stays, for the first process of a namespace is to be none of the program's.
+    const script = `${needsCache ? 'mount --bind "$0" .cache &&' : ""} "$@"; exit $?`;
+    const namespaces = ["--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "--propagation", "private"];
+    const args = [...namespaces, "sh", "-c", script, CACHE, ...program];
+    return new Deno.Command("unshare", { ...options, args });
   }
 
   /** Makes a change that lasts as long as the returned object. */
