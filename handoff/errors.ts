@@ -141,7 +141,9 @@ export class UpgradeError extends Error {
   }
 }
 
-/** A step of a hand-off or of a shared listener, published on the channel {@linkcode TRACE_CHANNEL}. */
+/**
+ * A step of a hand-off or of a shared listener, published on the channel {@linkcode TRACE_CHANNEL}. Messages have none.
+ */
 export interface HandoffStep {
   /**
    * The step that this process has just finished. In the source, a hand-off that was `offered` ends with the first of

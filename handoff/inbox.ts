@@ -493,7 +493,6 @@ export class Intake {
     if (this.#unanswered.size > 0 && this.#bytes + bytes.byteLength > MAX_OFFERED_BYTES) {
       throw new RangeError(`More than ${MAX_OFFERED_BYTES} bytes are offered and not answered`);
     }
-    trace("offer-received", sequence, this.#port.peerProcessId);
     this.#port.decisions.remember(sequence % DECISION_SLOTS, payload.decision);
     const incoming: IncomingHandoff = new IncomingHandoff(sequence, payload, {
       take: () => this.#decide(sequence, payload.decision),
@@ -503,6 +502,7 @@ export class Intake {
       },
       reject: (reason) => this.#answer(FrameType.REJECT, incoming, bytes.byteLength, encodeReason(reason)),
     });
+    this.#trace("offer-received", incoming);
     this.#unanswered.set(sequence, incoming);
     this.#bytes += bytes.byteLength;
     try {
@@ -526,7 +526,7 @@ export class Intake {
 
   #opened(incoming: IncomingHandoff, socket: AnySocket | undefined): void {
     if (!incoming.opened(socket)) return;
-    trace("opened", incoming.sequence, this.#port.peerProcessId);
+    this.#trace("opened", incoming);
     try {
       incoming.data = decodeData(incoming.payload.data);
       incoming.inbox = this.#port.route(incoming);
@@ -542,9 +542,14 @@ export class Intake {
       if (this.#answered.delete(sequence)) return;
       throw new RangeError(`WITHDRAW is for socket ${sequence}, which was not offered`);
     }
-    trace("withdrawn", sequence, this.#port.peerProcessId);
+    this.#trace("withdrawn", incoming);
     if (incoming.inbox === undefined) incoming.withdraw();
     else incoming.inbox.withdraw(incoming);
+  }
+
+  /** Publishes a step of a hand-off. A message is not a hand-off. */
+  #trace(step: HandoffStep["step"], { isMessage, sequence }: IncomingHandoff): void {
+    if (!isMessage) trace(step, sequence, this.#port.peerProcessId);
   }
 
   /** Makes the decision for this process. If it is not a decision of this channel, the channel breaks. */
@@ -557,11 +562,12 @@ export class Intake {
     }
   }
 
-  #answer(type: FrameType, { sequence }: IncomingHandoff, size: number, payload: Uint8Array = new Uint8Array(0)): void {
+  #answer(type: FrameType, incoming: IncomingHandoff, size: number, payload: Uint8Array = new Uint8Array(0)): void {
+    const { sequence } = incoming;
     if (this.#unanswered.delete(sequence)) this.#bytes -= size;
     keepLast(this.#answered, sequence);
     this.#port.answer(type, sequence, payload);
-    trace(ANSWER_STEPS[type]!, sequence, this.#port.peerProcessId);
+    this.#trace(ANSWER_STEPS[type]!, incoming);
     this.#port.answered();
   }
 

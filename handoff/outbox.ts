@@ -10,7 +10,7 @@ import { systemCalls } from "../ffi/system.ts";
 import { isExclusive, markDuplicated, markShared, markSuspect, type Suspect } from "../sockets/descriptor.ts";
 import { type AnySocket, checkOpen, kindOfSocket, makeBlob } from "../sockets/duplicate_socket.ts";
 import { FrameWriter, type OfferSink } from "./channel.ts";
-import { errorAbout, HandoffError, trace } from "./errors.ts";
+import { errorAbout, HandoffError, type HandoffStep, trace } from "./errors.ts";
 import {
   checkedInitialBytes,
   NO_BYTES,
@@ -331,7 +331,7 @@ export class Outbox {
     const { sequence } = outgoing;
     if (!this.#decide(sequence)) return this.#giveAway(outgoing);
     this.#writer.write({ sequence, encode: () => encodeFrame(FrameType.WITHDRAW, sequence) });
-    trace("withdrawn", sequence, this.#processId);
+    this.#trace("withdrawn", outgoing);
     this.#takeBack(outgoing, reason, true);
     this.#expectAnswer();
   }
@@ -367,10 +367,10 @@ export class Outbox {
     if (owner === "target") {
       this.#giveAway(outgoing);
     } else if (type === FrameType.TAKEN) {
-      trace("withdrawn", sequence, this.#processId);
+      this.#trace("withdrawn", outgoing);
       this.#takeBack(outgoing, lied(this.#processId, "took a socket that it has not decided on"), true);
     } else {
-      trace("reject-received", sequence, this.#processId);
+      this.#trace("reject-received", outgoing);
       this.#takeBack(outgoing, new HandoffError("rejected", decodeReason(payload)), true);
     }
     this.#free(index);
@@ -432,7 +432,7 @@ export class Outbox {
       else this.#giveAway(outgoing);
     }
     for (const [outgoing] of returned) this.#settled(outgoing);
-    for (const [{ sequence }, sent] of returned) if (sent) trace("withdrawn", sequence, this.#processId);
+    for (const [outgoing, sent] of returned) if (sent) this.#trace("withdrawn", outgoing);
     return (reason) => {
       for (const [outgoing, sent] of returned) this.#giveBack(outgoing, reason, sent);
     };
@@ -502,7 +502,7 @@ export class Outbox {
         outgoing.blob = makeBlob(socket, this.#processId);
       }
       this.#slots[sequence % DECISION_SLOTS]!.offered = true;
-      trace("offered", sequence, this.#processId);
+      this.#trace("offered", outgoing);
       const payload = encodeOffer({ kind, decision, blob: outgoing.blob, data, initialBytes });
       return encodeFrame(FrameType.OFFER, sequence, ...payload);
     } catch (error) {
@@ -571,6 +571,11 @@ export class Outbox {
     trace("done", sequence, this.#processId);
   }
 
+  /** Publishes a step of a hand-off. A message is not a hand-off. */
+  #trace(step: HandoffStep["step"], { socket, sequence }: OutgoingHandoff): void {
+    if (socket !== undefined) trace(step, sequence, this.#processId);
+  }
+
   /** Makes the decision for the source. Returns whether the target had not made it before. */
   #decide(sequence: number): boolean {
     const index = sequence % DECISION_SLOTS;
@@ -586,7 +591,7 @@ export class Outbox {
     if (share !== undefined) this.#shares.set(sequence, share);
     else if (socket !== undefined && this.#settings.countsHeld) this.#held.add(sequence, socket);
     this.#settled(outgoing);
-    trace("taken-received", sequence, this.#processId);
+    this.#trace("taken-received", outgoing);
     outgoing.complete();
     share?.begin(sequence);
   }

@@ -8,6 +8,7 @@ import {
   duplicateSocket,
   type HandoffMessage,
   HandoffSource,
+  type HandoffStep,
   INVALID_SOCKET,
   listen,
   listenDatagram,
@@ -15,7 +16,9 @@ import {
   openSocket,
   receive,
   Socket,
+  TRACE_CHANNEL,
 } from "@winsock/handoff";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
 import { fakeChild, outcome, withFakeTarget, withInProcessPair } from "../kit/handoffs.ts";
@@ -62,6 +65,29 @@ Deno.test("messages arrive in order, both ways, once each", async () => {
       await sent;
     }
   });
+});
+
+Deno.test("messages publish no steps, and sockets do, both ways", async () => {
+  const steps: string[] = [];
+  const onStep = (message: unknown) => {
+    const { step, sequence } = message as HandoffStep;
+    if (sequence > 0) steps.push(step);
+  };
+  subscribe(TRACE_CHANNEL, onStep);
+  try {
+    await withInProcessPair(async (source, received) => {
+      await Promise.all([nextOf<unknown>(received.messages), source.postMessage(1)]);
+      await Promise.all([nextOf<unknown>(source.messages), received.postMessage(2)]);
+      assertEquals(steps, []);
+      const { client, server } = await connection();
+      using _client = client;
+      const socket = await give(source, received, server);
+      await Promise.all([returned(source.messages), received.send(socket)]);
+      assertEquals(steps.filter((step) => step === "offered" || step === "taken-received").length, 4);
+    });
+  } finally {
+    unsubscribe(TRACE_CHANNEL, onStep);
+  }
 });
 
 Deno.test("a message is sent when the other program has got it, and not before", async () => {

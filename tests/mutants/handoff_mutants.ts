@@ -589,7 +589,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "endless-flight",
     breaks: "What was offered when a target ended is measured as if it were in flight for ever.",
     file: "handoff/outbox.ts",
-    text: '    for (const [{ sequence }, sent] of returned) if (sent) trace("withdrawn", sequence, this.#processId);\n',
+    text: '    for (const [outgoing, sent] of returned) if (sent) this.#trace("withdrawn", outgoing);\n',
     replacement: "",
     tests: { files: ["tests/otel/otel_test.ts"], filter: "ends after the offer" },
   },
