@@ -1,4 +1,5 @@
 /** What the processes of a fault tell the test: lines of JSON on one pipe, which the source's children share. */
+import { settleWithin } from "../../../internal/runtime.ts";
 import { within } from "../process.ts";
 
 export type Event =
@@ -26,6 +27,9 @@ export type Event =
       | "ended"
       | "over";
   };
+
+/** How long what was written to the pipe may take to be read, in milliseconds. */
+const PIPE_MS = 250;
 
 /** Tells the test something, at once: what comes next may be the end of this process. */
 export function report(event: Event): void {
@@ -63,13 +67,16 @@ export class Events {
     return this.#seen.map((event) => JSON.stringify(event)).join(" ");
   }
 
-  /** The first event of a kind, which may have come already; `undefined` if `instead` settles without it. */
+  /**
+   * The first event of a kind, which may have come already; `undefined` if `instead` settles without it. What a process
+   * told before its end may still be in the pipe then.
+   */
   async next<Kind extends Event["event"]>(
     kind: Kind,
     instead: Promise<unknown> = new Promise(() => {}),
   ): Promise<Extract<Event, { event: Kind }> | undefined> {
     let over = false;
-    const end = instead.then(() => over = true);
+    const end = instead.then(() => settleWithin(this.done, PIPE_MS)).then(() => over = true);
     for (;;) {
       const found = this.#seen.find(({ event }) => event === kind);
       if (found !== undefined) return found as Extract<Event, { event: Kind }>;
