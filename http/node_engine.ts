@@ -107,7 +107,6 @@ export class NodeEngine implements HttpEngine {
   readonly #slowClients: SlowClients;
   readonly #open = new Set<Connection>();
   readonly #peers = new WeakMap<NodeSocket, Connection>();
-  readonly #responses = new Set<NodeResponse>();
   readonly #farewells = new Set<ReturnType<typeof setTimeout>>();
   #draining = false;
   #referenced = true;
@@ -166,8 +165,8 @@ export class NodeEngine implements HttpEngine {
 
   drain(): void {
     this.#draining = true;
-    for (const response of this.#responses) {
-      if (!response.headersSent) response.shouldKeepAlive = false;
+    for (const { exchange, response } of this.#open) {
+      if (exchange !== undefined && !response!.headersSent) response!.shouldKeepAlive = false;
     }
     this.#context.webSockets.goAway();
     this.#letGo([...this.#open]);
@@ -199,9 +198,7 @@ export class NodeEngine implements HttpEngine {
     peer.exchange = exchange;
     peer.body = body;
     if (this.#draining || asksForUpgrade(request)) response.shouldKeepAlive = false;
-    if (upgrade === undefined) this.#responses.add(response);
     response.once("close", () => {
-      this.#responses.delete(response);
       if (peer.exchange === exchange) delete peer.exchange;
       peer.since = performance.now();
       exchange.closed();
