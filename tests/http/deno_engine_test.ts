@@ -211,13 +211,14 @@ Deno.test("Deno.serve: a slow client gets all of a response, however long it wai
 Deno.test("Deno.serve: a response may take any time", async () => {
   let sent = 0;
   const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 200));
     controller.enqueue(new TextEncoder().encode("event "));
     if (++sent === 8) controller.close();
   };
   await using served = start(() => new Response(new ReadableStream({ pull })), {
     keepAliveTimeout: 50,
-    headersTimeout: 100,
+    // Shorter than the response, and long for the request, also on a busy machine.
+    headersTimeout: 1_000,
   });
   using client = await RawClient.connect(served.port);
   assertEquals((await client.get("/")).body, "event ".repeat(8));
