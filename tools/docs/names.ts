@@ -25,7 +25,7 @@ const FOREIGN = new Set([
   ...["received"], // OpenTelemetry: the metric `handoff.received`
   ...["Server", "emit", "fork", "on", "schedulingPolicy"], // Node
   ...["AddFile", "Exit", "PIDFile", "Ready", "UpgradeTimeout", "WaitForParent"], // tableflip
-  ...["CancelIoEx", "DuplicateHandle", "SetEvent", "SetHandleInformation", "TerminateProcess"],
+  ...["CancelIoEx", "DuplicateHandle", "ReadFile", "SetEvent", "SetHandleInformation", "TerminateProcess"],
   ...["WaitForSingleObject"],
   ...["accept4", "epoll_create1", "pipe2"], // Linux
   ...["DuplicateAndClose", "Serialize"], // .NET
