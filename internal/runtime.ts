@@ -213,34 +213,40 @@ export interface ThreadEnd {
 /** Whether this program runs in a Web Worker. */
 export const inWorker: boolean = "WorkerGlobalScope" in globalThis;
 
+/** Descriptors below this number are indexes of an array. A system gives out the smallest numbers that are free. */
+const MAX_INDEXED = 2 ** 20;
+
 /**
  * A map whose keys are descriptors.
  *
  * A `Map` that changes all the time leaves a copy of itself behind whenever it has no room left. In V8, that copy keeps what
  * was in the map from being collected with the other short-lived objects. For a server, that is each of its connections and
- * all that belongs to it.
+ * all that belongs to it. Only what a provider makes with numbers of its own is in a `Map`.
  */
 export class DescriptorMap<Value> {
   readonly #values: (Value | undefined)[] = [];
+  readonly #others = new Map<bigint, Value>();
 
   /** Returns the value of a descriptor; `undefined` if it has none. */
   get(s: bigint): Value | undefined {
-    return this.#values[Number(s)];
+    return s < MAX_INDEXED ? this.#values[Number(s)] : this.#others.get(s);
   }
 
   /** Sets the value of a descriptor. */
   set(s: bigint, value: Value): void {
-    this.#values[Number(s)] = value;
+    if (s < MAX_INDEXED) this.#values[Number(s)] = value;
+    else this.#others.set(s, value);
   }
 
   /** Removes the value of a descriptor. */
   delete(s: bigint): void {
-    if (this.get(s) !== undefined) this.#values[Number(s)] = undefined;
+    if (s >= MAX_INDEXED) this.#others.delete(s);
+    else if (this.get(s) !== undefined) this.#values[Number(s)] = undefined;
   }
 
   /** Returns the descriptors that have a value, and the values. */
   entries(): [s: bigint, value: Value][] {
-    const entries: [bigint, Value][] = [];
+    const entries: [bigint, Value][] = [...this.#others];
     this.#values.forEach((value, s) => value !== undefined && entries.push([BigInt(s), value]));
     return entries;
   }

@@ -1,6 +1,16 @@
 // Who closes a connection, who is told, and what it means to those who have a copy.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { connect, duplicateSocket, listen, listenDatagram, type Listener, openSocket, Socket } from "@winsock/handoff";
+import {
+  connect,
+  duplicateSocket,
+  INVALID_SOCKET,
+  listen,
+  listenDatagram,
+  type Listener,
+  openSocket,
+  Socket,
+} from "@winsock/handoff";
+import { DescriptorMap } from "../../internal/runtime.ts";
 import { closeCopy, markShared } from "../../sockets/descriptor.ts";
 import { beginHandoff, resourceOf } from "../../sockets/socket.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
@@ -282,6 +292,20 @@ Deno.test("a socket that has given its descriptor up has no copy to close", asyn
   using client = pair.client.toConn();
   await writeText(conn, "x");
   assertEquals(await readText(client, 1), "x");
+});
+
+Deno.test("a descriptor of a provider may have any number, and is kept apart from the others", () => {
+  const map = new DescriptorMap<string>();
+  // Two of them are the same as floating-point numbers, and one would make an array of two thousand million places.
+  const numbers = [0n, 3n, 2n ** 20n - 1n, 2n ** 20n, 2n ** 31n, 2n ** 53n, 2n ** 53n + 1n, INVALID_SOCKET - 1n];
+  for (const s of numbers) map.set(s, `${s}`);
+  map.set(3n, "three");
+  map.delete(2n ** 31n);
+  map.delete(7n);
+  const left = numbers.filter((s) => s !== 2n ** 31n);
+  assertEquals(map.get(2n ** 31n), undefined);
+  assertEquals(map.entries().map(([s]) => s).toSorted((a, b) => a < b ? -1 : 1), left);
+  assertEquals(left.map((s) => map.get(s)), left.map((s) => s === 3n ? "three" : `${s}`));
 });
 
 Deno.test("a socket that was closed is collected with the other short-lived objects", async () => {
