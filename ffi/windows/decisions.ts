@@ -13,20 +13,15 @@ import {
   type TakeDecisions,
   type TargetDecisions,
 } from "../decisions.ts";
-import { closeHandle, HandleReceiver, kernel32Functions, lastWinsockError } from "./libraries.ts";
-
-const SYNCHRONIZE = 0x0010_0000;
-const WAIT_OBJECT_0 = 0;
-const WAIT_FAILED = 0xffff_ffff;
-
-const kernel32 = kernel32Functions({
-  /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
-  CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
-  /** `BOOL SetEvent(HANDLE hEvent)` */
-  SetEvent: { parameters: ["usize"], result: "i32" },
-  /** `DWORD WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds)` on the calling thread */
-  WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32" },
-});
+import {
+  closeHandle,
+  handleFunctions,
+  HandleReceiver,
+  lastWinsockError,
+  SYNCHRONIZE,
+  WAIT_FAILED,
+  WAIT_OBJECT_0,
+} from "./libraries.ts";
 
 /** One event of a table. */
 interface EventSlot {
@@ -53,14 +48,14 @@ class OfferEvents implements OfferDecisions {
   open(slot: number): bigint {
     const made = this.#slots[slot];
     if (made === undefined) return (this.#slots[slot] = this.#make()).handle;
-    const set = kernel32().SetEvent(made.event);
+    const set = handleFunctions().SetEvent(made.event);
     if (set === 0) throw lastWinsockError(`open decision ${slot}`, "SetEvent");
     return made.handle;
   }
 
   decide(slot: number): boolean {
     const { event } = this.#slots[slot] ?? {};
-    return event !== undefined && kernel32().WaitForSingleObject(event, 0) === WAIT_OBJECT_0;
+    return event !== undefined && handleFunctions().WaitForSingleObject(event, 0) === WAIT_OBJECT_0;
   }
 
   close(): void {
@@ -70,7 +65,7 @@ class OfferEvents implements OfferDecisions {
   }
 
   #make(): EventSlot {
-    const event = kernel32().CreateEventW(0n, 0, 1, 0n);
+    const event = handleFunctions().CreateEventW(0n, 0, 1, 0n);
     if (event === 0n) throw lastWinsockError("make a decision", "CreateEventW");
     try {
       return { event, handle: this.#process.give(event, SYNCHRONIZE) };
@@ -94,7 +89,7 @@ class TakeEvents implements TakeDecisions {
 
   decide(slot: number, handle: bigint): boolean {
     this.remember(slot, handle);
-    const waited = kernel32().WaitForSingleObject(handle, 0);
+    const waited = handleFunctions().WaitForSingleObject(handle, 0);
     if (waited === WAIT_FAILED) {
       throw new RangeError(`Cannot use handle ${handle} for decision ${slot}: it is not open`);
     }

@@ -5,16 +5,21 @@
  */
 import type { FileAccess, FileCalls } from "../platform.ts";
 import { encodeUtf16 } from "../library.ts";
-import { clearInheritFlag, HandleReceiver, kernel32Functions, lastWinsockError } from "./libraries.ts";
+import {
+  clearInheritFlag,
+  FILE_TYPE_PIPE,
+  GENERIC_READ,
+  HandleReceiver,
+  kernel32Functions,
+  lastWinsockError,
+} from "./libraries.ts";
 
 const INVALID_HANDLE = 0xffff_ffff_ffff_ffffn;
-const GENERIC_READ = 0x8000_0000;
 const GENERIC_WRITE = 0x4000_0000;
 /** `FILE_GENERIC_WRITE` without `FILE_WRITE_DATA`: every write is at the end. */
 const APPEND_ONLY = 0x0012_0114;
 const SHARE_ALL = 0x7;
 const OPEN_EXISTING = 3;
-const FILE_TYPE_PIPE = 3;
 
 const ERROR_HANDLE_EOF = 38;
 const ERROR_SHARING_VIOLATION = 32;

@@ -10,10 +10,16 @@ import { WinsockError } from "../winsock_error.ts";
 import {
   closeHandle,
   CURRENT_PROCESS,
+  FILE_TYPE_PIPE,
+  GENERIC_READ,
+  handleFunctions,
   type HandleReceiver,
   kernel32,
   kernel32Functions,
   lastWinsockError,
+  SYNCHRONIZE,
+  WAIT_FAILED,
+  WAIT_OBJECT_0,
   winsockFunctions,
   ws2_32,
 } from "./libraries.ts";
@@ -232,12 +238,7 @@ export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   }
 };
 
-const FILE_TYPE_PIPE = 3;
-const GENERIC_READ = 0x8000_0000;
-const SYNCHRONIZE = 0x0010_0000;
 const EVENT_MODIFY_STATE = 0x0002;
-const WAIT_OBJECT_0 = 0;
-const WAIT_FAILED = 0xffff_ffff;
 const INFINITE = 0xffff_ffff;
 /** The size of a pipe in bytes. */
 const PIPE_SIZE = 65_536;
@@ -248,10 +249,6 @@ const COUNT_SIZE = 4;
 const pipeFunctions = kernel32Functions({
   /** `BOOL CreatePipe(PHANDLE hReadPipe, PHANDLE hWritePipe, LPSECURITY_ATTRIBUTES lpPipeAttributes, DWORD nSize)` */
   CreatePipe: { parameters: ["buffer", "buffer", "usize", "u32"], result: "i32" },
-  /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
-  CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
-  /** `BOOL SetEvent(HANDLE hEvent)` */
-  SetEvent: { parameters: ["usize"], result: "i32" },
   /** `DWORD WaitForMultipleObjects(DWORD nCount, const HANDLE *lpHandles, BOOL bWaitAll, DWORD dwMilliseconds)` on a pool thread */
   WaitForMultipleObjects: { parameters: ["u32", "usize", "i32", "u32"], result: "u32", nonblocking: true },
   /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
@@ -300,7 +297,7 @@ export class OutgoingPipe {
     const made = pipeFunctions().CreatePipe(read, write, 0n, PIPE_SIZE);
     if (made === 0) throw lastWinsockError("make a pipe", "CreatePipe");
     this.#pipe = write[0]!;
-    this.#event = pipeFunctions().CreateEventW(0n, 0, 0, 0n);
+    this.#event = handleFunctions().CreateEventW(0n, 0, 0, 0n);
     this.#memory = pipeFunctions().LocalAlloc(0, BigInt(WRITE_SIZE + COUNT_SIZE));
     try {
       if (this.#event === 0n || this.#memory === 0n) throw lastWinsockError("make a pipe", "CreateEventW");
@@ -347,7 +344,7 @@ export class OutgoingPipe {
 
   async #writeSome(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
     if (this.#closed) throw pipeClosed();
-    const { WriteFile, SetEvent, copyIn, copyOut } = pipeFunctions();
+    const { WriteFile, copyIn, copyOut } = pipeFunctions();
     const size = Math.min(bytes.byteLength, WRITE_SIZE);
     const count = this.#memory + BigInt(WRITE_SIZE);
     copyIn(this.#memory, bytes, BigInt(size));
@@ -356,7 +353,7 @@ export class OutgoingPipe {
     referenceCall(written, false);
     const succeeded = await written;
     this.#writing = false;
-    if (succeeded !== 0) SetEvent(this.#event);
+    if (succeeded !== 0) handleFunctions().SetEvent(this.#event);
     if (this.#closed) this.#free();
     if (this.#closed || succeeded === 0) throw pipeClosed();
     const transferred = new Uint32Array(1);
@@ -368,7 +365,7 @@ export class OutgoingPipe {
   #free(): void {
     closeHandle(this.#pipe);
     if (this.#event !== 0n) {
-      pipeFunctions().SetEvent(this.#event);
+      handleFunctions().SetEvent(this.#event);
       closeHandle(this.#event);
     }
     pipeFunctions().LocalFree(this.#memory);
@@ -439,7 +436,7 @@ export class IncomingPipe {
     this.#leave();
     if (this.#waiting === undefined) return this.#free();
     this.setReferenced(false);
-    pipeFunctions().SetEvent(this.#handles[1]);
+    handleFunctions().SetEvent(this.#handles[1]);
   }
 
   /** Reads what is in the pipe; `undefined` if it is empty, `null` at its end. */

@@ -256,13 +256,25 @@ export function splitCommandLine(line: string): string[] {
 }
 
 const PROCESS_DUP_HANDLE = 0x0040;
-const SYNCHRONIZE = 0x0010_0000;
-const WAIT_OBJECT_0 = 0;
+/** The right to wait for a handle. */
+export const SYNCHRONIZE = 0x0010_0000;
+export const GENERIC_READ = 0x8000_0000;
+/** A result of waiting: the first handle was signaled. */
+export const WAIT_OBJECT_0 = 0;
+/** A result of waiting: the call failed. */
+export const WAIT_FAILED = 0xffff_ffff;
+/** A result of `GetFileType`. */
+export const FILE_TYPE_PIPE = 3;
 const DUPLICATE_SAME_ACCESS = 0x2;
 /** The result of `GetCurrentProcess`. */
 export const CURRENT_PROCESS = 0xffff_ffff_ffff_ffffn;
 
-const handleFunctions = kernel32Functions({
+/** Opens kernel32 for functions of handles that are not sockets. */
+export const handleFunctions = kernel32Functions({
+  /** `HANDLE CreateEventW(LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState, LPCWSTR lpName)` */
+  CreateEventW: { parameters: ["usize", "i32", "i32", "usize"], result: "usize" },
+  /** `BOOL SetEvent(HANDLE hEvent)` */
+  SetEvent: { parameters: ["usize"], result: "i32" },
   /** `HANDLE OpenProcess(DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwProcessId)` */
   OpenProcess: { parameters: ["u32", "i32", "u32"], result: "usize" },
   /** `BOOL DuplicateHandle(HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle, LPHANDLE lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions)` */

@@ -283,7 +283,7 @@ export class ServerVersion implements Disposable {
   }
 
   #checkFileName(name: string): void {
-    if (this.#openFiles().has(name)) throw new TypeError(`Cannot take file "${name}": it was taken already`);
+    if (this.#openFiles().has(name)) throw takenAlready("file", name);
   }
 
   /** Keeps a file for the next version. Another call may have taken the name meanwhile. */
@@ -371,9 +371,8 @@ export class ServerVersion implements Disposable {
 
   /** Takes the next listener with a name that was not taken; `undefined` without one. */
   #nextListener(name: string): Listener<SocketAddr> | undefined {
-    const inherited = this.#untaken.first(name);
-    if (inherited !== undefined) this.#untaken.remove(inherited);
-    return this.#keep(this.#listeners, name, () => inherited ?? this.#options.sockets?.takeListener(name));
+    const { sockets } = this.#options;
+    return this.#keep(this.#listeners, name, () => this.#untaken.take(name) ?? sockets?.takeListener(name));
   }
 
   /** Keeps a socket for the next version. It accepts or receives when this version serves. */
@@ -428,9 +427,10 @@ export class ServerVersion implements Disposable {
   }
 
   #nextDatagramSocket(name: string): DatagramSocket | undefined {
-    const inherited = this.#untakenDatagrams.first(name);
-    if (inherited !== undefined) this.#untakenDatagrams.remove(inherited);
-    return this.#keep(this.#datagrams, name, () => inherited ?? this.#options.sockets?.takeDatagramSocket?.(name));
+    const { sockets } = this.#options;
+    return this.#keep(this.#datagrams, name, () => {
+      return this.#untakenDatagrams.take(name) ?? sockets?.takeDatagramSocket?.(name);
+    });
   }
 
   /**

@@ -193,9 +193,10 @@ export class NamedSockets<S extends AnySocket> {
     return this.#entries.find(([each]) => each === name)?.[1];
   }
 
-  remove(socket: S): void {
-    const index = this.#entries.findIndex(([, each]) => each === socket);
-    if (index !== -1) this.#entries.splice(index, 1);
+  /** Removes and returns the first socket with a name. */
+  take(name: string): S | undefined {
+    const index = this.#entries.findIndex(([each]) => each === name);
+    return index === -1 ? undefined : this.#entries.splice(index, 1)[0]![1];
   }
 
   /** Closes and removes all. */

@@ -13,6 +13,7 @@ import { isFrameFault } from "../kit/faults/steps.ts";
 import { TappedChannel } from "../kit/faults/tapped_channel.ts";
 import { readText } from "../kit/connections.ts";
 import { RUN } from "../kit/process.ts";
+import { TextLines } from "../kit/text_lines.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -144,12 +145,7 @@ const listener = listen({ hostname: "127.0.0.1", port: 0 });
 await warmUp();
 report({ event: "listening", port: listener.addr.port });
 let cell: Cell | undefined;
-let text = "";
-for await (const chunk of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  const lines = (text + chunk).split("\n");
-  text = lines.pop()!;
-  for (const line of lines) await obey(line);
-}
+for await (const line of Deno.stdin.readable.pipeThrough(new TextLines())) await obey(line);
 Deno.exit();
 
 async function obey(line: string): Promise<void> {

@@ -13,6 +13,7 @@ import type { Command } from "../kit/faults/source_process.ts";
 import { type FaultPlan, findStep, isFrameFault, isOfListener } from "../kit/faults/steps.ts";
 import { TappedChannel } from "../kit/faults/tapped_channel.ts";
 import { RUN } from "../kit/process.ts";
+import { TextLines } from "../kit/text_lines.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -284,12 +285,7 @@ const listener = listen({ hostname: "127.0.0.1", port: 0 });
 await acceptOnce();
 report({ event: "listening", port: listener.addr.port });
 let cell: Cell | undefined;
-let text = "";
-for await (const chunk of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  const lines = (text + chunk).split("\n");
-  text = lines.pop()!;
-  for (const line of lines) await obey(JSON.parse(line));
-}
+for await (const line of Deno.stdin.readable.pipeThrough(new TextLines())) await obey(JSON.parse(line));
 Deno.exit();
 
 /** Accepts a connection of its own, and has to wait for it: what the listener needs for that it keeps. */

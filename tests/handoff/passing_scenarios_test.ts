@@ -17,6 +17,7 @@ import {
   type SocketKind,
 } from "@winsock/handoff";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
+import { temporaryPaths, writeAll } from "../kit/connections.ts";
 import { withInProcessPair } from "../kit/handoffs.ts";
 import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";
@@ -25,17 +26,7 @@ const ALL_KINDS: ReceiveOptions = { kinds: ["connection", "listener", "datagram"
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array | null) => bytes === null ? null : new TextDecoder().decode(bytes);
 
-let folder: string | undefined;
-let count = 0;
-
-function newPath(): string {
-  folder ??= Deno.makeTempDirSync();
-  return `${folder}/${count++}`;
-}
-
-Deno.test.afterAll(() => {
-  if (folder !== undefined) Deno.removeSync(folder, { recursive: true });
-});
+const newPath = temporaryPaths();
 
 /** A socket to pass, and what the world outside does with it. */
 interface Passed extends Disposable {
@@ -47,11 +38,6 @@ interface Passed extends Disposable {
 }
 
 type Make = () => Promise<Passed>;
-
-async function writeAll(conn: Deno.Conn, text: string): Promise<void> {
-  const bytes = encode(text);
-  for (let done = 0; done < bytes.byteLength;) done += await conn.write(bytes.subarray(done));
-}
 
 function connectTo(addr: SocketAddr): Promise<Socket<SocketAddr>> {
   return "path" in addr ? connect({ path: addr.path }) : connect({ hostname: addr.hostname, port: addr.port });
@@ -66,7 +52,7 @@ function connections(listenAt: () => Listener<SocketAddr>): Make {
     const client = (await connecting).toConn();
     return {
       socket,
-      put: (text) => writeAll(client, text),
+      put: (text) => writeAll(client, encode(text)),
       get: async (there) => decode(await within(5_000, (there as Socket).read(100))),
       [Symbol.dispose]: () => client.close(),
     };
@@ -84,7 +70,7 @@ function listeners(listenAt: () => Listener<SocketAddr>): Make {
       async put(text) {
         const conn = (await within(5_000, connectTo(addr))).toConn();
         clients.push(conn);
-        await writeAll(conn, text);
+        await writeAll(conn, encode(text));
       },
       async get(there) {
         const accepted = await within(5_000, (there as Listener<SocketAddr>).accept());

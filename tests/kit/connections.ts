@@ -24,6 +24,19 @@ export async function connection(hostname: string = ADDRESSES[0]): Promise<Conne
   };
 }
 
+/** Returns a function for paths of local sockets that none has. The folder is removed after the tests of the module. */
+export function temporaryPaths(): () => string {
+  let folder: string | undefined;
+  let count = 0;
+  Deno.test.afterAll(() => {
+    if (folder !== undefined) Deno.removeSync(folder, { recursive: true });
+  });
+  return () => {
+    folder ??= Deno.makeTempDirSync();
+    return `${folder}/${count++}`;
+  };
+}
+
 export async function writeText(conn: Deno.Conn, text: string): Promise<void> {
   await within(20_000, writeAll(conn, new TextEncoder().encode(text)));
 }

@@ -269,8 +269,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "settable-events",
     breaks: "On Windows a target can open a decision again.",
     file: "ffi/windows/decisions.ts",
-    text: "const SYNCHRONIZE = 0x0010_0000;",
-    replacement: "const SYNCHRONIZE = 0x001f_0003;",
+    text: "this.#process.give(event, SYNCHRONIZE)",
+    replacement: "this.#process.give(event, 0x001f_0003)",
     tests: { files: ["tests/ffi/decisions_test.ts"], filter: "neither set them", lane: "windows" },
   },
   {

@@ -18,7 +18,7 @@ import {
 } from "@winsock/handoff";
 import { AF, IPPROTO, SOCK, WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
-import { writeAll } from "../kit/connections.ts";
+import { temporaryPaths, writeAll } from "../kit/connections.ts";
 import { withInProcessPair } from "../kit/handoffs.ts";
 import { needs } from "../kit/needs.ts";
 import { within } from "../kit/process.ts";
@@ -27,18 +27,7 @@ const LIMIT_MS = 20_000;
 const text = (bytes: Uint8Array | null | undefined) => bytes === null ? null : new TextDecoder().decode(bytes);
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-let folder: string | undefined;
-let count = 0;
-
-/** A path for a local socket that none has. */
-function newPath(): string {
-  folder ??= Deno.makeTempDirSync();
-  return `${folder}/${count++}`;
-}
-
-Deno.test.afterAll(() => {
-  if (folder !== undefined) Deno.removeSync(folder, { recursive: true });
-});
+const newPath = temporaryPaths();
 
 /** Sockets that connect. */
 interface Streams {

@@ -1,6 +1,7 @@
 /** What the processes of a fault tell the test: lines of JSON on one pipe, which the source's children share. */
 import { settleWithin } from "../../../internal/runtime.ts";
 import { within } from "../process.ts";
+import { TextLines } from "../text_lines.ts";
 
 export type Event =
   | { readonly event: "listening"; readonly port: number }
@@ -88,11 +89,8 @@ export class Events {
   }
 
   async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
-    let text = "";
-    for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
-      const lines = (text + chunk).split("\n");
-      text = lines.pop()!;
-      for (const line of lines) this.#seen.push(JSON.parse(line));
+    for await (const line of stream.pipeThrough(new TextLines())) {
+      this.#seen.push(JSON.parse(line));
       this.#changed.resolve();
       this.#changed = Promise.withResolvers();
     }
