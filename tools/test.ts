@@ -8,9 +8,10 @@
  * tests wait, and each may use its process as if it were alone. `.cache/reports` has a report of each batch, in JUnit's
  * format, with the time of each test.
  *
- * A batch that fails is run once more at the end of its lane, and the second run counts. The output names each batch that
- * passed only then: such a test depends on time and needs mending. If more than two batches of a lane fail, or
- * with a FILTER, none is run again. With `--preload`, each process of the tests loads that module first.
+ * The files with failed tests are run once more at the end of their lane, and the second run counts. If more than six
+ * files of a lane have failed, or with a FILTER, none is run again. The end of the output names each test that failed, and
+ * why: a test that passed only when it was run again depends on time and needs mending. With `--preload`, each process of
+ * the tests loads that module first.
  *
  * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
@@ -20,6 +21,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { bundlePrograms } from "./bundles.ts";
 import { killTree } from "./process_tree.ts";
+import { type FileResult, parseTestReport, type TestFailure } from "./test_report.ts";
 import { setUpTests } from "./test_setup.ts";
 import { type CommandStreams, endWindows, LaneUnavailable, windowsLane } from "./windows.ts";
 
@@ -48,10 +50,12 @@ const LAST_OUTPUT_MS = 5_000;
  */
 const BATCH = 6;
 /**
- * The most batches of a lane that are run again if they fail, once, without other batches of the lane beside them. On a
+ * The most files of a lane that are run again if they fail, once, without other tests of the lane beside them. On a
  * machine that other programs keep busy, a test may miss a time limit. More failures are not about time.
  */
-const MAX_REPEATED = 2;
+const MAX_REPEATED = 6;
+/** The number of lines of an error that the list of failures shows. The rest is in the output of the tests. */
+const SHOWN_LINES = 6;
 const options = parseArgs(Deno.args, { string: ["lane", "jobs", "preload"] });
 const jobs = Number(options.jobs ?? Math.min(2, navigator.hardwareConcurrency));
 if (!Number.isInteger(jobs) || jobs < 1) {
@@ -67,6 +71,8 @@ await Deno.mkdir(REPORTS, { recursive: true });
 await bundlePrograms();
 
 const counts: Counts = { passed: 0, failed: 0 };
+/** What failed in both lanes, as the end of the output lists it. */
+const failures: string[] = [];
 let native: Promise<void> | undefined;
 if (options.lane !== "windows") {
   await prepare("native");
@@ -88,6 +94,7 @@ if (options.lane !== "native" && Deno.build.os !== "windows") {
   }
 }
 await native;
+if (failures.length > 0) console.log(`\n== what failed\n${failures.join("\n")}`);
 console.log(`\n${counts.passed} passed, ${counts.failed} failed`);
 Deno.exit(counts.failed === 0 && counts.passed > 0 ? 0 : 1);
 
@@ -102,9 +109,9 @@ async function prepare(lane: "native" | "windows"): Promise<void> {
 }
 
 /**
- * Runs the tests of one lane and counts them. A batch that fails in another way, and a lane that does not run any tests,
- * counts as one failure. The output of each batch is shown when the batch before it has ended, and that of the lane when
- * the lane before it has ended.
+ * Runs the tests of one lane and counts them. A batch that fails without a failed test, and a lane that does not run any
+ * tests, counts as one failure. The output of each batch is shown when the batch before it has ended, and that of the
+ * lane when the lane before it has ended.
  */
 async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): Promise<void> {
   const { name } = lane;
@@ -112,7 +119,9 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   const batches = await testBatches();
   const running = new Set<Deno.ChildProcess>();
   const cut = new AbortController();
-  const results: Counts[] = batches.map(() => ({ passed: 0, failed: 0 }));
+  const results = new Map<string, FileResult>();
+  const suspects = new Set<string>();
+  let reports = 0;
   let late = false;
   const limit = setTimeout(() => {
     late = true;
@@ -120,8 +129,8 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   }, LIMIT_MINUTES * 60_000);
   let shown = before.then(() => console.log(`\n== ${name} lane`));
 
-  async function runBatch(index: number, job: number): Promise<void> {
-    const report = `${REPORTS}/${name}-${String(index).padStart(2, "0")}.xml`;
+  async function runBatch(files: string[], job: number): Promise<void> {
+    const report = `${REPORTS}/${name}-${String(reports++).padStart(2, "0")}.xml`;
     await Deno.remove(report).catch(() => {});
     const args = [
       "test",
@@ -131,7 +140,7 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
       `--junit-path=${report}`,
       ...preload,
       ...filter,
-      ...batches[index]!,
+      ...files,
     ];
     const child = lane.command(args, { stdout: "piped", stderr: "piped" }, job).spawn();
     running.add(child);
@@ -141,45 +150,63 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
     });
     const { code } = await child.status;
     running.delete(child);
-    const { passed, failed } = countReport(await Deno.readTextFile(report).catch(() => ""));
-    results[index] = { passed, failed: failed === 0 && code !== 0 && !late ? 1 : failed };
+    let ended = code !== 0 && !late;
+    for (const [file, result] of parseTestReport(await Deno.readTextFile(report).catch(() => "<none/>"))) {
+      results.set(file, result);
+      if (result.failures.length === 0) continue;
+      suspects.add(file);
+      ended = false;
+    }
+    if (ended) {
+      const { passed } = results.get(files[0]!) ?? { passed: 0 };
+      results.set(files[0]!, {
+        passed,
+        failures: [{ test: files.join(", "), message: `ended with exit code ${code}` }],
+      });
+      for (const file of files) suspects.add(file);
+    }
   }
 
-  const queue = batches.keys();
+  const queue = batches.values();
   await Promise.all(Array.from({ length: jobs }, async (_, job) => {
-    for (const index of queue) {
+    for (const batch of queue) {
       if (late) break;
-      await runBatch(index, job);
+      await runBatch(batch, job);
     }
   }));
-  const repeated = [...batches.keys()].filter((index) => results[index]!.failed > 0);
-  if (repeated.length <= MAX_REPEATED && filter.length === 0 && !late) {
-    for (const index of repeated) {
-      const files = batches[index]!.join(", ");
-      shown = shown.then(() => console.log(`\n== ${name} lane: once more, without others beside them: ${files}`));
-      await runBatch(index, 0);
-    }
+  const repeated = [...suspects];
+  const first = new Map(repeated.map((file) => [file, results.get(file)?.failures ?? []]));
+  if (repeated.length > 0 && repeated.length <= MAX_REPEATED && filter.length === 0 && !late) {
+    shown = shown.then(() => console.log(`\n== ${name} lane: once more, alone: ${repeated.join(", ")}`));
+    for (const file of repeated) results.delete(file);
+    await runBatch(repeated, 0);
   }
   clearTimeout(limit);
   const seconds = (performance.now() - started) / 1000;
   await shown;
   const total = { passed: 0, failed: 0 };
-  for (const { passed, failed } of results) {
-    total.passed += passed;
-    total.failed += failed;
+  for (const [file, result] of results) {
+    total.passed += result.passed;
+    total.failed += result.failures.length;
+    list(name, file, result.failures);
   }
-  for (const index of repeated) {
-    if (results[index]!.failed === 0) {
-      console.log(
-        `== ${name} lane: failed at first, and passed when run again: a test in ${batches[index]!.join(", ")}`,
-      );
-    }
+  for (const [file, failed] of first) {
+    const again = new Set(results.get(file)?.failures.map(({ test }) => test));
+    list(`${name}, passed when run again`, file, failed.filter(({ test }) => !again.has(test)));
   }
   if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the tests named last`);
   if (late || total.passed === 0) total.failed = Math.max(total.failed, 1);
   console.log(`== ${name} lane: ${total.passed} passed, ${total.failed} failed in ${seconds.toFixed(0)} s`);
   counts.passed += total.passed;
   counts.failed += total.failed;
+}
+
+/** Adds tests that failed to the list that the end of the output has. */
+function list(lane: string, file: string, failed: readonly TestFailure[]): void {
+  for (const { test, message } of failed) {
+    const lines = message.split("\n").slice(0, SHOWN_LINES).map((line) => `    ${line}`);
+    failures.push([`${lane}: ${file}: ${test}`, ...lines].join("\n"));
+  }
 }
 
 /** Returns the test files in batches; in one if a filter leaves few tests, because starting Deno takes longer then. */
@@ -235,11 +262,4 @@ function unbounded(stream: ReadableStream<Uint8Array>, cut: AbortSignal): Readab
 
 function print(stream: ReadableStream<Uint8Array>, { writable }: typeof Deno.stdout | typeof Deno.stderr) {
   return stream.pipeTo(writable, { preventClose: true });
-}
-
-function countReport(xml: string): Counts {
-  const attribute = (name: string) => Number(new RegExp(`<testsuites [^>]*\\b${name}="(\\d+)"`).exec(xml)?.[1] ?? 0);
-  const failed = attribute("failures") + attribute("errors");
-  const skipped = xml.match(/<skipped\b/g)?.length ?? 0;
-  return { passed: attribute("tests") - failed - skipped, failed };
 }
