@@ -39,7 +39,7 @@ export interface WorkerSettings {
 }
 
 const IGNORED_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
-  ? ["SIGINT", "SIGBREAK"]
+  ? ["SIGINT", "SIGBREAK", "SIGHUP"]
   : ["SIGINT", "SIGTERM", "SIGHUP"];
 
 function ignore(): void {}

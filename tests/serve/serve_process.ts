@@ -15,6 +15,7 @@ export interface Handoff {
 }
 
 const HERE: Handoff = { cli: new URL("../../cli/mod.ts", import.meta.url).href };
+const WRAPPER = new URL("service_wrapper.ts", import.meta.url).href;
 const WORKER_FLAGS = ["--", "--no-check", "--cached-only"];
 
 /** How long a server may take to start: each of its workers takes seconds under Wine. */
@@ -64,6 +65,20 @@ export class ServeProcess implements AsyncDisposable {
     return await ServeProcess.startCommand(command("serve", all, grants, handoff));
   }
 
+  /** Starts one in a console of its own, and waits until it listens. Windows only. */
+  static async startInConsole(args: string[]): Promise<ServeProcess> {
+    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS];
+    const program = [...RUN, "--allow-run", FFI_GRANT, HERE.cli, "serve", ...all];
+    return await ServeProcess.startCommand(
+      new Deno.Command(Deno.execPath(), {
+        args: [...RUN, "--allow-all", WRAPPER, ...program],
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }),
+    );
+  }
+
   /** Starts a program that says where it listens, as `handoff serve` does, and waits until it does. */
   static async startCommand(command: Deno.Command): Promise<ServeProcess> {
     const server = new ServeProcess(command);
@@ -98,6 +113,13 @@ export class ServeProcess implements AsyncDisposable {
 
   signal(signal: Deno.Signal): void {
     this.#child.kill(signal);
+  }
+
+  /** Sends an event of the console to all processes in it. */
+  async press(event: "Ctrl-C" | "Ctrl-Break"): Promise<void> {
+    const writer = this.#child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(`${event}\n`));
+    writer.releaseLock();
   }
 
   /** Another process that goes with this one at the end. */
