@@ -9,6 +9,7 @@ import {
   clearInheritFlag,
   FILE_TYPE_PIPE,
   GENERIC_READ,
+  handleFunctions,
   HandleReceiver,
   kernel32Functions,
   lastWinsockError,
@@ -32,12 +33,6 @@ const LAST_PAUSE_MS = 32;
 const kernel32 = kernel32Functions({
   /** `HANDLE CreateFileW(LPCWSTR lpFileName, DWORD dwDesiredAccess, DWORD dwShareMode, LPSECURITY_ATTRIBUTES lpSecurityAttributes, DWORD dwCreationDisposition, DWORD dwFlagsAndAttributes, HANDLE hTemplateFile)` */
   CreateFileW: { parameters: ["buffer", "u32", "u32", "usize", "u32", "u32", "usize"], result: "usize" },
-  /** `DWORD GetFileType(HANDLE hFile)` */
-  GetFileType: { parameters: ["usize"], result: "u32" },
-  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
-  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "buffer", "usize"], result: "i32" },
-  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` */
-  ReadFile: { parameters: ["usize", "buffer", "u32", "buffer", "usize"], result: "i32" },
   /** `BOOL ReadFile(…)` on a pool thread */
   ReadFileElsewhere: {
     name: "ReadFile",
@@ -54,8 +49,6 @@ const kernel32 = kernel32Functions({
     result: "i32",
     nonblocking: true,
   },
-  /** `BOOL CloseHandle(HANDLE hObject)` */
-  CloseHandle: { parameters: ["usize"], result: "i32" },
 });
 
 /** Files and pipes of Windows. */
@@ -73,10 +66,11 @@ export const FILE_CALLS: FileCalls = {
   adopt: clearInheritFlag,
 
   async read(handle, buffer) {
-    const { ReadFile, ReadFileElsewhere } = kernel32();
+    const { GetFileType, ReadFile } = handleFunctions();
+    const { ReadFileElsewhere } = kernel32();
     const count = new Uint32Array(1);
     const size = buffer.byteLength;
-    const isPipe = kernel32().GetFileType(handle) === FILE_TYPE_PIPE;
+    const isPipe = GetFileType(handle) === FILE_TYPE_PIPE;
     if (isPipe ? !await hasData(handle) : await ReadFileElsewhere(handle, buffer, size, count, 0n) !== 0) {
       return count[0]!;
     }
@@ -98,7 +92,7 @@ export const FILE_CALLS: FileCalls = {
   endWaits: (handle) => void waiting.delete(handle),
 
   close(handle) {
-    const closed = kernel32().CloseHandle(handle);
+    const closed = handleFunctions().CloseHandle(handle);
     if (closed === 0) throw lastWinsockError(`close file ${handle}`, "CloseHandle");
   },
 
@@ -118,7 +112,7 @@ async function hasData(handle: bigint): Promise<boolean> {
   const available = new Uint32Array(1);
   waiting.add(handle);
   for (let pause = FIRST_PAUSE_MS; waiting.has(handle); pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
-    const looked = kernel32().PeekNamedPipe(handle, 0n, 0, 0n, available, 0n);
+    const looked = handleFunctions().PeekNamedPipe(handle, 0n, 0, 0n, available, 0n);
     // Reading returns the error, or the end.
     if (looked === 0 || available[0]! > 0) return true;
     await new Promise((resolve) => setTimeout(resolve, pause));

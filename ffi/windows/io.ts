@@ -251,14 +251,8 @@ const pipeFunctions = kernel32Functions({
   CreatePipe: { parameters: ["buffer", "buffer", "usize", "u32"], result: "i32" },
   /** `DWORD WaitForMultipleObjects(DWORD nCount, const HANDLE *lpHandles, BOOL bWaitAll, DWORD dwMilliseconds)` on a pool thread */
   WaitForMultipleObjects: { parameters: ["u32", "usize", "i32", "u32"], result: "u32", nonblocking: true },
-  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
-  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "buffer", "usize"], result: "i32" },
-  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` */
-  ReadFile: { parameters: ["usize", "buffer", "u32", "buffer", "usize"], result: "i32" },
   /** `BOOL WriteFile(HANDLE hFile, LPCVOID lpBuffer, DWORD nNumberOfBytesToWrite, LPDWORD lpNumberOfBytesWritten, LPOVERLAPPED lpOverlapped)` on a pool thread */
   WriteFile: { parameters: ["usize", "usize", "u32", "usize", "usize"], result: "i32", nonblocking: true },
-  /** `DWORD GetFileType(HANDLE hFile)` */
-  GetFileType: { parameters: ["usize"], result: "u32" },
   /** `HLOCAL LocalAlloc(UINT uFlags, SIZE_T uBytes)` */
   LocalAlloc: { parameters: ["u32", "usize"], result: "usize" },
   /** `HLOCAL LocalFree(HLOCAL hMem)` */
@@ -395,8 +389,8 @@ export class IncomingPipe {
    */
   constructor(handles: PipeHandles) {
     const [pipe, ...others] = handles;
-    const { GetFileType, LocalAlloc, copyIn } = pipeFunctions();
-    if (GetFileType(pipe) !== FILE_TYPE_PIPE) {
+    const { LocalAlloc, copyIn } = pipeFunctions();
+    if (handleFunctions().GetFileType(pipe) !== FILE_TYPE_PIPE) {
       throw new RangeError(`Cannot read from handle ${pipe}: it is not a pipe`);
     }
     this.#handles = handles;
@@ -441,7 +435,7 @@ export class IncomingPipe {
 
   /** Reads what is in the pipe; `undefined` if it is empty, `null` at its end. */
   #readAvailable(): Uint8Array<ArrayBuffer> | null | undefined {
-    const { PeekNamedPipe, ReadFile } = pipeFunctions();
+    const { PeekNamedPipe, ReadFile } = handleFunctions();
     const count = new Uint32Array(1);
     const [pipe] = this.#handles;
     if (PeekNamedPipe(pipe, 0n, 0, 0n, count, 0n) === 0) return null;

@@ -281,6 +281,12 @@ export const handleFunctions = kernel32Functions({
   DuplicateHandle: { parameters: ["usize", "usize", "usize", "buffer", "u32", "i32", "u32"], result: "i32" },
   /** `DWORD WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds)` on the calling thread */
   WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32" },
+  /** `DWORD GetFileType(HANDLE hFile)` */
+  GetFileType: { parameters: ["usize"], result: "u32" },
+  /** `BOOL PeekNamedPipe(HANDLE hNamedPipe, LPVOID lpBuffer, DWORD nBufferSize, LPDWORD lpBytesRead, LPDWORD lpTotalBytesAvail, LPDWORD lpBytesLeftThisMessage)` */
+  PeekNamedPipe: { parameters: ["usize", "usize", "u32", "usize", "buffer", "usize"], result: "i32" },
+  /** `BOOL ReadFile(HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead, LPOVERLAPPED lpOverlapped)` */
+  ReadFile: { parameters: ["usize", "buffer", "u32", "buffer", "usize"], result: "i32" },
   /** `BOOL CloseHandle(HANDLE hObject)` */
   CloseHandle: { parameters: ["usize"], result: "i32" },
 });
