@@ -362,6 +362,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/pool_test.ts"], filter: "dies is replaced" },
   },
   {
+    name: "console-event-ends-worker",
+    breaks: "On Windows Ctrl-C in a console cuts off the responses of the workers.",
+    file: "serve/worker.ts",
+    text: '["SIGINT", "SIGBREAK", "SIGHUP"]',
+    replacement: '["SIGBREAK", "SIGHUP"]',
+    tests: { files: ["tests/serve/console_test.ts"], lane: "windows" },
+  },
+  {
     name: "unheld-accept",
     breaks: "On Windows a worker inherits what is accepted while it is started.",
     file: "handoff/spawn.ts",
