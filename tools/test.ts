@@ -8,10 +8,10 @@
  * tests wait, and each may use its process as if it were alone. `.cache/reports` has a report of each batch, in JUnit's
  * format, with the time of each test.
  *
- * The files with failed tests are run once more at the end of their lane, and the second run counts. If more than six
- * files of a lane have failed, or with a FILTER, none is run again. The end of the output names each test that failed, and
- * why: a test that passed only when it was run again depends on time and needs mending. With `--preload`, each process of
- * the tests loads that module first.
+ * A batch that fails is run once more at the end of its lane, and the second run counts. If more than four batches of a
+ * lane fail, or with a FILTER, none is run again. The end of the output names each test that failed, and why: a test that
+ * passed only when it was run again depends on time and needs mending. With `--preload`, each process of the tests loads
+ * that module first.
  *
  * A lane that takes more than 40 minutes, or `LANE_TIMEOUT_MINUTES`, is ended and counts as one failure. The last test
  * that it printed is the one that was running.
@@ -21,7 +21,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { bundlePrograms } from "./bundles.ts";
 import { killTree } from "./process_tree.ts";
-import { type FileResult, parseTestReport, type TestFailure } from "./test_report.ts";
+import { parseTestReport, type TestFailure, type TestResults } from "./test_report.ts";
 import { setUpTests } from "./test_setup.ts";
 import { type CommandStreams, endWindows, LaneUnavailable, windowsLane } from "./windows.ts";
 
@@ -50,10 +50,10 @@ const LAST_OUTPUT_MS = 5_000;
  */
 const BATCH = 6;
 /**
- * The most files of a lane that are run again if they fail, once, without other tests of the lane beside them. On a
+ * The most batches of a lane that are run again if they fail, once, without other batches of the lane beside them. On a
  * machine that other programs keep busy, a test may miss a time limit. More failures are not about time.
  */
-const MAX_REPEATED = 6;
+const MAX_REPEATED = 4;
 /** The number of lines of an error that the list of failures shows. The rest is in the output of the tests. */
 const SHOWN_LINES = 6;
 const options = parseArgs(Deno.args, { string: ["lane", "jobs", "preload"] });
@@ -119,9 +119,7 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   const batches = await testBatches();
   const running = new Set<Deno.ChildProcess>();
   const cut = new AbortController();
-  const results = new Map<string, FileResult>();
-  const suspects = new Set<string>();
-  let reports = 0;
+  const results: TestResults[] = batches.map(() => ({ passed: 0, failures: [] }));
   let late = false;
   const limit = setTimeout(() => {
     late = true;
@@ -129,8 +127,9 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   }, LIMIT_MINUTES * 60_000);
   let shown = before.then(() => console.log(`\n== ${name} lane`));
 
-  async function runBatch(files: string[], job: number): Promise<void> {
-    const report = `${REPORTS}/${name}-${String(reports++).padStart(2, "0")}.xml`;
+  async function runBatch(index: number, job: number): Promise<void> {
+    const files = batches[index]!;
+    const report = `${REPORTS}/${name}-${String(index).padStart(2, "0")}.xml`;
     await Deno.remove(report).catch(() => {});
     const args = [
       "test",
@@ -150,50 +149,36 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
     });
     const { code } = await child.status;
     running.delete(child);
-    let ended = code !== 0 && !late;
-    for (const [file, result] of parseTestReport(await Deno.readTextFile(report).catch(() => "<none/>"))) {
-      results.set(file, result);
-      if (result.failures.length === 0) continue;
-      suspects.add(file);
-      ended = false;
-    }
-    if (ended) {
-      const { passed } = results.get(files[0]!) ?? { passed: 0 };
-      results.set(files[0]!, {
-        passed,
-        failures: [{ test: files.join(", "), message: `ended with exit code ${code}` }],
-      });
-      for (const file of files) suspects.add(file);
-    }
+    const result = parseTestReport(await Deno.readTextFile(report).catch(() => "<none/>"));
+    const ended = code !== 0 && result.failures.length === 0 && !late;
+    const failure = { file: files[0]!, test: "or another file of its batch", message: `ended with exit code ${code}` };
+    results[index] = ended ? { ...result, failures: [failure] } : result;
   }
 
-  const queue = batches.values();
+  const queue = batches.keys();
   await Promise.all(Array.from({ length: jobs }, async (_, job) => {
-    for (const batch of queue) {
+    for (const index of queue) {
       if (late) break;
-      await runBatch(batch, job);
+      await runBatch(index, job);
     }
   }));
-  const repeated = [...suspects];
-  const first = new Map(repeated.map((file) => [file, results.get(file)?.failures ?? []]));
-  if (repeated.length > 0 && repeated.length <= MAX_REPEATED && filter.length === 0 && !late) {
-    shown = shown.then(() => console.log(`\n== ${name} lane: once more, alone: ${repeated.join(", ")}`));
-    for (const file of repeated) results.delete(file);
-    await runBatch(repeated, 0);
+  const repeated = [...batches.keys()].filter((index) => results[index]!.failures.length > 0);
+  const first = repeated.flatMap((index) => results[index]!.failures);
+  if (repeated.length <= MAX_REPEATED && filter.length === 0 && !late) {
+    for (const index of repeated) {
+      const files = batches[index]!.join(", ");
+      shown = shown.then(() => console.log(`\n== ${name} lane: once more, without others beside them: ${files}`));
+      await runBatch(index, 0);
+    }
   }
   clearTimeout(limit);
   const seconds = (performance.now() - started) / 1000;
   await shown;
-  const total = { passed: 0, failed: 0 };
-  for (const [file, result] of results) {
-    total.passed += result.passed;
-    total.failed += result.failures.length;
-    list(name, file, result.failures);
-  }
-  for (const [file, failed] of first) {
-    const again = new Set(results.get(file)?.failures.map(({ test }) => test));
-    list(`${name}, passed when run again`, file, failed.filter(({ test }) => !again.has(test)));
-  }
+  const failed = results.flatMap(({ failures }) => failures);
+  const total = { passed: results.reduce((sum, { passed }) => sum + passed, 0), failed: failed.length };
+  const still = new Set(failed.map(({ file, test }) => `${file} ${test}`));
+  list(name, failed);
+  list(`${name}, passed when run again`, first.filter(({ file, test }) => !still.has(`${file} ${test}`)));
   if (late) console.log(`\n== ${name} lane: ended after ${LIMIT_MINUTES} minutes, in the tests named last`);
   if (late || total.passed === 0) total.failed = Math.max(total.failed, 1);
   console.log(`== ${name} lane: ${total.passed} passed, ${total.failed} failed in ${seconds.toFixed(0)} s`);
@@ -201,9 +186,9 @@ async function runLane(lane: Lane, before: Promise<void> = Promise.resolve()): P
   counts.failed += total.failed;
 }
 
-/** Adds tests that failed to the list that the end of the output has. */
-function list(lane: string, file: string, failed: readonly TestFailure[]): void {
-  for (const { test, message } of failed) {
+/** Adds tests that failed to the list at the end of the output. */
+function list(lane: string, failed: readonly TestFailure[]): void {
+  for (const { file, test, message } of failed) {
     const lines = message.split("\n").slice(0, SHOWN_LINES).map((line) => `    ${line}`);
     failures.push([`${lane}: ${file}: ${test}`, ...lines].join("\n"));
   }
