@@ -77,7 +77,8 @@ export async function serveCommand(terminal: Terminal, args: readonly string[]):
     : hostname;
   const { length: workers } = server.statistics.workers;
   terminal.print(`Listening on http://${host}:${port}/ with ${workers} worker${workers === 1 ? "" : "s"}`);
-  await manager({ READY: 1 });
+  // After an upgrade this is another process than the manager has started.
+  await manager({ READY: 1, ...options.controlFile === undefined ? {} : { MAINPID: Deno.pid } });
   await Promise.race([server.finished, signals.forced]);
   return 0;
 }
@@ -145,7 +146,9 @@ function integer(name: string, text: string | undefined, most = 2 ** 31 - 1, lea
 }
 
 /** Notifies the service manager, if there is one. */
-type Manager = (state: { READY: 1; STATUS?: string } | { RELOADING: 1 } | { STOPPING: 1 }) => Promise<unknown>;
+type Manager = (
+  state: { READY: 1; STATUS?: string; MAINPID?: number } | { RELOADING: 1 } | { STOPPING: 1 },
+) => Promise<unknown>;
 
 /**
  * Handles signals: SIGINT and SIGTERM end the server, and SIGHUP replaces the workers. On Windows, SIGINT,

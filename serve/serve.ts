@@ -74,7 +74,10 @@ export interface ServeOptions {
    * `--allow-write` for the file, and `--allow-env=WINSOCK_HANDOFF_PREDECESSOR`.
    */
   controlFile?: string;
-  /** A listener to serve on instead of `hostname` and `port`, such as a socket that systemd passed. */
+  /**
+   * A listener to serve on instead of `hostname` and `port`, such as a socket that systemd passed. With `controlFile`, the
+   * next version gets it, and does not need this option.
+   */
   listener?: Listener;
   /** A function that is called with a message when a worker ends or cannot be kept running. */
   onWorker?: (line: string) => void;
@@ -188,7 +191,10 @@ export class AppServer implements AsyncDisposable {
  *
  * await using server = await serve({ main: "app.ts", port: 8000, workers: 4 });
  * console.log(`Listening on port ${server.addr.port}`);
- * Deno.addSignalListener("SIGHUP", () => server.restart());
+ * Deno.addSignalListener("SIGHUP", () => {
+ *   // A worker that does not start changes nothing: the old one stays.
+ *   server.restart().catch((error) => console.error(error.message));
+ * });
  * await server.finished;
  * ```
  *
@@ -234,7 +240,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
   const workers = workersOf(options);
   if (workers === undefined) return await serveAsWorker(options.main as ServedModule);
   const { startTimeout = 60_000, drainTimeout = 10_000, maxRequestBodySize } = options;
-  const version = options.controlFile === undefined ? undefined : await inherit();
+  const version = options.controlFile === undefined ? undefined : await inheritListener(options);
   const listener = openListener(options, version);
   try {
     const { addr } = listener;
@@ -270,12 +276,32 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
   }
 }
 
+/**
+ * Takes over the listener of the previous version, if there is one. Without one, the version has the given listener, and
+ * hands it to the next version.
+ */
+async function inheritListener({ listener, hostname, port }: ServeOptions): Promise<ServerVersion> {
+  let given = listener;
+  return await inherit({
+    sockets: {
+      takeListener() {
+        const taken = given;
+        given = undefined;
+        return taken;
+      },
+      close: () => given?.close(),
+    },
+    // The previous version may have had a given listener. This one then asks for no address.
+    ...hostname === undefined && port === undefined ? { onAddressChange: () => {} } : {},
+  });
+}
+
 function openListener(
   { listener, hostname = "0.0.0.0", port = 8000 }: ServeOptions,
   version?: ServerVersion,
 ): Listener {
   const address = { hostname, port };
-  return listener ?? version?.listen(SOCKET_NAME, address) ?? listen(address);
+  return version?.listen(SOCKET_NAME, address) ?? listener ?? listen(address);
 }
 
 /** Replaces this process when an upgrade is requested through the control file. */

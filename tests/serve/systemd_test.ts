@@ -94,3 +94,52 @@ Deno.test({
     assertEquals(await within(20_000, server.code), 0);
   },
 });
+
+Deno.test({
+  name: "serve: a server on the socket of systemd is replaced through its control file, and keeps its port",
+  ignore: !haveProgram("systemd-socket-activate") || !haveProgram("python3"),
+  async fn() {
+    const folder = await Deno.makeTempDir();
+    try {
+      await withManager(async (variables, next) => {
+        const control = `${folder}/control`;
+        const port = freePort();
+        const grants = [
+          `--allow-env=${ENV},WINSOCK_HANDOFF_PREDECESSOR`,
+          `--allow-read=${folder}`,
+          `--allow-write=${folder}`,
+        ];
+        const deno = [Deno.execPath(), ...RUN, "--allow-run", FFI_GRANT, ...grants];
+        const options = ["--systemd", "--workers", "1", "--control", control];
+        const setenv = Array.from(variables, ([name, value]) => `--setenv=${name}=${value}`);
+        const serve = [CLI, "serve", ...options, APP, "--", "--no-check", "--cached-only"];
+        const client = until(async () => {
+          return await get(port, "/").then(({ status }) => status === 200, () => false);
+        }, "the first client is answered");
+        const command = new Deno.Command("systemd-socket-activate", {
+          args: [...setenv, "--listen", `127.0.0.1:${port}`, ...deno, ...serve],
+          stdin: "null",
+          stdout: "piped",
+          stderr: "piped",
+        });
+        await using server = await ServeProcess.startCommand(command);
+        await client;
+        assertEquals((await within(20_000, next()))[1], `READY=1\nMAINPID=${server.pid}`);
+        const before = await server.untilAnswered(1);
+        const load = server.load(4);
+        const upgraded = await ServeProcess.upgrade(control, [`--allow-read=${control}`]);
+        assertEquals(upgraded.code, 0, upgraded.errors);
+        const successor = Number(/Process (\d+) serves now/.exec(upgraded.output)?.[1]);
+        server.alsoEnds(successor);
+        assertEquals((await within(20_000, next()))[1], `READY=1\nMAINPID=${successor}`);
+        assertEquals(await within(30_000, server.code), 0);
+        const after = await server.untilAnswered(1);
+        assertEquals(before.intersection(after).size, 0);
+        assertEquals((await load.end()).failures, []);
+        assertEquals(server.errors.filter((line) => line.includes("keeps its address")), []);
+      }, `${folder}/notify`);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
