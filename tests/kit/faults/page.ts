@@ -20,21 +20,21 @@ The tests write these tables (\`tests/handoff/faults_test.ts\`) and fail when on
 take part: a source, a target, and the peer of the connection that is handed off. One fault comes at one step of
 [the protocol](./protocol.md), right after the step was taken.
 
-A cell names the outcome and the owner. The outcome is what \`send\` told its caller: \`handed off\` means that it resolved,
-\`withdrawn\` that it rejected with the reason of the caller's signal. The others are outcomes of \`HandoffError\`. Where the
-source was killed first, no process was told. **The owner is the process that answers on the connection in the end.** If that
-process was killed, \`†\` stands behind it, and the peer reads the end of the connection. In every cell the test sees that
+A cell names the outcome and the owner. The outcome is the result of \`send\`: \`handed off\` means that it resolved, \`withdrawn\`
+that it rejected with the reason of the caller's signal. The others are outcomes of \`HandoffError\`. If the source was killed
+first, \`send\` has no result. **The owner is the process that answers on the connection in the end.** If that
+process was killed, it is marked with \`†\`, and the peer reads the end of the connection. In every cell the test sees that
 
 * the decision names the same owner: the target decided that the socket is taken, or it is the source's;
 * at most one process reads the connection, and when that process closes it the peer reads a FIN: no other process has a
   copy;
 * every process that lives has the descriptors it had before, once the channel has ended.
 
-On Linux two of three targets inherit their channel, and the others get it over a socket. The ends are the same. On Windows a
+On Linux two of three targets inherit their channel, and the others get it over a socket. The results are the same. On Windows a
 duplicate is in the target from the moment it is made: if its frame is lost, the duplicate stays there until the target's
 process ends. The connection ends with its owner nevertheless.
 
-Five cells have two ends, each with one owner. Where a frozen source runs on, its deadline has passed and READY has come;
+Six cells have two possible results, each with one owner. Where a frozen source runs on, its deadline has passed and READY has come;
 either may be handled first. Where OFFER has just left, the target may take the socket before the fault reaches it. Two cells
 differ on Windows, where OFFER brings the socket itself and opening it takes a moment.`;
 
@@ -44,11 +44,11 @@ const PROCESSES = `## Processes and ways, at every step
 | --- | --- |
 | kill target, kill source, kill both | \`SIGKILL\`, or \`TerminateProcess\` on Windows |
 | freeze target, freeze source | the process is stopped for longer than the source's timeouts, and then continued |
-| close frames | the way of frames ends behind what has left: the local socket, or on Windows a pipe |
-| close answers | the way of answers ends: the pipe, or on Windows the pair of loopback sockets |
+| close frames | the connection that carries frames, a local socket or on Windows a pipe, is closed after the frames that were sent |
+| close answers | the connection that carries answers, a pipe or on Windows a pair of loopback sockets, is closed |
 
-The steps are in order; the last eight are of other courses: the target rejects, the caller withdraws, the target's program
-leaves before it has seen the socket, the source is closed. They are named as on the diagnostics channel \`TRACE_CHANNEL\`,
+The steps are in order. The last eight rows are for hand-offs that end in another way: the target rejects, the caller
+withdraws, the target's program leaves before it has seen the socket, the source is closed. The steps are named as on the diagnostics channel \`TRACE_CHANNEL\`,
 except for these: \`done-sent\` and \`done-received\` are \`done\` there, \`withdraw-received\` is the target's \`withdrawn\`,
 \`leave-received\` is the source's \`left\`, and \`ready-sent\`, \`taken-sent\` and \`end-sent\` are frames that leave.`;
 
@@ -56,7 +56,7 @@ const FRAMES = `## Frames
 
 | fault | what is done |
 | --- | --- |
-| truncate frame | the frame is cut anywhere, and its way ends there |
+| truncate frame | the frame is cut anywhere, and its connection is closed there |
 | duplicate frame | it arrives twice |
 | flip head | one byte in front of the sequence number is another |
 | flip sequence | one byte of it is another |
