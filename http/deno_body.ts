@@ -12,6 +12,8 @@ import { BodyTooLargeError } from "./request.ts";
  * one cannot be fetched.
  */
 const NO_URL = "about:invalid";
+/** The methods, in any letters, with which `new Request` refuses a body. */
+const WITHOUT_BODY = new Set(["GET", "HEAD", "TRACE", "TRACK", "CONNECT"]);
 
 /** The body of a request. */
 export interface DenoBody {
@@ -42,20 +44,18 @@ export interface DenoBody {
  * @returns The body, or `undefined` if the request does not have one.
  */
 export function bodyOf(request: Request, limit: number): DenoBody | undefined {
-  // Deno has no body for these two names. It cannot create a request with a body for the same names in other letters.
-  const method = request.method.toUpperCase();
-  // Deno answers a request faster if its headers are not read.
+  const { method } = request;
+  // Deno has no body for these two names. It answers a request faster if its headers are not read.
   if (method === "GET" || method === "HEAD") return undefined;
   const { headers } = request;
   const length = headers.get("content-length");
-  if (length !== null) return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
-  const isChunked = headers.has("transfer-encoding");
-  // Deno cannot create another request with these methods. A client must not send them with a body.
-  if (method === "TRACE" || method === "TRACK" || method === "CONNECT") {
-    return isChunked ? new KnownBody(request, true) : undefined;
+  // A length that the client has sent twice is joined with a comma.
+  if (length !== null && /^\d+$/.test(length)) {
+    return length === "0" ? undefined : new KnownBody(request, Number(length) > limit);
   }
+  const isAnnounced = length !== null || headers.has("transfer-encoding");
   // A request of HTTP/2 may have a body without announcing it.
-  return openBody(request) === undefined ? undefined : new OpenBody(request, limit, isChunked);
+  return openBody(request) === undefined ? undefined : new OpenBody(request, limit, isAnnounced);
 }
 
 /**
@@ -63,15 +63,17 @@ export function bodyOf(request: Request, limit: number): DenoBody | undefined {
  * when it is read, with a warning.
  */
 function withBody(request: Request, body: BodyInit): Request {
-  const { url, method, headers, redirect } = request;
+  const { url, headers, redirect } = request;
+  const method = WITHOUT_BODY.has(request.method.toUpperCase()) ? "POST" : request.method;
   const other = lazyRequest(URL.canParse(url) ? url : NO_URL, { method, headers, redirect, body }, (abort) => {
     if (request.signal.aborted) abort();
     else request.signal.addEventListener("abort", abort);
   });
   freezeHeaders(other.headers);
   refuseDenoUpgrade(other);
-  // The URL of Deno's request is as the client sent it.
+  // The URL and the method of Deno's request are as the client sent them.
   if (other.url !== url) Object.defineProperty(other, "url", { value: url });
+  if (other.method !== request.method) Object.defineProperty(other, "method", { value: request.method });
   return other;
 }
 
@@ -109,16 +111,16 @@ class OpenBody implements DenoBody {
 
   readonly #original: Request;
   readonly #limit: number;
-  readonly #isChunked: boolean;
+  readonly #isAnnounced: boolean;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #count = 0;
   #tooLarge = false;
 
-  /** @param isChunked Whether the body was announced. */
-  constructor(original: Request, limit: number, isChunked: boolean) {
+  /** @param isAnnounced Whether the body was announced. */
+  constructor(original: Request, limit: number, isAnnounced: boolean) {
     this.#original = original;
     this.#limit = limit;
-    this.#isChunked = isChunked;
+    this.#isAnnounced = isAnnounced;
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
       type: "bytes",
       pull: (controller) => this.#pull(controller as ReadableByteStreamController),
@@ -132,7 +134,7 @@ class OpenBody implements DenoBody {
   }
 
   get isLeft(): boolean {
-    return this.#tooLarge || this.#isAbandoned || this.#isChunked && openBody(this.#original) === "unread";
+    return this.#tooLarge || this.#isAbandoned || this.#isAnnounced && openBody(this.#original) === "unread";
   }
 
   discardRest(): void {

@@ -172,6 +172,12 @@ Deno.test({
     for (const headers of [{}, { host: "a" }, { "x-length": "1" }]) {
       for (const length of [11, 200_000]) assertEquals((await ask("x".repeat(length), headers))[0], 413);
     }
+    // Neither may these have a body of a length that is not told.
+    for (const method of ["TRACE", "TRACK", "get"]) {
+      for (const length of [11, 200_000]) {
+        assertEquals((await ask("x".repeat(length), { ":method": method }))[0], 413, method);
+      }
+    }
     session.destroy();
     for (const head of ["POST / HTTP/1.0\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"]) {
       using client = await RawClient.connect(served.port);
@@ -182,6 +188,39 @@ Deno.test({
     await client.send("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "", "0", "");
     assertEquals((await client.response()).body, "[]");
   },
+});
+
+eachEngine("a length that is sent twice, and a method in other letters, do not get past the limit", async (engine) => {
+  await using served = start(async (request) => new Response(`[${(await request.text()).length}]`), {
+    engine,
+    maxRequestBodySize: 10,
+  });
+  const ask = async (method: string, ...lines: string[]) => {
+    using client = await RawClient.connect(served.port);
+    await client.send(`${method} / HTTP/1.1`, "Host: a", ...lines);
+    const { status, body } = await within(20_000, client.response());
+    return status === 200 ? body : status;
+  };
+  const [chunked, told] = [["Transfer-Encoding: chunked", "", "B", "x".repeat(11), "0", ""], "Content-Length: 11"];
+  assertEquals(await ask("POST", told, told, "", "x".repeat(11)), engine === "node:http" ? 400 : 413);
+  assertEquals(await ask("POST", "Content-Length: 11, 11", "", "x".repeat(11)), 400);
+  for (const method of ["get", "Get", "head", "Head", "trace", "track"]) {
+    const refused = engine === "node:http" ? 400 : 413;
+    assertEquals(await ask(method, told, "", "x".repeat(11)), refused, method);
+    assertEquals(await ask(method, ...chunked), refused, method);
+  }
+  if (engine === "node:http") return;
+  // Deno has no body for this one.
+  assertEquals(await ask("GET", told, "", "x".repeat(11)), "[0]");
+  for (const method of ["TRACE", "TRACK"]) {
+    assertEquals(await ask(method, told, "", "x".repeat(11)), 413, method);
+    assertEquals(await ask(method, ...chunked), 413, method);
+  }
+  // What is within the limit is served.
+  const five = "Content-Length: 5";
+  assertEquals(await ask("POST", five, five, "", "xxxxx"), "[5]");
+  assertEquals(await ask("get", five, "", "xxxxx"), "[5]");
+  for (const method of ["get", "TRACE", "OPTIONS"]) assertEquals(await ask(method, ""), "[0]", method);
 });
 
 Deno.test("node:http: over TLS too", async () => {
