@@ -12,7 +12,7 @@ import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { StreamIo } from "../ffi/nonblocking_io.ts";
 import type { PollWaiter } from "../ffi/poller.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { closeAtEnd } from "../internal/runtime.ts";
+import { closeAtEnd, unreferenced } from "../internal/runtime.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { acceptNow, closeOnExec, keepOnExec, newPipe, newSocketPair } from "../ffi/unix/descriptors.ts";
 import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
@@ -41,6 +41,8 @@ const NO_WAY = new Uint8Array(0);
 const PASS_TIMEOUT_MS = 31_000;
 /** The number of connections from other processes than the target that are handled in one turn of the event loop. */
 const MAX_STRANGERS_IN_TURN = 8;
+/** The pause after accepting failed, and before descriptors that found no room are sent again, in milliseconds. */
+const PAUSE_MS = 20;
 /** The number of descriptors of a target: for frames, descriptors, answers and decisions. */
 const TARGET_ENDS = 4;
 const SEQUENCE_SIZE = 4;
@@ -179,18 +181,27 @@ class Pass {
       throw error;
     }
     addEventListener("unload", this.#remove);
-    this.#serve().catch(() => {});
+    this.#serve();
   }
 
   async #serve(): Promise<void> {
     while (this.#open) {
-      this.#waiting = unixPoller().prepare().wait(this.#listener, "read");
-      await this.#waiting.over;
-      for (let count = 0; this.#open && count < MAX_STRANGERS_IN_TURN; count++) {
-        const connection = acceptNow(this.#listener);
-        if (connection === undefined) break;
-        if (this.#give(connection)) return this.close();
+      try {
+        this.#waiting = unixPoller().prepare().wait(this.#listener, "read");
+        await this.#waiting.over;
+        await this.#acceptSome();
+      } catch {
+        // This process has no descriptor left for a connection. The target waits in the backlog.
+        await unreferenced(PAUSE_MS);
       }
+    }
+  }
+
+  async #acceptSome(): Promise<void> {
+    for (let count = 0; this.#open && count < MAX_STRANGERS_IN_TURN; count++) {
+      const connection = acceptNow(this.#listener);
+      if (connection === undefined) return;
+      if (await this.#give(connection)) this.close();
     }
   }
 
@@ -198,11 +209,16 @@ class Pass {
    * Sends the descriptors if the peer is the target. Nothing more is read from the peer, because what it sent may block
    * this thread.
    */
-  #give(connection: bigint): boolean {
+  async #give(connection: bigint): Promise<boolean> {
     try {
       libc().shutdown(connection, SHUT_RD);
       if (peerProcessId(connection) !== this.#processId) return false;
-      return sendDescriptors(connection, new Uint8Array(1), this.#descriptors);
+      while (!sendDescriptors(connection, new Uint8Array(1), this.#descriptors)) {
+        await unreferenced(PAUSE_MS);
+        // The descriptors are closed then.
+        if (!this.#open) return false;
+      }
+      return true;
     } catch {
       return false;
     } finally {

@@ -95,6 +95,15 @@ export function referenceCall(call: Promise<unknown>, referenced: boolean): void
 }
 
 /**
+ * Waits without keeping the process running.
+ *
+ * @param milliseconds The duration, at most the longest duration of a timer.
+ */
+export function unreferenced(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, milliseconds)));
+}
+
+/**
  * Waits until a promise settles or a time limit passes. Rejects if the promise rejects.
  *
  * @param promise The promise to wait for.

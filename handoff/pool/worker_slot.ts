@@ -4,6 +4,7 @@
  * @module
  */
 import { check, STRING } from "../../internal/options.ts";
+import { unreferenced } from "../../internal/runtime.ts";
 import { describeExit, discardChild, killProcess, reserveOutput, spawnWorkerCommand } from "../spawn.ts";
 import type {
   FilledPoolOptions,
@@ -278,7 +279,7 @@ export class WorkerSlot {
         return await this.replace({ startTimeout, drainTimeout });
       } catch {
         // The event of its end has been emitted. The worker that has the slot takes nothing until another one starts.
-        await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, maxRestartDelay)));
+        await unreferenced(maxRestartDelay);
       }
     }
   }

@@ -23,7 +23,7 @@ import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
 import { POLLIN, PollProbe } from "../../ffi/unix/io.ts";
 import { readableWithin, unixPoller } from "../../ffi/unix/poller.ts";
 import { peerProcessId, type ProcessReference, referToPeer, referToProcess } from "../../ffi/unix/process.ts";
-import { nextTurn } from "../../internal/runtime.ts";
+import { nextTurn, unreferenced } from "../../internal/runtime.ts";
 import type { PollWaiter } from "../../ffi/poller.ts";
 import { WinsockError } from "../../ffi/winsock_error.ts";
 import { SOCK, WSA_ERRORS } from "../../structs/constants.ts";
@@ -524,11 +524,6 @@ class Reserve {
 function isShortage(error: unknown): boolean {
   const codes: readonly number[] = [WSA_ERRORS.WSAEMFILE, WSA_ERRORS.WSAENOBUFS];
   return error instanceof WinsockError && codes.includes(error.code);
-}
-
-/** Waits without keeping the process running. */
-function unreferenced(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, milliseconds)));
 }
 
 /** Compares in constant time, so that the duration does not show where the first difference is. */

@@ -13,11 +13,12 @@ import {
   UpgradeError,
   WorkerPool,
 } from "@winsock/handoff";
+import { NativeMessage } from "../../ffi/unix/scm_rights.ts";
 import { discardChild, spawnWorkerCommand } from "../../handoff/spawn.ts";
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { Shortage, withLimits } from "../kit/descriptor_limit.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
-import { until, within } from "../kit/process.ts";
+import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 import { moduleUrl, runCode } from "../kit/run.ts";
 
 const ECHO = new URL("../children/echo.ts", import.meta.url);
@@ -142,6 +143,63 @@ Deno.test("sending to a target needs no descriptor, whether it is trusted or not
       assertEquals(await within(10_000, readText(client, 5)), "hello");
     }
   }
+});
+
+/**
+ * Runs a target that connects to its source while something keeps it from being served, and sees that it is served
+ * later, and nothing is left open.
+ */
+async function connectsDuring(hindrance: () => Disposable): Promise<void> {
+  // What all sources share, and the first connection, stay open.
+  for (const hindered of [false, true]) {
+    const [before] = await settledDescriptors(Deno.pid);
+    const child = spawnChild("starting_target.ts");
+    try {
+      await using source = new HandoffSource(child, { startTimeout: 20_000 });
+      let ready = false;
+      source.ready.then(() => ready = true, () => {});
+      {
+        using _ = hindered ? hindrance() : undefined;
+        assertEquals(await lines(child)(), "started");
+        if (hindered) await new Promise((resolve) => setTimeout(resolve, 500));
+        assert(!hindered || !ready);
+      }
+      await within(10_000, source.ready);
+      using pair = await connection();
+      await within(10_000, source.send(pair.server));
+      using client = pair.client.toConn();
+      await writeText(client, "hello");
+      assertEquals(await within(10_000, readText(client, 5)), "hello");
+    } finally {
+      await endChild(child);
+    }
+    if (hindered) await until(() => countDescriptors() <= before!, "nothing is left of the target");
+  }
+}
+
+Deno.test("a target that connects while its source has no descriptor left is served when it has", withLimits, () => {
+  return connectsDuring(() => {
+    const shortage = new Shortage(0);
+    // What becomes free meanwhile, such as the end of a pipe, is taken as well.
+    const filling = setInterval(() => shortage.fill(), 1);
+    return {
+      [Symbol.dispose]() {
+        clearInterval(filling);
+        shortage[Symbol.dispose]();
+      },
+    };
+  });
+});
+
+Deno.test("a target that connects while no descriptor can be sent is served when one can", withLimits, async () => {
+  const { send } = NativeMessage.prototype;
+  let refused = 0;
+  await connectsDuring(() => {
+    // As the system refuses it: ETOOMANYREFS, which needs a user who is not root.
+    NativeMessage.prototype.send = () => ++refused === 0;
+    return { [Symbol.dispose]: () => void (NativeMessage.prototype.send = send) };
+  });
+  assert(refused > 1, `it was tried ${refused} times`);
 });
 
 Deno.test("a pool whose workers die while there is no room serves again when there is", withLimits, async () => {
