@@ -130,7 +130,8 @@ export interface PoolServeOptions {
    * The process that accepts. With `"connections"` this process accepts and hands each connection off to a worker; it
    * can look at the connection first. With `"listener"` every worker accepts itself, on a duplicate of the listener: no
    * process is between the client and the worker, and the system chooses the worker. The code of the workers is the
-   * same. Defaults to `"connections"`.
+   * same. A worker that does not take the listener, or stops accepting because of an error, is offered it again every
+   * second while it runs. Defaults to `"connections"`.
    */
   distribute?: "connections" | "listener";
   /** The data that is sent with each connection: any JSON value, at most 1 MiB. */

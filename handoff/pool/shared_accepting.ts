@@ -5,6 +5,7 @@
  */
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { type CoAcceptor, follow, type Listener } from "../../sockets/listener.ts";
+import { HandoffError } from "../errors.ts";
 import type { SharedListener } from "../shared_listener.ts";
 import type { WorkerSlot } from "./worker_slot.ts";
 
@@ -18,18 +19,25 @@ export interface SharedAcceptingOptions {
   readonly timeout: number;
 }
 
+/** The parts of a {@linkcode WorkerSlot} that {@linkcode SharedAccepting} uses. */
+type AcceptingSlot = Pick<WorkerSlot, "processId" | "state" | "share" | "endSilent">;
+
+/** How long to wait before a worker that no longer accepts gets the listener again, in milliseconds. */
+const SHARE_AGAIN_MS = 1_000;
+
 /** Lets the workers of a pool accept on a listener. */
 export class SharedAccepting implements CoAcceptor {
   /** Resolves when the listener was closed or released. */
   readonly ended: Promise<void>;
   readonly #ended = Promise.withResolvers<void>();
   readonly #listener: Listener<SocketAddr>;
-  readonly #slots: readonly WorkerSlot[];
+  readonly #slots: readonly AcceptingSlot[];
   readonly #options: SharedAcceptingOptions;
   /** The shared listener in each worker, by process id. */
   readonly #shares = new Map<number, Promise<SharedListener | undefined>>();
   readonly #following: Disposable;
   readonly #watch: ReturnType<typeof setInterval>;
+  #again: ReturnType<typeof setTimeout> | undefined;
   #accepting = false;
   #over = false;
 
@@ -38,7 +46,7 @@ export class SharedAccepting implements CoAcceptor {
    * @param slots The slots of the pool.
    * @param options The data, the limit and the timeout.
    */
-  constructor(listener: Listener<SocketAddr>, slots: readonly WorkerSlot[], options: SharedAcceptingOptions) {
+  constructor(listener: Listener<SocketAddr>, slots: readonly AcceptingSlot[], options: SharedAcceptingOptions) {
     this.ended = this.#ended.promise;
     this.#listener = listener;
     this.#slots = slots;
@@ -49,7 +57,7 @@ export class SharedAccepting implements CoAcceptor {
   }
 
   /** Handles a worker that became ready: it accepts too, if the workers accept now. */
-  add(slot: WorkerSlot): void {
+  add(slot: AcceptingSlot): void {
     if (!this.#accepting || this.#shares.has(slot.processId)) return;
     const { processId } = slot;
     const { data, limit, timeout } = this.#options;
@@ -59,7 +67,25 @@ export class SharedAccepting implements CoAcceptor {
       if (share !== undefined && !this.#accepting) await share.pause().catch(() => {});
       await share?.stopped;
       this.#shares.delete(processId);
+      this.#addLater();
     });
+  }
+
+  #addReady(): void {
+    for (const slot of this.#slots) if (slot.state === "ready") this.add(slot);
+  }
+
+  /**
+   * Shares the listener again with workers that go on running. The reason why they do not accept may have been temporary:
+   * a worker was busy, or had no descriptor left.
+   */
+  #addLater(): void {
+    if (this.#over || this.#again !== undefined) return;
+    this.#again = setTimeout(() => {
+      this.#again = undefined;
+      this.#addReady();
+    }, SHARE_AGAIN_MS);
+    Deno.unrefTimer(this.#again);
   }
 
   async pause(): Promise<void> {
@@ -71,7 +97,7 @@ export class SharedAccepting implements CoAcceptor {
     if (this.#over) return;
     this.#accepting = true;
     this.#each((share) => share.resume());
-    for (const slot of this.#slots) if (slot.state === "ready") this.add(slot);
+    this.#addReady();
   }
 
   closed(): void {
@@ -83,18 +109,21 @@ export class SharedAccepting implements CoAcceptor {
     this.#accepting = false;
     this.#over = true;
     clearInterval(this.#watch);
+    clearTimeout(this.#again);
     this.#following[Symbol.dispose]();
     await this.#each((share) => share.stop());
   }
 
   /**
    * Asks each worker for an answer, and ends a worker that does not answer. A worker that was stopped by a signal or a
-   * debugger could keep a connection that it does not serve.
+   * debugger could keep a connection that it does not serve. A worker that has said that it no longer accepts is not
+   * silent.
    */
   #look(): void {
     if (!this.#accepting) return;
     for (const [processId, sharing] of this.#shares) {
-      sharing.then((share) => share?.resume()).catch(() => {
+      sharing.then((share) => share?.resume()).catch((error) => {
+        if (!(error instanceof HandoffError) || error.outcome !== "timeout") return;
         for (const slot of this.#slots) slot.endSilent(processId, this.#options.timeout);
       });
     }

@@ -567,6 +567,20 @@ Deno.test("a worker that is frozen while it accepts keeps one connection at most
   });
 });
 
+Deno.test("a worker that was too busy to take the listener gets it again, and accepts", async () => {
+  // Shorter than the worker is busy, and longer than half of that: then a worker that is silent is ended.
+  const sendTimeout = 2_000;
+  await withServing({ size: 1, sendTimeout, args: ["busy"] }, async ({ pool, listener }) => {
+    await within(20_000, pool.ready);
+    const { processId } = pool.statistics.workers[0]!;
+    const serving = pool.serve(listener, { distribute: "listener" });
+    using conn = await client(listener);
+    assertEquals(await ask(conn), `${processId} null`);
+    listener.close();
+    await within(10_000, serving);
+  });
+});
+
 Deno.test("what workers that accept for themselves cannot do is refused", async () => {
   await withServing({}, async ({ pool, listener }) => {
     for (const options of [{ onConnection: () => {} }, { initialBytes: new Uint8Array(1) }]) {

@@ -23,6 +23,7 @@ import {
   NO_LIMIT,
   OfferedKind,
 } from "../../handoff/protocol.ts";
+import { SharedAccepting } from "../../handoff/pool/shared_accepting.ts";
 import { connection } from "../kit/connections.ts";
 import {
   type FakeSource,
@@ -184,6 +185,41 @@ Deno.test("a target that stops by itself ends what was asked of it, and says why
     assertEquals([(await target.next())?.type, (await target.next())?.type], [PAUSE, ACCEPT]);
     const again = await shareWith(source, target, listener);
     assertEquals([again.sequence, observe(source).held], [sequence + 1, 0]);
+  });
+});
+
+Deno.test("a worker that could not go on accepting gets the listener again, and is not ended for that", async () => {
+  await withFakeTarget(async (source, target) => {
+    using listener = listenHere();
+    target.ready();
+    await source.ready;
+    const ended: number[] = [];
+    const slot = {
+      processId: 4242,
+      state: "ready" as const,
+      share: (...args: Parameters<HandoffSource["shareListener"]>) => source.shareListener(...args),
+      endSilent: (processId: number) => void ended.push(processId),
+    };
+    const accepting = new SharedAccepting(listener, [slot], { data: "each", limit: 7, timeout: 1_000 });
+    const takeListener = async () => {
+      const offer = await target.offer();
+      assert(await target.take(offer));
+      assertEquals((await target.next())?.type, ACCEPT);
+      return offer.sequence;
+    };
+    const first = await takeListener();
+    target.say(encodeFrame(ACCEPTING, first));
+    // The pool asks from time to time, and the worker stops before it has answered.
+    assertEquals((await target.next())?.type, ACCEPT);
+    target.say(encodeFrame(STOPPED, first, encodeReason("cannot accept")));
+    const second = await takeListener();
+    target.say(encodeFrame(ACCEPTING, second), counts(second, 2, 0));
+    await until(() => observe(source).held === 2, "it accepts again");
+    assertEquals(ended, []);
+    const stopping = accepting.stop();
+    for (let frame = await target.next(); frame?.type !== STOP; frame = await target.next());
+    target.say(encodeFrame(STOPPED, second));
+    await within(5_000, stopping);
   });
 });
 
