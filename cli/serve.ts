@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
 import { notify, systemdSockets } from "../interop/systemd.ts";
 import { type AppServer, serve, type ServeOptions } from "../serve/serve.ts";
+import { isModuleUrl } from "../serve/worker_command.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The help text of `serve`. */
@@ -56,7 +58,7 @@ const WATCH_DELAY_MS = 200;
  * @throws {UsageError} If the arguments are invalid.
  */
 export async function serveCommand(terminal: Terminal, args: readonly string[]): Promise<number> {
-  const { help, watch, systemd, options } = readArguments(args);
+  const { help, watched, systemd, options } = readArguments(args);
   if (help) return terminal.print(SERVE_HELP), 0;
   using passed = systemd ? systemdSockets() : undefined;
   const listener = passed?.takeListener(0);
@@ -64,11 +66,18 @@ export async function serveCommand(terminal: Terminal, args: readonly string[]):
     throw new TypeError(`Cannot serve on the socket of systemd: ${listener.addr.path} is a local socket, not a port`);
   }
   const given = listener === undefined ? options : { ...options, listener };
-  const server = await serve({ ...given, onWorker: (line) => terminal.printError(line) });
   const manager = systemd ? notify : async () => {};
-  const restart = () => replaceWorkers(server, terminal, manager);
-  using signals = obeySignals(server, restart, manager);
-  using _watching = watch ? callOnChange(options.main, restart) : undefined;
+  // A manager that is gone must not end the server.
+  const tell: Manager = (state) =>
+    manager(state).catch((error) => terminal.printError(`Cannot notify the service manager: ${messageOf(error)}`));
+  using signals = obeySignals(tell);
+  const starting = serve({ ...given, onWorker: (line) => terminal.printError(line) });
+  const server = await Promise.race([starting, signals.forced]);
+  // A signal came before the server was ready.
+  if (server === undefined) return 0;
+  const restart = () => replaceWorkers(server, terminal, tell);
+  signals.applyTo(server, restart);
+  using _watching = watched === undefined ? undefined : callOnChange(watched, restart);
   const { hostname, port } = server.addr;
   const host = hostname === "0.0.0.0" || hostname === "::"
     ? "localhost"
@@ -85,7 +94,8 @@ export async function serveCommand(terminal: Terminal, args: readonly string[]):
 
 interface ServeArguments {
   readonly help: boolean;
-  readonly watch: boolean;
+  /** The folder whose files are watched, if they are to be. */
+  readonly watched: string | undefined;
   readonly systemd: boolean;
   readonly options: ServeOptions & { readonly main: string };
 }
@@ -133,7 +143,7 @@ function readArguments(args: readonly string[]): ServeArguments {
   for (const [name, value] of Object.entries(options)) if (value === undefined) delete options[name];
   return {
     help: parsed.help,
-    watch: parsed.watch,
+    watched: parsed.watch && !parsed.help ? folderOf(main!) : undefined,
     systemd: parsed.systemd,
     options: options as unknown as ServeArguments["options"],
   };
@@ -150,22 +160,33 @@ type Manager = (
   state: { READY: 1; STATUS?: string; MAINPID?: number } | { RELOADING: 1 } | { STOPPING: 1 },
 ) => Promise<unknown>;
 
+/** Signals that were handled from the start of the command. */
+interface Signals extends Disposable {
+  /** Resolves when the command is to end at once: at a second signal, or at the first before there is a server. */
+  readonly forced: Promise<void>;
+  /** From now on the signals are for this server. */
+  applyTo(server: AppServer, restart: () => void): void;
+}
+
 /**
  * Handles signals: SIGINT and SIGTERM end the server, and SIGHUP replaces the workers. On Windows, SIGINT,
  * SIGBREAK and SIGHUP end the server.
  */
-function obeySignals(
-  server: AppServer,
-  restart: () => void,
-  manager: Manager,
-): Disposable & { readonly forced: Promise<void> } {
+function obeySignals(manager: Manager): Signals {
   const forced = Promise.withResolvers<void>();
+  let target: { server: AppServer; restart: () => void } | undefined;
   let ending = false;
+  /** Whether the workers are to be replaced as soon as there is a server. */
+  let outdated = false;
   const end = () => {
-    if (ending) return forced.resolve();
+    if (ending || target === undefined) return forced.resolve();
     ending = true;
-    manager({ STOPPING: 1 }).catch(() => {});
-    server.shutdown();
+    manager({ STOPPING: 1 });
+    target.server.shutdown();
+  };
+  const restart = () => {
+    if (target === undefined) outdated = true;
+    else target.restart();
   };
   const actions = new Map<Deno.Signal, () => void>(
     Deno.build.os === "windows"
@@ -175,6 +196,10 @@ function obeySignals(
   for (const [signal, action] of actions) Deno.addSignalListener(signal, action);
   return {
     forced: forced.promise,
+    applyTo(server, restart) {
+      target = { server, restart };
+      if (outdated) restart();
+    },
     [Symbol.dispose]() {
       for (const [signal, action] of actions) Deno.removeSignalListener(signal, action);
     },
@@ -188,17 +213,28 @@ async function replaceWorkers(server: AppServer, terminal: Terminal, manager: Ma
     await server.restart();
     terminal.print(status);
   } catch (error) {
-    status = `Cannot replace the workers: ${error instanceof Error ? error.message : String(error)}`;
+    status = `Cannot replace the workers: ${messageOf(error)}`;
     terminal.printError(status);
   }
   // A service that continues to run is ready in any case: systemd has no state for a reload that failed.
   await manager({ READY: 1, STATUS: status.replaceAll(/[\n\0].*/gs, "") });
 }
 
-/** Calls a function when a file changes in the folder of a module or below it. */
-function callOnChange(main: string | URL, callback: () => void): Disposable {
-  const directory = String(main).replace(/[^/\\]*$/, "") || ".";
-  const watcher = Deno.watchFs(directory, { recursive: true });
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Returns the folder that has a module. */
+function folderOf(main: string): string {
+  const isUrl = isModuleUrl(main);
+  if (isUrl && !/^file:/i.test(main)) throw new UsageError(`Invalid --watch: ${main} is not a file`);
+  const path = isUrl ? fileURLToPath(main) : main;
+  return path.replace(/[^/\\]*$/, "") || ".";
+}
+
+/** Calls a function when a file changes in a folder or below it. */
+function callOnChange(folder: string, callback: () => void): Disposable {
+  const watcher = Deno.watchFs(folder, { recursive: true });
   let timer: ReturnType<typeof setTimeout> | undefined;
   (async () => {
     for await (const { kind } of watcher) {

@@ -10,6 +10,7 @@ import {
   FUNCTION,
   integer,
   limit,
+  MAX_DURATION,
   oneOf,
   type Rule,
   STRING,
@@ -87,6 +88,8 @@ const SOCKET_NAME = "http";
 /** The most workers, as of a {@linkcode WorkerPool}. */
 const MAX_WORKERS = 1_024;
 const LISTENER: Rule = { what: "a Listener", accepts: (value) => value instanceof Listener };
+/** The time for the process of a new version to start its workers, in milliseconds. */
+const PROCESS_START_MS = 10_000;
 /** The share of the `drainTimeout` in which a worker finishes its own responses. */
 const RESPONSE_SHARE = 0.9;
 
@@ -262,7 +265,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
       serving.catch(() => {});
       await version?.markReady();
-      const requests = answerRequests(version, options);
+      const requests = answerRequests(version, options.controlFile, startTimeout);
       const server = new AppServer({ pool, listener, serving, addr, requests });
       version?.retired.then(() => server.shutdown());
       return server;
@@ -307,10 +310,13 @@ function openListener(
 /** Replaces this process when an upgrade is requested through the control file. */
 function answerRequests(
   version: ServerVersion | undefined,
-  { controlFile }: ServeOptions,
+  controlFile: string | undefined,
+  startTimeout: number,
 ): Disposable | undefined {
   if (version === undefined || controlFile === undefined) return undefined;
-  return onUpgradeRequest(() => upgrade(version, ownProgram()), { controlFile });
+  // The new version is ready when its workers are.
+  const timeout = Math.min(startTimeout + PROCESS_START_MS, MAX_DURATION);
+  return onUpgradeRequest(() => upgrade(version, { ...ownProgram(), timeout }), { controlFile });
 }
 
 /**

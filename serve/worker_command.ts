@@ -40,10 +40,14 @@ export function workersOf(options: WorkerOptions): Workers | undefined {
   return workersOfModule(main as string | URL, options);
 }
 
-function workersOfModule(main: string | URL, { args = [], denoFlags = [] }: WorkerOptions): Workers {
+/** Whether a module is named by a URL, and not by a path. */
+export function isModuleUrl(main: string): boolean {
   // A single letter before the colon is a drive letter of Windows.
-  const isUrl = main instanceof URL || /^[a-z][a-z\d+.-]+:/i.test(main);
-  const script = isUrl ? new URL(main) : pathToFileURL(main);
+  return /^[a-z][a-z\d+.-]+:/i.test(main);
+}
+
+function workersOfModule(main: string | URL, { args = [], denoFlags = [] }: WorkerOptions): Workers {
+  const script = main instanceof URL || isModuleUrl(main) ? new URL(main) : pathToFileURL(main);
   if (Deno.build.standalone) {
     throw new TypeError(`Cannot serve ${script}: this program is compiled, so \`main\` must be the module itself`);
   }

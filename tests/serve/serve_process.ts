@@ -61,8 +61,7 @@ export class ServeProcess implements AsyncDisposable {
     workerGrants: string[] = [],
     handoff: Handoff = HERE,
   ): Promise<ServeProcess> {
-    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
-    return await ServeProcess.startCommand(command("serve", all, grants, handoff));
+    return await ServeProcess.startCommand(serveCommand(args, grants, workerGrants, handoff));
   }
 
   /** Starts one in a console of its own, and waits until it listens. Windows only. */
@@ -196,6 +195,17 @@ export function get(port: number, path: string, agent?: http.Agent): Promise<{ s
     sent.on("timeout", () => sent.destroy(new Error("No answer in 20 s")));
     sent.on("error", reject);
   });
+}
+
+/** The command that serves with these arguments, on any port. */
+export function serveCommand(
+  args: string[],
+  grants: string[] = [],
+  workerGrants: string[] = [],
+  handoff: Handoff = HERE,
+): Deno.Command {
+  const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS, ...workerGrants];
+  return command("serve", all, grants, handoff);
 }
 
 function portOf(args: string[]): string[] {

@@ -1,11 +1,11 @@
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { isAlive, kill } from "../kit/faults/acts.ts";
 import { listen } from "@winsock/handoff";
 import { serve } from "@winsock/handoff/serve";
-import { until, within } from "../kit/process.ts";
+import { endChild, lines, until, within } from "../kit/process.ts";
 import { layOutSnippets } from "../kit/snippets.ts";
-import { get, ServeProcess } from "./serve_process.ts";
+import { get, serveCommand, ServeProcess } from "./serve_process.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
 /** A worker finds the project's configuration, and by that what the library imports, beside its program. */
@@ -123,6 +123,7 @@ Deno.test("serve: a command that is wrong ends with 2 and says what is", async (
       [["--workers", "0", APP], "Invalid --workers"],
       [["--max-body-size", "Infinity", APP], "Invalid --max-body-size"],
       [["--distribute", "fairly", APP], "Invalid --distribute"],
+      [["--watch", "https://localhost/app.ts"], "Invalid --watch: https://localhost/app.ts is not a file"],
       [["--colour", APP], "--colour is not an option of serve"],
     ] as const
   ) {
@@ -146,6 +147,59 @@ Deno.test({
     assertEquals((await slow).status, 200);
     assertEquals(await within(20_000, server.code), 0);
   },
+});
+
+for (const [signal, says] of [["SIGTERM", undefined], ["SIGHUP", "All workers were replaced"]] as const) {
+  Deno.test({
+    name: `serve: ${signal} that comes before the server is ready ${
+      says ? "replaces the workers then" : "ends it with 0"
+    }`,
+    ignore: ON_WINDOWS,
+    async fn() {
+      const folder = await makeFolder();
+      try {
+        const main = `${folder}/main.ts`;
+        const slowly = `console.log("loads"); await new Promise((resolve) => setTimeout(resolve, 700));`;
+        await Deno.writeTextFile(main, `${slowly} export default { fetch: () => new Response("here") };`);
+        const child = serveCommand(["--workers", "1", main]).spawn();
+        try {
+          const line = lines(child);
+          assertEquals(await within(30_000, line()), "[0] loads");
+          child.kill(signal);
+          if (says !== undefined) {
+            assertMatch(await within(30_000, line()) ?? "", /^Listening on /);
+            assertEquals(await within(30_000, line()), "[0] loads");
+            assertEquals(await within(30_000, line()), says);
+            child.kill("SIGTERM");
+          }
+          assertEquals((await within(30_000, child.status)).code, 0);
+        } finally {
+          await endChild(child);
+          await child.stderr.cancel();
+        }
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    },
+  });
+}
+
+Deno.test("serve: --watch replaces the workers when a file changes, also if the module is named by a URL", async () => {
+  const folder = await makeFolder();
+  try {
+    const main = `${folder}/main.ts`;
+    const write = (version: number) =>
+      Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
+    await write(1);
+    for (const [version, name] of [[2, main], [3, pathToFileURL(main).href]] as const) {
+      await using server = await ServeProcess.start(["--workers", "1", "--watch", name], [`--allow-read=${folder}`]);
+      await write(version);
+      await until(() => server.output.includes("All workers were replaced"), "they are replaced");
+      assertEquals((await get(server.port, "/")).text, `version ${version}`);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 for (const how of ["connections", "listener"]) {

@@ -1,6 +1,6 @@
 // `handoff serve` as a service of systemd: started with a socket, and telling how it is.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { listen } from "@winsock/handoff";
+import { listen, listenDatagram } from "@winsock/handoff";
 import { spawnActivated } from "@winsock/handoff/interop";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import { FFI_GRANT, RUN, until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
 import { freePort } from "../kit/snippets.ts";
 import { withManager } from "../kit/service_manager.ts";
-import { get, ServeProcess } from "./serve_process.ts";
+import { get, serveCommand, ServeProcess } from "./serve_process.ts";
 
 const CLI = new URL("../../cli/mod.ts", import.meta.url).href;
 const APP = new URL("app.ts", import.meta.url).href;
@@ -138,6 +138,36 @@ Deno.test({
         assertEquals((await load.end()).failures, []);
         assertEquals(server.errors.filter((line) => line.includes("keeps its address")), []);
       }, `${folder}/notify`);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "serve: a service manager that is gone does not end the server",
+  ignore: needs("systemd").ignore,
+  async fn() {
+    const folder = await Deno.makeTempDir();
+    try {
+      const path = `${folder}/notify`;
+      const manager = listenDatagram({ transport: "unixpacket", path });
+      const command = serveCommand(["--systemd", "--workers", "1", APP], [`--allow-env=${ENV}`], [], {
+        cli: CLI,
+        env: { NOTIFY_SOCKET: path },
+      });
+      const starting = ServeProcess.startCommand(command);
+      const [ready] = await within(20_000, manager.receive());
+      assertEquals(new TextDecoder().decode(ready), "READY=1");
+      await using server = await starting;
+      manager.close();
+      server.signal("SIGHUP");
+      await until(() => server.output.includes("All workers were replaced"), "they are replaced");
+      const reports = () => server.errors.filter((line) => line.includes("Cannot notify the service manager: "));
+      await until(() => reports().length === 2, `it says so twice: ${server.errors.join("|")}`);
+      await server.untilAnswered(1);
+      server.signal("SIGTERM");
+      assertEquals(await within(20_000, server.code), 0);
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
