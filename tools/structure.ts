@@ -78,7 +78,6 @@ const SINGLE_IMPORTER: Readonly<Record<string, Reason>> = {
   "http/node_server.ts": "own secret: what node:http's server is made to do differently",
   "http/restore_env.ts": "own secret: the order of imports is what it does",
   "http/slow_clients.ts": "own secret: when a client counts as too slow",
-  "serve/worker_command.ts": "own secret: what a worker runs, and how it is told that it is one",
   "sockets/conn.ts": "own secret: Deno.TcpConn on a descriptor",
   "sockets/polled_stream.ts": "own secret: a node:net socket without Deno's internals",
   "spi/unix/rendezvous.ts": "own secret: answering claims of strangers and targets",

@@ -218,7 +218,9 @@ function procTable(functions: ProviderFunctions): CallbackTable {
       return 0;
     },
     lpWSPSetSockOpt(s: bigint, level: number, optname: number, optval: Deno.PointerValue, optlen: number) {
-      functions.WSPSetSockOpt(s, level, optname, bytesAt(required(optval, "WSPSetSockOpt"), optlen).slice());
+      // An option without a value, such as SO_UPDATE_CONNECT_CONTEXT, has no pointer either.
+      const value = optlen === 0 ? new Uint8Array(0) : bytesAt(required(optval, "WSPSetSockOpt"), optlen).slice();
+      functions.WSPSetSockOpt(s, level, optname, value);
       return 0;
     },
     lpWSPGetSockOpt(

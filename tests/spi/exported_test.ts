@@ -51,6 +51,9 @@ function started(provider: ServiceProvider) {
   };
 }
 
+const SOL_SOCKET = 0xffff;
+const SO_UPDATE_CONNECT_CONTEXT = 0x7010;
+
 Deno.test("C code starts a provider and finds a table without holes", withNative, () => {
   const provider = new MemoryProvider();
   using exported = exportProvider(provider);
@@ -208,6 +211,17 @@ Deno.test(
     }
   },
 );
+
+Deno.test("an option without a value is passed on, and a NULL pointer for a value is refused", withNative, async () => {
+  using caller = started(new MemoryProvider());
+  using pair = await connection();
+  const { lpErrno } = caller;
+  // The socket was not connected by ConnectEx, and other systems do not have the option: the system's answer is its own.
+  native().caller_set(pair.server.handle, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, null, 0, lpErrno);
+  assertNotEquals(lpErrno[0], WSA_ERRORS.WSAEFAULT);
+  assertEquals(native().caller_set(pair.server.handle, ...TCP_NODELAY, null, 4, lpErrno), SOCKET_ERROR);
+  assertEquals(lpErrno[0], WSA_ERRORS.WSAEFAULT);
+});
 
 Deno.test("C code reads options and addresses, and is told where its buffer is too short", withNative, async () => {
   using caller = started(new MemoryProvider());
