@@ -140,11 +140,15 @@ export class StreamIo {
     return this.#closed;
   }
 
-  /** Closes the socket once no thread polls it. Pending waits then end. */
-  async close(): Promise<void> {
+  /**
+   * Closes the socket once no thread polls it. Pending waits then end.
+   *
+   * @param close Closes the descriptor. Defaults to the call of the system, on this thread.
+   */
+  async close(close: (s: bigint) => void = this.calls.close): Promise<void> {
     if (this.#closed) return;
     await this.leave();
-    this.calls.close(this.s);
+    close(this.s);
   }
 
   /** Releases the socket to its owner, without closing it, once no thread polls it. Pending waits then end. */

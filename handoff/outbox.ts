@@ -7,7 +7,7 @@
 import { DECISION_SLOTS } from "../ffi/decisions.ts";
 import { INVALID_SOCKET, type OpenSockets } from "../ffi/platform.ts";
 import { systemCalls } from "../ffi/system.ts";
-import { isExclusive, markDuplicated, markShared, markSuspect, type Suspect } from "../sockets/descriptor.ts";
+import { isExclusive, markDuplicated, markShared, noteOffered, type Suspect } from "../sockets/descriptor.ts";
 import { type AnySocket, checkOpen, kindOfSocket, makeBlob } from "../sockets/duplicate_socket.ts";
 import { FrameWriter, type OfferSink } from "./channel.ts";
 import { errorAbout, HandoffError, type HandoffStep, trace } from "./errors.ts";
@@ -305,7 +305,6 @@ export class Outbox {
       socket,
       data,
       initialBytes,
-      this.#settings.suspect === undefined,
       this.#encodeOffer,
       share,
     );
@@ -537,7 +536,7 @@ export class Outbox {
       markDuplicated(socket);
       return OfferedKind[kind];
     }
-    if (this.#settings.suspect !== undefined) markSuspect(socket);
+    noteOffered(socket, this.#settings.suspect);
     if (!isExclusive(socket)) return OfferedKind.copy;
     markShared(socket);
     return OfferedKind.connection;

@@ -5,7 +5,7 @@
  */
 import { BYTES, type Rule, SIGNAL } from "../internal/options.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { closeCopy, closeCopyElsewhere, isSuspect, noteHolder, type Suspect } from "../sockets/descriptor.ts";
+import { closeCopy, noteHolder, type Suspect } from "../sockets/descriptor.ts";
 import { type AnySocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { QueuedFrame } from "./channel.ts";
@@ -73,7 +73,6 @@ export class OutgoingHandoff implements QueuedFrame {
   sequence = 0;
   /** The blob that a provider made for the target, by which the duplicate can be withdrawn. */
   blob: Uint8Array = NO_BYTES;
-  readonly #trusted: boolean;
   readonly #encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined;
   readonly #done = Promise.withResolvers<void>();
   /** The share of the listener, if the source keeps the listener. */
@@ -83,7 +82,6 @@ export class OutgoingHandoff implements QueuedFrame {
     socket: AnySocket | undefined,
     data: Uint8Array,
     initialBytes: Uint8Array,
-    trusted: boolean,
     encode: (outgoing: OutgoingHandoff) => Uint8Array | undefined,
     share?: ListenerShare,
   ) {
@@ -92,7 +90,6 @@ export class OutgoingHandoff implements QueuedFrame {
     this.size = HEADER_SIZE + OFFER_SIZE + BLOB_SIZE + data.byteLength + initialBytes.byteLength;
     this.data = data;
     this.initialBytes = initialBytes;
-    this.#trusted = trusted;
     this.#encode = encode;
     this.share = share;
   }
@@ -116,8 +113,7 @@ export class OutgoingHandoff implements QueuedFrame {
     if (this.share !== undefined || this.socket === undefined) return this.#done.resolve();
     try {
       if (kindOfSocket(this.socket) !== "connection") this.socket.close();
-      else if (this.#trusted && !isSuspect(this.socket)) closeCopy(this.socket);
-      else closeCopyElsewhere(this.socket);
+      else closeCopy(this.socket);
       this.#done.resolve();
     } catch (error) {
       this.#done.reject(error);

@@ -5,6 +5,7 @@
  */
 import type { SocketAddr } from "../ffi/socket_address.ts";
 import { canAdoptResource } from "../sockets/conn_io.ts";
+import { isSuspect } from "../sockets/descriptor.ts";
 import { ARRIVAL_MS, FAREWELL_MS, type HttpConnection, type HttpEngine } from "./connection_server.ts";
 import { DenoConnection, type DenoContext } from "./deno_connection.ts";
 import { canServeResource } from "./deno_internals.ts";
@@ -63,8 +64,10 @@ export class DenoEngine implements HttpEngine {
   }
 
   serve(connection: HttpConnection<SocketAddr>): void {
-    const { initialBytes, localAddr } = connection.socket;
-    if (localAddr.transport !== "tcp" || initialBytes.length > 0) return this.#others.serve(connection);
+    const { socket } = connection;
+    const { initialBytes, localAddr } = socket;
+    const adoptable = localAddr.transport === "tcp" && initialBytes.length === 0 && !isSuspect(socket);
+    if (!adoptable) return this.#others.serve(connection);
     const open = new DenoConnection(this.#context, connection as HttpConnection, localAddr, this.#closed);
     open.place = this.#open.push(open) - 1;
     if (!this.#referenced) open.setReferenced(false);

@@ -24,7 +24,8 @@ interface StreamConnOptions<A extends SocketAddr> {
   /** The address of the peer, or the error of the system if it no longer has the address. */
   readonly remoteAddr: A | Error;
   /**
-   * Whether another process may have a copy of the descriptor. The peer then gets the end before that copy is closed.
+   * Whether the connection is shut down before the descriptor is closed, because another process may have a copy of it.
+   * The peer then gets the end before that copy is closed.
    */
   readonly shared: boolean;
   /** The callback that is called when the descriptor is closed. */

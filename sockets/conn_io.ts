@@ -127,9 +127,10 @@ export function openResourceIo(handle: bigint): ConnIo {
  * Opens a connected stream socket that the library reads and writes with native calls.
  *
  * @param handle The descriptor. It is unchanged if this throws.
+ * @param close Closes the descriptor, if the stream itself must not.
  */
-export function openPlainIo(handle: bigint): ConnIo {
-  return new PlainIo(systemCalls().stream(handle));
+export function openPlainIo(handle: bigint, close: ((handle: bigint) => void) | undefined): ConnIo {
+  return new PlainIo(systemCalls().stream(handle), close);
 }
 
 class ResourceIo implements ConnIo {
@@ -178,12 +179,14 @@ class ResourceIo implements ConnIo {
 
 class PlainIo implements ConnIo {
   readonly #stream: StreamIo;
+  readonly #close: ((handle: bigint) => void) | undefined;
   /** The last read and the last write. The next read or write waits for them. */
   #reading: Promise<unknown> = Promise.resolve();
   #writing: Promise<unknown> = Promise.resolve();
 
-  constructor(stream: StreamIo) {
+  constructor(stream: StreamIo, close: ((handle: bigint) => void) | undefined) {
     this.#stream = stream;
+    this.#close = close;
   }
 
   read(buffer: Uint8Array): Promise<number> {
@@ -218,7 +221,7 @@ class PlainIo implements ConnIo {
   }
 
   async close(): Promise<void> {
-    await this.#stream.close();
+    await this.#stream.close(this.#close);
   }
 
   #write<Result>(write: () => Promise<Result>): Promise<Result> {

@@ -75,37 +75,33 @@ export function isExclusive(owner: { readonly handle: bigint }): boolean {
  * @param owner The owner of the descriptor. If it no longer owns one, nothing is closed.
  */
 export function closeCopy(owner: { readonly handle: bigint }): void {
-  owned.get(owner.handle)?.close();
-}
-
-/**
- * Closes a descriptor like {@linkcode closeCopy}, but on a pool thread. The other process may have set options of the
- * connection, so closing can block.
- *
- * @param owner The owner of the descriptor. If it no longer owns one, nothing is closed.
- */
-export function closeCopyElsewhere(owner: { readonly handle: bigint }): void {
-  owned.get(owner.handle)?.closeElsewhere(false);
-}
-
-/**
- * Marks a descriptor of a connection: a process that is not trusted may have another descriptor of it. Calls with this
- * descriptor can block, so a pool thread closes it.
- *
- * @param owner The owner of the descriptor. If it no longer owns one, nothing is marked.
- */
-export function markSuspect(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
-  if (descriptor !== undefined) descriptor.suspect = true;
+  if (descriptor?.suspect === undefined) descriptor?.close();
+  else descriptor.closeElsewhere(false);
 }
 
 /**
- * Returns whether calls with a descriptor can block, because of {@linkcode markSuspect}.
+ * Notes that a connection is offered to another process. If that process is not trusted, it can set options of the
+ * connection, such as `SO_LINGER`, so that closing the descriptor blocks. From then on a pool thread closes it.
+ *
+ * @param owner The owner of the descriptor. If it no longer owns one, nothing is noted.
+ * @param suspect The process, if it is not trusted.
+ */
+export function noteOffered(owner: { readonly handle: bigint }, suspect: Suspect | undefined): void {
+  const descriptor = owned.get(owner.handle);
+  if (descriptor === undefined) return;
+  // Reading it resets what an earlier process has set, while the connection still belongs to this process.
+  const earlier = descriptor.suspect;
+  descriptor.suspect = suspect ?? earlier;
+}
+
+/**
+ * Returns whether closing a descriptor can block, because of a process that {@linkcode noteOffered} has noted.
  *
  * @param owner The owner of the descriptor.
  */
 export function isSuspect(owner: { readonly handle: bigint }): boolean {
-  return owned.get(owner.handle)?.suspect === true;
+  return owned.get(owner.handle)?.suspect !== undefined;
 }
 
 /** A process that is not trusted. */
@@ -139,6 +135,14 @@ export function holderOf(owner: { readonly handle: bigint }, except?: number): S
   return owned.get(owner.handle)?.holders?.values().find(({ processId, over }) => !over && processId !== except);
 }
 
+/** How a stream ends the connection of the descriptor that it gets. */
+export interface StreamEnd {
+  /** Whether the stream shuts the connection down before it closes the descriptor. */
+  readonly shared: boolean;
+  /** Ends the connection on a pool thread. `undefined` if the stream closes the descriptor itself. */
+  readonly elsewhere: ((handle: bigint) => void) | undefined;
+}
+
 /** The system itself, whichever provider is in use. It made every descriptor that was not opened from a blob. */
 export const SYSTEM: SocketMaker = { closeSocket: (s) => systemCalls().close(s) };
 
@@ -151,8 +155,7 @@ export class Descriptor {
    * Whether the connection was offered to another process, which may have a copy of the descriptor but does not use it.
    */
   shared = false;
-  /** Whether that other process is not trusted. */
-  suspect = false;
+  #suspect: Suspect | undefined;
   /** The processes that are not trusted and may have kept a descriptor. */
   holders: Set<Suspect> | undefined;
   /** Whether, as far as this process knows, no other descriptor of the socket is in use. */
@@ -234,6 +237,22 @@ export class Descriptor {
       if (!open) throw toClosedError(error);
       throw this.open ? toDenoError(error) : toInterruptedError(error);
     }
+  }
+
+  /**
+   * The last process that was offered the connection and is not trusted. `undefined` after it has ended: what it set can
+   * then be reset for good, so that closing does not block.
+   */
+  get suspect(): Suspect | undefined {
+    if (this.#suspect?.over) {
+      this.#suspect = undefined;
+      stopLingering(this.#handle);
+    }
+    return this.#suspect;
+  }
+
+  set suspect(suspect: Suspect | undefined) {
+    this.#suspect = suspect;
   }
 
   /** Whether closing the descriptor may end the connection, because no other process is to use the connection. */
@@ -327,9 +346,16 @@ export class Descriptor {
 
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy of it. */
   end(): void {
-    if (this.suspect) return this.closeElsewhere(this.shared);
+    if (this.suspect !== undefined) return this.closeElsewhere(this.shared);
     if (this.open && this.shared) systemCalls().shutDown(this.#handle);
     this.close();
+  }
+
+  /** Returns how a stream ends the connection, for {@linkcode Descriptor.handOver}. */
+  streamEnd(): StreamEnd {
+    const { shared } = this;
+    if (this.suspect === undefined) return { shared, elsewhere: undefined };
+    return { shared: false, elsewhere: (handle) => systemCalls().closeElsewhere(handle, shared) };
   }
 }
 
@@ -355,6 +381,15 @@ function unknownMaker(): SocketMaker {
       }
     },
   };
+}
+
+/** Resets `SO_LINGER` if it makes closing wait. With 0 seconds, closing resets the connection and does not wait. */
+function stopLingering(handle: bigint): void {
+  try {
+    if (systemCalls().getOption(handle, "SO_LINGER") ?? 0) systemCalls().setOption(handle, "SO_LINGER", null);
+  } catch {
+    // The descriptor was closed, or its maker is not the system. The system does not wait for such a descriptor.
+  }
 }
 
 function isNoSocket(error: unknown): boolean {

@@ -12,6 +12,7 @@ import type { SocketOptions } from "../ffi/socket_options.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
+import type { StreamEnd } from "./descriptor.ts";
 
 /** As in Node, a longer time counts as the longest one. */
 const TIMEOUT: Rule = {
@@ -32,11 +33,11 @@ let PolledStream: ReturnType<typeof definePolledStream> | undefined;
  * Makes a stream of the descriptor of a connected stream socket. The stream then owns the descriptor.
  *
  * @param handle The descriptor. It is unchanged if this throws.
- * @param shared Whether to shut the connection down before it is closed.
+ * @param end How the stream ends the connection.
  */
-export function openPolledStream(handle: bigint, shared: boolean): net.Socket {
+export function openPolledStream(handle: bigint, end: StreamEnd): net.Socket {
   PolledStream ??= definePolledStream();
-  return new PolledStream(handle, shared) as unknown as net.Socket;
+  return new PolledStream(handle, end) as unknown as net.Socket;
 }
 
 /** Defines a connected socket in the shape of `net.Socket`. Node's HTTP and TLS accept any stream. */
@@ -52,21 +53,21 @@ function definePolledStream() {
     timeout: number | undefined;
 
     readonly #io: StreamIo;
-    readonly #shared: boolean;
+    readonly #end: StreamEnd;
     readonly #local: Deno.NetAddr | Deno.UnixAddr;
     readonly #remote: Deno.NetAddr | Deno.UnixAddr | undefined;
     #reading = false;
     #sent = 0;
     #idle: ReturnType<typeof setTimeout> | undefined;
 
-    constructor(handle: bigint, shared: boolean) {
+    constructor(handle: bigint, end: StreamEnd) {
       const calls = systemCalls();
       const local = calls.localAddress(handle);
       super({ allowHalfOpen: true, emitClose: false });
       this.#local = local;
       this.#remote = addressOrNone(() => calls.remoteAddress(handle));
       this.#io = calls.stream(handle);
-      this.#shared = shared;
+      this.#end = end;
       this.read(0);
     }
 
@@ -182,12 +183,15 @@ function definePolledStream() {
 
     override _destroy(error: Error | null, callback: Callback): void {
       clearTimeout(this.#idle);
-      if (this.#shared) systemCalls().shutDown(this.#io.s);
+      if (this.#end.shared) systemCalls().shutDown(this.#io.s);
       const closed = (failure: Error | null) => {
         callback(failure);
         nodeBuiltin("node:process").nextTick(() => this.emit("close", failure !== null));
       };
-      this.#io.close().then(() => closed(error), (failure) => closed(error ?? nodeError(failure, "close")));
+      this.#io.close(this.#end.elsewhere).then(
+        () => closed(error),
+        (failure) => closed(error ?? nodeError(failure, "close")),
+      );
     }
 
     /** Reads until the consumer wants no more for the moment. */

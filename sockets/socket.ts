@@ -50,6 +50,7 @@ export let ownSocket: <A extends SocketAddr = Deno.NetAddr>(
 
 /**
  * Turns a socket into a resource of Deno, which then owns the descriptor. The resource does not get the initial bytes.
+ * Deno closes the descriptor on the JavaScript thread, so the socket must not be suspect.
  *
  * @returns The number of the resource, and a function that must be called when the resource is closed.
  */
@@ -337,22 +338,24 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * the connection, `remoteAddr` throws `Deno.errors.NotConnected`, because the system no longer has the address.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
+   * @throws {Deno.errors.NotSupported} If `native` is `true`, and this Deno cannot adopt sockets or a target that is not
+   * `trusted` may still have the connection.
    */
   toConn(options: StreamOptions = {}): ConnOf<A> {
     checkOptions(options, { native: BOOLEAN });
     this.#checkInUse("make a connection of");
     const { localAddr, handle } = this;
     const remoteAddr = this.#remoteAddrOrError();
-    const { exclusive, shared } = this.#descriptor;
-    const io = asDeno(() => openConnIo(handle, this.#streamOptions(options, localAddr), exclusive));
+    const { exclusive } = this.#descriptor;
+    const end = this.#descriptor.streamEnd();
+    const io = asDeno(() => openConnIo(handle, this.#streamOptions(options, localAddr), exclusive, end));
     return new StreamConn<A>({
       handle,
       io,
       initialBytes: this.#initialBytes,
       localAddr,
       remoteAddr,
-      shared,
+      shared: end.shared,
       closed: this.#descriptor.handOver(),
     }) as unknown as ConnOf<A>;
   }
@@ -381,13 +384,14 @@ export class Socket<A extends SocketAddr = Deno.NetAddr> extends SocketWithOptio
    * @returns The socket. Its first read returns the initial bytes, if there are any.
    * @throws {TypeError} If the socket is being handed off.
    * @throws {Deno.errors.BadResource} If the socket was closed or released.
-   * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
+   * @throws {Deno.errors.NotSupported} If `native` is `true`, and this Deno cannot adopt sockets or a target that is not
+   * `trusted` may still have the connection.
    */
   toNodeSocket(options: StreamOptions = {}): net.Socket {
     checkOptions(options, { native: BOOLEAN });
     this.#checkInUse("make a stream of");
     const socket = this.#descriptor.use((s) =>
-      openNodeSocket(s, this.#streamOptions(options, this.localAddr), this.#descriptor.shared)
+      openNodeSocket(s, this.#streamOptions(options, this.localAddr), this.#descriptor.streamEnd())
     );
     if (this.#initialBytes.byteLength > 0) socket.unshift(nodeBuiltin("node:buffer").Buffer.from(this.#initialBytes));
     socket.once("close", this.#descriptor.handOver());

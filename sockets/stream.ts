@@ -9,8 +9,10 @@
  */
 import type net from "node:net";
 import { nodeBuiltin } from "../internal/runtime.ts";
+import { socketName } from "../ffi/platform.ts";
 import type { StreamIo } from "../ffi/nonblocking_io.ts";
 import { systemCalls } from "../ffi/system.ts";
+import type { StreamEnd } from "./descriptor.ts";
 import { canceledError, joined, nodeError, openPolledStream } from "./polled_stream.ts";
 import {
   canAdopt,
@@ -201,6 +203,9 @@ export interface StreamOptions {
    * For {@linkcode Socket.toConn} there is another condition. When Deno closes a connection, it shuts the connection
    * down for every process that has the socket. Therefore the default is `false` for a socket that other processes may
    * also use: one that was passed to `duplicateSocket`, or that `openSocket` or `Socket.fromHandle` made.
+   *
+   * It is always `false` for a connection that came back from a target that is not `trusted`, until the target's process
+   * has ended. Deno's close could block, because such a target can set `SO_LINGER`.
    */
   native?: boolean;
 }
@@ -218,7 +223,7 @@ export interface StreamOptions {
  * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
  */
 export function openStream(handle: bigint): net.Socket {
-  return canAdopt() ? adoptStream(handle) : openPolledStream(handle, false);
+  return canAdopt() ? adoptStream(handle) : openPolledStream(handle, { shared: false, elsewhere: undefined });
 }
 
 /**
@@ -227,15 +232,15 @@ export function openStream(handle: bigint): net.Socket {
  *
  * @param handle The descriptor. It is unchanged if this throws.
  * @param options Whether Deno itself reads and writes the socket.
- * @param shared Whether to shut the connection down before it is closed.
+ * @param end How the stream ends the connection.
  * @returns The stream. If Deno itself does not read and write it, it is a `Duplex` in the shape of a connected
  * `net.Socket`.
  * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
- * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
+ * @throws {Deno.errors.NotSupported} If `native` is `true` and Deno cannot or must not adopt the socket.
  */
-export function openNodeSocket(handle: bigint, options: StreamOptions, shared: boolean): net.Socket {
-  const { native = canAdopt() } = options;
-  return native ? adoptNodeSocket(handle, shared) : openPolledStream(handle, shared);
+export function openNodeSocket(handle: bigint, options: StreamOptions, end: StreamEnd): net.Socket {
+  const native = isNative(handle, options, end) ?? canAdopt();
+  return native ? adoptNodeSocket(handle, end.shared) : openPolledStream(handle, end);
 }
 
 /**
@@ -244,12 +249,21 @@ export function openNodeSocket(handle: bigint, options: StreamOptions, shared: b
  * @param handle The descriptor. It is unchanged if this throws.
  * @param options Whether Deno itself reads and writes the socket.
  * @param exclusive Whether closing the descriptor may end the connection, because no other process is to use it.
+ * @param end How the stream ends the connection.
  * @throws {WinsockError} WSAENOTSOCK if `handle` is not an open socket.
- * @throws {Deno.errors.NotSupported} If `native` is `true` and this Deno cannot adopt sockets.
+ * @throws {Deno.errors.NotSupported} If `native` is `true` and Deno cannot or must not adopt the socket.
  */
-export function openConnIo(handle: bigint, options: StreamOptions, exclusive: boolean): ConnIo {
-  const { native = exclusive && canReadResource() && !resets(handle) } = options;
-  return native ? openResourceIo(handle) : openPlainIo(handle);
+export function openConnIo(handle: bigint, options: StreamOptions, exclusive: boolean, end: StreamEnd): ConnIo {
+  const native = isNative(handle, options, end) ?? (exclusive && canReadResource() && !resets(handle));
+  return native ? openResourceIo(handle) : openPlainIo(handle, end.elsewhere);
+}
+
+/** Returns whether Deno must adopt the socket or must not; `undefined` if it may. It closes what it has adopted itself. */
+function isNative(handle: bigint, { native }: StreamOptions, { elsewhere }: StreamEnd): boolean | undefined {
+  if (elsewhere === undefined) return native;
+  if (native !== true) return false;
+  const reason = `a process that is not trusted may still have ${socketName(handle)}`;
+  throw new Deno.errors.NotSupported(`Cannot open a stream that Deno reads and writes: ${reason}`);
 }
 
 /** Returns whether closing must reset the connection. Closing does not reset a connection that was shut down. */

@@ -8,8 +8,11 @@ import {
   HandoffSource,
   listen,
   listenDatagram,
+  type Socket,
   WorkerPool,
 } from "@winsock/handoff";
+import { serveHttp } from "@winsock/handoff/http";
+import { Readable } from "node:stream";
 import { killProcess } from "../../handoff/spawn.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { type Connection, connection } from "../kit/connections.ts";
@@ -19,6 +22,7 @@ import { until, within } from "../kit/process.ts";
 import { needs } from "../kit/needs.ts";
 
 const SCRIPT = new URL("../children/lingering_target.ts", import.meta.url);
+const DENO_FLAGS = ["--no-check", "--cached-only"];
 /** Closing blocks for three seconds where nothing is done about it. */
 const MAX_STILL_MS = 1_500;
 
@@ -81,6 +85,71 @@ for (const how of ["taken", "withdrawn"]) {
   );
 }
 
+const WAYS: Record<string, (socket: Socket) => Promise<void> | void> = {
+  "close": (socket) => socket.close(),
+  "toConn": (socket) => socket.toConn().close(),
+  "toConn, not native": (socket) => socket.toConn({ native: false }).close(),
+  "the streams of toConn": (socket) => socket.toConn().readable.cancel(),
+  "toNodeSocket": (socket) => void socket.toNodeSocket().destroy(),
+  "toNodeSocket, not native": (socket) => void socket.toNodeSocket({ native: false }).destroy(),
+  "serveHttp over Deno.serve": (socket) => serveAndEnd(socket, "Deno.serve"),
+  "serveHttp over node:http": (socket) => serveAndEnd(socket, "node:http"),
+};
+
+async function serveAndEnd(socket: Socket, engine: "Deno.serve" | "node:http"): Promise<void> {
+  const server = serveHttp(Readable.from([socket]), () => new Response(), { engine, shutdownTimeout: 100 });
+  await until(() => server.connectionCount === 1, "it serves the connection");
+  await within(20_000, server.shutdown());
+}
+
+Deno.test(
+  "what came back lingering does not hold up its source, however it is closed",
+  needs("the unix provider"),
+  async () => {
+    const source = await HandoffSource.spawn(SCRIPT, { args: ["withdrawn"], denoFlags: DENO_FLAGS, trusted: false });
+    using listener = listen({ hostname: "127.0.0.1", port: 0 });
+    const clients: Socket[] = [];
+    try {
+      await within(20_000, source.ready);
+      const longest: Record<string, number> = {};
+      for (const [how, end] of Object.entries(WAYS)) {
+        clients.push(await connect({ port: listener.addr.port }));
+        const socket = await listener.accept();
+        await within(20_000, assertRejects(() => source.send(socket), HandoffError, "rejected"));
+        longest[how] = await longestStill(async () => {
+          await end(socket);
+          // Streams are closed in a later turn.
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        });
+      }
+      const slow = Object.entries(longest).filter(([, still]) => still >= MAX_STILL_MS);
+      assertEquals(slow, [], "the event loop stood still");
+    } finally {
+      for (const client of clients) client.close();
+      await source.close();
+      await end(source);
+    }
+  },
+);
+
+Deno.test("Deno adopts what came back from a target that is not trusted only when that has ended", async () => {
+  const suspect = await spawnSuspect(REJECTING);
+  using pair = await connection();
+  try {
+    await assertRejects(() => suspect.send(pair.server), HandoffError, "not today");
+    assertThrows(() => pair.server.toConn({ native: true }), Deno.errors.NotSupported, "may still have socket");
+    assertThrows(() => pair.server.toNodeSocket({ native: true }), Deno.errors.NotSupported, "may still have socket");
+    // What such a process may have set.
+    pair.server.setOption("SO_LINGER", 3);
+    await end(suspect);
+    using conn = pair.server.toConn({ native: true });
+    await conn.write(new TextEncoder().encode("hello"));
+    assertEquals(await pair.client.read(5), new TextEncoder().encode("hello"));
+  } finally {
+    await end(suspect);
+  }
+});
+
 Deno.test("a target that is not trusted gets no listener", async () => {
   const source = await HandoffSource.spawn(new URL("../children/echo.ts", import.meta.url), {
     denoFlags: ["--no-check", "--cached-only"],
@@ -97,7 +166,6 @@ Deno.test("a target that is not trusted gets no listener", async () => {
   }
 });
 
-const DENO_FLAGS = ["--no-check", "--cached-only"];
 const REJECTING = new URL("../children/reject.ts", import.meta.url);
 const LYING = new URL("../children/lying_worker.ts", import.meta.url);
 
