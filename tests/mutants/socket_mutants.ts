@@ -299,7 +299,7 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "deaf-peer",
     breaks: "A peer that has ended its side before it sent anything is not answered.",
     file: "sockets/stream.ts",
-    text: "adoptNodeSocket(handle, shared)",
+    text: "adoptNodeSocket(handle, end.shared)",
     replacement: "adoptStream(handle)",
     tests: { files: ["tests/sockets/half_closed_test.ts"], filter: "toNodeSocket(): 5 bytes in" },
   },
