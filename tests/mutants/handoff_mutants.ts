@@ -11,8 +11,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "kept-copy",
     breaks: "The source keeps its copy of a socket that the target owns.",
     file: "sockets/descriptor.ts",
-    text: "  owned.get(owner.handle)?.close();",
-    replacement: "",
+    text: "  if (descriptor?.suspect === undefined) descriptor?.close();",
+    replacement: "  if (descriptor?.suspect === undefined) return;",
     tests: { files: ["tests/handoff/handoff_test.ts"], filter: "sent socket is closed" },
   },
   {

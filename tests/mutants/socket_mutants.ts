@@ -307,8 +307,8 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "end-for-all",
     breaks: "Who closes a connection ends it for others that use it.",
     file: "sockets/stream.ts",
-    text: "native = exclusive && ",
-    replacement: "native = ",
+    text: "exclusive && canReadResource()",
+    replacement: "canReadResource()",
     tests: { files: ["tests/sockets/ownership_test.ts"], filter: "others may use" },
   },
   {
