@@ -6,6 +6,7 @@
  */
 import { concat } from "@std/bytes/concat";
 import { setBlocking } from "../ffi/unix/descriptors.ts";
+import { acceptDescriptors } from "../ffi/unix/local_sockets.ts";
 import { MAX_DESCRIPTORS, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
 import { unixPoller } from "../ffi/unix/poller.ts";
 import { socketName } from "../ffi/platform.ts";
@@ -119,12 +120,16 @@ export class DescriptorChannel implements Disposable {
   /**
    * Makes a channel, which owns the descriptor.
    *
+   * The sockets of `listen`, `connect` and `listenDatagram` refuse descriptors on Linux 6.16 or newer. This makes the
+   * socket accept them. Before that, sending one to it fails with EPERM in the other process.
+   *
    * @param handle The descriptor of a local stream socket.
    * @throws {Deno.errors.NotSupported} If this is not Linux.
    */
   constructor(handle: bigint) {
     check("handle", handle, HANDLE);
     requireLinux("send descriptors");
+    acceptDescriptors(handle);
     this.#handle = handle;
     this.#leaveOpen = closeAtEnd(handle, () => this.close());
   }

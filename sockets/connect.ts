@@ -83,7 +83,8 @@ export interface ConnectLocalOptions {
  */
 export async function connect(options: ConnectOptions): Promise<Socket>;
 /**
- * Connects to a local socket, on Linux and macOS. Child processes do not inherit the connection.
+ * Connects to a local socket, on Linux and macOS. Child processes do not inherit the connection. It refuses descriptors,
+ * as the connections of {@linkcode listen} do.
  *
  * Needs ffi access to the system's socket library, and no read or write permission.
  *

@@ -545,8 +545,8 @@ export function listenDatagram(options: ListenDatagramOptions): DatagramSocket;
  * Makes a local datagram socket and binds it, on Linux and macOS, in the shape of `Deno.listenDatagram`. A datagram is
  * not lost: while the queue of the receiver is full, {@linkcode DatagramSocket.send} waits.
  *
- * The file of the socket is removed as for {@linkcode listen}. Child processes do not inherit the socket. Needs ffi access
- * to the system's socket library, and no read or write permission.
+ * The file of the socket is removed as for {@linkcode listen}, and the socket refuses descriptors in the same way. Child
+ * processes do not inherit the socket. Needs ffi access to the system's socket library, and no read or write permission.
  *
  * @param options The local socket to bind.
  * @returns The socket, which the caller must close.

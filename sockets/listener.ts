@@ -544,6 +544,10 @@ export function listen(options: ListenOptions): Listener;
  * the file stays, and listening there throws `Deno.errors.AddrInUse`. Before listening, connect to the file: if that
  * fails with `Deno.errors.ConnectionRefused`, no process listens, and you can remove the file.
  *
+ * On Linux 6.16 or newer its connections refuse descriptors (`SO_PASSRIGHTS`): a client that sends one gets EPERM.
+ * Closing a descriptor can block the thread, and nothing here receives it. For a program that does receive descriptors,
+ * call `setRawOption(1, 83, 1)` on the listener at once.
+ *
  * Child processes do not inherit the listener. Needs ffi access to the system's socket library, and no read or write
  * permission. The file system must allow the process to write to the directory.
  *

@@ -92,8 +92,21 @@ export function connectLocal(path: string): bigint | undefined {
  * @returns Whether it refuses them. Always `false` on macOS, and on Linux before 6.16.
  */
 export function refuseDescriptors(fd: bigint): boolean {
+  return passDescriptors(fd, 0);
+}
+
+/**
+ * Makes a local socket accept descriptors, as it does by default.
+ *
+ * @param fd The socket.
+ */
+export function acceptDescriptors(fd: bigint): void {
+  passDescriptors(fd, 1);
+}
+
+function passDescriptors(fd: bigint, value: 0 | 1): boolean {
   const { SO_PASSRIGHTS } = unixSystem();
-  return SO_PASSRIGHTS !== undefined && libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([0]), 4) === 0;
+  return SO_PASSRIGHTS !== undefined && libc().setsockopt(fd, ...SO_PASSRIGHTS, new Int32Array([value]), 4) === 0;
 }
 
 /**

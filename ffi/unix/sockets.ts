@@ -43,7 +43,7 @@ import { WinsockError } from "../winsock_error.ts";
 import { tryReceive, tryRecv, trySend, UNIX_STREAMS, UnixAcceptor } from "./io.ts";
 import { unixPoller } from "./poller.ts";
 import { duplicateFrom, newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
-import { encodeLocalAddress, removeUnbound } from "./local_sockets.ts";
+import { encodeLocalAddress, refuseDescriptors, removeUnbound } from "./local_sockets.ts";
 
 let addresses: AddressCodec | undefined;
 
@@ -251,7 +251,10 @@ export class UnixCalls extends BsdSockets {
   }
 
   protected create(family: number, type: number): bigint {
-    return newSocket(family, type);
+    const s = newSocket(family, type);
+    // Nothing here receives them, and closing one that lingers would block this thread.
+    if (family === AF_UNIX) refuseDescriptors(s);
+    return s;
   }
 
   override isListening(s: bigint, operation: string): boolean {

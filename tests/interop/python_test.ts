@@ -13,6 +13,7 @@ import {
 import { connection, readText, writeText } from "../kit/connections.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { fcntl } from "../../ffi/unix/descriptors.ts";
+import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
 import { haveProgram } from "../kit/programs.ts";
 
@@ -183,6 +184,23 @@ socket.send_fds(channel, [b"\\x02"], [listener.fileno()] * 2)
       assertEquals(await output, "");
     }
     await until(() => countDescriptors() === before, "the descriptors are closed");
+  },
+});
+
+Deno.test({
+  name: "a local connection that becomes a channel accepts descriptors from then on",
+  ignore: !linux || needs("abstract names").ignore,
+  fn: async () => {
+    const path = `\0handoff-test-${crypto.randomUUID()}`;
+    using listener = listen({ path });
+    using client = new DescriptorChannel((await connect({ path })).detach());
+    using server = new DescriptorChannel((await within(20_000, listener.accept())).detach());
+    for (const [from, to] of [[client, server], [server, client]] as const) {
+      await from.send([listener]);
+      using passed = await within(20_000, to.receive());
+      using copy = passed!.takeListener<Deno.UnixAddr>(0);
+      assertEquals(copy?.addr, listener.addr);
+    }
   },
 });
 

@@ -375,4 +375,12 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     replacement: "",
     tests: { files: ["tests/sockets/ending_test.ts"], filter: "is watched" },
   },
+  {
+    name: "receptive-local-sockets",
+    breaks: "A client of a local socket can send descriptors.",
+    file: "ffi/unix/sockets.ts",
+    text: "    if (family === AF_UNIX) refuseDescriptors(s);\n",
+    replacement: "",
+    tests: { files: ["tests/sockets/local_test.ts"], filter: "no descriptor" },
+  },
 ];

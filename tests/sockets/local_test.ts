@@ -15,7 +15,7 @@ import {
 } from "@winsock/handoff";
 import { readEnd, readText, writeText } from "../kit/connections.ts";
 import { unixSystem } from "../../ffi/unix/libc.ts";
-import { sendLocalDatagram } from "../../ffi/unix/scm_rights.ts";
+import { sendDescriptors, sendLocalDatagram } from "../../ffi/unix/scm_rights.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { needs } from "../kit/needs.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
@@ -23,6 +23,7 @@ import { endChild, lines, spawnChild, within } from "../kit/process.ts";
 const withLocal = needs("local sockets");
 const withAbstract = needs("abstract names");
 const withSequences = needs("seqpacket sockets");
+const withRefusal = needs("sockets that refuse descriptors");
 
 /** Runs a test with the path of a file, and with an abstract name where there are such. */
 async function withPaths(test: (path: string) => Promise<void>): Promise<void> {
@@ -281,6 +282,63 @@ Deno.test("a seqpacket connection keeps messages apart, here and after it was sh
       async () => (await connect({ path, type: "seqpacket" })).toConn({ native: true }),
       Deno.errors.NotSupported,
     );
+  });
+});
+
+/** Sends a byte, and the descriptor of another socket with it. */
+function sendWithDescriptor(s: bigint): void {
+  const [near, far] = Socket.pair();
+  try {
+    assert(sendDescriptors(s, new Uint8Array(1), [near.handle]));
+  } finally {
+    near.close();
+    far.close();
+  }
+}
+
+for (const type of withSequences.ignore ? ["stream"] as const : ["stream", "seqpacket"] as const) {
+  Deno.test(
+    `the other end of a local connection (${type}) can send bytes, and no descriptor`,
+    withRefusal,
+    async () => {
+      await withPaths(async (path) => {
+        using listener = listen({ path, type });
+        using client = await connect({ path, type });
+        // Before the connection is accepted, and afterwards.
+        assertThrows(() => sendWithDescriptor(client.handle), WinsockError, "EPERM");
+        using server = await within(10_000, listener.accept());
+        for (const [near, far] of [[client, server], [server, client]] as const) {
+          assertThrows(() => sendWithDescriptor(near.handle), WinsockError, "EPERM");
+          assert(sendDescriptors(near.handle, new Uint8Array([7]), []));
+          assertEquals(await within(10_000, far.read(10)), new Uint8Array([7]));
+        }
+      });
+    },
+  );
+}
+
+Deno.test("a local datagram has bytes, and no descriptor", withRefusal, async () => {
+  await withPaths(async (path) => {
+    using server = listenDatagram({ transport: "unixpacket", path });
+    const address = path.replace("\0", "@");
+    using other = listen({ hostname: "127.0.0.1", port: 0 });
+    const sending = () => sendLocalDatagram(address, new Uint8Array([1]), [other.handle]);
+    await assertRejects(sending, WinsockError, "EPERM");
+    await sendLocalDatagram(address, new Uint8Array([2]));
+    assertEquals((await within(10_000, server.receive()))[0], new Uint8Array([2]));
+  });
+});
+
+Deno.test("a pair of sockets, and what is made to, accepts descriptors", withRefusal, async () => {
+  const [first, second] = Socket.pair();
+  sendWithDescriptor(first.handle);
+  for (const socket of [first, second]) socket.close();
+  await withPaths(async (path) => {
+    using listener = listen({ path });
+    listener.setRawOption(...unixSystem().SO_PASSRIGHTS!, 1);
+    using client = await connect({ path });
+    sendWithDescriptor(client.handle);
+    (await within(10_000, listener.accept())).close();
   });
 });
 
