@@ -232,7 +232,8 @@ class Pass {
     removeEventListener("unload", this.#remove);
     this.#remove();
     const closed = this.#waiting === undefined ? Promise.resolve() : unixPoller().cancel(this.#waiting);
-    closed.then(() => libc().close(this.#listener), () => {});
+    // Messages in the backlog may carry descriptors of sockets that linger.
+    closed.then(() => closeElsewhere(this.#listener), () => {});
   }
 }
 

@@ -11,11 +11,15 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
-import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
-import { killProcess, spawnWorkerCommand } from "../../handoff/spawn.ts";
+import { UNIX_STREAMS } from "../../ffi/unix/io.ts";
+import { libc, unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
+import { connectLocal } from "../../ffi/unix/local_sockets.ts";
+import { readableWithin } from "../../ffi/unix/poller.ts";
+import { sendDescriptors } from "../../ffi/unix/scm_rights.ts";
+import { killProcess, openSourceChannel, spawnWorkerCommand } from "../../handoff/spawn.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { duplicates, outcome } from "../kit/handoffs.ts";
-import { endChild, lines, STYLE, within } from "../kit/process.ts";
+import { duplicates, fakeChild, outcome } from "../kit/handoffs.ts";
+import { endChild, lines, STYLE, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
 
 const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().sharedLocks };
@@ -118,6 +122,41 @@ Deno.test("a target can send its source nothing that would be received, or have 
   assert(longest < 2_500, `the event loop stood still for ${longest.toFixed()} ms`);
   assert(pair.server.remoteAddr.port > 0);
 });
+
+Deno.test("messages that wait where a target gets its channel do not hold up its source", onLinux, async () => {
+  const { child } = fakeChild();
+  const channel = openSourceChannel(child);
+  using pair = await connection();
+  pair.server.setOption("SO_LINGER", 3);
+  // Its peer reads nothing.
+  while (UNIX_STREAMS.send(pair.server.handle, new Uint8Array(1 << 20)) !== undefined);
+  const path = new TextDecoder().decode(channel.hello.way);
+  const first = connectLocal(path)!;
+  const second = connectLocal(path)!;
+  try {
+    const longest = await longestPause(async () => {
+      assert(sendDescriptors(second, new Uint8Array(1), [pair.server.handle]));
+      libc().close(pair.server.detach());
+      await readableWithin(first, 10_000);
+      // The first one gets what there is, and the other one is not accepted any more.
+      await until(() => !exists(path), "nobody can connect");
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    });
+    assert(longest < 2_000, `the event loop stood still for ${longest.toFixed()} ms`);
+  } finally {
+    channel.close();
+    for (const s of [first, second]) libc().close(s);
+  }
+});
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 Deno.test("a target that closes its answers, and lives, has no channel any more", onLinux, async () => {
   await using program = await spawnHostile("close answers");
