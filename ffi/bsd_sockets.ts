@@ -135,7 +135,8 @@ export abstract class BsdSockets implements SocketCalls {
   abstract receiver(s: bigint): DatagramReceiver;
   abstract shutDown(s: bigint): void;
   abstract stream(s: bigint): StreamIo;
-  abstract closeElsewhere(s: bigint, end: boolean): void;
+  abstract closeElsewhere(s: bigint, end: boolean): Promise<void>;
+  abstract interruptCloses(): void;
   abstract watchOpenSockets(): OpenSockets | undefined;
   abstract removeLocal(path: string): void;
 

@@ -304,8 +304,14 @@ export interface SocketCalls {
    * closing block. Errors are ignored.
    *
    * @param end Whether both sides are shut down first.
+   * @returns Resolves when it is closed.
    */
-  closeElsewhere(s: bigint, end: boolean): void;
+  closeElsewhere(s: bigint, end: boolean): Promise<void>;
+  /**
+   * Interrupts all calls of {@linkcode SocketCalls.closeElsewhere} that wait. The system sends what is left to send. Does
+   * nothing on a system that cannot do this.
+   */
+  interruptCloses(): void;
   /** Prepares to watch which sockets other processes have open. `undefined` if the system cannot tell. */
   watchOpenSockets(): OpenSockets | undefined;
 }

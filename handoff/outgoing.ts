@@ -1,11 +1,13 @@
 /**
- * One socket or message that is handed off: what is sent with it, and what becomes of it.
+ * One socket or message that is handed off: what is sent with it, and what becomes of it. How connections are closed that
+ * a process without trust was offered.
  *
  * @module
  */
 import { BYTES, type Rule, SIGNAL } from "../internal/options.ts";
 import { defaultProvider } from "../spi/default_provider.ts";
-import { closeCopy, noteHolder, type Suspect } from "../sockets/descriptor.ts";
+import { systemCalls } from "../ffi/system.ts";
+import { closeCopy, noteHolder, stopLingering, type Suspect } from "../sockets/descriptor.ts";
 import { type AnySocket, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import { beginHandoff, type Socket } from "../sockets/socket.ts";
 import type { QueuedFrame } from "./channel.ts";
@@ -131,6 +133,126 @@ export class OutgoingHandoff implements QueuedFrame {
     if (holder !== undefined && this.socket !== undefined) noteHolder(this.socket, holder);
     this.#done.reject(this.socket === undefined && reason instanceof HandoffError ? aboutMessage(reason) : reason);
     if (this.blob.byteLength > 0) defaultProvider().withdraw(this.blob);
+  }
+}
+
+/**
+ * The most threads that close connections of processes without trust. All of them may be blocked, and Deno's pool needs
+ * the rest.
+ */
+const CLOSING_THREADS = 8;
+/** How often a process is checked while its connections are closed, in milliseconds. */
+const CHECK_MS = 250;
+
+let closing = 0;
+/** The processes whose connections wait for a thread. */
+const waitingForThread = new Set<UntrustedProcess>();
+
+/**
+ * A process without trust. It can make the last close of a connection block, so its connections are closed one after the
+ * other, by one thread at a time: it holds up the closes of its own connections only.
+ *
+ * If that takes too long, the process is to be ended. Afterwards nothing blocks any more: `SO_LINGER` is reset for the
+ * connections that wait, and a close that is blocked already is interrupted, if the system can do that.
+ */
+export class UntrustedProcess implements Suspect {
+  readonly processId: number;
+  readonly ended: Promise<void>;
+  over = false;
+  /** The connections, oldest first, each with the number of checks before it was added. The first is being closed. */
+  readonly #connections: { handle: bigint; end: boolean; since: number }[] = [];
+  readonly #maxChecks: number;
+  readonly #slow: () => void;
+  #timer: ReturnType<typeof setInterval> | undefined;
+  /** The number of checks during closes. It does not grow while the event loop stands still. */
+  #checks = 0;
+  #closing = false;
+  /** The connection that was being closed at the last check. */
+  #seen: object | undefined;
+
+  /**
+   * @param child The process.
+   * @param patience The time for closing a connection and those before it, in milliseconds.
+   * @param slow Called when it takes longer, again and again until the process has ended.
+   */
+  constructor(
+    { pid, status }: { readonly pid: number; readonly status: Promise<unknown> },
+    patience: number,
+    slow: () => void,
+  ) {
+    this.processId = pid;
+    this.ended = status.then(() => this.#end(), () => {});
+    this.#maxChecks = Math.ceil(patience / CHECK_MS);
+    this.#slow = slow;
+  }
+
+  close(handle: bigint, end: boolean): void {
+    if (this.over) return closeWithoutLingering(handle, end);
+    this.#connections.push({ handle, end, since: this.#checks });
+    if (this.#timer !== undefined) return;
+    this.#timer = setInterval(() => this.#check(), CHECK_MS);
+    Deno.unrefTimer(this.#timer);
+    waitingForThread.add(this);
+    useThreads();
+  }
+
+  /** Whether there are connections to close. */
+  get waits(): boolean {
+    return this.#connections.length > 0;
+  }
+
+  /** Closes the oldest connection. */
+  async closeFirst(): Promise<void> {
+    this.#closing = true;
+    const { handle, end } = this.#connections[0]!;
+    await systemCalls().closeElsewhere(handle, end).catch(() => {});
+    this.#closing = false;
+    this.#connections.shift();
+    this.#rest();
+  }
+
+  /** Stops the checks if there is nothing to close. */
+  #rest(): void {
+    if (this.waits) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #end(): void {
+    this.over = true;
+    for (const { handle, end } of this.#connections.splice(this.#closing ? 1 : 0)) closeWithoutLingering(handle, end);
+    waitingForThread.delete(this);
+    this.#rest();
+  }
+
+  #check(): void {
+    if (!this.#closing) return;
+    const [first] = this.#connections;
+    const blocked = first === this.#seen;
+    this.#seen = first;
+    this.#checks++;
+    if (!this.over && this.#checks - first!.since >= this.#maxChecks) this.#slow();
+    else if (this.over && blocked) systemCalls().interruptCloses();
+  }
+}
+
+/** Closes a connection that only a process that has ended can have made linger. */
+function closeWithoutLingering(handle: bigint, end: boolean): void {
+  stopLingering(handle);
+  systemCalls().closeElsewhere(handle, end).catch(() => {});
+}
+
+/** Closes one connection of each process in turn, as long as there are threads. */
+function useThreads(): void {
+  for (const process of waitingForThread) {
+    if (closing === CLOSING_THREADS) return;
+    waitingForThread.delete(process);
+    closing++;
+    process.closeFirst().then(() => {
+      closing--;
+      if (process.waits) waitingForThread.add(process);
+      useThreads();
+    });
   }
 }
 

@@ -7,7 +7,7 @@ import { BOOLEAN, check, checkOptions, duration, FUNCTION, PATH, SIGNAL } from "
 import { settleWithin } from "../internal/runtime.ts";
 import { type AnySocket, checkHolders, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { markShared, type Suspect } from "../sockets/descriptor.ts";
+import { markShared } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
 import { errorOfExit, HandoffError, trace } from "./errors.ts";
@@ -22,7 +22,7 @@ import {
   type WorkerScript,
 } from "./spawn.ts";
 import { Outbox, SEND_TIMEOUT_MS } from "./outbox.ts";
-import { POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions } from "./outgoing.ts";
+import { POST_RULES, type PostMessageOptions, SEND_RULES, type SendOptions, UntrustedProcess } from "./outgoing.ts";
 import type { ListenerShare, SharedListener, ShareListenerOptions } from "./shared_listener.ts";
 import {
   decodeReady,
@@ -66,7 +66,8 @@ export interface HandoffSourceOptions {
    *
    * A target that is not trusted gets connections and datagram sockets, but not listeners. It can set options of a
    * connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks. For this reason, the
-   * source closes such connections on a pool thread, including those that come back. It cannot hand sockets back with
+   * source closes such connections on a pool thread, including those that come back, and one at a time, so that it holds
+   * up only its own. It cannot hand sockets back with
    * {@linkcode HandoffTarget.send}, only send messages.
    *
    * A socket that comes back from it, and that it may have received, cannot be handed off to another process before its
@@ -76,7 +77,8 @@ export interface HandoffSourceOptions {
   /**
    * Whether the source ends a target that is silent (SIGKILL). A target must answer for each socket that was withdrawn
    * from it. If it sends nothing for `sendTimeout` after that, it is stopped or busy, and may keep a copy of the socket.
-   * Defaults to `true`.
+   * A target that is not `trusted` is also ended if it makes closing its connections in this process block for
+   * `sendTimeout`, as it can with `SO_LINGER`. Defaults to `true`.
    */
   endIfSilent?: boolean;
   /**
@@ -269,12 +271,13 @@ export class HandoffSource implements AsyncDisposable {
     this.#trusted = options.trusted ?? true;
     this.#onRelease = options.onRelease;
     this.#endIfSilent = options.endIfSilent ?? true;
-    const suspect = this.#trusted ? undefined : toSuspect(child);
+    const slow = () => this.#endTarget(`kept the close of a connection waiting for ${sendTimeout} ms`);
+    const suspect = this.#trusted ? undefined : new UntrustedProcess(child, sendTimeout, slow);
     const settings = { timeout: sendTimeout, suspect, countsHeld: true };
     this.#outbox = new Outbox(child.pid, settings, this.#channel, {
       released: () => callOut(options.onRelease),
       unproven: () => this.#onUnproven(),
-      silent: () => this.#endSilent(),
+      silent: () => this.#endTarget(`did not answer for ${sendTimeout} ms`),
       lastHeard: () => this.#lastHeard,
       broken: (cause) => this.#channelEnded(`process ${child.pid} no longer reads`, cause),
       exit: () => this.#exit(),
@@ -571,12 +574,14 @@ export class HandoffSource implements AsyncDisposable {
     return failure;
   }
 
-  /** Ends a target that owes an answer and sends nothing, and with it the copies of sockets that it may keep. */
-  #endSilent(): void {
+  /**
+   * Ends a target that owes an answer and sends nothing, or that makes closing its connections block; and with it the
+   * copies of sockets that it may keep.
+   */
+  #endTarget(reason: string): void {
     if (!this.#endIfSilent) return;
-    const { pid } = this.#child;
     killProcess(this.#child);
-    this.#fail(new HandoffError("timeout", `process ${pid} did not answer for ${this.#sendTimeout} ms, and was ended`));
+    this.#fail(new HandoffError("timeout", `process ${this.#child.pid} ${reason}, and was ended`));
   }
 
   /** Ends the channel. Sockets that the target has not taken come back. */
@@ -630,12 +635,6 @@ export function sourceTimeouts(
 
 function sourceClosed(): HandoffError {
   return new HandoffError("closed", "the source was closed");
-}
-
-function toSuspect({ pid, status }: HandoffChild): Suspect {
-  const suspect = { processId: pid, over: false, ended: Promise.resolve() };
-  suspect.ended = status.then(() => void (suspect.over = true), () => {});
-  return suspect;
 }
 
 function exited(processId: number, status: Deno.CommandStatus): HandoffError {

@@ -76,8 +76,9 @@ export function isExclusive(owner: { readonly handle: bigint }): boolean {
  */
 export function closeCopy(owner: { readonly handle: bigint }): void {
   const descriptor = owned.get(owner.handle);
-  if (descriptor?.suspect === undefined) descriptor?.close();
-  else descriptor.closeElsewhere(false);
+  const suspect = descriptor?.suspect;
+  if (suspect === undefined) descriptor?.close();
+  else descriptor!.closeElsewhere(suspect, false);
 }
 
 /**
@@ -111,6 +112,13 @@ export interface Suspect {
   readonly ended: Promise<void>;
   /** Whether the process has ended. */
   readonly over: boolean;
+  /**
+   * Closes a descriptor of a connection that the process was offered, on a pool thread.
+   *
+   * @param handle The descriptor. It has no owner any more.
+   * @param end Whether both sides of the connection are shut down first.
+   */
+  close(handle: bigint, end: boolean): void;
 }
 
 /**
@@ -332,30 +340,32 @@ export class Descriptor {
    * Closes the descriptor on a pool thread, because closing may block. A descriptor that only its creator knows is
    * closed here.
    *
+   * @param suspect The process because of which closing may block.
    * @param end Whether both sides of the connection are shut down first.
    */
-  closeElsewhere(end: boolean): void {
+  closeElsewhere(suspect: Suspect, end: boolean): void {
     if (!this.open) return;
     try {
       systemCalls().assertSocket(this.#handle, "close a socket");
     } catch {
       return this.close();
     }
-    systemCalls().closeElsewhere(this.release(), end);
+    suspect.close(this.release(), end);
   }
 
   /** Closes the descriptor of a connection, and ends the connection if another process may have a copy of it. */
   end(): void {
-    if (this.suspect !== undefined) return this.closeElsewhere(this.shared);
+    const { suspect } = this;
+    if (suspect !== undefined) return this.closeElsewhere(suspect, this.shared);
     if (this.open && this.shared) systemCalls().shutDown(this.#handle);
     this.close();
   }
 
   /** Returns how a stream ends the connection, for {@linkcode Descriptor.handOver}. */
   streamEnd(): StreamEnd {
-    const { shared } = this;
-    if (this.suspect === undefined) return { shared, elsewhere: undefined };
-    return { shared: false, elsewhere: (handle) => systemCalls().closeElsewhere(handle, shared) };
+    const { shared, suspect } = this;
+    if (suspect === undefined) return { shared, elsewhere: undefined };
+    return { shared: false, elsewhere: (handle) => suspect.close(handle, shared) };
   }
 }
 
@@ -384,7 +394,7 @@ function unknownMaker(): SocketMaker {
 }
 
 /** Resets `SO_LINGER` if it makes closing wait. With 0 seconds, closing resets the connection and does not wait. */
-function stopLingering(handle: bigint): void {
+export function stopLingering(handle: bigint): void {
   try {
     if (systemCalls().getOption(handle, "SO_LINGER") ?? 0) systemCalls().setOption(handle, "SO_LINGER", null);
   } catch {

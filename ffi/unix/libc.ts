@@ -200,13 +200,24 @@ const elsewhere = libcFunctions({
 });
 
 /**
+ * Closes a descriptor on a pool thread.
+ *
+ * @param fd The descriptor. Its number must not be used any more.
+ * @param end Whether both sides of the socket are shut down first. Defaults to `false`.
+ */
+export async function closeOnThread(fd: bigint, end: boolean = false): Promise<void> {
+  if (end) await elsewhere().shutdown(fd, SHUT_RDWR);
+  await elsewhere().close(fd);
+}
+
+/**
  * Closes descriptors on pool threads, and limits how many threads that uses. The last close of a socket that lingers
  * (`SO_LINGER`) blocks. So does the close of a local socket with an unread message that carries such a socket.
  */
 export class CloseQueue {
   readonly #threads: number;
   readonly #most: number;
-  readonly #waiting: { fd: bigint; end: boolean; closed: () => void }[] = [];
+  readonly #waiting: { fd: bigint; closed: () => void }[] = [];
   #closing = 0;
   #next = Promise.withResolvers<void>();
 
@@ -236,12 +247,11 @@ export class CloseQueue {
    * Closes a descriptor.
    *
    * @param fd The descriptor. Its number must not be used any more.
-   * @param end Whether both sides of the socket are shut down first. Defaults to `false`.
    * @returns Resolves when it is closed.
    */
-  close(fd: bigint, end: boolean = false): Promise<void> {
+  close(fd: bigint): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiting.push({ fd, end, closed: resolve });
+    this.#waiting.push({ fd, closed: resolve });
     if (this.#closing < this.#threads) this.#closeAll();
     return promise;
   }
@@ -249,9 +259,8 @@ export class CloseQueue {
   async #closeAll(): Promise<void> {
     this.#closing++;
     for (let first = this.#waiting.shift(); first !== undefined; first = this.#waiting.shift()) {
-      const { fd, end, closed } = first;
-      if (end) await elsewhere().shutdown(fd, SHUT_RDWR);
-      await elsewhere().close(fd);
+      const { fd, closed } = first;
+      await closeOnThread(fd);
       closed();
       this.#next.resolve();
       this.#next = Promise.withResolvers();
@@ -272,12 +281,11 @@ let closing: CloseQueue | undefined;
  * Closes a descriptor with the {@linkcode CloseQueue} of the whole program.
  *
  * @param fd The descriptor. Its number must not be used any more.
- * @param end Whether both sides of the socket are shut down first. Defaults to `false`.
  * @returns Resolves when it is closed.
  */
-export function closeElsewhere(fd: bigint, end: boolean = false): Promise<void> {
+export function closeElsewhere(fd: bigint): Promise<void> {
   closing ??= new CloseQueue(CLOSING_THREADS, Infinity);
-  return closing.close(fd, end);
+  return closing.close(fd);
 }
 
 /**

@@ -75,6 +75,47 @@ function wordsOfFile(): string[] | undefined {
   return text.split("\0").slice(0, -1);
 }
 
+const threadFunctions = libcFunctions({
+  /** `ssize_t getdents64(int fd, void *dirp, size_t length)` */
+  getdents64: { parameters: ["usize", "buffer", "usize"], result: "isize" },
+  /** `int tgkill(pid_t tgid, pid_t tid, int sig)` */
+  tgkill: { parameters: ["i32", "i32", "i32"], result: "i32" },
+});
+
+/** A signal that has no effect by default, and that hardly any program uses. */
+const SIGURG = 23;
+const DIRECTORY_CHUNK = 32_768;
+/** The offset of `d_reclen` and `d_name` in a `struct linux_dirent64` (getdents(2)). */
+const D_RECLEN = 16;
+const D_NAME = 19;
+
+/**
+ * Interrupts the system calls that wait in threads of this process, by a signal to each thread. A `close` that lingers
+ * then returns. Other calls are repeated by their callers. Does nothing if the system does not list the threads, or no
+ * descriptor is available for the list.
+ */
+export function interruptThreads(): void {
+  if (!unixSystem().processFiles) return;
+  const directory = functions().open(nulTerminated("/proc/self/task"), O_CLOEXEC);
+  if (directory === -1) return;
+  const ignore = () => {};
+  // A signal that nothing handles does not interrupt a call.
+  Deno.addSignalListener("SIGURG", ignore);
+  const chunk = new Uint8Array(DIRECTORY_CHUNK);
+  const view = new DataView(chunk.buffer);
+  for (;;) {
+    const length = threadFunctions().getdents64(BigInt(directory), chunk, BigInt(DIRECTORY_CHUNK));
+    if (length <= 0n) break;
+    for (let entry = 0; entry < length; entry += view.getUint16(entry + D_RECLEN, true)) {
+      const name = chunk.subarray(entry + D_NAME, chunk.indexOf(0, entry + D_NAME));
+      const thread = Number(new TextDecoder().decode(name));
+      if (thread > 0) threadFunctions().tgkill(Deno.pid, thread, SIGURG);
+    }
+  }
+  libc().close(BigInt(directory));
+  Deno.removeSignalListener("SIGURG", ignore);
+}
+
 /** Returns whether this process runs as root. The processes that it starts may then run as other users. */
 export function isRoot(): boolean {
   return functions().geteuid() === 0;

@@ -21,7 +21,7 @@ import {
   type SocketAddress,
 } from "../socket_address.ts";
 import {
-  closeElsewhere,
+  closeOnThread,
   errno,
   isErrno,
   lastUnixError,
@@ -36,7 +36,7 @@ import type { OptionNumbers } from "../socket_options.ts";
 import { inWorker, type ThreadEnd, useThreadEnd } from "../../internal/runtime.ts";
 import { BsdSockets } from "../bsd_sockets.ts";
 import { type Acceptor, checkDescriptor, type LocalType, type OpenSockets, socketName } from "../platform.ts";
-import { EpollOpenSockets } from "./process.ts";
+import { EpollOpenSockets, interruptThreads } from "./process.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
@@ -340,8 +340,12 @@ export class UnixCalls extends BsdSockets {
     return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
   }
 
-  closeElsewhere(s: bigint, end: boolean): void {
-    closeElsewhere(s, end).catch(() => {});
+  closeElsewhere(s: bigint, end: boolean): Promise<void> {
+    return closeOnThread(s, end);
+  }
+
+  interruptCloses(): void {
+    interruptThreads();
   }
 
   removeLocal(path: string): void {

@@ -229,9 +229,12 @@ export class WinsockCalls extends BsdSockets {
     return new StreamIo(s, WINSOCK_STREAMS, poller);
   }
 
-  closeElsewhere(s: bigint, end: boolean): void {
-    closeElsewhere(s, end).catch(() => {});
+  closeElsewhere(s: bigint, end: boolean): Promise<void> {
+    return closeElsewhere(s, end);
   }
+
+  /** Nothing to do: an interrupted `closesocket` would leave the socket open. */
+  interruptCloses(): void {}
 
   /** The handles of another process are not listed without further rights, and not kept apart from later ones. */
   watchOpenSockets(): undefined {

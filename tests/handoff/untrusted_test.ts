@@ -13,6 +13,7 @@ import {
 } from "@winsock/handoff";
 import { serveHttp } from "@winsock/handoff/http";
 import { Readable } from "node:stream";
+import { observe } from "../../handoff/source.ts";
 import { killProcess } from "../../handoff/spawn.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { type Connection, connection } from "../kit/connections.ts";
@@ -131,6 +132,66 @@ Deno.test(
     }
   },
 );
+
+/** The number of threads that are closing something, by the numbers of the system call (syscall(2)). */
+function blockedCloses(): number {
+  const number = Deno.build.arch === "x86_64" ? 3 : 57;
+  const calls = Array.from(Deno.readDirSync("/proc/self/task"), ({ name }) => {
+    try {
+      return Deno.readTextFileSync(`/proc/self/task/${name}/syscall`);
+    } catch {
+      // The thread has ended.
+      return "";
+    }
+  });
+  return calls.filter((call) => call.startsWith(`${number} `)).length;
+}
+
+for (const how of ["taken", "withdrawn"]) {
+  Deno.test(
+    `sockets that linger when they were ${how} hold up the closes of no other target, and their target is ended`,
+    needs("the unix provider"),
+    async () => {
+      const settings = { denoFlags: DENO_FLAGS, trusted: false, sendTimeout: 5_000 };
+      const bad = await HandoffSource.spawn(SCRIPT, { ...settings, args: [how, "600"] });
+      const good = await HandoffSource.spawn(LYING, { ...settings, args: ["0"] });
+      using listener = listen({ hostname: "127.0.0.1", port: 0 });
+      const clients: Socket[] = [];
+      const give = async (source: HandoffSource) => {
+        clients.push(await connect({ port: listener.addr.port }));
+        const socket = await listener.accept();
+        await within(10_000, source.send(socket).catch(() => socket.close()));
+      };
+      try {
+        await within(20_000, Promise.all([bad.ready, good.ready]));
+        for (let count = 0; count < 10; count++) await give(bad);
+        const [before] = await settledDescriptors(Deno.pid);
+        const clientsBefore = clients.length;
+        for (let count = 0; count < 10; count++) await give(good);
+        await until(() => observe(good).held === 0, "what the other target has closed counts no more", 2_000);
+        for (const client of clients.splice(clientsBefore)) client.close();
+        await until(() => countDescriptors() <= before! + 1, "the sockets of the other target are closed", 1_000);
+        assert(isAlive(bad.child.pid), "it was not ended meanwhile");
+
+        const failure = await within(10_000, bad.closed);
+        assertEquals([failure?.outcome, failure?.reason], [
+          "timeout",
+          `process ${bad.child.pid} kept the close of a connection waiting for 5000 ms, and was ended`,
+        ]);
+        await until(() => countDescriptors() < before! - 6, "the sockets of the ended target are closed");
+        if (Deno.build.os === "linux" && unixSystem().processFiles) {
+          await until(() => blockedCloses() === 0, "no thread lingers any more");
+        }
+      } finally {
+        for (const client of clients) client.close();
+        for (const source of [bad, good]) {
+          await source.close();
+          await end(source);
+        }
+      }
+    },
+  );
+}
 
 Deno.test("Deno adopts what came back from a target that is not trusted only when that has ended", async () => {
   const suspect = await spawnSuspect(REJECTING);

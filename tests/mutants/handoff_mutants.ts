@@ -11,8 +11,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     name: "kept-copy",
     breaks: "The source keeps its copy of a socket that the target owns.",
     file: "sockets/descriptor.ts",
-    text: "  if (descriptor?.suspect === undefined) descriptor?.close();",
-    replacement: "  if (descriptor?.suspect === undefined) return;",
+    text: "  if (suspect === undefined) descriptor?.close();",
+    replacement: "  if (suspect === undefined) return;",
     tests: { files: ["tests/handoff/handoff_test.ts"], filter: "sent socket is closed" },
   },
   {
@@ -304,6 +304,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     text: "    if (!this.#endIfSilent) return;",
     replacement: "    if (!this.#endIfSilent || true) return;",
     tests: { files: ["tests/handoff/untrusted_test.ts"], filter: "a frozen target is ended" },
+  },
+  {
+    name: "kept-thread",
+    breaks: "A close that a target has made linger keeps its thread after the target has ended.",
+    file: "handoff/outgoing.ts",
+    text: "    else if (this.over && blocked) systemCalls().interruptCloses();\n",
+    replacement: "",
+    tests: { files: ["tests/handoff/untrusted_test.ts"], filter: "hold up the closes" },
   },
   {
     name: "one-offer",

@@ -211,8 +211,8 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     name: "closing-here",
     breaks: "The source closes what others have sent on its JavaScript thread.",
     file: "ffi/unix/libc.ts",
-    text: "      await elsewhere().close(fd);",
-    replacement: "      libc().close(fd);",
+    text: "  await elsewhere().close(fd);",
+    replacement: "  libc().close(fd);",
     tests: { files: ["tests/spi/claims_test.ts"], filter: "where they come with them" },
   },
   {
