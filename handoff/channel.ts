@@ -84,6 +84,8 @@ export interface QueuedFrame {
    * @returns `undefined` if the frame is no longer needed.
    */
   encode(): Uint8Array | undefined;
+  /** Called when the system has all bytes of the frame. */
+  written?(): void;
   /** The sequence number of the frame, for the descriptor that is sent with it. */
   readonly sequence: number;
   /** The descriptor that is sent before the frame. It is read when the frame is written. */
@@ -188,9 +190,10 @@ export class FrameWriter {
   /** Writes the frames that wait, as far as there is room. */
   #flush(): void {
     if (this.#broken || this.#busy !== undefined) return;
+    const frames: QueuedFrame[] = [];
     try {
       this.#encoding = true;
-      const { parts, noRoom } = this.#encodeWaiting();
+      const { parts, noRoom } = this.#encodeWaiting(frames);
       if (parts.length > 0) this.#busy = this.#sink.write(parts.length === 1 ? parts[0]! : concat(parts));
       if (noRoom) this.#busy = Promise.resolve(this.#busy).then(pause);
     } catch (error) {
@@ -198,16 +201,27 @@ export class FrameWriter {
     } finally {
       this.#encoding = false;
     }
-    if (this.#busy === undefined) return this.#rest();
+    const written = () => {
+      for (const frame of frames) frame.written?.();
+    };
+    if (this.#busy === undefined) {
+      written();
+      return this.#rest();
+    }
     this.#busy.then(() => {
       this.#busy = undefined;
+      written();
       if (this.#queue.length > 0) this.#flush();
       else this.#rest();
     }, (error) => this.#break(error));
   }
 
-  /** Encodes the frames that can be written now. Their descriptors are sent first, in the same turn. */
-  #encodeWaiting(): { parts: Uint8Array<ArrayBuffer>[]; noRoom: boolean } {
+  /**
+   * Encodes the frames that can be written now. Their descriptors are sent first, in the same turn.
+   *
+   * @param encoded Gets these frames.
+   */
+  #encodeWaiting(encoded: QueuedFrame[]): { parts: Uint8Array<ArrayBuffer>[]; noRoom: boolean } {
     const parts: Uint8Array<ArrayBuffer>[] = [];
     while (this.#queue.length > 0) {
       const group = this.#queue.slice(0, MAX_DESCRIPTORS_AT_ONCE);
@@ -219,7 +233,7 @@ export class FrameWriter {
           return { parts, noRoom: true };
         }
       }
-      this.#queue.splice(0, group.length);
+      encoded.push(...this.#queue.splice(0, group.length));
       for (const { bytes } of made) if (bytes !== undefined) parts.push(bytes);
     }
     return { parts, noRoom: false };

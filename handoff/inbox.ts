@@ -16,6 +16,7 @@ import { errorAbout, HandoffError, type HandoffStep, trace } from "./errors.ts";
 import {
   decodeData,
   decodeOffer,
+  encodeFrame,
   encodeReason,
   type Frame,
   FrameType,
@@ -422,14 +423,25 @@ const ANSWER_STEPS: Readonly<Record<number, HandoffStep["step"]>> = {
   [FrameType.REJECT]: "rejected",
 };
 
+/**
+ * The largest number of offers that have not been answered, and of answers that are not known to have left. The other
+ * process frees a slot when it reads the answer, so that it has at most {@linkcode DECISION_SLOTS} offers of which it has
+ * not. It may have read all answers of one write before this process knows that they have left.
+ */
+const MAX_UNSENT = 2 * DECISION_SLOTS;
+
 /** The operations of the channel that an {@linkcode Intake} uses. */
 export interface IntakePort {
   /** The process at the other end. */
   readonly peerProcessId: number;
   /** The decisions on what the other process offers. */
   readonly decisions: TakeDecisions;
-  /** Sends TAKEN or REJECT. */
-  answer(type: FrameType, sequence: number, payload: Uint8Array): void;
+  /**
+   * Sends TAKEN or REJECT.
+   *
+   * @param written To be called when the system has the frame.
+   */
+  answer(frame: Uint8Array<ArrayBuffer>, written: () => void): void;
   /**
    * Throws a `RangeError` if the other process must not make such an offer. Nothing is opened before this. Not set if
    * it may make any.
@@ -458,6 +470,8 @@ export class Intake {
   readonly #unanswered = new Map<number, IncomingHandoff>();
   /** The latest numbers that were answered. A WITHDRAW may cross the answer. */
   readonly #answered = new Set<number>();
+  /** The number of answers that are not known to have left. */
+  #unsent = 0;
   #bytes = 0;
 
   constructor(port: IntakePort) {
@@ -490,6 +504,9 @@ export class Intake {
     const payload = decodeOffer(bytes);
     this.#port.check?.(payload);
     if (this.#unanswered.size >= DECISION_SLOTS) throw new RangeError("More sockets are offered than there are slots");
+    if (this.#unanswered.size + this.#unsent >= MAX_UNSENT) {
+      throw new RangeError(`Socket ${sequence} is offered, but ${this.#unsent} answers have not been read`);
+    }
     if (this.#unanswered.size > 0 && this.#bytes + bytes.byteLength > MAX_OFFERED_BYTES) {
       throw new RangeError(`More than ${MAX_OFFERED_BYTES} bytes are offered and not answered`);
     }
@@ -566,7 +583,8 @@ export class Intake {
     const { sequence } = incoming;
     if (this.#unanswered.delete(sequence)) this.#bytes -= size;
     keepLast(this.#answered, sequence);
-    this.#port.answer(type, sequence, payload);
+    this.#unsent++;
+    this.#port.answer(encodeFrame(type, sequence, payload), () => this.#unsent--);
     this.#trace(ANSWER_STEPS[type]!, incoming);
     this.#port.answered();
   }

@@ -379,9 +379,13 @@ export class Outbox {
     this.#offerWaiting();
   }
 
-  /** Writes a frame about a shared listener. */
-  control(encode: () => Uint8Array): void {
-    this.#writer.write({ sequence: 0, encode });
+  /**
+   * Writes a frame about a shared listener, or an answer.
+   *
+   * @param written Called when the system has the frame.
+   */
+  control(encode: () => Uint8Array, written?: () => void): void {
+    this.#writer.write(written === undefined ? { sequence: 0, encode } : { sequence: 0, encode, written });
   }
 
   /**

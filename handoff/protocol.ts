@@ -119,6 +119,9 @@ export function encodeFrame(type: FrameType, sequence: number, ...payload: Uint8
   return bytes;
 }
 
+/** The largest number of pieces in which an incomplete frame is kept. Small pieces need more memory than their bytes. */
+const MAX_PIECES = 256;
+
 /** Decodes frames from bytes as they arrive. */
 export class FrameDecoder {
   #chunks: Uint8Array[] = [];
@@ -148,7 +151,10 @@ export class FrameDecoder {
     while (this.#length >= HEADER_SIZE) {
       const { type, sequence, payloadLength } = this.#decodeHeader(this.#peek(HEADER_SIZE));
       const size = HEADER_SIZE + payloadLength;
-      if (this.#length < size) return;
+      if (this.#length < size) {
+        if (this.#chunks.length > MAX_PIECES) this.#chunks = [concat(this.#chunks)];
+        return;
+      }
       const frame = this.#peek(size);
       this.#chunks = [this.#chunks[0]!.subarray(size)];
       this.#length -= size;
@@ -436,7 +442,7 @@ export function decodeCounts(payload: Uint8Array): { accepted: number; closed: n
 /** Encodes the payload of REJECT and STOPPED: the reason, truncated if it is too long. */
 export function encodeReason(reason: string): Uint8Array {
   const bytes = new Uint8Array(MAX_REASON);
-  return bytes.subarray(0, encoder.encodeInto(reason, bytes).written);
+  return bytes.slice(0, encoder.encodeInto(reason, bytes).written);
 }
 
 /**

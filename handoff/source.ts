@@ -217,6 +217,8 @@ export class HandoffSource implements AsyncDisposable {
   #ending = false;
   /** Whether the channel is over. How the process ended may not be known yet. */
   #over = false;
+  /** Whether an answer was not valid. Nothing that follows it is read, also while the source ends the channel. */
+  #invalid = false;
 
   static {
     observe = (source) => {
@@ -287,7 +289,7 @@ export class HandoffSource implements AsyncDisposable {
     this.#intake = new Intake({
       peerProcessId: child.pid,
       decisions: this.#channel.decisions.back,
-      answer: (type, sequence, payload) => this.#outbox.control(() => encodeFrame(type, sequence, payload)),
+      answer: (frame, written) => this.#outbox.control(() => frame, written),
       check: (payload) => this.#checkOffered(payload),
       route: () => this.#inbox,
       taken: ({ socket, payload }) => {
@@ -491,6 +493,7 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   #takeAnswers(decoder: FrameDecoder, chunk: Uint8Array): void {
+    if (this.#invalid) return;
     this.#lastHeard = performance.now();
     try {
       for (const frame of decoder.push(chunk)) {
@@ -498,6 +501,7 @@ export class HandoffSource implements AsyncDisposable {
         this.#takeAnswer(frame);
       }
     } catch (error) {
+      this.#invalid = true;
       this.#fail(invalidAnswer(this.#child.pid, error));
     }
   }

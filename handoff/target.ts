@@ -81,6 +81,10 @@ export class Target {
   /** The listeners that have new counts to send. */
   readonly #changed = new Set<AcceptingListener>();
   #answers: Uint8Array<ArrayBuffer>[] = [];
+  /** The functions to be called when the system has these answers. */
+  #written: (() => void)[] = [];
+  /** The number of writes of answers that the system does not have yet. */
+  #writing = 0;
   #scheduled = false;
   #late: { readonly timer: ReturnType<typeof setTimeout>; readonly delay: number } | undefined;
   #channel: TargetChannel | undefined;
@@ -233,7 +237,7 @@ export class Target {
 
   #closeChannel(): void {
     clearTimeout(this.#late?.timer);
-    this.#sendAnswers();
+    this.#sendAnswers(true);
     this.#outbox?.dispose();
     this.#channel?.close();
   }
@@ -268,7 +272,10 @@ export class Target {
     return new Intake({
       peerProcessId: this.#source,
       decisions: channel.decisions,
-      answer: (type, sequence, payload) => this.#send(encodeFrame(type, sequence, payload)),
+      answer: (frame, written) => {
+        this.#written.push(written);
+        this.#send(frame);
+      },
       openDescriptor: (incoming) => this.#openDescriptor(channel, incoming),
       route: (incoming) => this.#route(incoming),
       taken: (incoming) => this.#taken(incoming),
@@ -488,15 +495,31 @@ export class Target {
     this.#late = { timer, delay };
   }
 
-  /** Sends all answers of one turn of the event loop together. */
-  #sendAnswers(): void {
+  /**
+   * Sends all answers of one turn of the event loop together. While the source does not read, new counts are added up
+   * and not sent.
+   *
+   * @param last Whether the channel is about to be closed.
+   */
+  #sendAnswers(last = false): void {
     this.#scheduled = false;
     const answers = this.#answers;
-    for (const listener of this.#changed) answers.push(...listener.counts());
-    this.#changed.clear();
+    if (last || this.#writing === 0) {
+      for (const listener of this.#changed) answers.push(...listener.counts());
+      this.#changed.clear();
+    }
     if (answers.length === 0) return;
-    this.#answers = [];
-    this.#channel?.answer(answers.length === 1 ? answers[0]! : concat(answers));
+    const written = this.#written;
+    [this.#answers, this.#written] = [[], []];
+    this.#writing++;
+    const done = () => {
+      this.#writing--;
+      for (const call of written) call();
+      if (this.#changed.size > 0) this.#sendLater(COUNTS_MS);
+    };
+    const writing = this.#channel?.answer(answers.length === 1 ? answers[0]! : concat(answers));
+    if (writing === undefined) done();
+    else writing.then(done);
   }
 }
 

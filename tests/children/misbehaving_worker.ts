@@ -2,7 +2,15 @@
 import { receive } from "@winsock/handoff";
 import { stdinInput } from "../../handoff/channel.ts";
 import { openTargetChannel } from "../../handoff/spawn.ts";
-import { decodeHello, encodeFrame, encodeReady, FrameDecoder, FrameType } from "../../handoff/protocol.ts";
+import {
+  decodeHello,
+  encodeFrame,
+  encodeOffer,
+  encodeReady,
+  FrameDecoder,
+  FrameType,
+  OfferedKind,
+} from "../../handoff/protocol.ts";
 
 const [marker = "", mode] = Deno.args;
 if (isFirst()) await misbehave();
@@ -58,6 +66,16 @@ async function misbehave(): Promise<void> {
   } else if (mode === "flood") {
     const flood = encodeFrame(FrameType.REJECT, 1, new Uint8Array(4_000));
     setInterval(() => channel.answer(flood), 0);
+  } else if (mode === "withdraw") {
+    const none = new Uint8Array(0);
+    const message = { kind: OfferedKind.message, decision: 0n, blob: none, data: none, initialBytes: none };
+    for (let sequence = 1;;) {
+      for (let count = 0; count < 100; count++, sequence++) {
+        channel.answer(encodeFrame(FrameType.OFFER, sequence, ...encodeOffer(message)));
+        channel.answer(encodeFrame(FrameType.WITHDRAW, sequence));
+      }
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
   }
   // "deaf": never reads again
   await new Promise((resolve) => setTimeout(resolve, 120_000));

@@ -57,6 +57,17 @@ Deno.test("frames come out as they went in, however the bytes are cut", () => {
   }
 });
 
+Deno.test("a frame that comes byte by byte needs no more memory than its bytes, and some", () => {
+  const SIZE = 1_000_000;
+  const decoder = new FrameDecoder();
+  assertEquals([...decoder.push(encodeFrame(FrameType.OFFER, 1, new Uint8Array(SIZE)).subarray(0, 16))], []);
+  const before = Deno.memoryUsage().heapUsed;
+  for (let count = 1; count < SIZE; count++) for (const _ of decoder.push(new Uint8Array(1)));
+  const growth = Deno.memoryUsage().heapUsed - before;
+  assert(growth < 32 * 2 ** 20, `it needs ${(growth / 2 ** 20).toFixed(0)} MiB`);
+  assertEquals([...decoder.push(new Uint8Array(1))].map(({ payload }) => payload.byteLength), [SIZE]);
+});
+
 Deno.test("a frame cut short is not a frame yet", () => {
   const decoder = new FrameDecoder();
   const bytes = encodeFrame(FrameType.READY, 0, new Uint8Array(4));
@@ -184,6 +195,28 @@ Deno.test("while a write waits nothing overtakes it, and what waits can be taken
   assertEquals(sink.log, ["bytes 1", "bytes 3"]);
 });
 
+Deno.test("who has written a frame is told when the system has it", async () => {
+  const sink = new RecordingSink();
+  const { writer } = makeWriter(sink);
+  const told: number[] = [];
+  const write = (sequence: number) => writer.write({ ...frame(sequence), written: () => void told.push(sequence) });
+  write(1);
+  assertEquals(told, []);
+  await turn();
+  assertEquals(told, [1]);
+  const blocked = Promise.withResolvers<void>();
+  sink.writing = blocked.promise;
+  write(2);
+  await turn();
+  sink.writing = undefined;
+  write(3);
+  await turn();
+  assertEquals(told, [1]);
+  blocked.resolve();
+  await turn();
+  assertEquals(told, [1, 2, 3]);
+});
+
 Deno.test("a sink that breaks is told of once, and what waits is dropped", async () => {
   for (const late of [false, true]) {
     const sink = new RecordingSink();
@@ -282,6 +315,7 @@ Deno.test("payloads of the wrong size or kind are refused", () => {
   assertThrows(() => encodeData("x".repeat(MAX_DATA)), RangeError, "Invalid `data`: must have at most");
   assertThrows(() => encodeData(() => {}), TypeError, "Invalid `data`: must be a JSON value");
   assertEquals(encodeReason("ä".repeat(5_000)).byteLength, 4096);
+  assertEquals(encodeReason("no").buffer.byteLength, 2, "it keeps no more memory than its bytes");
 });
 
 Deno.test("a reason cannot steer a terminal", () => {

@@ -19,9 +19,11 @@ import {
   TRACE_CHANNEL,
 } from "@winsock/handoff";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { encodeFrame, encodeOffer, FrameType, OfferedKind } from "../../handoff/protocol.ts";
+import { concat } from "@std/bytes/concat";
+import { DECISION_SLOTS, type OfferDecisions } from "../../ffi/decisions.ts";
+import { encodeFrame, encodeOffer, type Frame, FrameType, OfferedKind } from "../../handoff/protocol.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
-import { fakeChild, outcome, withFakeTarget, withInProcessPair } from "../kit/handoffs.ts";
+import { fakeChild, outcome, withFakeSource, withFakeTarget, withInProcessPair } from "../kit/handoffs.ts";
 import { countDescriptors } from "../kit/descriptors.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { until, within } from "../kit/process.ts";
@@ -466,6 +468,103 @@ for (const [what, [frames, reason, trusted = true]] of Object.entries(VIOLATIONS
     }, 6);
   });
 }
+
+/** Offers messages and withdraws them until the other side has had enough, and never reads what it answers. */
+async function withdrawWithoutEnd(say: (frames: Uint8Array) => void, enough: Promise<unknown>): Promise<void> {
+  let over = false;
+  enough.then(() => over = true, () => over = true);
+  for (let sequence = 1; !over && sequence < 500_000;) {
+    const frames: Uint8Array[] = [];
+    for (let count = 0; count < 1_000; count++, sequence++) {
+      frames.push(message(sequence), encodeFrame(FrameType.WITHDRAW, sequence));
+    }
+    say(concat(frames));
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+}
+
+Deno.test("a target that withdraws what it offers, and reads no answers, ends its channel", async () => {
+  await withFakeTarget(async (source, target) => {
+    target.ready();
+    await source.ready;
+    await withdrawWithoutEnd((frames) => target.say(frames), source.closed);
+    const failure = await within(1_000, source.closed);
+    assertEquals(failure?.outcome, "channel-broken");
+    assert(failure!.reason.includes("answers have not been read"), failure!.reason);
+  }, { trusted: false });
+});
+
+Deno.test("a source that withdraws what it offers, and reads no answers, ends its channel", async () => {
+  await withFakeSource(async (source, received) => {
+    await source.writeInput(source.hello());
+    const ended = outcome(received.next());
+    await withdrawWithoutEnd((frames) => source.say(frames), ended);
+    const [how, why] = await ended;
+    assertEquals([how, why.includes("answers have not been read")], ["channel-broken", true], why);
+  });
+});
+
+/** Offers messages so that all slots are always in use, as a correct process may. */
+async function offerAlways(
+  count: number,
+  decisions: OfferDecisions,
+  say: (frames: Uint8Array) => void,
+  next: () => Promise<Frame | undefined>,
+): Promise<void> {
+  const offerNext = (sequence: number) => {
+    const decision = decisions.open(sequence % DECISION_SLOTS);
+    const data = new TextEncoder().encode(`${sequence}`);
+    const parts = encodeOffer({ kind: OfferedKind.message, decision, blob: NO_BYTES, data, initialBytes: NO_BYTES });
+    say(encodeFrame(FrameType.OFFER, sequence, ...parts));
+  };
+  for (let sequence = 1; sequence <= DECISION_SLOTS; sequence++) offerNext(sequence);
+  for (let answered = 1; answered <= count; answered++) {
+    const frame = await next();
+    assertEquals([frame?.type, frame?.sequence], [FrameType.TAKEN, answered]);
+    if (answered + DECISION_SLOTS <= count) offerNext(answered + DECISION_SLOTS);
+  }
+}
+
+Deno.test("a process that always has as many offers on their way as there are slots is not ended, on either side", async () => {
+  const COUNT = 5_000;
+  const take = async (messages: AsyncIterable<unknown>) => {
+    let taken = 0;
+    for await (const _ of messages) if (++taken === COUNT) return;
+  };
+  await withFakeTarget(async (source, target) => {
+    target.ready();
+    await source.ready;
+    const taking = take(source.messages);
+    await offerAlways(COUNT, target.channel.decisions.back(), (frame) => target.say(frame), target.next);
+    await within(5_000, taking);
+  });
+  await withFakeSource(async (source, received) => {
+    await source.writeInput(source.hello());
+    assertEquals((await source.next())?.type, FrameType.READY);
+    source.channel.established();
+    const taking = take(received.messages);
+    await offerAlways(COUNT, source.channel.decisions, (frame) => source.say(frame), source.next);
+    await within(5_000, taking);
+  });
+});
+
+Deno.test("what follows an answer that is not valid is not read, also while the source is being closed", async () => {
+  await withFakeTarget(async (source, target) => {
+    target.ready();
+    await source.ready;
+    const next = source.messages[Symbol.asyncIterator]().next();
+    // More than the channel holds, so that the end waits for the target to read it.
+    const lost = Array.from({ length: 8 }, () => outcome(source.postMessage("x".repeat(1_000_000))));
+    const closing = source.close();
+    for (const [how] of await Promise.all(lost)) assertEquals(how, "timeout");
+    target.say(encodeFrame(FrameType.DONE, 99));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    target.channel.decisions.back().open(1);
+    target.say(message(1));
+    assertEquals((await within(5_000, next)).done, true);
+    await within(5_000, closing);
+  }, { sendTimeout: 1_000 });
+});
 
 Deno.test("a message that is not JSON, and a blob of nothing, are rejected, and the channel goes on", async () => {
   await withFakeTarget(async (source, target) => {

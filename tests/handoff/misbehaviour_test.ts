@@ -10,7 +10,7 @@ const IN_FLIGHT = 20;
 /** What a source may keep for a worker that reads nothing is 8 MiB; the rest is what a busy Deno takes anyway. */
 const MEMORY_BOUND = 96 * 2 ** 20;
 
-for (const mode of ["slow", "deaf", "flood", "lie"]) {
+for (const mode of ["slow", "deaf", "flood", "lie", "withdraw"]) {
   Deno.test(`a ${mode} worker does not keep the others from working, nor makes the source grow`, async () => {
     const connections = mode === "slow" ? CONNECTIONS_IF_SLOW : CONNECTIONS;
     const marker = await Deno.makeTempFile();
