@@ -7,6 +7,7 @@ import { BOOLEAN, check, checkOptions, duration, FUNCTION, PATH, SIGNAL } from "
 import { settleWithin } from "../internal/runtime.ts";
 import { type AnySocket, checkHolders, checkOpen, kindOfSocket } from "../sockets/duplicate_socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
+import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import { markShared } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
@@ -64,11 +65,11 @@ export interface HandoffSourceOptions {
   /**
    * Whether the source trusts the program that the target runs. Defaults to `true`.
    *
-   * A target that is not trusted gets connections and datagram sockets, but not listeners. It can set options of a
-   * connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks. For this reason, the
-   * source closes such connections on a pool thread, including those that come back, and one at a time, so that it holds
-   * up only its own. It cannot hand sockets back with
-   * {@linkcode HandoffTarget.send}, only send messages.
+   * A target that is not trusted gets connections and UDP sockets, but not listeners and local datagram sockets. It
+   * can set options of a connection that it was offered, such as `SO_LINGER`, so that closing the connection blocks.
+   * For this reason, the source closes such connections on a pool thread, including those that come back, and one at a
+   * time, so that it holds up only its own. It cannot hand sockets back with {@linkcode HandoffTarget.send}, only send
+   * messages.
    *
    * A socket that comes back from it, and that it may have received, cannot be handed off to another process before its
    * process has ended. What it took counts as held until the source sees that no process has it open; see `onRelease`.
@@ -327,8 +328,8 @@ export class HandoffSource implements AsyncDisposable {
    * @throws {HandoffError} If the target rejected the socket, ended, or took too long; `outcome` says which.
    * @throws {WinsockError} If the socket cannot be shared: WSAENOTSOCK if it was closed or released.
    * @throws {TypeError} If the socket is being handed off already, or JSON cannot express `data`; if the socket came back
-   * from another target that is not `trusted`, may have kept it, and still runs; if the socket is a listener, and this
-   * target is not trusted.
+   * from another target that is not `trusted`, may have kept it, and still runs; if the socket is a listener or a local
+   * datagram socket, and this target is not trusted.
    * @throws {RangeError} If `data` or the initial bytes are too long.
    * @throws The signal's reason, if it is aborted before the target took the socket.
    */
@@ -424,11 +425,16 @@ export class HandoffSource implements AsyncDisposable {
   }
 
   /**
-   * Throws if a target that is not trusted would get a listener: with it, a process can stop or take all connections.
+   * Throws if a target that is not trusted would get a listener: with it, a process can stop or take all connections. Or
+   * a local datagram socket: with it, a process can send itself a descriptor that makes reading and closing block here.
    */
   #checkTrust(socket: AnySocket): void {
-    if (this.#trusted || kindOfSocket(socket) !== "listener") return;
-    throw new TypeError(`Cannot hand off listener ${socket.handle}: process ${this.#child.pid} is not trusted`);
+    if (this.#trusted) return;
+    const kind = kindOfSocket(socket);
+    const isLocal = kind === "datagram" && "path" in (socket as DatagramSocket<SocketAddr>).addr;
+    if (kind !== "listener" && !isLocal) return;
+    const what = isLocal ? "local datagram socket" : "listener";
+    throw new TypeError(`Cannot hand off ${what} ${socket.handle}: process ${this.#child.pid} is not trusted`);
   }
 
   /** Throws if the target must not make such an offer. Only a trusted target hands sockets back. */

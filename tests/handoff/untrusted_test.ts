@@ -227,6 +227,29 @@ Deno.test("a target that is not trusted gets no listener", async () => {
   }
 });
 
+Deno.test("a target that is not trusted gets no local datagram socket", needs("local sockets"), async () => {
+  const source = await HandoffSource.spawn(new URL("../children/echo.ts", import.meta.url), {
+    denoFlags: ["--no-check", "--cached-only"],
+    trusted: false,
+  });
+  const directory = await Deno.makeTempDir();
+  try {
+    await within(20_000, source.ready);
+    const path = `${directory}/socket`;
+    using local = listenDatagram({ transport: "unixpacket", path });
+    const message = `Cannot hand off local datagram socket ${local.handle}: process ${source.child.pid} is not trusted`;
+    await assertRejects(() => source.send(local), TypeError, message);
+    assertEquals(local.addr.path, path);
+    using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+    // Its program takes connections only.
+    await within(20_000, assertRejects(() => source.send(datagrams), HandoffError, "rejected"));
+  } finally {
+    await source.close();
+    await end(source);
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
 const REJECTING = new URL("../children/reject.ts", import.meta.url);
 const LYING = new URL("../children/lying_worker.ts", import.meta.url);
 

@@ -650,4 +650,12 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     replacement: "",
     tests: { files: ["tests/otel/otel_test.ts"], filter: "ends after the offer" },
   },
+  {
+    name: "untrusted-datagrams",
+    breaks: "A target that is not trusted gets a local datagram socket.",
+    file: "handoff/source.ts",
+    text: '    const isLocal = kind === "datagram" && "path" in (socket as DatagramSocket<SocketAddr>).addr;\n',
+    replacement: "    const isLocal = false;\n",
+    tests: { files: ["tests/handoff/untrusted_test.ts"], filter: "no local datagram" },
+  },
 ];
