@@ -46,6 +46,11 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
  */
 const LOOK_DELAY_MS = 2;
 const MAX_LOOK_DELAY_MS = 1_000;
+/**
+ * The shortest pause, as a multiple of the time of the last look. It limits the part of the thread's time that looking
+ * takes, because looking takes longer the more sockets the target has.
+ */
+const LOOK_PAUSE = 20;
 
 /** A slot of the table of decisions, from the OFFER to its answer. */
 interface Slot {
@@ -102,6 +107,8 @@ class HeldSockets {
   #openSockets: OpenSockets | undefined;
   #look: ReturnType<typeof setTimeout> | undefined;
   #lookDelay = LOOK_DELAY_MS;
+  /** The time that the last look took, in milliseconds. */
+  #lookTime = 0;
 
   constructor(trusted: boolean, events: Pick<OutboxEvents, "released" | "unproven">) {
     this.#trusted = trusted;
@@ -155,13 +162,15 @@ class HeldSockets {
       this.#look = undefined;
       this.#lookDelay = Math.min(2 * this.#lookDelay, MAX_LOOK_DELAY_MS);
       if (this.#lookForClosed()) this.#lookLater();
-    }, this.#lookDelay);
+    }, Math.max(this.#lookDelay, LOOK_PAUSE * this.#lookTime));
     Deno.unrefTimer(this.#look);
   }
 
   /** Releases the sockets that no process has open. Returns whether some may be closed later. */
   #lookForClosed(): boolean {
+    const begun = performance.now();
     const open = this.#openSockets?.list();
+    this.#lookTime = performance.now() - begun;
     if (open === undefined) return true;
     let pending = false;
     for (const sequence of this.#saidClosed) {

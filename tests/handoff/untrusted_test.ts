@@ -15,6 +15,7 @@ import { serveHttp } from "@winsock/handoff/http";
 import { Readable } from "node:stream";
 import { observe } from "../../handoff/source.ts";
 import { killProcess } from "../../handoff/spawn.ts";
+import { systemCalls } from "../../ffi/system.ts";
 import { unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { type Connection, connection } from "../kit/connections.ts";
 import { countDescriptors, settledDescriptors } from "../kit/descriptors.ts";
@@ -369,6 +370,37 @@ Deno.test(
     for (const { client } of pairs) client.close();
   },
 );
+
+Deno.test("looking whether a target lies takes a small part of the time, however often it says something", async () => {
+  const calls = systemCalls();
+  const all = new Set<number>();
+  let looking = 0;
+  // As long as it takes with 10 000 sockets.
+  calls.watchOpenSockets = () => ({
+    add: (_socket, token) => all.add(token).has(token),
+    list() {
+      const begun = performance.now();
+      while (performance.now() - begun < 20);
+      looking += performance.now() - begun;
+      return all;
+    },
+    close() {},
+  });
+  const source = await spawnSuspect(LYING);
+  try {
+    const begun = performance.now();
+    while (performance.now() - begun < 3_000) {
+      using pair = await connection();
+      await within(10_000, source.send(pair.server));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const part = looking / (performance.now() - begun);
+    assert(part > 0 && part < 0.2, `${part} of the time`);
+  } finally {
+    Reflect.deleteProperty(calls, "watchOpenSockets");
+    await end(source);
+  }
+});
 
 Deno.test(
   "a worker that closes what it said it had closed gets further sockets",

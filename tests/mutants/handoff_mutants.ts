@@ -314,6 +314,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/untrusted_test.ts"], filter: "hold up the closes" },
   },
   {
+    name: "always-looking",
+    breaks: "A target that has many sockets makes the source spend its time on looking which of them are closed.",
+    file: "handoff/outbox.ts",
+    text: "Math.max(this.#lookDelay, LOOK_PAUSE * this.#lookTime)",
+    replacement: "Math.max(this.#lookDelay, 0 * LOOK_PAUSE * this.#lookTime)",
+    tests: { files: ["tests/handoff/untrusted_test.ts"], filter: "a small part of the time" },
+  },
+  {
     name: "one-offer",
     breaks: "What a worker rejects is offered to no other.",
     file: "handoff/pool/pool.ts",
