@@ -14,9 +14,12 @@ import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
 import { PollProbe } from "./io.ts";
 import { referenceCall, YieldBudget } from "../../internal/runtime.ts";
 
-/** How often a failed accept on an open listener is tried again, and the delay before each attempt. */
-const RETRIES = 5;
-const RETRY_DELAY_MS = 20;
+/**
+ * The number of failed accepts after which there is a pause, and its length in milliseconds. Clients that reset their
+ * connections should not keep others waiting, and an error that stays should not keep a thread busy.
+ */
+const FAILURES_AT_ONCE = 16;
+const PAUSE_MS = 20;
 /** The interval for trying to wake a thread, which may not have reached `accept` yet. */
 const CANCEL_INTERVAL_MS = 1;
 
@@ -101,7 +104,7 @@ export class ThreadAcceptor implements Acceptor {
   }
 
   async #acceptNext(): Promise<bigint | undefined> {
-    for (let attempt = 0; !this.#stopped; attempt++) {
+    for (let failures = 0; !this.#stopped;) {
       if (held !== undefined) {
         await held.released.promise;
         continue;
@@ -114,9 +117,9 @@ export class ThreadAcceptor implements Acceptor {
       this.#pending = undefined;
       if (isSocket(s)) return this.#keep(s);
       if (this.#stopped) break;
-      if (held !== undefined) attempt = 0;
-      else if (attempt === RETRIES) this.#fail();
-      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * 2 ** attempt));
+      if (held !== undefined) continue;
+      this.#checkFailure();
+      if (++failures % FAILURES_AT_ONCE === 0) await this.#pause();
     }
     return undefined;
   }
@@ -163,17 +166,23 @@ export class ThreadAcceptor implements Acceptor {
   }
 
   /**
-   * Throws the error of a failed accept. The code stayed with the pool thread, so this asks the listener, then the
-   * system, and reports if neither has an error.
+   * Throws if an accept failed because of the listener, or because the system has no room. The code stayed with the pool
+   * thread, so this asks the listener, and then for a socket of the same kind. Without an error, the accept failed
+   * because of the connection: its client had reset it.
    */
-  #fail(): never {
+  #checkFailure(): void {
     const operation = `accept a connection on socket ${this.listener}`;
-    this.calls.assertSocket(this.listener, operation);
-    this.calls.close(this.calls.open("0.0.0.0"));
-    throw new WinsockError(WSA_ERRORS.WSASYSCALLFAILURE, {
-      operation,
-      functionName: "accept",
-      detail: `${RETRIES} attempts on a pool thread failed, and the code stayed with the thread`,
+    if (!this.calls.isListening(this.listener, operation)) {
+      throw new WinsockError(WSA_ERRORS.WSAEINVAL, { operation, functionName: "accept", detail: "it does not listen" });
+    }
+    const { hostname } = this.calls.localAddress(this.listener) as Deno.NetAddr;
+    this.calls.close(this.calls.open(hostname));
+  }
+
+  async #pause(): Promise<void> {
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, PAUSE_MS);
+      if (!this.#referenced) Deno.unrefTimer(timer);
     });
   }
 }

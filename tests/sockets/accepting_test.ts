@@ -252,3 +252,61 @@ Deno.test({
     }
   },
 });
+
+Deno.test(
+  "on Windows an accept that fails because of its connection does not end accepting",
+  {
+    ignore: Deno.build.os !== "windows",
+  },
+  async () => {
+    // A thread's error code stays with it: that clients reset their connections cannot be told from anything else.
+    const said = await within(
+      60_000,
+      runCode(
+        `
+      const INVALID = 2n ** 64n - 1n;
+      const WSAEMFILE = 10024;
+      let [failures, crowded] = [0, false];
+      const dlopen = Deno.dlopen;
+      Deno.dlopen = (path, declared) => {
+        const { symbols } = dlopen(path, declared);
+        if (declared.acceptNow === undefined) return { symbols };
+        return { symbols: {
+          ...symbols,
+          accept: (...args) => failures-- > 0 ? Promise.resolve(INVALID) : symbols.accept(...args),
+          acceptNow: (...args) => failures-- > 0 ? INVALID : symbols.acceptNow(...args),
+          WSASocketW: (...args) => crowded ? INVALID : symbols.WSASocketW(...args),
+          WSAGetLastError: () => crowded ? WSAEMFILE : symbols.WSAGetLastError(),
+        } };
+      };
+      const { connect, listen } = await import(${moduleUrl("mod.ts")});
+      const { systemCalls } = await import(${moduleUrl("ffi/system.ts")});
+      const why = (error) => error.codeName ?? error.cause?.codeName ?? error.message;
+      for (const hostname of ["127.0.0.1", "::1"]) {
+        const listener = listen({ hostname, port: 0 });
+        const accepting = listener[Symbol.asyncIterator]().next();
+        failures = 200;
+        const client = await connect({ hostname, port: listener.addr.port });
+        const began = performance.now();
+        const { value } = await accepting;
+        const took = performance.now() - began;
+        console.log(value.remoteAddr.port === client.localAddr.port, took < 2000 ? "soon" : took);
+        // While there is no room, it is not the connection's fault.
+        failures = 2;
+        [crowded, value.closed] = [true, value.close()];
+        console.log(await listener.accept().catch(why));
+        crowded = false;
+        // A socket that is closed behind the library's back does not listen.
+        failures = Infinity;
+        const pending = listener.accept().catch(why);
+        systemCalls().close(listener.handle);
+        console.log(await pending);
+        client.close();
+      }
+      Deno.exit();`,
+        FFI_GRANT,
+      ),
+    );
+    assertEquals(said.split("\n"), Array(2).fill(["true soon", "WSAEMFILE", "WSAENOTSOCK"]).flat());
+  },
+);
