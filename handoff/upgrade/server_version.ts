@@ -139,6 +139,8 @@ export class ServerVersion implements Disposable {
   readonly #confirmed = Promise.withResolvers<void>();
   readonly #retired = Promise.withResolvers<void>();
   readonly #state: ServerVersionState;
+  /** The promise of {@linkcode ServerVersion.markReady}, after the first call. */
+  #ready: Promise<void> | undefined;
   #serving = false;
   #pidFile: OwnedFile | undefined;
 
@@ -442,10 +444,13 @@ export class ServerVersion implements Disposable {
    * ServerVersion.takeConnections} is then lost. The predecessor continues with these connections, and still has their
    * `initialBytes`. Work that must not be done twice should wait for {@linkcode ServerVersion.confirmed}.
    *
-   * @returns Resolves when this version accepts and receives.
+   * @returns Resolves when this version accepts and receives. Further calls return the promise of the first one.
    */
-  async markReady(): Promise<void> {
-    if (this.#serving) return;
+  markReady(): Promise<void> {
+    return this.#ready ??= this.#takeOver();
+  }
+
+  async #takeOver(): Promise<void> {
     this.#closeUntaken();
     this.#channel?.send({ type: "ready" });
     // A predecessor that has ended accepts nothing either.

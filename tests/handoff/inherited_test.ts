@@ -196,6 +196,19 @@ Deno.test("a version answers at the end of its trial, and knows when it is over"
   });
 });
 
+Deno.test("a version that says twice that it is ready says so once to its predecessor", async () => {
+  await withPredecessor(async (version, said) => {
+    const twice = [version.markReady(), version.markReady()];
+    assertEquals(await within(10_000, readText(said, 17)), '{"type":"ready"}\n');
+    await writeText(said, '{"type":"activate"}\n');
+    await within(10_000, Promise.all(twice));
+    await version.markReady();
+    assertEquals(await within(10_000, readText(said, 19)), '{"type":"serving"}\n');
+    await writeText(said, '{"type":"check"}\n');
+    assertEquals(await within(10_000, readText(said, 17)), '{"type":"alive"}\n');
+  });
+});
+
 Deno.test("the trial of a version is over when its predecessor ends", async () => {
   await withPredecessor(async (version, said, client) => {
     await beginTrial(version, said);
