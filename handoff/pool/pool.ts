@@ -482,13 +482,15 @@ export class WorkerPool extends EventTarget implements AsyncDisposable {
   }
 
   async #serve(socket: Socket<SocketAddr>, options: PoolServeOptions, calls: Set<Promise<unknown>>): Promise<void> {
-    let extras: ConnectionExtras | void = options;
+    // The signal ends accepting. It does not withdraw what was accepted.
+    const { signal: _signal, ...sent } = options;
+    let extras: ConnectionExtras | void = sent;
     try {
       if (options.onConnection !== undefined) {
         const call = Promise.resolve(options.onConnection(socket)).finally(() => calls.delete(settled));
         const settled: Promise<unknown> = call.catch(() => {});
         calls.add(settled);
-        extras = await call ?? options;
+        extras = await call ?? sent;
         if (socket.handle === INVALID_SOCKET) return;
       }
       await this.#dispatch(socket, extras, { attempts: Infinity, maxQueue: Infinity });

@@ -295,7 +295,9 @@ export class WorkerSlot {
       await worker.source.ready;
       if (!this.#closed) return worker;
     } catch (error) {
-      if (worker !== undefined) this.#end(worker, NOT_READY);
+      // A worker that ended by itself has a reason of its own.
+      const ended = error instanceof HandoffError && error.outcome === "target-exited";
+      if (worker !== undefined) this.#end(worker, ended ? undefined : NOT_READY);
       if (error instanceof HandoffError || this.#closed) throw this.#closed ? poolClosed() : error;
       throw new HandoffError("target-exited", error instanceof Error ? error.message : String(error), { cause: error });
     }
@@ -475,7 +477,7 @@ export class WorkerSlot {
     await worker.ended;
   }
 
-  #end(worker: Worker, why: string): void {
+  #end(worker: Worker, why: string | undefined): void {
     worker.why ??= why;
     killProcess(worker.child);
   }
@@ -511,6 +513,8 @@ export class WorkerSlot {
       this.state = "given-up";
       return this.#events.givenUp({ index: this.index, processId: 0 });
     }
+    // The end of the last worker and the failure of its replacement can both refill the slot.
+    clearTimeout(this.#restart);
     const delay = this.#settings.restartDelay * 2 ** Math.max(0, this.#shortLives - 1);
     this.#restart = setTimeout(() => this.start(), Math.min(delay, this.#settings.maxRestartDelay));
   }

@@ -1,5 +1,5 @@
 // A pool that accepts for itself, and replaces its workers while it does.
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
   connect,
   type ConnectionDropEvent,
@@ -169,6 +169,20 @@ Deno.test("a signal ends accepting, and the next connection waits for who accept
     setTimeout(() => again.abort(), 50);
     await within(5_000, waiting);
     listener.resume();
+  });
+});
+
+Deno.test("a signal that ends accepting leaves what was accepted to the workers", async () => {
+  await withServing({ size: 1, args: ["busy"] }, async ({ pool, listener, drops }) => {
+    await within(20_000, pool.ready);
+    const abort = new AbortController();
+    const serving = pool.serve(listener, { signal: abort.signal });
+    using accepted = await client(listener);
+    await until(() => pool.statistics.workers[0]!.inFlight === 1, "it was offered to a worker that is busy");
+    abort.abort();
+    await within(20_000, serving);
+    assert((await ask(accepted)).endsWith(" null"));
+    assertEquals(drops, []);
   });
 });
 
@@ -366,11 +380,15 @@ Deno.test("a worker whose replacement does not become ready keeps its place", as
     script: new URL("../children/versioned_worker.ts", import.meta.url),
     args: [`file://${WINDOWS ? "/" : ""}${module.replaceAll("\\", "/")}`],
     denoFlags: [...FLAGS, "--allow-read", "--allow-env", "--allow-sys"],
+    // The reason is known only when all output was read.
+    outputPrefix: "worker: ",
   };
   await withServing(options, async ({ pool, listener }) => {
     await within(30_000, pool.ready);
     const serving = pool.serve(listener);
     const before = pool.statistics.workers.map(({ processId }) => processId);
+    const ends: WorkerEvent[] = [];
+    pool.addEventListener("workerend", (event) => void ends.push(event));
     await Deno.writeTextFile(module, "Deno.exit(7);");
     const { outcome, message } = await within(30_000, assertRejects(() => pool.restart(), HandoffError));
     assertEquals(outcome, "target-exited");
@@ -380,6 +398,8 @@ Deno.test("a worker whose replacement does not become ready keeps its place", as
       ),
       message,
     );
+    await until(() => ends.length === 1, "its end is told");
+    assertMatch(ends[0]!.reason!, /^process \d+ exited with 7/);
     await Deno.writeTextFile(module, "await new Promise((resolve) => setTimeout(resolve, 60_000));");
     const late = await within(30_000, assertRejects(() => pool.restart({ startTimeout: 500 }), HandoffError));
     assertEquals(late.outcome, "timeout");
