@@ -21,7 +21,7 @@ import type { WorkerPoolStatistics } from "../handoff/pool/options.ts";
 import { errorAbout, HandoffError } from "../handoff/errors.ts";
 import { WorkerPool } from "../handoff/pool/pool.ts";
 import { inherit, type ServerVersion } from "../handoff/upgrade/server_version.ts";
-import { upgrade } from "../handoff/upgrade/upgrade.ts";
+import { upgrade, type UpgradeResult } from "../handoff/upgrade/upgrade.ts";
 import { onUpgradeRequest } from "../handoff/upgrade/upgrade_requests.ts";
 import { listen, Listener } from "../sockets/listener.ts";
 import type { ServedModule } from "./worker.ts";
@@ -103,8 +103,13 @@ interface ServerParts {
    */
   readonly serving: Promise<void>;
   readonly addr: Deno.NetAddr;
-  /** Stops listening for upgrade requests. */
-  readonly requests: Disposable | undefined;
+  readonly requests: UpgradeRequests | undefined;
+}
+
+/** Answers upgrade requests until it is disposed. */
+interface UpgradeRequests extends Disposable {
+  /** Cancels upgrades that are under way, and ends a new version that serves already. */
+  cancel(): Promise<void>;
 }
 
 /** A running server that {@linkcode serve} has started. */
@@ -119,7 +124,7 @@ export class AppServer implements AsyncDisposable {
   readonly finished: Promise<void>;
   readonly #pool: WorkerPool;
   readonly #listener: Listener;
-  readonly #requests: Disposable | undefined;
+  readonly #requests: UpgradeRequests | undefined;
   #closing: Promise<void> | undefined;
 
   /** @ignore Created by {@linkcode serve}. */
@@ -173,9 +178,11 @@ export class AppServer implements AsyncDisposable {
   }
 
   async #shutDown(): Promise<void> {
+    // Otherwise the new version would serve when this one has ended.
+    const cancelled = this.#requests?.cancel();
     this.#requests?.[Symbol.dispose]();
     this.#listener.close();
-    await this.#pool.close();
+    await Promise.all([cancelled, this.#pool.close()]);
   }
 }
 
@@ -265,7 +272,7 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
       serving.catch(() => {});
       await version?.markReady();
-      const requests = answerRequests(version, options.controlFile, startTimeout);
+      const requests = answerRequests(version, options.controlFile, { startTimeout, drainTimeout });
       const server = new AppServer({ pool, listener, serving, addr, requests });
       version?.retired.then(() => server.shutdown());
       return server;
@@ -311,12 +318,31 @@ function openListener(
 function answerRequests(
   version: ServerVersion | undefined,
   controlFile: string | undefined,
-  startTimeout: number,
-): Disposable | undefined {
+  { startTimeout, drainTimeout }: { startTimeout: number; drainTimeout: number },
+): UpgradeRequests | undefined {
   if (version === undefined || controlFile === undefined) return undefined;
   // The new version is ready when its workers are.
   const timeout = Math.min(startTimeout + PROCESS_START_MS, MAX_DURATION);
-  return onUpgradeRequest(() => upgrade(version, { ...ownProgram(), timeout }), { controlFile });
+  const cancelled = new AbortController();
+  const running = new Set<Promise<UpgradeResult>>();
+  const requests = onUpgradeRequest(() => {
+    const upgrading = upgrade(version, { ...ownProgram(), timeout, signal: cancelled.signal });
+    running.add(upgrading);
+    upgrading.catch(() => {}).then(() => running.delete(upgrading));
+    return upgrading;
+  }, { controlFile });
+  let retired = false;
+  version.retired.then(() => retired = true);
+  return {
+    [Symbol.dispose]: () => requests[Symbol.dispose](),
+    async cancel() {
+      if (retired) return;
+      cancelled.abort();
+      await Promise.all(
+        Array.from(running, (upgrading) => upgrading.then((next) => next.retire({ drainTimeout }), () => {})),
+      );
+    },
+  };
 }
 
 /**

@@ -67,7 +67,7 @@ function workersOfModule(main: string | URL, { args = [], denoFlags = [] }: Work
 function preloadedModule(main: URL, settings: WorkerSettings): string {
   const text = `import * as app from ${JSON.stringify(main.href)};
 import { serveModule } from ${JSON.stringify(import.meta.resolve("./worker.ts"))};
-serveModule(${JSON.stringify(main.href)}, app, ${JSON.stringify(settings)});
+serveModule(${JSON.stringify(main.href)}, app, ${JSON.stringify(settings)}).then(() => Deno.exit());
 `;
   return `data:application/typescript,${encodeURIComponent(text)}`;
 }

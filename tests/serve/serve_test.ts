@@ -1,5 +1,5 @@
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { isAlive, kill } from "../kit/faults/acts.ts";
 import { listen } from "@winsock/handoff";
 import { serve } from "@winsock/handoff/serve";
@@ -16,6 +16,7 @@ async function makeFolder(): Promise<string> {
 }
 
 const APP = new URL("app.ts", import.meta.url).href;
+const TIMED_APP = new URL("timed_app.ts", import.meta.url).href;
 
 for (const how of ["connections", "listener"]) {
   Deno.test(`serve: all workers answer, with a permission to run Deno and one to use sockets: ${how}`, async () => {
@@ -81,7 +82,7 @@ Deno.test("serve: a worker that ends is replaced, and is told of with its exit c
 });
 
 Deno.test("serve: the workers end with the process that has started them, however that ends", async () => {
-  await using server = await ServeProcess.start(["--workers", "2", APP]);
+  await using server = await ServeProcess.start(["--workers", "2", TIMED_APP]);
   const workers = await server.untilAnswered(2);
   kill(server.pid);
   await until(() => [...workers].every((worker) => !isAlive(Number(worker))), "the workers have ended");
@@ -137,7 +138,7 @@ Deno.test({
   name: "serve: SIGTERM lets a response finish and ends with 0",
   ignore: ON_WINDOWS,
   async fn() {
-    await using server = await ServeProcess.start(["--workers", "2", APP]);
+    await using server = await ServeProcess.start(["--workers", "2", "--drain-timeout", "60000", TIMED_APP]);
     await server.untilAnswered(2);
     const slow = get(server.port, "/slow");
     await new Promise((resolve) => setTimeout(resolve, 150));
@@ -146,6 +147,40 @@ Deno.test({
     server.signal("SIGTERM");
     assertEquals((await slow).status, 200);
     assertEquals(await within(20_000, server.code), 0);
+  },
+});
+
+Deno.test({
+  name: "serve: SIGTERM during an upgrade ends the new version too",
+  ignore: ON_WINDOWS,
+  async fn() {
+    for (const when of ["while it starts", "when it serves"]) {
+      const folder = await makeFolder();
+      try {
+        const control = `${folder}/control`;
+        const main = `${folder}/main.ts`;
+        const app = "export default { fetch: () => new Response(String(Deno.pid)) };";
+        await Deno.writeTextFile(main, app);
+        await using server = await ServeProcess.start(
+          ["--workers", "1", "--control", control, main],
+          [`--allow-read=${folder}`, `--allow-write=${folder}`, "--allow-env=WINSOCK_HANDOFF_PREDECESSOR"],
+        );
+        const [before] = await server.untilAnswered(1);
+        const slowly = when === "while it starts" ? `await new Promise((resolve) => setTimeout(resolve, 2_000)); ` : "";
+        await Deno.writeTextFile(main, slowly + app);
+        const upgrading = ServeProcess.upgrade(control, [`--allow-read=${control}`]);
+        if (slowly !== "") await new Promise((resolve) => setTimeout(resolve, 500));
+        else await until(async () => (await get(server.port, "/")).text !== before, "the new version serves");
+        server.signal("SIGTERM");
+        assertEquals(await within(20_000, server.code), 0);
+        const { code, errors } = await upgrading;
+        if (slowly !== "") assertEquals(code, 1, errors);
+        await new Promise((resolve) => setTimeout(resolve, 2_500));
+        await assertRejects(() => get(server.port, "/"), Error, "ECONNREFUSED");
+      } finally {
+        await Deno.remove(folder, { recursive: true });
+      }
+    }
   },
 });
 
