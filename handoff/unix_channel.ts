@@ -16,7 +16,7 @@ import { closeAtEnd, unreferenced } from "../internal/runtime.ts";
 import { newDecisions, openDecisions } from "../ffi/unix/decisions.ts";
 import { acceptNow, closeOnExec, keepOnExec, newPipe, newSocketPair } from "../ffi/unix/descriptors.ts";
 import { NativeMessage, receiveDescriptors, sendDescriptors } from "../ffi/unix/scm_rights.ts";
-import { closeElsewhere, libc, unixSystem } from "../ffi/unix/libc.ts";
+import { CloseQueue, libc, unixSystem } from "../ffi/unix/libc.ts";
 import {
   connectLocal,
   makePrivateDirectory,
@@ -159,6 +159,8 @@ class Pass {
   readonly #file: string;
   readonly #listener: bigint;
   readonly #remove = () => this.#directory.remove(this.#file);
+  /** What is closed here holds up nothing else, even if messages that were not refused make it block. */
+  readonly #closing = new CloseQueue(1, MAX_STRANGERS_IN_TURN);
   #waiting: PollWaiter | undefined;
   #open = true;
 
@@ -168,6 +170,7 @@ class Pass {
     this.#directory = makePrivateDirectory();
     try {
       ({ file: this.#file, fd: this.#listener } = this.#directory.listen());
+      refuseDescriptors(this.#listener);
     } catch (error) {
       this.#directory.remove();
       throw error;
@@ -198,7 +201,9 @@ class Pass {
   }
 
   async #acceptSome(): Promise<void> {
-    for (let count = 0; this.#open && count < MAX_STRANGERS_IN_TURN; count++) {
+    for (let count = 0; count < MAX_STRANGERS_IN_TURN; count++) {
+      while (this.#closing.full) await this.#closing.next;
+      if (!this.#open) return;
       const connection = acceptNow(this.#listener);
       if (connection === undefined) return;
       if (await this.#give(connection)) this.close();
@@ -222,7 +227,7 @@ class Pass {
     } catch {
       return false;
     } finally {
-      closeElsewhere(connection);
+      this.#closing.close(connection);
     }
   }
 
@@ -233,7 +238,7 @@ class Pass {
     this.#remove();
     const closed = this.#waiting === undefined ? Promise.resolve() : unixPoller().cancel(this.#waiting);
     // Messages in the backlog may carry descriptors of sockets that linger.
-    closed.then(() => closeElsewhere(this.#listener), () => {});
+    closed.then(() => this.#closing.close(this.#listener), () => {});
   }
 }
 

@@ -12,13 +12,17 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { HandoffSource, type HandoffSpawnOptions } from "@winsock/handoff";
 import { INVALID_SOCKET } from "../../ffi/platform.ts";
 import { UNIX_STREAMS } from "../../ffi/unix/io.ts";
-import { libc, unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
+import { newPipe } from "../../ffi/unix/descriptors.ts";
+import { closeElsewhere, libc, unixSystem, useUnixSystem } from "../../ffi/unix/libc.ts";
 import { connectLocal } from "../../ffi/unix/local_sockets.ts";
 import { readableWithin } from "../../ffi/unix/poller.ts";
 import { sendDescriptors } from "../../ffi/unix/scm_rights.ts";
 import { killProcess, openSourceChannel, spawnWorkerCommand } from "../../handoff/spawn.ts";
+import { Attacker, withAttackers } from "../kit/attacker.ts";
 import { connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { countDescriptors } from "../kit/descriptors.ts";
 import { duplicates, fakeChild, outcome } from "../kit/handoffs.ts";
+import { needs } from "../kit/needs.ts";
 import { endChild, lines, STYLE, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
 
@@ -124,8 +128,11 @@ Deno.test("a target can send its source nothing that would be received, or have 
 });
 
 Deno.test("messages that wait where a target gets its channel do not hold up its source", onLinux, async () => {
-  const { child } = fakeChild();
-  const channel = openSourceChannel(child);
+  const system = unixSystem();
+  // Linux before 6.16, and macOS: the system refuses none of them.
+  useUnixSystem({ ...system, SO_PASSRIGHTS: undefined });
+  const channel = openSourceChannel(fakeChild().child);
+  useUnixSystem(system);
   using pair = await connection();
   pair.server.setOption("SO_LINGER", 3);
   // Its peer reads nothing.
@@ -148,6 +155,34 @@ Deno.test("messages that wait where a target gets its channel do not hold up its
     for (const s of [first, second]) libc().close(s);
   }
 });
+
+for (const refused of [true, false]) {
+  const how = refused ? "refused by the system" : "not refused";
+  Deno.test(`descriptors that strangers send to where a target connects, ${how}, hold up no other close`, {
+    ignore: withAttackers.ignore || refused && needs("sockets that refuse descriptors").ignore,
+  }, async () => {
+    const system = unixSystem();
+    // Linux before 6.16, and macOS.
+    if (!refused) useUnixSystem({ ...system, SO_PASSRIGHTS: undefined });
+    const channel = openSourceChannel(fakeChild().child);
+    const strangers = Array.from({ length: 12 }, () => new Attacker(false));
+    try {
+      const path = new TextDecoder().decode(channel.hello.way);
+      const before = countDescriptors();
+      for (const stranger of strangers) {
+        assertEquals(stranger.tellNow("connect", path), 0);
+        assertEquals(stranger.tellNow("sendLingering", new Uint8Array(1)) !== 0, refused);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      assert(countDescriptors() <= before + 8, "the others wait in the backlog");
+      for (const end of newPipe("have something to close")) await within(4_000, closeElsewhere(end));
+    } finally {
+      useUnixSystem(system);
+      channel.close();
+      for (const stranger of strangers) stranger[Symbol.dispose]();
+    }
+  });
+}
 
 function exists(path: string): boolean {
   try {
