@@ -169,7 +169,9 @@ for (const how of ["taken", "withdrawn"]) {
         const [before] = await settledDescriptors(Deno.pid);
         const clientsBefore = clients.length;
         for (let count = 0; count < 10; count++) await give(good);
-        await until(() => observe(good).held === 0, "what the other target has closed counts no more", 2_000);
+        if (unixSystem().processFiles) {
+          await until(() => observe(good).held === 0, "what the other target has closed counts no more", 2_000);
+        }
         for (const client of clients.splice(clientsBefore)) client.close();
         await until(() => countDescriptors() <= before! + 1, "the sockets of the other target are closed", 1_000);
         assert(isAlive(bad.child.pid), "it was not ended meanwhile");
@@ -180,7 +182,7 @@ for (const how of ["taken", "withdrawn"]) {
           `process ${bad.child.pid} kept the close of a connection waiting for 5000 ms, and was ended`,
         ]);
         await until(() => countDescriptors() < before! - 6, "the sockets of the ended target are closed");
-        if (Deno.build.os === "linux" && unixSystem().processFiles) {
+        if (unixSystem().processFiles) {
           await until(() => blockedCloses() === 0, "no thread lingers any more");
         }
       } finally {
