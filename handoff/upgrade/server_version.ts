@@ -36,6 +36,7 @@ import {
   type InheritedConnection,
   NamedSockets,
   PREDECESSOR_VARIABLE,
+  type Successor,
   takeInheritance,
   type UpgradeChannel,
 } from "./upgrade_channel.ts";
@@ -60,8 +61,8 @@ export interface ServerVersionState {
   readonly confirmed: Promise<void>;
   /** Whether an upgrade is under way or done. */
   upgrading: boolean;
-  /** The channel to the version that serves, if this version is a supervisor. */
-  successor: UpgradeChannel | undefined;
+  /** The version that serves, if this version is a supervisor. */
+  successor: Successor | undefined;
   /** Stops accepting and receiving. Resolves when that is done. */
   readonly pause: () => Promise<void>;
   readonly resume: () => void;

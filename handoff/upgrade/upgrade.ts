@@ -23,7 +23,13 @@ import {
 } from "../spawn.ts";
 import { errorOfExit, HandoffError, UpgradeError } from "../errors.ts";
 import { HandoffSource } from "../source.ts";
-import { type Announcement, PREDECESSOR_VARIABLE, UpgradeChannel, type UpgradeMessage } from "./upgrade_channel.ts";
+import {
+  type Announcement,
+  PREDECESSOR_VARIABLE,
+  Successor,
+  UpgradeChannel,
+  type UpgradeMessage,
+} from "./upgrade_channel.ts";
 import { ServerVersion, type ServerVersionState, stateOf } from "./server_version.ts";
 import type { AnnouncedFile } from "./shared_file.ts";
 
@@ -201,7 +207,7 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
   state.upgrading = true;
   try {
     if (state.hasPredecessor) await ownTrial(state, options.signal, durations.timeout);
-    const { child, channel } = await replace(state, options, durations);
+    const { child, successor } = await replace(state, options, durations);
     if (options.supervise !== true) state.retire();
     else state.upgrading = false;
     return {
@@ -210,7 +216,9 @@ export async function upgrade(version: ServerVersion, options: UpgradeOptions): 
       exited: new WatchedPromise(child.status, () => child.ref()),
       retire: async (options = {}) => {
         checkOptions(options, { drainTimeout: duration(0) });
-        return await retire(state, child, channel, options.drainTimeout ?? 10_000);
+        // The next upgrade then has no version to replace.
+        if (state.successor === successor) state.successor = undefined;
+        return await successor.retire(options.drainTimeout ?? 10_000);
       },
     };
   } catch (error) {
@@ -233,23 +241,6 @@ async function ownTrial({ confirmed }: ServerVersionState, signal: AbortSignal |
   } finally {
     clearTimeout(deadline);
   }
-}
-
-/** Ends a version. */
-async function retire(
-  state: ServerVersionState,
-  child: Deno.ChildProcess,
-  channel: UpgradeChannel,
-  drainTimeout: number,
-): Promise<Deno.CommandStatus> {
-  // The next upgrade then has no version to replace.
-  if (state.successor === channel) state.successor = undefined;
-  channel.send({ type: "retire" });
-  channel.close();
-  child.ref();
-  await settleWithin(child.status, drainTimeout);
-  killProcess(child);
-  return await child.status;
 }
 
 /** Returns all sockets that the new version gets. */
@@ -285,7 +276,7 @@ async function replace(
   state: ServerVersionState,
   options: UpgradeOptions,
   { timeout, probation }: Durations,
-): Promise<{ child: Deno.ChildProcess; channel: UpgradeChannel }> {
+): Promise<{ child: Deno.ChildProcess; successor: Successor }> {
   const { signal } = options;
   const child = await spawnSuccessor(options);
   using aborted = abortion(signal);
@@ -344,12 +335,11 @@ async function replace(
     await source.close();
   }
   for (const { socket } of options.connections ?? []) socket.close();
-  state.successor?.send({ type: "retire" });
-  state.successor?.close();
-  state.successor = channel;
+  state.successor?.replace();
+  const successor = state.successor = new Successor(child, channel);
   channel.send({ type: "confirm" });
   child.unref();
-  return { child, channel };
+  return { child, successor };
 }
 
 /** Returns the refusal of a version that has ended. Its end may be known before its message is read. */
@@ -487,14 +477,12 @@ async function sendCopy(source: HandoffSource, socket: AnySocket, data?: unknown
  */
 async function pause({ pause, successor }: ServerVersionState, { supervise }: UpgradeOptions): Promise<void> {
   if (supervise !== true) await pause();
-  successor?.send({ type: "pause" });
-  // A version that has ended no longer accepts either.
-  await successor?.receive();
+  await successor?.pause();
 }
 
 function resume({ resume, successor }: ServerVersionState, { supervise }: UpgradeOptions): void {
   if (supervise !== true) resume();
-  successor?.send({ type: "resume" });
+  successor?.resume();
 }
 
 async function drain(listeners: readonly Listener<SocketAddr>[], milliseconds: number): Promise<number> {

@@ -1,16 +1,19 @@
 /**
- * The messages between two versions of a server during an upgrade, and the sockets that the new version gets.
+ * The messages between two versions of a server, during an upgrade and after it, and the sockets that the new version
+ * gets.
  *
  * @module
  */
 import type net from "node:net";
 import { check, OBJECT, printable, STRING } from "../../internal/options.ts";
+import { settleWithin } from "../../internal/runtime.ts";
 import type { SocketAddr } from "../../ffi/socket_address.ts";
 import { DatagramSocket } from "../../sockets/datagram_socket.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
 import { Listener } from "../../sockets/listener.ts";
 import { Socket } from "../../sockets/socket.ts";
 import { receive } from "../receive.ts";
+import { killProcess } from "../spawn.ts";
 import type { AnnouncedFile, SharedFile } from "./shared_file.ts";
 
 /** A message of an {@linkcode UpgradeChannel}. */
@@ -144,6 +147,55 @@ export class UpgradeChannel {
   #wake(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
+  }
+}
+
+/** A version that this process has started, and that has taken over: its process, and the channel to it. */
+export class Successor {
+  readonly #child: Deno.ChildProcess;
+  readonly #channel: UpgradeChannel;
+  #replaced = false;
+
+  constructor(child: Deno.ChildProcess, channel: UpgradeChannel) {
+    this.#child = child;
+    this.#channel = channel;
+  }
+
+  /** Asks it to stop accepting. Resolves when it has done so, or has ended. */
+  async pause(): Promise<void> {
+    this.#channel.send({ type: "pause" });
+    await this.#channel.receive();
+  }
+
+  /** Has it accept again, because the version after it has failed. */
+  resume(): void {
+    this.#channel.send({ type: "resume" });
+  }
+
+  /** Says that another version has taken over from it. It finishes its work in its own time. */
+  replace(): void {
+    this.#replaced = true;
+    this.#release();
+  }
+
+  /**
+   * Has it finish its work and end. Only waits if it was replaced.
+   *
+   * @param drainTimeout The time after which its process is ended, in milliseconds.
+   */
+  async retire(drainTimeout: number): Promise<Deno.CommandStatus> {
+    this.#child.ref();
+    if (!this.#replaced) {
+      this.#release();
+      await settleWithin(this.#child.status, drainTimeout);
+      killProcess(this.#child);
+    }
+    return await this.#child.status;
+  }
+
+  #release(): void {
+    this.#channel.send({ type: "retire" });
+    this.#channel.close();
   }
 }
 

@@ -135,6 +135,21 @@ Deno.test("a version that is retired finishes and ends, and clients wait for the
   assertEquals(performance.now() - began >= 290, true, "it has had its time");
 });
 
+Deno.test("a version that was replaced finishes in its own time, also if it is retired then", async () => {
+  const { version } = await supervisor();
+  using _version = version;
+  const first = await within(30_000, upgrade(version, supervised("never end")));
+  const second = await within(30_000, upgrade(version, supervised("well")));
+  let ended = false;
+  const retired = first.retire({ drainTimeout: 100 });
+  retired.then(() => ended = true);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assertEquals(ended, false);
+  Deno.kill(first.processId, "SIGKILL");
+  assertEquals(await within(10_000, retired), await first.exited);
+  assertEquals((await within(10_000, second.retire())).code, 7);
+});
+
 Deno.test({
   name: "SIGTERM to a supervisor that retires its version leaves neither behind",
   ignore: Deno.build.os === "windows",

@@ -509,8 +509,8 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
   {
     name: "unretired-version",
     breaks: "A version that is to end is killed at once.",
-    file: "handoff/upgrade/upgrade.ts",
-    text: "  await settleWithin(child.status, drainTimeout);\n",
+    file: "handoff/upgrade/upgrade_channel.ts",
+    text: "      await settleWithin(this.#child.status, drainTimeout);\n",
     replacement: "",
     tests: { files: ["tests/handoff/supervision_test.ts"], filter: "is retired" },
   },
