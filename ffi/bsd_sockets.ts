@@ -411,6 +411,7 @@ export abstract class BsdSockets implements SocketCalls {
     const waiting = poller.prepare().wait(s, readiness, { operation, ...done === undefined ? {} : { done } });
     const abort = () => poller.abandon(waiting, signal!.reason);
     signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
     const ask = () => {
       try {
         done?.(false);

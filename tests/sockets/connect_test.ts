@@ -126,6 +126,28 @@ Deno.test("a lookup that waits is left at once when it is aborted", async () => 
   await Promise.all(waiting);
 });
 
+Deno.test("an attempt ends at once, also if the signal is aborted in the turn in which it begins", async () => {
+  using pair = await halfDead();
+  const { port } = pair.v4.addr;
+  const reason = new Error("changed my mind");
+  await assertNothingLeaks(async () => {
+    for (const hostname of ["127.0.0.1", "127.1", "localhost"]) {
+      const abort = new AbortController();
+      const began = performance.now();
+      const { signal } = abort;
+      const waiting = assertRejects(
+        () => within(LIMIT_MS, connect({ hostname, port, autoSelectFamily: false, signal })),
+        Error,
+        "changed my mind",
+      );
+      abort.abort(reason);
+      await waiting;
+      const taken = performance.now() - began;
+      assert(taken < 1_000, `${hostname}: ${taken} ms`);
+    }
+  });
+});
+
 Deno.test("what connect is asked for is checked", async () => {
   const port = 1;
   for (const autoSelectFamilyAttemptDelay of [0, -1, 1.5, NaN, 2 ** 31]) {
