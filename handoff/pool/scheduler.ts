@@ -61,13 +61,18 @@ export class Scheduler {
 
   /** Returns the slot of the worker that gets a socket. Waits until a worker has room. */
   async pick({ tried, lastError, worker, avoid, maxQueue, signal }: PickOptions): Promise<WorkerSlot> {
-    signal?.throwIfAborted();
-    if (this.#closed) throw lastError ?? poolClosed();
+    const throwIfOver = () => {
+      signal?.throwIfAborted();
+      if (this.#closed) throw lastError ?? poolClosed();
+    };
+    throwIfOver();
     const waiting: QueuedSocket = { tried, lastError, worker, avoid, slot: Promise.withResolvers() };
     // Sockets that wait already come first, for each worker that has not been offered them.
     this.assign();
     if (this.#offerTo(waiting)) return await waiting.slot.promise;
     this.#tellIfFull();
+    // The program may have aborted the signal, or closed the pool, when it was told.
+    throwIfOver();
     if (this.#waiting.size >= maxQueue) {
       throw new HandoffError("overloaded", `${this.#waiting.size} sockets wait for a worker already`);
     }
@@ -99,6 +104,7 @@ export class Scheduler {
   async room(signal: AbortSignal, reserved: () => number): Promise<void> {
     while (!signal.aborted && !this.#hasRoom(reserved())) {
       this.#tellIfFull();
+      if (signal.aborted) break;
       const changed = Promise.withResolvers<void>();
       this.#forRoom.add(changed.resolve);
       signal.addEventListener("abort", changed.resolve as () => void);

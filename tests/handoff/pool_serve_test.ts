@@ -104,6 +104,46 @@ Deno.test("while no worker has room clients wait in the backlog, and events say 
   );
 });
 
+Deno.test("a listener of the event that the pool is full can abort what waits for room", async () => {
+  await withServing({ maxSocketsPerWorker: 1, size: 1 }, async ({ pool, listener }) => {
+    await within(20_000, pool.ready);
+    const reason = new Error("the pool is full");
+    const abort = new AbortController();
+    pool.addEventListener("poolfull", () => abort.abort(reason));
+    using first = await client(listener);
+    await within(5_000, pool.dispatch(await listener.accept()));
+    using _second = await client(listener);
+    using socket = await listener.accept();
+    const dispatching = pool.dispatch(socket, { signal: abort.signal });
+    assertEquals(await assertRejects(() => within(5_000, dispatching), Error), reason);
+    assertEquals(pool.statistics.waiting, 0);
+    assert((await ask(first)).length > 0);
+  });
+  await withServing({ maxSocketsPerWorker: 1, size: 1 }, async ({ pool, listener, drops }) => {
+    await within(20_000, pool.ready);
+    const abort = new AbortController();
+    pool.addEventListener("poolfull", () => abort.abort());
+    using first = await client(listener);
+    await within(20_000, pool.serve(listener, { signal: abort.signal }));
+    assert((await ask(first)).length > 0);
+    assertEquals(drops, []);
+  });
+});
+
+Deno.test("a listener of the event that the pool is full can close the pool", async () => {
+  await withServing({ maxSocketsPerWorker: 1, size: 1 }, async ({ pool, listener }) => {
+    await within(20_000, pool.ready);
+    using first = await client(listener);
+    await within(5_000, pool.dispatch(await listener.accept()));
+    pool.addEventListener("poolfull", () => void pool.close({ drainTimeout: 5_000 }));
+    using _second = await client(listener);
+    using socket = await listener.accept();
+    const error = await assertRejects(() => within(5_000, pool.dispatch(socket)), HandoffError);
+    assertEquals(error.outcome, "closed");
+    assert((await ask(first)).length > 0);
+  });
+});
+
 Deno.test("a connection that no worker takes is closed, and an event says why", async () => {
   await withServing({ args: ["reject"] }, async ({ pool, listener, drops }) => {
     const serving = pool.serve(listener);
