@@ -155,7 +155,8 @@ export class AppServer implements AsyncDisposable {
 
   /**
    * Shuts the server down. It accepts no more connections, and the workers finish their responses. A worker that takes
-   * longer than the `drainTimeout` is ended.
+   * longer than the `drainTimeout` is ended. An upgrade that is under way is cancelled; if the new version serves
+   * already, it ends too.
    *
    * @returns Resolves when all workers have ended.
    */
