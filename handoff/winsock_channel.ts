@@ -10,7 +10,7 @@
 import type net from "node:net";
 import type { SourceDecisions, TargetDecisions } from "../ffi/decisions.ts";
 import { SourceEvents, TargetEvents } from "../ffi/windows/decisions.ts";
-import { IncomingPipe, OutgoingPipe, WINSOCK_STREAMS } from "../ffi/windows/io.ts";
+import { IncomingPipe, OutgoingPipe, sendOwn } from "../ffi/windows/io.ts";
 import { HandleReceiver } from "../ffi/windows/libraries.ts";
 import { Socket } from "../sockets/socket.ts";
 import { openStream } from "../sockets/stream.ts";
@@ -149,7 +149,7 @@ class WinsockTargetChannel implements TargetChannel {
     if (this.#control.destroyed) return undefined;
     let sent = 0;
     try {
-      if (this.#control.writableLength === 0) sent = WINSOCK_STREAMS.send(this.#s, bytes) ?? 0;
+      if (this.#control.writableLength === 0) sent = sendOwn(this.#s, bytes) ?? 0;
     } catch {
       // The source has ended, which the end of the frames shows.
       return undefined;

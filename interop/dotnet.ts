@@ -53,15 +53,16 @@ export interface SocketInformation {
  *
  * @param socket The socket to share. It stays open and still belongs to the caller.
  * @param processId The .NET process.
- * @returns The information. Its options are `Connected` or `Listening`, or neither for a datagram socket.
+ * @returns The information. Its options are `Connected` or `Listening`, or `NonBlocking` for a datagram socket, because
+ * `DatagramSocket` makes it non-blocking for every process that shares it.
  * @throws {WinsockError} WSAENOTSOCK if the socket was closed or released, WSAEINVAL if the process does not exist.
  */
 export function duplicateSocketInformation(socket: AnySocket, processId: number): SocketInformation {
   kindOfSocket(socket);
-  const { Connected, Listening } = SocketInformationOptions;
+  const { NonBlocking, Connected, Listening } = SocketInformationOptions;
   return {
     ProtocolInformation: duplicateSocket(socket, processId),
-    Options: socket instanceof Listener ? Listening : socket instanceof Socket ? Connected : 0,
+    Options: socket instanceof Listener ? Listening : socket instanceof Socket ? Connected : NonBlocking,
   };
 }
 

@@ -11,7 +11,7 @@ import { type Acceptor, INVALID_SOCKET, type SocketCalls } from "../platform.ts"
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { clearInheritFlag, kernel32, ws2_32 } from "./libraries.ts";
-import { PollProbe } from "./io.ts";
+import { pollReadable } from "./io.ts";
 import { referenceCall, YieldBudget } from "../../internal/runtime.ts";
 
 /**
@@ -60,7 +60,6 @@ const MAX_IN_TURN = 16;
 /** Accepts on a pool thread. */
 export class ThreadAcceptor implements Acceptor {
   readonly #turns = new YieldBudget(MAX_IN_TURN);
-  readonly #look: PollProbe;
   #pending: Promise<bigint> | undefined;
   #stopped = false;
   /** Settles when no thread uses the handle any more. */
@@ -73,9 +72,7 @@ export class ThreadAcceptor implements Acceptor {
     readonly calls: SocketCalls,
     readonly listener: bigint,
     readonly isSole: () => boolean,
-  ) {
-    this.#look = new PollProbe(listener);
-  }
+  ) {}
 
   async accept(): Promise<bigint | undefined> {
     // Yield, so that the caller can use the connections it has accepted.
@@ -96,7 +93,7 @@ export class ThreadAcceptor implements Acceptor {
 
   /** Accepts a waiting connection on this thread, if that cannot block it. */
   #acceptWaiting(): bigint | undefined {
-    if (this.#stopped || held !== undefined || !this.isSole() || !this.#look.ready()) return undefined;
+    if (this.#stopped || held !== undefined || !this.isSole() || pollReadable(this.listener) !== 1) return undefined;
     const s = ws2_32().acceptNow(this.listener, null, null);
     if (!isSocket(s)) return undefined;
     this.#turns.spend();

@@ -4,7 +4,7 @@
  * @module
  */
 import type { PollSystem, PollWaker } from "../poll_table.ts";
-import type { SocketCalls } from "../platform.ts";
+import { INVALID_SOCKET, type SocketCalls } from "../platform.ts";
 import { callAtUnload, closeAtEnd, referenceCall } from "../../internal/runtime.ts";
 import { WinsockError } from "../winsock_error.ts";
 import {
@@ -40,21 +40,25 @@ const pollFunctions = winsockFunctions({
   WSAPoll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
 });
 
-/** Polls one socket repeatedly, without waiting. */
-export class PollProbe {
-  readonly #fd = new Uint8Array(POLLFD_SIZE);
+/** The entry of one socket, shared by all calls: only one call uses it at a time. */
+const oneEntry = new DataView(new ArrayBuffer(POLLFD_SIZE));
+oneEntry.setInt32(8, POLLRDNORM, true);
 
-  /** @param s The socket, polled for data to read or a connection to accept. */
-  constructor(s: bigint) {
-    const view = new DataView(this.#fd.buffer);
-    view.setBigUint64(0, s, true);
-    view.setInt32(8, POLLRDNORM, true);
-  }
+/**
+ * Polls one socket for data to read or a connection to accept, without waiting.
+ *
+ * @returns 1 if there is some or the socket has failed, 0 if not, or -1 if the call fails.
+ */
+export function pollReadable(s: bigint): number {
+  oneEntry.setBigUint64(0, s, true);
+  return pollFunctions().WSAPoll(oneEntry, 1, 0);
+}
 
-  /** Returns whether the socket is ready. */
-  ready(): boolean {
-    return pollFunctions().WSAPoll(this.#fd, 1, 0) > 0;
-  }
+/** Returns whether reading a socket will not block, or will report an error. */
+function isReadable(s: bigint, operation: () => string): boolean {
+  const ready = pollReadable(s);
+  if (ready === -1) throw lastWinsockError(operation(), "WSAPoll");
+  return ready === 1;
 }
 
 /** `WSAPoll`. */
@@ -64,21 +68,12 @@ export class WinsockPoll implements PollSystem {
   /** Does not include POLLHUP: after the peer has ended its side, there may or may not be room to send. */
   readonly writable: number = POLLWRNORM | FAILED;
   readonly ended: number = POLLHUP;
-  /** The entry of one socket, shared by all calls: only one call uses it at a time. */
-  readonly #one = new Uint8Array(POLLFD_SIZE);
-  readonly #oneView = new DataView(this.#one.buffer);
 
   constructor(readonly calls: SocketCalls) {}
 
   encode(view: DataView, offset: number, s: bigint, read: boolean, write: boolean): void {
     view.setBigUint64(offset, s, true);
     view.setInt32(offset + 8, (read ? POLLRDNORM : 0) | (write ? POLLWRNORM : 0), true);
-  }
-
-  /** Returns whether reading a socket will not block, or will report an error. */
-  isReadable(s: bigint): boolean {
-    this.encode(this.#oneView, 0, s, true, false);
-    return this.pollSync(this.#one, 1) > 0;
   }
 
   revents(view: DataView, offset: number): number {
@@ -113,7 +108,7 @@ export class WinsockPoll implements PollSystem {
     const byte = new Uint8Array(1);
     return {
       handle,
-      wake: () => void WINSOCK_STREAMS.send(handle, byte),
+      wake: () => void sendOwn(handle, byte),
       rest: () => {
         while (WINSOCK_STREAMS.receive(handle, byte) !== undefined);
       },
@@ -134,8 +129,21 @@ const streamFunctions = winsockFunctions({
   closeElsewhere: { name: "closesocket", parameters: ["usize"], result: "i32", nonblocking: true },
 });
 
+const FIONBIO = 0x8004667e | 0;
+const [OFF, ON] = [new Uint32Array([0]), new Uint32Array([1])];
+
 /**
- * Calls `recv` on a socket that is non-blocking or readable. Returns `undefined` if no data is available.
+ * Makes a socket blocking or non-blocking (`ioctlsocket` with FIONBIO), for every process that shares it.
+ *
+ * @returns 0, or -1 if the call fails.
+ */
+export function setBlocking(s: bigint, blocking: boolean): number {
+  return ws2_32().ioctlsocket(s, FIONBIO, blocking ? OFF : ON);
+}
+
+/**
+ * Calls `recv` if that does not wait. Returns `undefined` if no data is available. The socket may be blocking: either it
+ * was never made non-blocking, or another process that shares it has made it blocking.
  *
  * @param operation Returns the operation, for the error.
  */
@@ -145,6 +153,7 @@ export function tryRecv(
   flags: number,
   operation: () => string,
 ): number | undefined {
+  if (s !== INVALID_SOCKET && !isReadable(s, operation)) return undefined;
   const count = ws2_32().recv(s, buffer, buffer.byteLength, flags);
   if (count !== -1) return count;
   const error = lastWinsockError(operation(), "recv");
@@ -152,16 +161,26 @@ export function tryRecv(
   throw error;
 }
 
-/** Stream calls on non-blocking sockets. */
+/**
+ * Calls `send` on a non-blocking socket that no other process uses. Returns the number of bytes sent, or `undefined` if
+ * there is no room.
+ */
+export function sendOwn(s: bigint, bytes: Uint8Array<ArrayBuffer>): number | undefined {
+  const count = streamFunctions().send(s, bytes, bytes.byteLength, 0);
+  if (count !== -1) return count;
+  const error = lastWinsockError(`send on socket ${s}`, "send");
+  if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
+  throw error;
+}
+
+/** Stream calls. Another process that shares a socket may have made it blocking. */
 export const WINSOCK_STREAMS: StreamCalls = {
   receive: (s, buffer) => tryRecv(s, buffer, 0, () => `receive on socket ${s}`),
 
   send(s, bytes) {
-    const count = streamFunctions().send(s, bytes, bytes.byteLength, 0);
-    if (count !== -1) return count;
-    const error = lastWinsockError(`send on socket ${s}`, "send");
-    if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
-    throw error;
+    // Polling is not enough: a blocking send waits until there was room for all bytes. If this fails, so does sending.
+    setBlocking(s, false);
+    return sendOwn(s, bytes);
   },
 
   endSending(s) {
@@ -205,7 +224,7 @@ const datagramFunctions = winsockFunctions({
 });
 
 /**
- * Sends one datagram without waiting, on a non-blocking socket.
+ * Sends one datagram without waiting. Another process that shares the socket may have made it blocking.
  *
  * @param operation The operation, for the error.
  * @returns The number of bytes sent; `undefined` if there is no room at the moment.
@@ -217,6 +236,8 @@ export function trySend(
   operation: string,
 ): number | undefined {
   const { sendto } = datagramFunctions();
+  // If this fails, so does sending.
+  setBlocking(s, false);
   const sent = sendto(s, data, data.byteLength, 0, name, name.byteLength);
   if (sent !== -1) return sent;
   const error = lastWinsockError(operation, "sendto");
@@ -224,13 +245,17 @@ export function trySend(
   throw error;
 }
 
-/** Calls `recvfrom` on a non-blocking socket. */
+/** Calls `recvfrom` if that does not wait. Another process that shares the socket may have made it blocking. */
 export const tryReceive: TryReceive = (s, buffer, name, nameLength) => {
   const { recvfrom } = datagramFunctions();
+  const operation = () => `receive on socket ${s}`;
   for (;;) {
+    if (!isReadable(s, operation)) return undefined;
+    // Polling is not enough: another process may receive the datagram first. If this fails, so does receiving.
+    setBlocking(s, false);
     const received = recvfrom(s, buffer, buffer.byteLength, 0, name, nameLength);
     if (received !== -1) return received;
-    const error = lastWinsockError(`receive on socket ${s}`, "recvfrom");
+    const error = lastWinsockError(operation(), "recvfrom");
     if (error.code === WSA_ERRORS.WSAEWOULDBLOCK) return undefined;
     // The buffer is full, and the rest of the datagram is lost. This is not an error on other systems either.
     if (error.code === WSA_ERRORS.WSAEMSGSIZE) return buffer.byteLength;

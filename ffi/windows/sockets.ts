@@ -14,12 +14,20 @@ import { AF, DEFAULT_SOCKET_FLAGS, FROM_PROTOCOL_INFO, IPPROTO, SOCK, WSA_ERRORS
 import { WSAPROTOCOL_INFOW } from "../../structs/wsaprotocol_info.ts";
 import { encodeUtf16 } from "../library.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
-import { closeElsewhere, shutDown, tryReceive, tryRecv, trySend, WINSOCK_STREAMS, WinsockPoll } from "./io.ts";
+import {
+  closeElsewhere,
+  setBlocking,
+  shutDown,
+  tryReceive,
+  tryRecv,
+  trySend,
+  WINSOCK_STREAMS,
+  WinsockPoll,
+} from "./io.ts";
 import { clearInheritFlag, kernel32Functions, lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 
 const SOL_SOCKET = 0xffff;
 const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
-const FIONBIO = 0x8004667e | 0;
 
 const CONSTANTS: BerkeleyConstants = {
   AF_INET6: AF.AF_INET6,
@@ -94,9 +102,8 @@ const HOST_LOOKUP: HostLookup = {
 
 /** The sockets of Winsock. */
 export class WinsockCalls extends BsdSockets {
-  readonly #poll = new WinsockPoll(this);
   protected readonly hostLookup = HOST_LOOKUP;
-  protected readonly poller: Poller = new Poller(new PollTable(this.#poll));
+  protected readonly poller: Poller = new Poller(new PollTable(new WinsockPoll(this)));
 
   constructor() {
     const ws = ws2_32();
@@ -149,9 +156,6 @@ export class WinsockCalls extends BsdSockets {
     flags: number,
     operation: string,
   ): number | undefined {
-    // The socket is blocking, and recv would block this thread: data that a pool thread has seen may have been read
-    // meanwhile.
-    if (s !== INVALID_SOCKET && !this.#poll.isReadable(s)) return undefined;
     return tryRecv(s, buffer, flags, () => operation);
   }
 
@@ -259,7 +263,7 @@ export class WinsockCalls extends BsdSockets {
   }
 
   #setNonBlocking(s: bigint, on: boolean): void {
-    const result = ws2_32().ioctlsocket(s, FIONBIO, new Uint32Array([on ? 1 : 0]));
+    const result = setBlocking(s, !on);
     if (result === -1) {
       throw this.lastError(`set ${socketName(s)} to ${on ? "non-blocking" : "blocking"}`, "ioctlsocket");
     }

@@ -1,6 +1,6 @@
 // Raw blobs in streams and .NET's SocketInformation, within this process, with a child, and in the Windows lane with C.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { type AnySocket, connect, listen, Listener, Socket, WinsockError } from "@winsock/handoff";
+import { type AnySocket, connect, listen, listenDatagram, Listener, Socket, WinsockError } from "@winsock/handoff";
 import {
   duplicateSocketInformation,
   openSocketInformation,
@@ -210,8 +210,9 @@ for (const form of ["W", "A"] as const) {
 Deno.test("a SocketInformation is .NET's: bytes and options, and as JSON what its serializer writes", async () => {
   using listener = listen({ hostname: "127.0.0.1", port: 0 });
   using pair = await connection();
+  using datagrams = listenDatagram({ hostname: "127.0.0.1", port: 0 });
   assertEquals(SocketInformationOptions, { NonBlocking: 1, Connected: 2, Listening: 4, UseOnlyOverlappedIO: 8 });
-  for (const [socket, options] of [[listener, 4], [pair.server, 2]] as const) {
+  for (const [socket, options] of [[listener, 4], [pair.server, 2], [datagrams, 1]] as const) {
     const information = duplicateSocketInformation(socket, Deno.pid);
     assertEquals([information.ProtocolInformation.byteLength, information.Options], [628, options]);
     WSAPROTOCOL_INFOW.decode(information.ProtocolInformation);

@@ -56,6 +56,22 @@ export const SOCKET_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/sockets/socket_test.ts"], filter: "is exclusive", lane: "windows" },
   },
   {
+    name: "unpolled-receive",
+    breaks: "On Windows a read of a socket that another program has made blocking blocks the thread.",
+    file: "ffi/windows/io.ts",
+    text: "if (s !== INVALID_SOCKET && !isReadable(s, operation)) return undefined;\n",
+    replacement: "\n",
+    tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "makes blocking", lane: "windows" },
+  },
+  {
+    name: "blocking-send",
+    breaks: "On Windows a write to a socket that another program has made blocking blocks the thread.",
+    file: "ffi/windows/io.ts",
+    text: "    setBlocking(s, false);\n    return sendOwn",
+    replacement: "    return sendOwn",
+    tests: { files: ["tests/sockets/shared_socket_test.ts"], filter: "makes blocking", lane: "windows" },
+  },
+  {
     name: "late-error",
     breaks: "The error code of connect is read after the next call.",
     file: "ffi/windows/sockets.ts",

@@ -1,10 +1,22 @@
 // The rules of shared sockets, between real processes.
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { connect, duplicateSocket, listen, Listener, openSocket, Socket, WinsockError } from "@winsock/handoff";
+import {
+  connect,
+  type DatagramSocket,
+  duplicateSocket,
+  listen,
+  listenDatagram,
+  Listener,
+  openSocket,
+  Socket,
+  WinsockError,
+} from "@winsock/handoff";
 import { WSAPROTOCOL_INFOW } from "@winsock/handoff/structs";
 import { systemCalls } from "../../ffi/system.ts";
-import { HANDLE_FLAG_INHERIT, kernel32 } from "../../ffi/windows/libraries.ts";
+import { setBlocking } from "../../ffi/unix/descriptors.ts";
+import { HANDLE_FLAG_INHERIT, kernel32, ws2_32 } from "../../ffi/windows/libraries.ts";
 import { ADDRESSES, connection, readEnd, readText, writeText } from "../kit/connections.ts";
+import { receiveText, sendText } from "../kit/datagrams.ts";
 import { endChild, lines, spawnChild, until, within } from "../kit/process.ts";
 import { isWine } from "../kit/wine.ts";
 
@@ -206,4 +218,70 @@ Deno.test("no handle of a socket can be inherited", { ignore: Deno.build.os !== 
     assertEquals([symbols.GetHandleInformation(handle, flags), flags[0]! & HANDLE_FLAG_INHERIT], [1, 0]);
   }
   for (const handle of pair) systemCalls().close(handle);
+});
+
+const FIONBIO = 0x8004667e | 0;
+/** How long a call waits on a blocking socket in milliseconds, and the most that a call takes that does not wait. */
+const WAIT_MS = 4_000;
+const MAX_STILL_MS = 2_000;
+
+/** Opens a duplicate of a socket, as another program would, which can make the socket blocking. */
+async function openDuplicate(socket: Socket | DatagramSocket) {
+  socket.setOption("SO_RCVTIMEO", WAIT_MS);
+  socket.setOption("SO_SNDTIMEO", WAIT_MS);
+  const duplicate = await openSocket(duplicateSocket(socket, Deno.pid));
+  const makeBlocking = () => {
+    if (Deno.build.os !== "windows") setBlocking(duplicate.handle);
+    else assertEquals(ws2_32().ioctlsocket(duplicate.handle, FIONBIO, new Uint32Array(1)), 0);
+  };
+  return { duplicate, makeBlocking, [Symbol.dispose]: () => duplicate.close() };
+}
+
+/** Starts a call, and checks that the thread does not wait in it. */
+async function withoutStandstill<Result>(start: () => Promise<Result>): Promise<{ result: Promise<Result> }> {
+  const before = performance.now();
+  const result = start();
+  result.catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  const still = performance.now() - before;
+  assert(still < MAX_STILL_MS, `the thread waited ${still} ms`);
+  return { result };
+}
+
+Deno.test("a connection that another program makes blocking does not block the thread", async () => {
+  using pair = await connection();
+  using other = await openDuplicate(pair.server);
+  using client = pair.client.toConn();
+  using server = pair.server.toConn();
+  other.makeBlocking();
+  const buffer = new Uint8Array(5);
+  const reading = await withoutStandstill(() => server.read(buffer));
+  await writeText(client, "hello");
+  assertEquals(await within(20_000, reading.result), 5);
+  for (let pending = false; !pending;) {
+    other.makeBlocking();
+    const writing = await withoutStandstill(() => server.write(new Uint8Array(1_000_000)));
+    pending = await Promise.race([
+      writing.result.then(() => false),
+      new Promise<boolean>((resolve) => setTimeout(resolve, 500, true)),
+    ]);
+  }
+});
+
+Deno.test("a datagram socket that another program makes blocking does not block the thread", async () => {
+  using near = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  using far = listenDatagram({ hostname: "127.0.0.1", port: 0 });
+  using other = await openDuplicate(near);
+  other.makeBlocking();
+  const receiving = await withoutStandstill(() => receiveText(near));
+  await sendText(far, "hello", near.addr);
+  assertEquals((await receiving.result)[0], "hello");
+  // Neither sending on the loopback interface nor receiving what is there waits, so another call shows the mode.
+  const calls = [() => receiveText(near), () => sendText(near, "hello", far.addr)];
+  await sendText(far, "again", near.addr);
+  for (const call of Deno.build.os === "windows" ? calls : []) {
+    other.makeBlocking();
+    await call();
+    await withoutStandstill(() => Promise.try(() => ws2_32().recv(near.handle, new Uint8Array(9), 9, 0)));
+  }
 });
