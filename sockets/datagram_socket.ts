@@ -200,7 +200,12 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
     super();
     this.#descriptor = descriptor;
     this.#inlet = new PausableReceiver(descriptor);
-    const addr = descriptor.use((s) => systemCalls().localAddress(s));
+    const addr = descriptor.useFirst((s) => {
+      const calls = systemCalls();
+      const addr = calls.localAddress(s);
+      calls.unblock(s);
+      return addr;
+    });
     this.#addr = { ...addr, transport: "path" in addr ? "unixpacket" : "udp" } as A;
   }
 
@@ -216,35 +221,21 @@ export class DatagramSocket<A extends SocketAddr = Deno.NetAddr> extends SocketW
    */
   static fromHandle<A extends SocketAddr = Deno.NetAddr>(handle: bigint): DatagramSocket<A> {
     check("handle", handle, HANDLE);
-    const calls = systemCalls();
-    const kind = calls.kind(handle, `take over socket ${handle}`);
+    const kind = systemCalls().kind(handle, `take over socket ${handle}`);
     if (kind !== "datagram") {
       throw new TypeError(`Cannot take over socket ${handle}: it is a ${kind}, not a datagram socket`);
     }
-    const descriptor = Descriptor.adopt(handle);
-    try {
-      calls.unblock(handle);
-    } catch (error) {
-      descriptor.release();
-      throw error;
-    }
-    return new DatagramSocket(descriptor);
+    return new DatagramSocket(Descriptor.adopt(handle));
   }
 
   static {
     ownDatagramSocket = (handle, maker) => {
-      systemCalls().unblock(handle);
       const descriptor = Descriptor.own(handle, maker);
-      try {
-        const socket = new DatagramSocket<SocketAddr>(descriptor);
-        const { addr } = socket;
-        if ("path" in addr) descriptor.path = addr.path;
-        // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
-        return socket as DatagramSocket<any>;
-      } catch (error) {
-        descriptor.release();
-        throw error;
-      }
+      const socket = new DatagramSocket<SocketAddr>(descriptor);
+      const { addr } = socket;
+      if ("path" in addr) descriptor.path = addr.path;
+      // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
+      return socket as DatagramSocket<any>;
     };
   }
 

@@ -230,6 +230,21 @@ export class Descriptor {
   }
 
   /**
+   * Calls the system with the handle, for the object that becomes the owner. If the call fails, the descriptor is
+   * released: it stays open, and has no owner.
+   *
+   * @throws {Error} If the system refuses the call, in Deno's classes.
+   */
+  useFirst<Result>(call: (handle: bigint) => Result): Result {
+    try {
+      return this.use(call);
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /**
    * Calls the system with the handle, for a call that waits.
    *
    * @param call The call, which gets the handle.

@@ -146,7 +146,7 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
   private constructor(descriptor: Descriptor) {
     super();
     this.#descriptor = descriptor;
-    this.#addr = descriptor.use((s) => systemCalls().localAddress(s)) as A;
+    this.#addr = descriptor.useFirst((s) => systemCalls().localAddress(s)) as A;
   }
 
   /**
@@ -168,16 +168,11 @@ export class Listener<A extends SocketAddr = Deno.NetAddr> extends SocketWithOpt
   static {
     ownListener = (handle, maker) => {
       const descriptor = Descriptor.own(handle, maker);
-      try {
-        const listener = new Listener<SocketAddr>(descriptor);
-        const { addr } = listener;
-        if (addr.transport === "unix") descriptor.path = addr.path;
-        // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
-        return listener as Listener<any>;
-      } catch (error) {
-        descriptor.release();
-        throw error;
-      }
+      const listener = new Listener<SocketAddr>(descriptor);
+      const { addr } = listener;
+      if (addr.transport === "unix") descriptor.path = addr.path;
+      // deno-lint-ignore no-explicit-any -- the caller is responsible for the type of address
+      return listener as Listener<any>;
     };
     acceptUntil = async (listener, signal) => {
       const stop = () => void listener.#interrupt();

@@ -1,6 +1,14 @@
 // UDP sockets, within one process.
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DatagramSocket, duplicateSocket, listen, listenDatagram, openSocket, WinsockError } from "@winsock/handoff";
+import {
+  DatagramSocket,
+  duplicateSocket,
+  listen,
+  listenDatagram,
+  Listener,
+  openSocket,
+  WinsockError,
+} from "@winsock/handoff";
 import { INVALID_SOCKET, libc, ws2_32 } from "@winsock/handoff/ffi";
 import { ADDRESSES, connection } from "../kit/connections.ts";
 import { datagramSocket, receiveText, sendText } from "../kit/datagrams.ts";
@@ -231,6 +239,36 @@ Deno.test("what is no datagram socket is refused and left alone", async () => {
     assertEquals(local.addr, { transport: "unixpacket", path: "" });
     for (const handle of handles) assertEquals(libc().close(handle), 0);
   }
+});
+
+Deno.test("a socket whose address cannot be read has no owner, and stays as it was", () => {
+  const windows = Deno.build.os === "windows";
+  const refused = (kind: typeof DatagramSocket | typeof Listener, handle: bigint) => {
+    const messages = [1, 2].map(() => assertThrows(() => kind.fromHandle(handle), Error).message);
+    assertEquals(messages[0], messages[1]);
+    assert(!messages[0]!.includes("owner"), messages[0]);
+  };
+  if (windows) {
+    // It is not bound.
+    const handle = ws2_32().WSASocketW(2, 2, 17, null, 0, 1);
+    refused(DatagramSocket, handle);
+    // It is still blocking: receiving waits for the time limit.
+    const limit = new Int32Array([300]);
+    assertEquals(ws2_32().bind(handle, loopback(0), 16), 0);
+    assertEquals(ws2_32().setsockopt(handle, 0xffff, 0x1006, limit, 4), 0);
+    assertEquals(ws2_32().recv(handle, new Uint8Array(1), 1, 0), -1);
+    assertEquals(ws2_32().WSAGetLastError(), 10060);
+    assertEquals(ws2_32().closesocket(handle), 0);
+    return;
+  }
+  // Sockets of netlink and of vsock, whose addresses are of another family. Not every system has them.
+  const netlink = libc().socket(16, 2, 0);
+  const vsock = libc().socket(40, 1, 0);
+  const any = new Uint32Array([40, 2 ** 32 - 1, 2 ** 32 - 1, 0]);
+  const listens = vsock !== -1 && libc().bind(BigInt(vsock), any, 16) === 0 && libc().listen(BigInt(vsock), 1) === 0;
+  if (listens) refused(Listener, BigInt(vsock));
+  if (netlink !== -1) refused(DatagramSocket, BigInt(netlink));
+  for (const fd of [netlink, vsock]) if (fd !== -1) assertEquals(libc().close(BigInt(fd)), 0);
 });
 
 Deno.test("a closed datagram socket is a bad resource, keeps its address, and closing twice is nothing", async () => {
