@@ -23,8 +23,8 @@ export interface StreamCalls {
   send(s: bigint, bytes: Uint8Array<ArrayBuffer>): number | undefined;
   /** Calls `shutdown` for the sending side: the peer reads the end after the data in flight. */
   endSending(s: bigint): void;
-  /** Closes the descriptor. */
-  close(s: bigint): void;
+  /** Closes the descriptor, or begins to if it lingers. */
+  close(s: bigint): void | Promise<void>;
 }
 
 /** The most bytes passed to one call. The caller may send any amount. */
@@ -145,10 +145,10 @@ export class StreamIo {
    *
    * @param close Closes the descriptor. Defaults to the call of the system, on this thread.
    */
-  async close(close: (s: bigint) => void = this.calls.close): Promise<void> {
+  async close(close: (s: bigint) => void | Promise<void> = this.calls.close): Promise<void> {
     if (this.#closed) return;
     await this.leave();
-    close(this.s);
+    await close(this.s);
   }
 
   /** Releases the socket to its owner, without closing it, once no thread polls it. Pending waits then end. */

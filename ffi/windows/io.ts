@@ -190,7 +190,11 @@ export const WINSOCK_STREAMS: StreamCalls = {
 
   close(s) {
     const result = ws2_32().closesocket(s);
-    if (result === -1) throw lastWinsockError(`close socket ${s}`, "closesocket");
+    if (result !== -1) return;
+    const error = lastWinsockError(`close socket ${s}`, "closesocket");
+    if (error.code !== WSA_ERRORS.WSAEWOULDBLOCK) throw error;
+    setBlocking(s, true);
+    return closeElsewhere(s, false);
   },
 };
 
@@ -199,15 +203,47 @@ export function shutDown(s: bigint): void {
   streamFunctions().shutdown(s, SD.both);
 }
 
+/** How often closing is tried. A process that shares the socket may make it linger again between the attempts. */
+const CLOSE_ATTEMPTS = 100;
+const SOL_SOCKET = 0xffff;
+const SO_LINGER = 0x0080;
+const NO_LINGER = new Uint16Array(2);
+
 /**
- * Closes a socket on a pool thread, because `closesocket` waits for a blocking socket that lingers (`SO_LINGER`).
+ * Makes a socket not linger (`SO_LINGER` off) that `closesocket` has left open because it is non-blocking. Making it
+ * blocking instead would block the calls of a process that shares it.
+ *
+ * @returns Whether the socket exists.
+ */
+function stopLingering(s: bigint): boolean {
+  return ws2_32().setsockopt(s, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.byteLength) === 0;
+}
+
+/**
+ * Closes a socket on a pool thread, because `closesocket` waits for a blocking socket that lingers (`SO_LINGER`). A
+ * non-blocking one is closed without lingering.
  *
  * @param s The socket. Its number must not be used any more.
  * @param end Whether both sides are shut down first.
  */
 export async function closeElsewhere(s: bigint, end: boolean): Promise<void> {
   if (end) await streamFunctions().shutdownElsewhere(s, SD.both);
-  await streamFunctions().closeElsewhere(s);
+  for (let attempt = 0; attempt < CLOSE_ATTEMPTS; attempt++) {
+    const result = await streamFunctions().closeElsewhere(s);
+    if (result !== -1 || !stopLingering(s)) return;
+  }
+}
+
+/**
+ * Closes a socket. If it lingers and another process has made it non-blocking, it is closed without lingering.
+ *
+ * @returns 0, or -1 if the call fails.
+ */
+export function closeSocket(s: bigint): number {
+  const result = ws2_32().closesocket(s);
+  if (result !== -1 || ws2_32().WSAGetLastError() !== WSA_ERRORS.WSAEWOULDBLOCK) return result;
+  stopLingering(s);
+  return ws2_32().closesocket(s);
 }
 
 /**

@@ -16,6 +16,7 @@ import { encodeUtf16 } from "../library.ts";
 import { holdAccepting, ThreadAcceptor } from "./acceptor.ts";
 import {
   closeElsewhere,
+  closeSocket,
   setBlocking,
   shutDown,
   tryReceive,
@@ -249,7 +250,7 @@ export class WinsockCalls extends BsdSockets {
   removeLocal(): void {}
 
   protected closeDescriptor(s: bigint): void {
-    const result = ws2_32().closesocket(s);
+    const result = closeSocket(s);
     if (result === -1) throw this.lastError(`close socket ${s}`, "closesocket");
   }
 

@@ -17,6 +17,7 @@ import { connection, readEnd, readText, writeText } from "../kit/connections.ts"
 import { freeze } from "../kit/faults/acts.ts";
 import { assertNothingLeaks } from "../kit/leaks.ts";
 import { endChild, lines, spawnChild, within } from "../kit/process.ts";
+import { moduleUrl, runCode } from "../kit/run.ts";
 
 const MiB = 1024 ** 2;
 const PATHS = { "native": { native: true }, "plain": { native: false } } as const;
@@ -148,6 +149,78 @@ Deno.test("SO_LINGER of 0 resets a connection that toConn has made", async () =>
   using client = pair.client.toConn();
   await assertRejects(() => client.read(new Uint8Array(1)), Error);
 });
+
+Deno.test(
+  "on Windows a non-blocking connection that lingers is closed",
+  { ignore: Deno.build.os !== "windows" },
+  async () => {
+    // As documented, and unlike Wine, closesocket leaves such a socket open.
+    const said = await within(
+      60_000,
+      runCode(
+        `
+      const WSAEWOULDBLOCK = 10035;
+      const lingering = new Map();
+      const nonBlocking = new Map();
+      let [failed, closes] = [false, []];
+      const staysOpen = (s) => {
+        const stays = lingering.get(s) > 0 && nonBlocking.get(s);
+        if (lingering.has(s)) closes.push(stays ? "stays open" : lingering.get(s) > 0 ? "lingers" : "closed");
+        if (!stays) lingering.delete(s);
+        return failed = stays;
+      };
+      const dlopen = Deno.dlopen;
+      Deno.dlopen = (path, declared) => {
+        const { symbols } = dlopen(path, declared);
+        if (declared.closeElsewhere !== undefined) {
+          const closeElsewhere = (s) => staysOpen(s) ? Promise.resolve(-1) : symbols.closeElsewhere(s);
+          return { symbols: { ...symbols, closeElsewhere } };
+        }
+        if (declared.closesocket === undefined) return { symbols };
+        return { symbols: {
+          ...symbols,
+          closesocket: (s) => staysOpen(s) ? -1 : symbols.closesocket(s),
+          WSAGetLastError: () => failed ? WSAEWOULDBLOCK : symbols.WSAGetLastError(),
+          ioctlsocket: (s, command, on) => {
+            nonBlocking.set(s, on[0] === 1);
+            return symbols.ioctlsocket(s, command, on);
+          },
+          setsockopt: (s, level, name, value, length) => {
+            const [on, seconds] = new Uint16Array(new Uint8Array(value.buffer, value.byteOffset, length).slice().buffer);
+            if (level === 0xffff && name === 0x80) lingering.set(s, on === 0 ? 0 : seconds);
+            return symbols.setsockopt(s, level, name, value, length);
+          },
+        } };
+      };
+      const { Socket } = await import(${moduleUrl("mod.ts")});
+      const { systemCalls } = await import(${moduleUrl("ffi/system.ts")});
+      const unblock = (socket) => systemCalls().unblock(socket.handle);
+      const ways = {
+        "toConn": (socket) => socket.toConn({ native: false }).close(),
+        "toNodeSocket": (socket) => socket.toNodeSocket({ native: false }).on("error", console.log).destroy(),
+        "elsewhere": (socket) => { unblock(socket); return systemCalls().closeElsewhere(socket.detach(), false); },
+        "close": (socket) => { unblock(socket); socket.close(); },
+      };
+      for (const [name, close] of Object.entries(ways)) {
+        const [near, far] = Socket.pair();
+        closes = [];
+        near.setOption("SO_LINGER", 5);
+        await close(near);
+        const end = await far.read(1, { signal: AbortSignal.timeout(5_000) }).catch((error) => error.name);
+        console.log([name, end, ...closes].join(", "));
+        far.close();
+      }`,
+        "--allow-all",
+      ),
+    );
+    assertEquals(said.split("\n"), [
+      "toConn, , stays open, lingers",
+      "toNodeSocket, , stays open, lingers",
+      "elsewhere, , stays open, closed",
+      "close, , stays open, closed",
+    ]);
+  },
+);
 
 /** How the owner of a connection closes it. */
 const CLOSES: Record<string, (socket: Socket) => unknown> = {
