@@ -95,7 +95,8 @@ export class HandoffError extends Error {
  *
  * - `refused`: the new version said that it will not serve.
  * - `crashed`: the new version ended.
- * - `timeout`: the new version was not ready in time, or did not answer at the end of its trial, and was ended.
+ * - `timeout`: the new version was not ready in time, or did not answer at the end of its trial; or this version did not
+ *   stop accepting in time. The new version was ended.
  * - `busy`: the new version was not started, because another upgrade is under way or done.
  * - `not-ready`: the new version was not started, because this version has not called `ServerVersion.markReady`, or
  *   because its own trial is not over.

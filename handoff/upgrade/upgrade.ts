@@ -63,8 +63,8 @@ export interface UpgradeSettings {
   args?: readonly string[];
   /**
    * The time that the new version may take to become ready, in milliseconds. It must call {@linkcode inherit} within 30
-   * 000 milliseconds even if this is longer, because the first hand-off to it does not wait longer. Defaults to
-   * `30_000`.
+   * 000 milliseconds even if this is longer, because the first hand-off to it does not wait longer. When it is ready, this
+   * version has the same time to stop accepting, which includes its workers. Defaults to `30_000`.
    */
   timeout?: number;
   /**
@@ -83,6 +83,9 @@ export interface UpgradeSettings {
    * Whether this process keeps the listeners and never accepts on them. Such a process is a supervisor: it keeps its
    * process id, and replaces the version that serves. It may do so without {@linkcode ServerVersion.markReady}.
    * Defaults to `false`.
+   *
+   * When the new version is ready, the version that serves is ended if it does not answer within 10 000 milliseconds, or
+   * does not stop accepting within the `timeout`, at least 30 000 milliseconds. The new version then serves.
    *
    * Before a supervisor ends, it should end its version with {@linkcode UpgradeResult.retire}. Otherwise the version
    * continues to serve, except on Windows, where it ends with its supervisor.
@@ -105,6 +108,11 @@ export interface UpgradeSettings {
 
 /** The time that a new version may take to answer if it has no other work to do first, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 5_000;
+/**
+ * The least time that the version of a supervisor has to stop accepting, in milliseconds, because it is ended then. It
+ * may wait for workers, by default 10 seconds for each `sendTimeout`.
+ */
+const PAUSE_TIMEOUT_MS = 30_000;
 /** The time to wait for the end of a process that was killed, in milliseconds. */
 const END_TIMEOUT_MS = 1_000;
 
@@ -308,8 +316,14 @@ async function replace(
     const answer = await Promise.race([orFail(firstMessage, late.promise), aborted.promise]);
     if (answer?.type === "refuse") throw new UpgradeError("refused", answer.reason);
     await expect("ready", answer, failed);
+    clearTimeout(deadline);
     paused = true;
-    await Promise.race([orFail(pause(state, options), late.promise), aborted.promise]);
+    await pause(
+      state,
+      options,
+      timeout,
+      Promise.race([failed.then((error) => Promise.reject(error)), aborted.promise]),
+    );
     signal?.throwIfAborted();
     channel.send({ type: "activate" });
     await hear("serving", channel, child.pid, failed);
@@ -474,10 +488,22 @@ async function sendCopy(source: HandoffSource, socket: AnySocket, data?: unknown
 
 /**
  * Stops accepting and receiving in this version and in the version that serves. Connections and datagrams then wait.
+ *
+ * @param cancelled Rejects when the upgrade has failed or is cancelled.
  */
-async function pause({ pause, successor }: ServerVersionState, { supervise }: UpgradeOptions): Promise<void> {
-  if (supervise !== true) await pause();
-  await successor?.pause();
+async function pause(
+  { pause, successor }: ServerVersionState,
+  { supervise }: UpgradeOptions,
+  timeout: number,
+  cancelled: Promise<never>,
+): Promise<void> {
+  cancelled.catch(() => {});
+  if (supervise !== true) {
+    let stopped = false;
+    await settleWithin(Promise.race([pause().then(() => stopped = true), cancelled]), timeout);
+    if (!stopped) throw new UpgradeError("timeout", `this version has not stopped accepting in ${timeout} ms`);
+  }
+  await successor?.pause(Math.max(timeout, PAUSE_TIMEOUT_MS), cancelled);
 }
 
 function resume({ resume, successor }: ServerVersionState, { supervise }: UpgradeOptions): void {

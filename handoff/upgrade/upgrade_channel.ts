@@ -26,7 +26,7 @@ export type UpgradeMessage =
   | { readonly type: "activate" }
   /** New to old: the new version accepts. */
   | { readonly type: "serving" }
-  /** Old to new, at the end of the trial: asks whether the event loop runs. */
+  /** Old to new, at the end of the trial, and supervisor to the version that serves: asks whether the event loop runs. */
   | { readonly type: "check" }
   /** The answer to `check`. */
   | { readonly type: "alive" }
@@ -150,10 +150,20 @@ export class UpgradeChannel {
   }
 }
 
+/**
+ * The time that a version which serves may take to answer, in milliseconds. It may have other work to do first, but is
+ * of no use to its clients meanwhile.
+ */
+const SILENCE_TIMEOUT_MS = 10_000;
+/** The time to wait for the end of a process that was killed, in milliseconds. */
+const END_TIMEOUT_MS = 5_000;
+
 /** A version that this process has started, and that has taken over: its process, and the channel to it. */
 export class Successor {
   readonly #child: Deno.ChildProcess;
   readonly #channel: UpgradeChannel;
+  /** The answer to the last `pause`. */
+  #paused: Promise<unknown> = Promise.resolve();
   #replaced = false;
 
   constructor(child: Deno.ChildProcess, channel: UpgradeChannel) {
@@ -161,10 +171,27 @@ export class Successor {
     this.#channel = channel;
   }
 
-  /** Asks it to stop accepting. Resolves when it has done so, or has ended. */
-  async pause(): Promise<void> {
+  /**
+   * Asks it to stop accepting. Resolves when it has done so, or its process has ended. The process is ended if it does
+   * not answer, because it could accept again later.
+   *
+   * @param limit The time that it may take to stop accepting, in milliseconds. It may have to wait for its workers.
+   * @param cancelled Rejects when the upgrade has failed or is cancelled. The process is then left alone.
+   */
+  async pause(limit: number, cancelled: Promise<never>): Promise<void> {
+    // It answers nothing else before it has answered an earlier `pause` that was cancelled.
+    await settleWithin(Promise.race([this.#paused, cancelled]), limit);
+    const heard: (string | undefined)[] = [];
+    const hear = async () => heard.push((await this.#channel.receive())?.type);
+    const alive = hear();
+    const paused = this.#paused = hear();
+    this.#channel.send({ type: "check" });
     this.#channel.send({ type: "pause" });
-    await this.#channel.receive();
+    await settleWithin(Promise.race([alive, cancelled]), SILENCE_TIMEOUT_MS);
+    if (heard.length > 0) await settleWithin(Promise.race([paused, cancelled]), limit);
+    if (heard[1] === "paused") return;
+    killProcess(this.#child);
+    await settleWithin(this.#child.status, END_TIMEOUT_MS);
   }
 
   /** Has it accept again, because the version after it has failed. */

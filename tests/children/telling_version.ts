@@ -1,5 +1,5 @@
 // A version of a server that tells each client about itself: MODE ARGS…. What a client sends in one line is what it does
-// first: "upgrade" replaces itself, by default as it was started, "early" tells how it cannot.
+// first: "upgrade" replaces itself, by default as it was started; after the answer to "hang" it does nothing more.
 import { inherit, upgrade, UpgradeError } from "@winsock/handoff";
 
 const [mode = "well"] = Deno.args;
@@ -39,4 +39,9 @@ for await (const socket of listener) {
     ? await upgrade(version, next).then(({ processId }) => ({ processId }), (error) => ({ error: String(error) }))
     : about;
   await conn.write(new TextEncoder().encode(JSON.stringify(told)));
+  if (asked === "hang\n") {
+    setTimeout(() => {
+      for (;;);
+    }, 50);
+  }
 }

@@ -11,10 +11,11 @@ import {
   type UpgradeOptions,
 } from "@winsock/handoff";
 import { runFlags } from "../../handoff/upgrade/upgrade.ts";
+import { Successor, UpgradeChannel } from "../../handoff/upgrade/upgrade_channel.ts";
 import { unixSystem } from "../../ffi/unix/libc.ts";
 import { LINUX } from "../../ffi/unix/linux.ts";
 import { splitCommandLine } from "../../ffi/windows/libraries.ts";
-import { readText } from "../kit/connections.ts";
+import { connection, readText, writeText } from "../kit/connections.ts";
 import { endChild, FFI_GRANT, lines, RUN, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
 
@@ -148,6 +149,112 @@ Deno.test("a version that was replaced finishes in its own time, also if it is r
   Deno.kill(first.processId, "SIGKILL");
   assertEquals(await within(10_000, retired), await first.exited);
   assertEquals((await within(10_000, second.retire())).code, 7);
+});
+
+Deno.test("a version that hangs is replaced: its supervisor ends it, and the new version serves", async () => {
+  const { version, port } = await supervisor();
+  using _version = version;
+  const first = await within(30_000, upgrade(version, supervised("well")));
+  await ask(port, "hang");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  // A cancelled upgrade leaves it alone.
+  const abort = new AbortController();
+  const cancelled = upgrade(version, supervised("well", { signal: abort.signal }));
+  setTimeout(() => abort.abort(new Error("not now")), 3_000);
+  await within(10_000, assertRejects(() => cancelled, Error, "not now"));
+  const still = await Promise.race([first.exited, new Promise((resolve) => setTimeout(resolve, 100, "runs"))]);
+  assertEquals(still, "runs");
+  await first.retire({ drainTimeout: 0 });
+  const second = await within(30_000, upgrade(version, supervised("well")));
+  await ask(port, "hang");
+  // The time in which the new version must be ready does not count for the old one.
+  const third = await within(40_000, upgrade(version, { ...supervised("well"), timeout: 5_000 }));
+  const { success, signal } = await within(1_000, second.exited);
+  assertEquals([success, signal], [false, Deno.build.os === "windows" ? null : "SIGKILL"]);
+  assertEquals((await ask(port)).pid, third.processId);
+  await third.retire();
+});
+
+/** A version that serves, of which a test says what it answers. */
+async function answering(
+  test: (successor: Successor, said: Deno.Conn, killed: () => boolean) => Promise<void>,
+): Promise<void> {
+  using pair = await connection();
+  using said = pair.client.toConn();
+  const status = Promise.withResolvers<void>();
+  let killed = false;
+  const kill = () => {
+    killed = true;
+    status.resolve();
+  };
+  const channel = new UpgradeChannel(pair.server.toNodeSocket());
+  try {
+    await test(new Successor({ kill, status: status.promise } as never, channel), said, () => killed);
+  } finally {
+    channel.close();
+  }
+}
+
+const ALIVE = '{"type":"alive"}\n';
+const PAUSED = '{"type":"paused"}\n';
+
+Deno.test("a version that answers may take its time to stop accepting, and is ended after that", async () => {
+  const never = new Promise<never>(() => {});
+  const asks = '{"type":"check"}\n{"type":"pause"}\n';
+  await answering(async (successor, said, killed) => {
+    const pausing = successor.pause(5_000, never);
+    assertEquals(await within(5_000, readText(said, asks.length)), asks);
+    await writeText(said, ALIVE);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await writeText(said, PAUSED);
+    await within(1_000, pausing);
+    assertEquals(killed(), false);
+  });
+  await answering(async (successor, said, killed) => {
+    await writeText(said, ALIVE);
+    await within(5_000, successor.pause(300, never));
+    assertEquals(killed(), true, "it still accepts");
+  });
+  await answering(async (successor, said, killed) => {
+    said.close();
+    await within(5_000, successor.pause(5_000, never));
+    assertEquals(killed(), true, "it says no more");
+  });
+  await answering(async (successor, said, killed) => {
+    await writeText(said, ALIVE);
+    const givenUp = Promise.withResolvers<never>();
+    const pausing = assertRejects(() => successor.pause(5_000, givenUp.promise), Error, "not now");
+    await within(5_000, readText(said, asks.length));
+    givenUp.reject(new Error("not now"));
+    await within(1_000, pausing);
+    // The answer to the first is not the answer to the second.
+    let paused = false;
+    const again = successor.pause(5_000, never).then(() => paused = true);
+    await writeText(said, PAUSED + ALIVE);
+    await within(5_000, readText(said, asks.length));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assertEquals([paused, killed()], [false, false]);
+    await writeText(said, PAUSED);
+    await within(1_000, again);
+  });
+});
+
+Deno.test("a version that does not stop accepting itself says so, and goes on", async () => {
+  using version = await inherit({ predecessor: 0 });
+  const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+  await version.markReady();
+  const pause = Promise.withResolvers<void>();
+  listener.pause = () => pause.promise;
+  const options = supervised("well", { supervise: false });
+  const { outcome, reason } = await within(
+    30_000,
+    assertRejects(() => upgrade(version, { ...options, timeout: 3_000 }), UpgradeError),
+  );
+  assertEquals([outcome, reason], ["timeout", "this version has not stopped accepting in 3000 ms"]);
+  pause.resolve();
+  using client = await connect({ port: listener.addr.port });
+  using server = await within(5_000, listener.accept());
+  assertEquals(server.remoteAddr, client.localAddr);
 });
 
 Deno.test({
