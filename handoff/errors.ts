@@ -94,7 +94,8 @@ export class HandoffError extends Error {
  * Why an upgrade failed:
  *
  * - `refused`: the new version said that it will not serve.
- * - `crashed`: the new version ended.
+ * - `crashed`: the new version ended. In a new version: its supervisor ended before it could serve, and another version
+ *   serves.
  * - `timeout`: the new version was not ready in time, or did not answer at the end of its trial; or this version did not
  *   stop accepting in time. The new version was ended.
  * - `busy`: the new version was not started, because another upgrade is under way or done.

@@ -88,7 +88,8 @@ export class ServerVersion implements Disposable {
    * handed off. It also resolves when the predecessor has ended, because the connections then belong to this version
    * only. At a first start it resolves when {@linkcode ServerVersion.markReady} was called. If this version fails its
    * trial, the promise stays pending, and the version is ended. It rejects with an {@linkcode UpgradeError} (`refused`)
-   * if this version has called {@linkcode ServerVersion.refuse}; this does not cause an unhandled rejection.
+   * if this version has called {@linkcode ServerVersion.refuse}, or (`crashed`) if its supervisor has ended before it
+   * could serve and another version serves; this does not cause an unhandled rejection.
    *
    * Waiting for this promise keeps the process running; nothing else about it does. A program that has nothing else to
    * do ends unless it waits. Waiting for it also means that the program asks for the inherited connections, which then
@@ -114,7 +115,7 @@ export class ServerVersion implements Disposable {
   readonly confirmed: Promise<void>;
   /**
    * A promise that resolves when this version accepts nothing any more, because a successor serves or a supervisor ends
-   * this version. Waiting for it does not keep this process running.
+   * this version. If the supervisor ends in the trial of the successor, it resolves too. Waiting for it does not keep this process running.
    */
   readonly retired: Promise<void>;
   /**
@@ -134,6 +135,8 @@ export class ServerVersion implements Disposable {
   readonly #files = new Map<string, SharedFile>();
   readonly #options: InheritOptions;
   readonly #channel: UpgradeChannel | undefined;
+  /** Whether another version serves until the predecessor, a supervisor, has this one serve. */
+  readonly #served: boolean;
   #connections: InheritedConnection[];
   /** Whether the program waits until the inherited connections belong to this version only. */
   #awaitsConnections = false;
@@ -159,6 +162,7 @@ export class ServerVersion implements Disposable {
     this.#untakenDatagrams = inheritance?.datagrams ?? new NamedSockets();
     this.#untakenFiles = inheritance?.files ?? new Map();
     this.#channel = inheritance?.channel;
+    this.#served = inheritance?.served ?? false;
     this.#options = options;
     const isServing = () => this.#serving;
     const files = () => this.#openFiles();
@@ -446,6 +450,9 @@ export class ServerVersion implements Disposable {
    * `initialBytes`. Work that must not be done twice should wait for {@linkcode ServerVersion.confirmed}.
    *
    * @returns Resolves when this version accepts and receives. Further calls return the promise of the first one.
+   * @throws {UpgradeError} `crashed` if a supervisor started this version and has ended, and another version serves.
+   * This version then does not serve, its sockets and files are closed, and {@linkcode ServerVersion.confirmed}
+   * rejects with the same error. The program should end.
    */
   markReady(): Promise<void> {
     return this.#ready ??= this.#takeOver();
@@ -454,11 +461,20 @@ export class ServerVersion implements Disposable {
   async #takeOver(): Promise<void> {
     this.#closeUntaken();
     this.#channel?.send({ type: "ready" });
-    // A predecessor that has ended accepts nothing either.
-    await this.#channel?.keepAliveWhile(this.#channel.receive());
+    const answer = await this.#channel?.keepAliveWhile(this.#channel.receive());
+    // A predecessor that has ended accepts nothing either, but may have been a supervisor.
+    if (answer === undefined && this.#served) throw this.#giveWay();
     this.#serve();
     this.#channel?.send({ type: "serving" });
     this.#obey();
+  }
+
+  /** Leaves serving to the version that does. */
+  #giveWay(): UpgradeError {
+    const error = new UpgradeError("crashed", "the supervisor has ended, and another version serves");
+    this[Symbol.dispose]();
+    this.#confirmed.reject(error);
+    return error;
   }
 
   /**
@@ -566,6 +582,7 @@ export class ServerVersion implements Disposable {
     const channel = this.#channel;
     if (channel === undefined) return this.#confirm();
     let paused = false;
+    let replaced = false;
     for (let message = await channel.receive(); message !== undefined;) {
       if (message.type === "check") {
         channel.send({ type: "alive" });
@@ -575,8 +592,10 @@ export class ServerVersion implements Disposable {
         paused = true;
         await this.#pause();
         channel.send({ type: "paused" });
+      } else if (message.type === "replaced") {
+        replaced = true;
       } else if (message.type === "resume") {
-        paused = false;
+        paused = replaced = false;
         this.#serve();
       } else if (message.type === "retire") {
         return this.#retire();
@@ -584,8 +603,9 @@ export class ServerVersion implements Disposable {
       message = await (paused ? channel.keepAliveWhile(channel.receive()) : channel.receive());
     }
     this.#confirm();
-    // The supervisor ended between two versions.
-    if (paused) this.#serve();
+    // The supervisor ended before the next version served, or in the trial of that version.
+    if (replaced) this.#retire();
+    else if (paused) this.#serve();
   }
 }
 

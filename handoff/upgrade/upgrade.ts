@@ -88,7 +88,8 @@ export interface UpgradeSettings {
    * does not stop accepting within the `timeout`, at least 30 000 milliseconds. The new version then serves.
    *
    * Before a supervisor ends, it should end its version with {@linkcode UpgradeResult.retire}. Otherwise the version
-   * continues to serve, except on Windows, where it ends with its supervisor.
+   * continues to serve, except on Windows, where it ends with its supervisor. Of two versions, the one that accepts
+   * continues: during an upgrade the old one, and from the trial on the new one.
    */
   supervise?: boolean;
   /**
@@ -325,6 +326,8 @@ async function replace(
       Promise.race([failed.then((error) => Promise.reject(error)), aborted.promise]),
     );
     signal?.throwIfAborted();
+    // If this process ends between the two, neither serves: two versions that serve would be worse.
+    state.successor?.announceReplacement();
     channel.send({ type: "activate" });
     await hear("serving", channel, child.pid, failed);
     // A version that ends at once, or freezes, has not taken over.
@@ -457,7 +460,7 @@ async function openUpgradeChannel({ files }: ServerVersionState, { pid }: Deno.C
 async function handOver(
   source: HandoffSource,
   { far, files }: Omit<OpenedChannel, "channel">,
-  { listeners, datagrams }: ServerVersionState,
+  { listeners, datagrams, successor }: ServerVersionState,
   { connections = [] }: UpgradeOptions,
 ): Promise<void> {
   const announcement: Announcement = {
@@ -466,6 +469,7 @@ async function handOver(
     datagrams: datagrams.names,
     connections: connections.length,
     files,
+    served: successor?.ended === false,
   };
   await source.send(far, { data: announcement });
   for (const socket of [...listeners.sockets, ...datagrams.sockets]) await sendCopy(source, socket);

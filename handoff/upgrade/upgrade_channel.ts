@@ -36,6 +36,11 @@ export type UpgradeMessage =
   | { readonly type: "pause" }
   /** The answer to `pause`. */
   | { readonly type: "paused" }
+  /**
+   * Supervisor to the version that paused, before `activate`: a successor is about to serve, and goes on if the
+   * supervisor ends. An older version does not know this message.
+   */
+  | { readonly type: "replaced" }
   /** Supervisor to the version that paused: its successor has failed. */
   | { readonly type: "resume" }
   /** Supervisor to the version that paused: its successor serves. */
@@ -165,10 +170,17 @@ export class Successor {
   /** The answer to the last `pause`. */
   #paused: Promise<unknown> = Promise.resolve();
   #replaced = false;
+  #ended = false;
 
   constructor(child: Deno.ChildProcess, channel: UpgradeChannel) {
     this.#child = child;
     this.#channel = channel;
+    child.status.then(() => this.#ended = true);
+  }
+
+  /** Whether its process has ended. */
+  get ended(): boolean {
+    return this.#ended;
   }
 
   /**
@@ -192,6 +204,14 @@ export class Successor {
     if (heard[1] === "paused") return;
     killProcess(this.#child);
     await settleWithin(this.#child.status, END_TIMEOUT_MS);
+  }
+
+  /**
+   * Says that another version is about to serve. Until {@linkcode Successor.resume}, this version does not accept again
+   * even if the supervisor ends.
+   */
+  announceReplacement(): void {
+    this.#channel.send({ type: "replaced" });
   }
 
   /** Has it accept again, because the version after it has failed. */
@@ -240,6 +260,11 @@ export interface Announcement {
   readonly connections: number;
   /** The files that were given to the new version. A predecessor may leave this out. */
   readonly files?: readonly AnnouncedFile[];
+  /**
+   * Whether another version than the predecessor serves, and continues if the predecessor, a supervisor, ends. A
+   * predecessor may leave this out.
+   */
+  readonly served?: boolean;
 }
 
 /** An established connection that this version inherited. */
@@ -291,6 +316,8 @@ export interface Inheritance {
   readonly datagrams: NamedSockets<DatagramSocket>;
   readonly connections: InheritedConnection[];
   readonly files: Map<string, SharedFile>;
+  /** Whether another version than the predecessor serves. */
+  readonly served: boolean;
 }
 
 /**
@@ -330,7 +357,7 @@ export async function takeInheritance(input: ReadableStream<Uint8Array> | undefi
     const channel = new UpgradeChannel(first.socket.toNodeSocket());
     // Only the end of the channel is left to come. The loop must read it, and does not close sockets that were taken.
     received.next().catch(() => {});
-    return { channel, listeners, datagrams, connections, files };
+    return { channel, listeners, datagrams, connections, files, served: announced.served === true };
   } catch (error) {
     for (const socket of taken) socket.close();
     await received.return();

@@ -148,6 +148,7 @@ async function withPredecessor(
   test: (version: ServerVersion, conversation: Deno.Conn, along: Deno.Conn) => Promise<void>,
   named: readonly (readonly [string, Listener | DatagramSocket])[] = [],
   options: InheritOptions = {},
+  announced: { served?: boolean } = {},
 ): Promise<void> {
   using conversation = await connection();
   using along = await connection();
@@ -160,7 +161,7 @@ async function withPredecessor(
     return named.filter(([, socket]) => socket instanceof DatagramSocket === kind);
   });
   const names = { listeners: listeners!.map(([name]) => name), datagrams: datagrams!.map(([name]) => name) };
-  await source.send(conversation.server, { data: { upgrade: 1, ...names, connections: 1 } });
+  await source.send(conversation.server, { data: { upgrade: 1, ...names, connections: 1, ...announced } });
   for (const [, socket] of [...listeners!, ...datagrams!]) await source.send(socket);
   await source.send(along.server);
   using version = await within(10_000, inheriting);
@@ -206,6 +207,54 @@ Deno.test("a version that says twice that it is ready says so once to its predec
     assertEquals(await within(10_000, readText(said, 19)), '{"type":"serving"}\n');
     await writeText(said, '{"type":"check"}\n');
     assertEquals(await within(10_000, readText(said, 17)), '{"type":"alive"}\n');
+  });
+});
+
+Deno.test("a version whose supervisor ends before it can serve does not accept beside the one that serves", async () => {
+  const listener = listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  await withPredecessor(
+    async (version, said, client) => {
+      version.listen("http", { port });
+      const serving = assertRejects(() => version.markReady(), UpgradeError, "another version serves");
+      assertEquals(await within(10_000, readText(said, 17)), '{"type":"ready"}\n');
+      said.close();
+      const error = await within(10_000, serving);
+      assertEquals(error.outcome, "crashed");
+      assertEquals(await assertRejects(() => version.confirmed, UpgradeError), error);
+      assertEquals(await within(10_000, readEnd(client)), true);
+      await until(() => connect({ port }).then((socket) => (socket.close(), false), () => true), "it listens no more");
+    },
+    [["http", listener]],
+    { onAddressChange: () => {} },
+    { served: true },
+  );
+});
+
+Deno.test("a version that paused retires if its supervisor ends after the next one serves, and else goes on", async () => {
+  const pause = async (said: Deno.Conn) => {
+    await writeText(said, '{"type":"pause"}\n');
+    assertEquals(await within(10_000, readText(said, 18)), '{"type":"paused"}\n');
+  };
+  await withPredecessor(async (version, said) => {
+    version.listen("http", { hostname: "127.0.0.1", port: 0 });
+    await beginTrial(version, said);
+    await pause(said);
+    await writeText(said, '{"type":"replaced"}\n');
+    said.close();
+    await within(10_000, version.retired);
+    await within(10_000, version.confirmed);
+  });
+  await withPredecessor(async (version, said) => {
+    const listener = version.listen("http", { hostname: "127.0.0.1", port: 0 });
+    await beginTrial(version, said);
+    await pause(said);
+    // What a later version of the library says does no harm.
+    await writeText(said, '{"type":"replaced"}\n{"type":"unheard of"}\n{"type":"resume"}\n');
+    await pause(said);
+    said.close();
+    using _client = await connect({ port: listener.addr.port });
+    using _server = await within(10_000, listener.accept());
   });
 });
 

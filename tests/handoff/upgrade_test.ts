@@ -223,7 +223,17 @@ Deno.test("an old version that is killed half-way leaves the new one serving", a
   });
 });
 
-Deno.test("a supervisor keeps its process and its listener while versions come and go", async () => {
+interface Supervisor {
+  readonly child: Deno.ChildProcess;
+  readonly server: Server;
+  /** Has another version serve. */
+  tell(mode: string): Promise<void>;
+  /** The result of an upgrade. Versions that say so serve meanwhile. */
+  result(): Promise<{ processId?: number }>;
+}
+
+/** Runs a supervisor, and afterwards ends it and its versions. */
+async function withSupervisor(test: (supervisor: Supervisor) => Promise<void>): Promise<void> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...RUN, FFI_GRANT, "--allow-run", new URL("../children/supervisor.ts", import.meta.url).href],
     stdin: "piped",
@@ -232,24 +242,17 @@ Deno.test("a supervisor keeps its process and its listener while versions come a
   }).spawn();
   const line = lines(child);
   const input = child.stdin.getWriter();
-  const tell = async (mode: string) => {
-    await input.write(new TextEncoder().encode(`${mode}\n`));
+  const server = new Server(line, JSON.parse(await line() ?? "{}"));
+  const tell = (mode: string) => input.write(new TextEncoder().encode(`${mode}\n`));
+  const result = async () => {
     for (;;) {
       const said = JSON.parse(await line() ?? "{}");
-      if (said.upgrade !== undefined) return said;
+      if (said.upgrade !== undefined) return said.upgrade;
       server.versions.push(said);
     }
   };
-  const server = new Server(line, JSON.parse(await line() ?? "{}"));
   try {
-    const pids = [];
-    for (const mode of ["well", "well", "crash", "crash after ready", "well"]) {
-      const { upgrade } = await tell(mode);
-      assertEquals(typeof upgrade.processId === "number", mode === "well", `${mode}: ${JSON.stringify(upgrade)}`);
-      pids.push((await server.who()).pid);
-    }
-    assertEquals(new Set(pids).size, 3);
-    assertEquals([pids[2], pids[3]], [pids[1], pids[1]], "failed versions change nothing");
+    await test({ child, server, tell, result });
   } finally {
     await endChild(child);
     for (const { pid } of server.versions) {
@@ -260,7 +263,46 @@ Deno.test("a supervisor keeps its process and its listener while versions come a
       }
     }
   }
+}
+
+Deno.test("a supervisor keeps its process and its listener while versions come and go", async () => {
+  await withSupervisor(async ({ server, tell, result }) => {
+    const pids = [];
+    for (const mode of ["well", "well", "crash", "crash after ready", "well"]) {
+      await tell(mode);
+      const upgrade = await result();
+      assertEquals(typeof upgrade.processId === "number", mode === "well", `${mode}: ${JSON.stringify(upgrade)}`);
+      pids.push((await server.who()).pid);
+    }
+    assertEquals(new Set(pids).size, 3);
+    assertEquals([pids[2], pids[3]], [pids[1], pids[1]], "failed versions change nothing");
+  });
 });
+
+for (const mode of ["slow", "well"]) {
+  Deno.test({
+    name: `a supervisor that is killed ${
+      mode === "slow" ? "before" : "in"
+    } the trial of a version leaves one that accepts`,
+    // There the versions end with it.
+    ignore: Deno.build.os === "windows",
+    async fn() {
+      await withSupervisor(async ({ child, server, tell, result }) => {
+        await tell("well");
+        const { processId: first } = await result();
+        await tell(mode);
+        if (mode === "slow") assertEquals(await server.line(), "initialising");
+        else await server.next();
+        child.kill("SIGKILL");
+        await child.status;
+        if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, 2_000));
+        else await until(() => !isRunning(first!), "the version that was replaced has ended");
+        const serving = mode === "slow" ? first : server.versions.at(-1)!.pid;
+        for (let count = 0; count < 10; count++) assertEquals((await server.who()).pid, serving);
+      });
+    },
+  });
+}
 
 /** How this process, which keeps its listener, has another version serve. */
 const quietVersion = (mode: string) => ({

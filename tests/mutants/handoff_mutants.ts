@@ -515,6 +515,14 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     tests: { files: ["tests/handoff/supervision_test.ts"], filter: "is retired" },
   },
   {
+    name: "two-versions",
+    breaks: "If a supervisor ends in a trial, both versions accept.",
+    file: "handoff/upgrade/server_version.ts",
+    text: "    if (replaced) this.#retire();\n    else if (paused) this.#serve();\n",
+    replacement: "    if (paused) this.#serve();\n",
+    tests: { files: ["tests/handoff/inherited_test.ts"], filter: "a version that paused" },
+  },
+  {
     name: "no-drain",
     breaks: "An upgrade does not wait for the old version's connections.",
     file: "handoff/upgrade/upgrade.ts",
