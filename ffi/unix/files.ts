@@ -8,6 +8,7 @@ import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { closeOnExec } from "./descriptors.ts";
 import { errno, isErrno, lastUnixError, libc, libcFunctions, unixError, unixSystem } from "./libc.ts";
+import { POLLIN, POLLOUT, PollProbe } from "./io.ts";
 import { unixPoller } from "./poller.ts";
 import { receiveDescriptors, sendDescriptors } from "./scm_rights.ts";
 
@@ -35,6 +36,18 @@ const functions = libcFunctions({
   writeElsewhere: { name: "write", parameters: ["usize", "buffer", "usize"], result: "isize", nonblocking: true },
 });
 
+const vectorFunctions = libcFunctions({
+  /** `ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)` */
+  preadv2: { parameters: ["usize", "usize", "i32", "i64", "i32"], result: "isize" },
+  /** `ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)` */
+  pwritev2: { parameters: ["usize", "usize", "i32", "i64", "i32"], result: "isize" },
+});
+
+/** The size of a `struct iovec` (readv(2)). */
+const IOVEC_SIZE = 16;
+/** The most bytes of one call that does not wait: as many as a pipe has by default. */
+const MAX_NOWAIT = 65_536;
+
 /** Files and pipes of Unix. The descriptors stay as they are: other processes may use the same open file. */
 export const FILE_CALLS: FileCalls = {
   open(path, access) {
@@ -51,26 +64,20 @@ export const FILE_CALLS: FileCalls = {
   adopt: closeOnExec,
 
   async read(handle, buffer) {
-    const { read, readElsewhere } = functions();
-    const operation = `read file ${handle}`;
-    const size = BigInt(buffer.byteLength);
     if (isSeekable(handle)) {
-      const count = await readElsewhere(handle, buffer, size);
+      const count = await functions().readElsewhere(handle, buffer, BigInt(buffer.byteLength));
       // The error was the pool thread's.
       if (count !== -1n) return Number(count);
     }
-    return await whenReady(handle, "read", operation, () => read(handle, buffer, size));
+    return await whenReady(handle, "read", buffer);
   },
 
   async write(handle, bytes) {
-    const { write, writeElsewhere } = functions();
-    const operation = `write to file ${handle}`;
     if (isSeekable(handle)) {
-      const count = await writeElsewhere(handle, bytes, BigInt(bytes.byteLength));
+      const count = await functions().writeElsewhere(handle, bytes, BigInt(bytes.byteLength));
       if (count !== -1n) return Number(count);
     }
-    const size = BigInt(Math.min(bytes.byteLength, PIPE_ROOM));
-    return await whenReady(handle, "write", operation, () => write(handle, bytes, size));
+    return await whenReady(handle, "write", bytes.subarray(0, PIPE_ROOM));
   },
 
   endWaits: (handle) => unixPoller().release(handle),
@@ -118,20 +125,61 @@ function isSeekable(handle: bigint): boolean {
   return functions().lseek(handle, 0n, SEEK_CUR) !== -1n;
 }
 
-/** Calls when the call does not block. What cannot be waited for, such as a file on a disk, never blocks for long. */
+/** Reads or writes when that does not block. What cannot be waited for, such as a file on a disk, never blocks for long. */
 async function whenReady(
   handle: bigint,
   readiness: "read" | "write",
-  operation: string,
-  call: () => bigint,
+  bytes: Uint8Array<ArrayBuffer>,
 ): Promise<number> {
+  const operation = readiness === "read" ? `read file ${handle}` : `write to file ${handle}`;
   for (;;) {
-    if (!isSeekable(handle)) await unixPoller().prepare().wait(handle, readiness, { operation }).over;
-    const count = call();
-    if (count !== -1n) return Number(count);
+    const seekable = isSeekable(handle);
+    if (!seekable) await unixPoller().prepare().wait(handle, readiness, { operation }).over;
+    const count = seekable
+      ? functions()[readiness](handle, bytes, BigInt(bytes.byteLength))
+      : transfer(handle, readiness, bytes);
+    if (count !== -1n && count !== undefined) return Number(count);
     const code = errno();
-    if (!isErrno(code, "EAGAIN", "EINTR")) throw unixError(code, operation, readiness);
+    if (count !== undefined && !isErrno(code, "EAGAIN", "EINTR")) throw unixError(code, operation, readiness);
   }
+}
+
+/**
+ * Reads or writes what was ready. Another process that has the same pipe may have been faster. The call must not wait for
+ * more then, although the descriptor may be blocking.
+ *
+ * @returns The number of bytes, -1 for an error, or `undefined` if it is no longer ready.
+ */
+function transfer(handle: bigint, readiness: "read" | "write", bytes: Uint8Array<ArrayBuffer>): bigint | undefined {
+  const { RWF_NOWAIT } = unixSystem();
+  if (RWF_NOWAIT !== undefined) {
+    const count = transferWithoutWaiting(handle, readiness, bytes, RWF_NOWAIT);
+    if (count !== -1n || !isErrno(errno(), "EOPNOTSUPP", "ENOSYS", "EINVAL")) return count;
+  }
+  // Linux before 6.4, other systems, and descriptors that do not support it.
+  if (!new PollProbe(handle, readiness === "read" ? POLLIN : POLLOUT).ready()) return undefined;
+  return functions()[readiness](handle, bytes, BigInt(bytes.byteLength));
+}
+
+/** Reads or writes with a flag of `preadv2`. The system's own memory needs no permission for pointers. */
+function transferWithoutWaiting(
+  handle: bigint,
+  readiness: "read" | "write",
+  bytes: Uint8Array<ArrayBuffer>,
+  flags: number,
+): bigint {
+  const { preadv2, pwritev2 } = vectorFunctions();
+  const length = Math.min(bytes.byteLength, MAX_NOWAIT);
+  const iovec = libc().malloc(BigInt(IOVEC_SIZE + length));
+  const data = iovec + BigInt(IOVEC_SIZE);
+  libc().copyIn(iovec, new BigUint64Array([data, BigInt(length)]), BigInt(IOVEC_SIZE));
+  if (readiness === "write") libc().copyIn(data, bytes, BigInt(length));
+  // The offset -1 stands for the current position.
+  const count = (readiness === "read" ? preadv2 : pwritev2)(handle, iovec, 1, -1n, flags);
+  if (count > 0n && readiness === "read") libc().copyOut(bytes, data, count);
+  // free() leaves errno as it is (glibc 2.33).
+  libc().free(iovec);
+  return count;
 }
 
 function noRoom(verb: string, functionName: string): WinsockError {

@@ -135,6 +135,11 @@ export interface UnixSystem {
    * peer, which older systems do not support. Without them, `kqueue` is used.
    */
   readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SO_PEERPIDFD: OptionNumbers } | undefined;
+  /**
+   * The flag of `preadv2` and `pwritev2` for not waiting, whatever the descriptor says; `undefined` if the system does not
+   * have it.
+   */
+  readonly RWF_NOWAIT: number | undefined;
   /** The option that makes a local socket refuse descriptors; `undefined` if the system does not have it. */
   readonly SO_PASSRIGHTS: OptionNumbers | undefined;
   /** Whether processes can share sealed memory files (`memfd_create`), and libc has locks for such memory. */

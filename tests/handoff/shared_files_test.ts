@@ -11,6 +11,7 @@ import {
   type UpgradeOptions,
   WinsockError,
 } from "@winsock/handoff";
+import { duplicateFrom, setBlocking } from "../../ffi/unix/descriptors.ts";
 import { connection } from "../kit/connections.ts";
 import { countDescriptors, openStreams, settledDescriptors } from "../kit/descriptors.ts";
 import { fakeChild } from "../kit/handoffs.ts";
@@ -158,6 +159,32 @@ Deno.test("closing ends a read that waits for a pipe, and a write that waits for
       await within(5_000, ended);
     }
     await until(() => count() <= before + 4, "nothing is left open");
+  });
+});
+
+Deno.test("a pipe with several readers blocks none of them when another one has read what came", {
+  ignore: WINDOWS,
+}, async () => {
+  await withVersion(async (version) => {
+    const [readable, writable] = makePipe();
+    const output = await version.addFile("out", writable);
+    // As the versions of a server have it during an upgrade. A pipe that a shell makes is blocking.
+    const second = duplicateFrom(readable, 3);
+    setBlocking(readable);
+    const inputs = [await version.addFile("in", readable), await version.addFile("too", second)];
+    let turns = 0;
+    const ticking = setInterval(() => turns++, 5);
+    const reading = inputs.map((input) => readText(input));
+    for (const text of ["first", "second"]) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const before = turns;
+      await output.write(encode(text));
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      assert(turns > before, "the event loop goes on");
+    }
+    assertEquals(new Set(await within(5_000, Promise.all(reading))), new Set(["first", "second"]));
+    clearInterval(ticking);
+    for (const file of [...inputs, output]) file.close();
   });
 });
 
