@@ -49,7 +49,16 @@ export class StreamIo {
   #closed = false;
   readonly #leaveOpen: () => void;
 
-  constructor(readonly s: bigint, readonly calls: StreamCalls, readonly poller: Poller) {
+  /**
+   * @param nextLength Returns the length of the next message, for a socket that keeps the limits of messages. They are
+   * then received and sent whole.
+   */
+  constructor(
+    readonly s: bigint,
+    readonly calls: StreamCalls,
+    readonly poller: Poller,
+    readonly nextLength?: (s: bigint) => number,
+  ) {
     this.#leaveOpen = closeAtEnd(s, () => calls.close(s));
   }
 
@@ -61,12 +70,14 @@ export class StreamIo {
    */
   async receive(): Promise<Uint8Array<ArrayBuffer>> {
     while (!this.#closed) {
-      const count = this.calls.receive(this.s, streamScratch ??= new Uint8Array(CHUNK_SIZE));
+      const length = this.nextLength?.(this.s) ?? 0;
+      const long = length > CHUNK_SIZE ? new Uint8Array(length) : undefined;
+      const count = this.calls.receive(this.s, long ?? (streamScratch ??= new Uint8Array(CHUNK_SIZE)));
       if (count === undefined) {
         await this.#ready("read");
         continue;
       }
-      const bytes = this.#own(streamScratch, count);
+      const bytes = long?.subarray(0, count) ?? this.#own(streamScratch!, count);
       await this.#did(count);
       return bytes;
     }
@@ -82,7 +93,7 @@ export class StreamIo {
   async send(bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     for (let begin = 0; begin < bytes.byteLength;) {
       if (this.#closed) return false;
-      const count = this.calls.send(this.s, bytes.subarray(begin, begin + MAX_CALL));
+      const count = this.calls.send(this.s, bytes.subarray(begin, begin + this.#most));
       if (count === undefined) {
         await this.#ready("write");
         continue;
@@ -110,7 +121,7 @@ export class StreamIo {
    * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   receiveInto(buffer: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, MAX_CALL)));
+    return this.#once("read", () => this.calls.receive(this.s, buffer.subarray(0, this.#most)));
   }
 
   /**
@@ -120,7 +131,12 @@ export class StreamIo {
    * @throws {WinsockError} If the connection has failed, such as WSAECONNRESET.
    */
   sendSome(bytes: Uint8Array<ArrayBuffer>): Promise<number | undefined> {
-    return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, MAX_CALL)));
+    return this.#once("write", () => this.calls.send(this.s, bytes.subarray(0, this.#most)));
+  }
+
+  /** The most bytes of one call. */
+  get #most(): number {
+    return this.nextLength === undefined ? MAX_CALL : Infinity;
   }
 
   /** Ends the sending side: the peer reads the end. */
@@ -260,6 +276,8 @@ export class PolledReceiver implements DatagramReceiver {
     readonly addresses: AddressCodec,
     readonly receiveNow: TryReceive,
     readonly poller: Poller,
+    /** Returns the length of the next datagram, for a socket whose datagrams may be longer than those of UDP. */
+    readonly nextLength?: (s: bigint) => number,
   ) {}
 
   async receive(buffer?: Uint8Array<ArrayBuffer>): Promise<Datagram | undefined> {
@@ -267,7 +285,7 @@ export class PolledReceiver implements DatagramReceiver {
     if (this.#turns.exhausted) await this.#turns.yield();
     while (!this.#stopped) {
       nameLength[0] = ADDRESS_SIZE;
-      const into = buffer ?? (datagramScratch ??= new Uint8Array(MAX_DATAGRAM));
+      const into = buffer ?? this.#roomForNext();
       const length = this.receiveNow(this.s, into, name, nameLength);
       if (length !== undefined) {
         this.#turns.spend();
@@ -279,6 +297,11 @@ export class PolledReceiver implements DatagramReceiver {
       await (this.#turns.spent > 1 ? this.#turns.yield() : this.#wait());
     }
     return undefined;
+  }
+
+  #roomForNext(): Uint8Array<ArrayBuffer> {
+    const length = this.nextLength?.(this.s) ?? 0;
+    return length > MAX_DATAGRAM ? new Uint8Array(length) : datagramScratch ??= new Uint8Array(MAX_DATAGRAM);
   }
 
   async stop(): Promise<void> {

@@ -130,6 +130,7 @@ export const DARWIN: UnixSystem = {
   EFD_CLOEXEC: undefined,
   asyncPoll: undefined,
   pidfd: undefined,
+  MSG_TRUNC: undefined,
   RWF_NOWAIT: undefined,
   SO_PASSRIGHTS: undefined,
   sharedLocks: false,

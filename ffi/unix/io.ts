@@ -168,6 +168,20 @@ export function tryRecv(
   }
 }
 
+const MSG_PEEK = 2;
+const ONE_BYTE = new Uint8Array(1);
+
+/**
+ * Returns the length of the next message of a local socket, in bytes; 0 if there is none, or the system does not tell.
+ *
+ * @throws {WinsockError} If the connection is broken.
+ */
+export function nextLength(s: bigint): number {
+  const { MSG_TRUNC } = unixSystem();
+  if (MSG_TRUNC === undefined) return 0;
+  return tryRecv(s, ONE_BYTE, MSG_PEEK | MSG_TRUNC, () => `receive on socket ${s}`) ?? 0;
+}
+
 /**
  * Stream calls on sockets. Each call has a flag that it must not wait, because another process may make the socket
  * blocking.

@@ -151,6 +151,7 @@ export const LINUX: UnixSystem = {
   EFD_CLOEXEC: 0o2000000,
   asyncPoll: ASYNC_POLL[Deno.build.arch],
   pidfd: { SYS_pidfd_open: 434n, SO_PEERPIDFD: [SOL_SOCKET, 77] },
+  MSG_TRUNC: 0x20,
   RWF_NOWAIT: 0x8,
   SO_PASSRIGHTS: [SOL_SOCKET, 83],
   sharedLocks: true,

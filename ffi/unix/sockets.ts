@@ -40,7 +40,7 @@ import { EpollOpenSockets, interruptThreads } from "./process.ts";
 import { type DatagramReceiver, PolledReceiver, StreamIo } from "../nonblocking_io.ts";
 import type { Poller } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
-import { tryReceive, tryRecv, trySend, UNIX_STREAMS, UnixAcceptor } from "./io.ts";
+import { nextLength, tryReceive, tryRecv, trySend, UNIX_STREAMS, UnixAcceptor } from "./io.ts";
 import { unixPoller } from "./poller.ts";
 import { duplicateFrom, newSocket, newSocketPair, setNonblocking } from "./descriptors.ts";
 import { encodeLocalAddress, refuseDescriptors, removeUnbound } from "./local_sockets.ts";
@@ -327,7 +327,8 @@ export class UnixCalls extends BsdSockets {
   unblock(): void {}
 
   receiver(s: bigint): DatagramReceiver {
-    return new PolledReceiver(s, this.addresses, tryReceive, this.poller.prepare());
+    const lengths = "path" in this.localAddress(s) ? nextLength : undefined;
+    return new PolledReceiver(s, this.addresses, tryReceive, this.poller.prepare(), lengths);
   }
 
   shutDown(s: bigint): void {
@@ -337,7 +338,7 @@ export class UnixCalls extends BsdSockets {
   stream(s: bigint, nonBlocking = false): StreamIo {
     // On macOS the flag of the call is not enough for sending.
     if (!nonBlocking) setNonblocking(s, `read and write ${socketName(s)}`);
-    return new StreamIo(s, UNIX_STREAMS, this.poller.prepare());
+    return new StreamIo(s, UNIX_STREAMS, this.poller.prepare(), this.keepsMessages(s) ? nextLength : undefined);
   }
 
   closeElsewhere(s: bigint, end: boolean): Promise<void> {

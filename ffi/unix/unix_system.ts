@@ -136,6 +136,11 @@ export interface UnixSystem {
    */
   readonly pidfd: { readonly SYS_pidfd_open: bigint; readonly SO_PEERPIDFD: OptionNumbers } | undefined;
   /**
+   * The flag of `recv` for the length of the whole message, whatever fits into the buffer; `undefined` if the system does
+   * not have it.
+   */
+  readonly MSG_TRUNC: number | undefined;
+  /**
    * The flag of `preadv2` and `pwritev2` for not waiting, whatever the descriptor says; `undefined` if the system does not
    * have it.
    */

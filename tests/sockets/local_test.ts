@@ -296,6 +296,40 @@ function sendWithDescriptor(s: bigint): void {
   }
 }
 
+Deno.test("long messages are received and sent whole", withSequences, async () => {
+  await withPaths(async (path) => {
+    using listener = listen({ path, type: "seqpacket" });
+    using client = await connect({ path, type: "seqpacket" });
+    using server = await listener.accept();
+    for (const socket of [client, server]) socket.setOption("SO_SNDBUF", 1_000_000);
+    const [from, to] = [client.toConn(), server.toConn()];
+    const long = new Uint8Array(300_000).map((_, index) => index % 251);
+    assertEquals(await from.write(long), long.length);
+    const buffer = new Uint8Array(400_000);
+    assertEquals(await to.read(buffer), long.length);
+    assert(long.every((byte, index) => buffer[index] === byte));
+    const writer = from.writable.getWriter();
+    await writer.write(long);
+    writer.releaseLock();
+    assertEquals(await to.read(buffer), long.length);
+    from.close();
+    to.close();
+  });
+});
+
+Deno.test("long local datagrams are received whole", withSequences, async () => {
+  await withPaths(async (path) => {
+    using receiver = listenDatagram({ transport: "unixpacket", path });
+    using sender = listenDatagram({ transport: "unixpacket", path: `${path}-sender` });
+    sender.setOption("SO_SNDBUF", 1_000_000);
+    const long = new Uint8Array(150_000).map((_, index) => index % 251);
+    for (const data of [long, new Uint8Array(3)]) {
+      await sender.send(data, receiver.addr);
+      assertEquals((await receiver.receive())[0], data);
+    }
+  });
+});
+
 for (const type of withSequences.ignore ? ["stream"] as const : ["stream", "seqpacket"] as const) {
   Deno.test(
     `the other end of a local connection (${type}) can send bytes, and no descriptor`,
