@@ -172,7 +172,7 @@ const MSG_PEEK = 2;
 const ONE_BYTE = new Uint8Array(1);
 
 /**
- * Returns the length of the next message of a local socket, in bytes; 0 if there is none, or the system does not tell.
+ * Returns the length of the next message of a local socket, in bytes; 0 if no message waits, or if the system does not tell.
  *
  * @throws {WinsockError} If the connection is broken.
  */
