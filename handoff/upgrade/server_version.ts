@@ -115,7 +115,8 @@ export class ServerVersion implements Disposable {
   readonly confirmed: Promise<void>;
   /**
    * A promise that resolves when this version accepts nothing any more, because a successor serves or a supervisor ends
-   * this version. If the supervisor ends in the trial of the successor, it resolves too. Waiting for it does not keep this process running.
+   * this version. If the supervisor ends in the trial of the successor, it resolves too. Waiting for it does not keep
+   * this process running.
    */
   readonly retired: Promise<void>;
   /**
