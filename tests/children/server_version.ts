@@ -71,7 +71,8 @@ async function replace(version: ServerVersion, next: string): Promise<unknown> {
       script: import.meta.url,
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(Number(number) + 1), next, String(listener.addr.port)],
-      timeout: 4_000,
+      // A version that is to become ready has longer than those that are not.
+      timeout: ["hang", "deaf"].includes(next) ? 4_000 : 15_000,
       probation: 400,
       drainTimeout: 0,
       connections: pair === undefined ? [] : [{ socket: pair.server, data: "along" }],

@@ -12,7 +12,8 @@ for await (const mode of Deno.stdin.readable.pipeThrough(new TextLines())) {
       script: new URL("server_version.ts", import.meta.url),
       denoFlags: ["--no-check", "--cached-only", "--allow-env", "--allow-run", "--allow-read"],
       args: [String(++number), mode],
-      timeout: 4_000,
+      // A version that is to become ready has longer than one that is not.
+      timeout: mode === "hang" ? 4_000 : 15_000,
       probation: 400,
       supervise: true,
     });
