@@ -25,8 +25,9 @@ const pause = (duration: number) => new Promise((resolve) => setTimeout(resolve,
 eachEngine("a client that has vanished is asked once, and its WebSocket is ended", async () => {
   await using served = serving({ idleTimeout: 0.4 });
   using client = await RawClient.connect(served.port);
-  assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
+  // The server counts from a later moment.
   const begun = performance.now();
+  assertEquals((await client.get("/", ...HANDSHAKE)).status, 101);
   assertEquals(await client.rest(), PING);
   const took = performance.now() - begun;
   assert(took > 350 && took < 5_000, `${took} ms`);
