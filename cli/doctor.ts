@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { errorMessage } from "../handoff/errors.ts";
 import { baseHandle, findBrokenHandoffs, protocolCatalog, providerPath } from "../spi/system_catalog.ts";
 import type { WSAPROTOCOL_INFOW } from "../structs/wsaprotocol_info.ts";
 import { openedLibraries } from "../ffi/library.ts";
@@ -99,7 +100,7 @@ async function examine(
   try {
     return { check, ...await look() };
   } catch (error) {
-    return { check, ok: false, findings: [error instanceof Error ? error.message : String(error)] };
+    return { check, ok: false, findings: [errorMessage(error)] };
   }
 }
 

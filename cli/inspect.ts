@@ -4,6 +4,7 @@
  * @module
  */
 import type { Field, Struct } from "../structs/codec.ts";
+import { errorMessage } from "../handoff/errors.ts";
 import { WSAPROTOCOL_INFOA, WSAPROTOCOL_INFOW, type WSAPROTOCOLCHAIN } from "../structs/wsaprotocol_info.ts";
 import { styled, type Terminal } from "./terminal.ts";
 
@@ -106,7 +107,7 @@ function readRows(struct: Struct<WSAPROTOCOL_INFOW>, blob: Uint8Array): Row[] {
       const problem = implausible(field, value, description.names);
       return { field, bytes, value, ...description, ...(problem === undefined ? {} : { problem }) };
     } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
+      const problem = errorMessage(error);
       return { field, bytes, text: "", names: [], problem };
     }
   });

@@ -29,6 +29,7 @@
  */
 import { describeWinsockError, WSA_ERRORS } from "../structs/constants.ts";
 import { processTerminal, styled, type Terminal } from "./terminal.ts";
+import { errorMessage } from "../handoff/errors.ts";
 import { requestUpgrade } from "../handoff/upgrade/upgrade_requests.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import project from "../deno.json" with { type: "json" };
@@ -155,7 +156,7 @@ async function attempt(terminal: Terminal, command: () => Promise<number>): Prom
     return await command();
   } catch (error) {
     if (error instanceof UsageError) return misused(terminal, error.message);
-    terminal.printError(`handoff: ${error instanceof Error ? error.message : String(error)}`);
+    terminal.printError(`handoff: ${errorMessage(error)}`);
     return 1;
   }
 }

@@ -5,6 +5,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "@std/cli/parse-args";
+import { errorMessage } from "../handoff/errors.ts";
 import { notify, systemdSockets } from "../interop/systemd.ts";
 import { type AppServer, serve, type ServeOptions } from "../serve/serve.ts";
 import { isModuleUrl } from "../serve/worker_command.ts";
@@ -69,7 +70,7 @@ export async function serveCommand(terminal: Terminal, args: readonly string[]):
   const manager = systemd ? notify : async () => {};
   // A manager that is gone must not end the server.
   const tell: Manager = (state) =>
-    manager(state).catch((error) => terminal.printError(`Cannot notify the service manager: ${messageOf(error)}`));
+    manager(state).catch((error) => terminal.printError(`Cannot notify the service manager: ${errorMessage(error)}`));
   using signals = obeySignals(tell);
   const starting = serve({ ...given, onWorker: (line) => terminal.printError(line) });
   const server = await Promise.race([starting, signals.forced]);
@@ -213,15 +214,11 @@ async function replaceWorkers(server: AppServer, terminal: Terminal, manager: Ma
     await server.restart();
     terminal.print(status);
   } catch (error) {
-    status = `Cannot replace the workers: ${messageOf(error)}`;
+    status = `Cannot replace the workers: ${errorMessage(error)}`;
     terminal.printError(status);
   }
   // A service that continues to run is ready in any case: systemd has no state for a reload that failed.
   await manager({ READY: 1, STATUS: status.replaceAll(/[\n\0].*/gs, "") });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Returns the folder that has a module. */

@@ -41,6 +41,11 @@ function exitOf(options: ErrorOptions): { exitCode: number | undefined; signal: 
   return { exitCode: undefined, signal: undefined };
 }
 
+/** Returns the message of what was thrown. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /**
  * Returns the options of a {@linkcode HandoffError} that is not about one socket.
  *

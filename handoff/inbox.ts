@@ -12,7 +12,7 @@ import { type AnySocket, openOffered } from "../sockets/duplicate_socket.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import { WinsockError } from "../ffi/winsock_error.ts";
-import { errorAbout, HandoffError, type HandoffStep, trace } from "./errors.ts";
+import { errorAbout, errorMessage, HandoffError, type HandoffStep, trace } from "./errors.ts";
 import {
   decodeData,
   decodeOffer,
@@ -596,7 +596,7 @@ export class Intake {
 }
 
 function cannotTake(incoming: IncomingHandoff, error: unknown): void {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = errorMessage(error);
   incoming.reject(`process ${Deno.pid} cannot take it: ${reason}`);
 }
 

@@ -10,7 +10,7 @@ import { onRelease } from "../sockets/descriptor.ts";
 import { acceptWhile, type Listener, throwUnlessTransient } from "../sockets/listener.ts";
 import type { Socket } from "../sockets/socket.ts";
 import type { SocketAddr } from "../ffi/socket_address.ts";
-import { errorAbout, HandoffError, trace } from "./errors.ts";
+import { errorAbout, errorMessage, HandoffError, trace } from "./errors.ts";
 import type { Inbox, Incoming } from "./inbox.ts";
 import {
   decodeCounts,
@@ -463,7 +463,7 @@ export class AcceptingListener {
     try {
       throwUnlessTransient(error);
     } catch {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorMessage(error);
       return void this.stop(`process ${Deno.pid} cannot accept: ${reason}`);
     }
     this.#retry = setTimeout(() => {

@@ -11,7 +11,7 @@ import type { DatagramSocket } from "../sockets/datagram_socket.ts";
 import { markShared } from "../sockets/descriptor.ts";
 import type { Listener } from "../sockets/listener.ts";
 import type { HandoffChild, SourceChannel } from "./channel.ts";
-import { errorOfExit, HandoffError, trace } from "./errors.ts";
+import { errorMessage, errorOfExit, HandoffError, trace } from "./errors.ts";
 import { Inbox, InboxLoop, type Incoming, Intake, type SocketsByKind } from "./inbox.ts";
 import {
   checkWorkerCommand,
@@ -652,7 +652,7 @@ function exited(processId: number, status: Deno.CommandStatus): HandoffError {
 }
 
 function invalidAnswer(processId: number, error: unknown): HandoffError {
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = errorMessage(error);
   const failure = `process ${processId} sent an answer that is not valid: ${reason}`;
   return new HandoffError("channel-broken", failure, { cause: error });
 }

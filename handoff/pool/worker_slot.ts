@@ -18,7 +18,7 @@ import type { SocketAddr } from "../../ffi/socket_address.ts";
 import type { Listener } from "../../sockets/listener.ts";
 import type { SharedListener, ShareListenerOptions } from "../shared_listener.ts";
 import type { AnySocket } from "../../sockets/duplicate_socket.ts";
-import { HandoffError } from "../errors.ts";
+import { errorMessage, HandoffError } from "../errors.ts";
 import { HandoffSource, type MessageWithSocket, observe, onUnproven } from "../source.ts";
 import type { PostMessageOptions, SendOptions } from "../outgoing.ts";
 import type { WorkerOutput } from "./worker_output.ts";
@@ -299,7 +299,7 @@ export class WorkerSlot {
       const ended = error instanceof HandoffError && error.outcome === "target-exited";
       if (worker !== undefined) this.#end(worker, ended ? undefined : NOT_READY);
       if (error instanceof HandoffError || this.#closed) throw this.#closed ? poolClosed() : error;
-      throw new HandoffError("target-exited", error instanceof Error ? error.message : String(error), { cause: error });
+      throw new HandoffError("target-exited", errorMessage(error), { cause: error });
     }
     this.#end(worker, POOL_CLOSED);
     throw poolClosed();

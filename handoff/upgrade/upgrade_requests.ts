@@ -14,7 +14,7 @@ import { connect } from "../../sockets/connect.ts";
 import type { GuardedClient } from "../../sockets/guarded_server.ts";
 import { listen, type Listener } from "../../sockets/listener.ts";
 import type { UpgradeReport, UpgradeResult } from "./upgrade.ts";
-import { UpgradeError, type UpgradeOutcome } from "../errors.ts";
+import { errorMessage, UpgradeError, type UpgradeOutcome } from "../errors.ts";
 
 /** The content of a control file. */
 interface Control {
@@ -382,7 +382,7 @@ async function authorize(conn: Deno.TcpConn, secret: string): Promise<string | u
 function failed(error: unknown): Answer {
   const reason = (text: string) => printable(text).slice(0, MAX_REASON);
   if (error instanceof UpgradeError) return { failure: { outcome: error.outcome, reason: reason(error.reason) } };
-  return { error: reason(error instanceof Error ? error.message : String(error)) };
+  return { error: reason(errorMessage(error)) };
 }
 
 /** Compares two texts in a time that does not depend on their difference. */

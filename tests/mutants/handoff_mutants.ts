@@ -414,7 +414,7 @@ export const HANDOFF_MUTANTS: readonly Mutant[] = [
     breaks: "A service manager that is gone ends the server.",
     file: "cli/serve.ts",
     text:
-      "manager(state).catch((error) => terminal.printError(`Cannot notify the service manager: ${messageOf(error)}`))",
+      "manager(state).catch((error) => terminal.printError(`Cannot notify the service manager: ${errorMessage(error)}`))",
     replacement: "manager(state)",
     tests: { files: ["tests/serve/systemd_test.ts"], filter: "manager that is gone" },
   },
