@@ -103,13 +103,8 @@ interface ServerParts {
    */
   readonly serving: Promise<void>;
   readonly addr: Deno.NetAddr;
-  readonly requests: UpgradeRequests | undefined;
-}
-
-/** Answers upgrade requests until it is disposed. */
-interface UpgradeRequests extends Disposable {
-  /** Cancels upgrades that are under way, and ends a new version that serves already. */
-  cancel(): Promise<void>;
+  /** Stops answering upgrade requests, cancels an upgrade that is under way, and ends a new version that serves already. */
+  readonly endUpgrades: () => Promise<void>;
 }
 
 /** A running server that {@linkcode serve} has started. */
@@ -124,15 +119,15 @@ export class AppServer implements AsyncDisposable {
   readonly finished: Promise<void>;
   readonly #pool: WorkerPool;
   readonly #listener: Listener;
-  readonly #requests: UpgradeRequests | undefined;
+  readonly #endUpgrades: () => Promise<void>;
   #closing: Promise<void> | undefined;
 
   /** @ignore Created by {@linkcode serve}. */
-  constructor({ pool, listener, serving, addr, requests }: ServerParts) {
+  constructor({ pool, listener, serving, addr, endUpgrades }: ServerParts) {
     this.#pool = pool;
     this.#listener = listener;
     this.addr = addr;
-    this.#requests = requests;
+    this.#endUpgrades = endUpgrades;
     this.finished = this.#finish(serving);
     this.finished.catch(() => {});
   }
@@ -180,10 +175,9 @@ export class AppServer implements AsyncDisposable {
 
   async #shutDown(): Promise<void> {
     // Otherwise the new version would serve when this one has ended.
-    const cancelled = this.#requests?.cancel();
-    this.#requests?.[Symbol.dispose]();
+    const upgradesEnded = this.#endUpgrades();
     this.#listener.close();
-    await Promise.all([cancelled, this.#pool.close()]);
+    await Promise.all([upgradesEnded, this.#pool.close()]);
   }
 }
 
@@ -273,8 +267,8 @@ export async function serve(options: ServeOptions): Promise<AppServer> {
       const serving = pool.serve(listener, { distribute: options.distribute ?? "listener" });
       serving.catch(() => {});
       await version?.markReady();
-      const requests = answerRequests(version, options.controlFile, { startTimeout, drainTimeout });
-      const server = new AppServer({ pool, listener, serving, addr, requests });
+      const endUpgrades = answerRequests(version, options.controlFile, { startTimeout, drainTimeout });
+      const server = new AppServer({ pool, listener, serving, addr, endUpgrades });
       version?.retired.then(() => server.shutdown());
       return server;
     } catch (error) {
@@ -315,13 +309,17 @@ function openListener(
   return version?.listen(SOCKET_NAME, address) ?? listener ?? listen(address);
 }
 
-/** Replaces this process when an upgrade is requested through the control file. */
+/**
+ * Replaces this process when an upgrade is requested through the control file.
+ *
+ * @returns Ends all that: {@linkcode ServerParts.endUpgrades}.
+ */
 function answerRequests(
   version: ServerVersion | undefined,
   controlFile: string | undefined,
   { startTimeout, drainTimeout }: { startTimeout: number; drainTimeout: number },
-): UpgradeRequests | undefined {
-  if (version === undefined || controlFile === undefined) return undefined;
+): () => Promise<void> {
+  if (version === undefined || controlFile === undefined) return async () => {};
   // The new version is ready when its workers are.
   const timeout = Math.min(startTimeout + PROCESS_START_MS, MAX_DURATION);
   const cancelled = new AbortController();
@@ -334,15 +332,13 @@ function answerRequests(
   }, { controlFile });
   let retired = false;
   version.retired.then(() => retired = true);
-  return {
-    [Symbol.dispose]: () => requests[Symbol.dispose](),
-    async cancel() {
-      if (retired) return;
-      cancelled.abort();
-      await Promise.all(
-        Array.from(running, (upgrading) => upgrading.then((next) => next.retire({ drainTimeout }), () => {})),
-      );
-    },
+  return async () => {
+    requests[Symbol.dispose]();
+    if (retired) return;
+    cancelled.abort();
+    await Promise.all(
+      Array.from(running, (upgrading) => upgrading.then((next) => next.retire({ drainTimeout }), () => {})),
+    );
   };
 }
 

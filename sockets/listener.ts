@@ -457,7 +457,8 @@ export interface ListenLocalOptions {
   /**
    * The type of the socket. With `"seqpacket"` its connections carry messages instead of a stream of bytes: each write
    * is one message, and each read returns one. What does not fit into the buffer of a read is lost, and an empty message
-   * looks like the end. A stream made with `readable` reads at most 64 KiB of a message. Not supported on macOS. Defaults to `"stream"`.
+   * looks like the end. A stream made with `readable` reads at most 64 KiB of a message. Not supported on macOS.
+   * Defaults to `"stream"`.
    */
   type?: LocalType;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { FileAccess, FileCalls } from "../platform.ts";
+import type { Readiness } from "../poller.ts";
 import { WinsockError } from "../winsock_error.ts";
 import { WSA_ERRORS } from "../../structs/constants.ts";
 import { closeOnExec } from "./descriptors.ts";
@@ -128,19 +129,19 @@ function isSeekable(handle: bigint): boolean {
 /** Reads or writes when that does not block. What cannot be waited for, such as a file on a disk, never blocks for long. */
 async function whenReady(
   handle: bigint,
-  readiness: "read" | "write",
+  readiness: Readiness,
   bytes: Uint8Array<ArrayBuffer>,
 ): Promise<number> {
   const operation = readiness === "read" ? `read file ${handle}` : `write to file ${handle}`;
   for (;;) {
     const seekable = isSeekable(handle);
     if (!seekable) await unixPoller().prepare().wait(handle, readiness, { operation }).over;
-    const count = seekable
-      ? functions()[readiness](handle, bytes, BigInt(bytes.byteLength))
-      : transfer(handle, readiness, bytes);
-    if (count !== -1n && count !== undefined) return Number(count);
+    const call = seekable ? transfer : transferIfReady;
+    const count = call(handle, readiness, bytes);
+    if (count === undefined) continue;
+    if (count !== -1n) return Number(count);
     const code = errno();
-    if (count !== undefined && !isErrno(code, "EAGAIN", "EINTR")) throw unixError(code, operation, readiness);
+    if (!isErrno(code, "EAGAIN", "EINTR")) throw unixError(code, operation, readiness);
   }
 }
 
@@ -150,7 +151,7 @@ async function whenReady(
  *
  * @returns The number of bytes, -1 for an error, or `undefined` if it is no longer ready.
  */
-function transfer(handle: bigint, readiness: "read" | "write", bytes: Uint8Array<ArrayBuffer>): bigint | undefined {
+function transferIfReady(handle: bigint, readiness: Readiness, bytes: Uint8Array<ArrayBuffer>): bigint | undefined {
   const { RWF_NOWAIT } = unixSystem();
   if (RWF_NOWAIT !== undefined) {
     const count = transferWithoutWaiting(handle, readiness, bytes, RWF_NOWAIT);
@@ -158,13 +159,18 @@ function transfer(handle: bigint, readiness: "read" | "write", bytes: Uint8Array
   }
   // Linux before 6.4, other systems, and descriptors that do not support it.
   if (!new PollProbe(handle, readiness === "read" ? POLLIN : POLLOUT).ready()) return undefined;
+  return transfer(handle, readiness, bytes);
+}
+
+/** Reads or writes, and waits if the descriptor is blocking and not ready. */
+function transfer(handle: bigint, readiness: Readiness, bytes: Uint8Array<ArrayBuffer>): bigint {
   return functions()[readiness](handle, bytes, BigInt(bytes.byteLength));
 }
 
 /** Reads or writes with a flag of `preadv2`. The system's own memory needs no permission for pointers. */
 function transferWithoutWaiting(
   handle: bigint,
-  readiness: "read" | "write",
+  readiness: Readiness,
   bytes: Uint8Array<ArrayBuffer>,
   flags: number,
 ): bigint {

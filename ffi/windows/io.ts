@@ -205,7 +205,7 @@ export function shutDown(s: bigint): void {
 
 /** How often closing is tried. A process that shares the socket may make it linger again between the attempts. */
 const CLOSE_ATTEMPTS = 100;
-const SOL_SOCKET = 0xffff;
+export const SOL_SOCKET = 0xffff;
 const SO_LINGER = 0x0080;
 const NO_LINGER = new Uint16Array(2);
 

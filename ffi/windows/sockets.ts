@@ -19,6 +19,7 @@ import {
   closeSocket,
   setBlocking,
   shutDown,
+  SOL_SOCKET,
   tryReceive,
   tryRecv,
   trySend,
@@ -27,7 +28,6 @@ import {
 } from "./io.ts";
 import { clearInheritFlag, kernel32Functions, lastWinsockError, winsockFunctions, ws2_32 } from "./libraries.ts";
 
-const SOL_SOCKET = 0xffff;
 const { IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 } = IPPROTO;
 
 const CONSTANTS: BerkeleyConstants = {
