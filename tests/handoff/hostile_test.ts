@@ -25,6 +25,7 @@ import { duplicates, fakeChild, outcome } from "../kit/handoffs.ts";
 import { needs } from "../kit/needs.ts";
 import { endChild, lines, STYLE, until, within } from "../kit/process.ts";
 import { isRunning } from "../kit/process_state.ts";
+import { exists } from "../kit/paths.ts";
 
 const onLinux = { ignore: Deno.build.os !== "linux" || !unixSystem().sharedLocks };
 const FLAGS = ["--no-check", "--cached-only", ...STYLE];
@@ -182,15 +183,6 @@ for (const refused of [true, false]) {
       for (const stranger of strangers) stranger[Symbol.dispose]();
     }
   });
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 Deno.test("a target that closes its answers, and lives, has no channel any more", onLinux, async () => {

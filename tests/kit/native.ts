@@ -1,6 +1,7 @@
 /** The C library of `tests/native`, which the lane's set-up builds: a service provider, and a caller of one. */
 import { MemoryProvider } from "@winsock/handoff/spi";
 import { type WSAPROTOCOL_INFOW, WSPPROC_TABLE } from "@winsock/handoff/structs";
+import { exists } from "./paths.ts";
 
 const FILE = Deno.build.os === "windows" ? "provider.dll" : "provider.so";
 
@@ -79,13 +80,4 @@ export function loopback(port: number): Uint8Array<ArrayBuffer> {
 function toPath(url: URL): string {
   const path = decodeURIComponent(url.pathname);
   return Deno.build.os === "windows" ? path.slice(1).replaceAll("/", "\\") : path;
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

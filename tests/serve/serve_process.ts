@@ -10,6 +10,8 @@ import { TextLines } from "../kit/text_lines.ts";
 /** The command line, and where it is run; by default this project's, here. */
 export interface Handoff {
   readonly cli: string;
+  /** A program that runs the command line, and is told by its stdin what to do. */
+  readonly wrapper?: string;
   readonly cwd?: URL;
   readonly env?: Record<string, string>;
 }
@@ -66,16 +68,7 @@ export class ServeProcess implements AsyncDisposable {
 
   /** Starts one in a console of its own, and waits until it listens. Windows only. */
   static async startInConsole(args: string[]): Promise<ServeProcess> {
-    const all = ["--port", "0", "--hostname", "127.0.0.1", ...args, ...WORKER_FLAGS];
-    const program = [...RUN, "--allow-run", FFI_GRANT, HERE.cli, "serve", ...all];
-    return await ServeProcess.startCommand(
-      new Deno.Command(Deno.execPath(), {
-        args: [...RUN, "--allow-all", WRAPPER, ...program],
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-      }),
-    );
+    return await ServeProcess.start(args, [], [], { ...HERE, wrapper: WRAPPER });
   }
 
   /** Starts a program that says where it listens, as `handoff serve` does, and waits until it does. */
@@ -212,11 +205,12 @@ function portOf(args: string[]): string[] {
   return args.includes("--port") ? [] : ["--port", "0"];
 }
 
-function command(name: string, args: string[], grants: string[], { cli, ...where }: Handoff): Deno.Command {
+function command(name: string, args: string[], grants: string[], { cli, wrapper, ...where }: Handoff): Deno.Command {
+  const program = [...RUN, "--allow-run", FFI_GRANT, ...grants, cli, name, ...args];
   return new Deno.Command(Deno.execPath(), {
     ...where,
-    args: [...RUN, "--allow-run", FFI_GRANT, ...grants, cli, name, ...args],
-    stdin: "null",
+    args: wrapper === undefined ? program : [...RUN, "--allow-all", wrapper, ...program],
+    stdin: wrapper === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
   });

@@ -15,6 +15,15 @@ async function makeFolder(): Promise<string> {
   return await Deno.makeTempDir({ dir: IN_PROJECT });
 }
 
+/** Writes a module that answers `version 1`, and returns what writes another version of it. */
+async function writeVersions(folder: string) {
+  const main = `${folder}/main.ts`;
+  const write = (version: number) =>
+    Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
+  await write(1);
+  return { main, write };
+}
+
 const APP = new URL("app.ts", import.meta.url).href;
 const TIMED_APP = new URL("timed_app.ts", import.meta.url).href;
 
@@ -222,10 +231,7 @@ for (const [signal, says] of [["SIGTERM", undefined], ["SIGHUP", "All workers we
 Deno.test("serve: --watch replaces the workers when a file changes, also if the module is named by a URL", async () => {
   const folder = await makeFolder();
   try {
-    const main = `${folder}/main.ts`;
-    const write = (version: number) =>
-      Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
-    await write(1);
+    const { main, write } = await writeVersions(folder);
     for (const [version, name] of [[2, main], [3, pathToFileURL(main).href]] as const) {
       await using server = await ServeProcess.start(["--workers", "1", "--watch", name], [`--allow-read=${folder}`]);
       await write(version);
@@ -244,10 +250,7 @@ for (const how of ["connections", "listener"]) {
     async fn() {
       const folder = await makeFolder();
       try {
-        const main = `${folder}/main.ts`;
-        const write = (version: number) =>
-          Deno.writeTextFile(main, `export default { fetch: () => new Response("version ${version}") };`);
-        await write(1);
+        const { main, write } = await writeVersions(folder);
         await using server = await ServeProcess.start(["--workers", "2", "--distribute", how, main]);
         const load = server.load(8);
         for (let version = 2; version <= 4; version++) {

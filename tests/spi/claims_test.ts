@@ -10,6 +10,7 @@ import { connection } from "../kit/connections.ts";
 import { countDescriptors, descriptorsLike, settledDescriptors } from "../kit/descriptors.ts";
 import { needs } from "../kit/needs.ts";
 import { until, within } from "../kit/process.ts";
+import { exists } from "../kit/paths.ts";
 
 const THREADS = 20;
 /** How long the source is attacked. */
@@ -21,15 +22,6 @@ const STILL_MS = 2_000;
 function duplicateFor(processId: number, s: bigint, source = new UnixProvider()): { path: string; claim: Claim } {
   const { rendezvous, claim } = decodeBlob(source.duplicateSocket(s, processId));
   return { path: rendezvous, claim };
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 Deno.test("a claim is for one process, whoever knows its secret", withAttackers, async () => {
